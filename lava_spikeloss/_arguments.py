@@ -1,0 +1,65 @@
+"""Checks of arguments: one message style for the whole library.
+
+Each function raises a ``TypeError`` or ``ValueError`` that names the argument, what was expected and what came.
+None of them looks at the values inside a tensor, so none of them makes the host wait for a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+
+__all__ = ["check_choice", "check_floating", "check_number", "check_spikes", "check_tensor"]
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise a ``TypeError`` unless ``value`` is a tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"Expected argument `{name}` to be a torch.Tensor but got {type(value).__name__}.")
+
+
+def check_spikes(name: str, value: torch.Tensor, min_dims: int = 2) -> None:
+    """Raise unless ``value`` is a non-empty tensor ``(N, ..., T)`` of at least ``min_dims`` dimensions."""
+    check_tensor(name, value)
+    if value.dim() < min_dims:
+        layout = "(N, C, ..., T)" if min_dims >= 3 else "(..., T)"
+        raise ValueError(
+            f"Expected argument `{name}` to have the layout {layout} with at least {min_dims} dimensions, time last, "
+            f"but got shape {tuple(value.shape)}."
+        )
+    if value.numel() == 0:
+        raise ValueError(f"Expected argument `{name}` to hold at least one element but got shape {tuple(value.shape)}.")
+
+
+def check_floating(name: str, value: torch.Tensor) -> None:
+    """Raise a ``TypeError`` unless ``value`` is a floating-point tensor."""
+    check_tensor(name, value)
+    if not value.is_floating_point():
+        raise TypeError(f"Expected argument `{name}` to be a floating-point tensor but got {value.dtype}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise a ``ValueError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"Expected argument `{name}` to be one of {allowed} but got {value!r}.")
+
+
+def check_number(
+    name: str, value: object, *, minimum: float | None = None, above: float | None = None, maximum: float | None = None
+) -> None:
+    """Raise unless ``value`` is a finite real number with ``minimum <= value <= maximum`` and ``value > above``."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Expected argument `{name}` to be a number but got {type(value).__name__}.")
+    number = float(value)
+    bounds = [
+        (minimum is None or number >= minimum, f"at least {minimum}"),
+        (above is None or number > above, f"greater than {above}"),
+        (maximum is None or number <= maximum, f"at most {maximum}"),
+        (number - number == 0, "finite"),  # false for inf and nan
+    ]
+    for holds, expected in bounds:
+        if not holds:
+            raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
