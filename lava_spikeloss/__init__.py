@@ -1,3 +1,3 @@
-"""Spiking losses for SLAYER networks as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
+"""Spiking losses for SLAYER as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
 
 __all__: list[str] = []

@@ -1,3 +1,20 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
-__all__: list[str] = []
+from netx_export.description import NetworkDescription
+from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
+from netx_export.export import ExportResult, export
+from netx_export.hdf5 import read
+from netx_export.simulation import Simulation, simulate
+
+__all__ = [
+    "ExportError",
+    "ExportResult",
+    "NetworkDescription",
+    "NetxExportError",
+    "NetxFormatError",
+    "Simulation",
+    "SimulationError",
+    "export",
+    "read",
+    "simulate",
+]
