@@ -1,3 +1,5 @@
-"""Spiking losses for SLAYER networks as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
+"""Spiking losses for SLAYER networks as torch modules, and a sparsity enforcer that keeps rates within a budget."""
 
-__all__: list[str] = []
+from lava_spikeloss.losses.slayer import SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+
+__all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
