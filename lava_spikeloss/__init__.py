@@ -1,3 +1,5 @@
-"""Spiking losses for SLAYER networks as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
+"""Spiking losses for SLAYER networks as torch modules, and sparsity that keeps event rates within a budget."""
 
-__all__: list[str] = []
+from lava_spikeloss.sparsity import SparsityEnforcer
+
+__all__ = ["SparsityEnforcer"]
