@@ -5,6 +5,7 @@ from netx_export.errors import ExportError, NetxExportError, NetxFormatError, Si
 from netx_export.export import ExportResult, export
 from netx_export.hdf5 import read
 from netx_export.simulation import Simulation, simulate
+from netx_export.verify import VerificationReport, verify
 
 __all__ = [
     "ExportError",
@@ -14,7 +15,9 @@ __all__ = [
     "NetxFormatError",
     "Simulation",
     "SimulationError",
+    "VerificationReport",
     "export",
     "read",
     "simulate",
+    "verify",
 ]

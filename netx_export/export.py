@@ -78,7 +78,7 @@ def export(
     for name, layer in plain.spiking.items():
         if isinstance(layer, Dense):
             _check_weights(name, layer)
-    provenance = {"lava-spikeloss": version("lava-spikeloss"), "torch": torch.__version__, "target": target}
+    provenance = {"lava-spikeloss": version("lava-spikeloss"), "torch": str(torch.__version__), "target": target}
     description = NetworkDescription(plain.layers, {**provenance, **(metadata or {})})
     with replacing(path) as temporary:
         write(description, temporary)

@@ -36,7 +36,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
         own = file.create_group(_OWN_GROUP)
         own["delay_shift"] = np.array([getattr(layer, "delay_shift", False) for layer in description.layers], np.int8)
         for key in sorted(description.metadata):
-            own.attrs[key] = description.metadata[key]
+            own.attrs[key] = str(description.metadata[key])
 
 
 @contextmanager

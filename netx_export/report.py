@@ -11,6 +11,7 @@ import jinja2
 from rich.console import Console
 from rich.table import Table
 
+from netx_export.errors import NetxExportError
 from netx_export.hdf5 import replacing
 
 __all__ = ["print_report", "save_html"]
@@ -68,13 +69,15 @@ def _verdict_text(report: Mapping[str, Any]) -> str:
     for comparison in report["comparisons"]:
         for layer in comparison["layers"]:
             if layer["status"] == "untested":
-                return f"layer {layer['name']} never spiked, so nothing is known of it. Give it input that makes it spike."
+                return (
+                    f"layer {layer['name']} never spiked, so nothing is known of it. Give it input that makes it spike."
+                )
             if layer["status"] == "different":
                 first = layer["first"]
+                place = f"step {first['step']} in neuron {first['neuron']} of sample {first['sample']}"
+                runs = f"{comparison['expected']} and {comparison['got']}"
                 return (
-                    f"{layer['differing']:,} spikes of layer {layer['name']} differ between {comparison['expected']} and "
-                    f"{comparison['got']}, first at step {first['step']} in neuron {first['neuron']} of sample "
-                    f"{first['sample']}."
+                    f"{layer['differing']:,} spikes of layer {layer['name']} differ between {runs}, first at {place}."
                 )
     raise AssertionError("a failed report has a layer that is different or untested")
 
@@ -83,7 +86,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Render a report, as made by ``VerificationReport.to_dict``, into one HTML file that needs nothing else.
 
     Raises:
-        ImportError: without matplotlib.
+        NetxExportError: without matplotlib.
         ExportError: if the file cannot be written.
     """
     environment = jinja2.Environment(
@@ -138,7 +141,9 @@ def _histograms(comparison: Mapping[str, Any]) -> str:
     for axis, layer in zip(axes.flat, layers, strict=False):
         top = 100 * layer["histogram_top"]
         edges = [top * edge / len(layer["histogram"][0]) for edge in range(len(layer["histogram"][0]) + 1)]
-        axis.stairs(layer["histogram"][0], edges, fill=True, color=_EXPECTED_COLOUR, alpha=0.5, label=comparison["expected"])
+        axis.stairs(
+            layer["histogram"][0], edges, fill=True, color=_EXPECTED_COLOUR, alpha=0.5, label=comparison["expected"]
+        )
         axis.stairs(layer["histogram"][1], edges, color=_GOT_COLOUR, linewidth=1.5, label=comparison["got"])
         axis.axvline(100 * layer["expected_rate"], color=_INK, linewidth=1, label="mean")
         if layer["budget"] is not None:
@@ -168,7 +173,7 @@ def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("The report's pictures need matplotlib: pip install 'lava-spikeloss[report]'.") from None
+        raise NetxExportError("The report's pictures need matplotlib: pip install 'lava-spikeloss[report]'.") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -126,9 +126,9 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
     weights, clamped delays and decays. A deep copy is no way out, since torch refuses to copy weight-normed modules.
     """
     modules = list(net.modules())
-    attributes = [_own_attributes(module) for module in modules]
-    tensors = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-    values = {key: tensor.detach().clone() for key, tensor in tensors.items()}
+    attributes = [_Attributes(module) for module in modules]
+    tensors = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}.values()
+    storages = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors]
     random_state = torch.get_rng_state()
     try:
         net.eval()
@@ -136,18 +136,30 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
             _rest(module)
         yield
     finally:
-        for module, before in zip(modules, attributes, strict=True):
-            module.__dict__.clear()
-            module.__dict__.update(before)
-        with torch.no_grad():
-            for key, tensor in tensors.items():
-                tensor.data = values[key]
+        for kept in attributes:
+            kept.restore()
+        for tensor, storage, values in storages:
+            tensor.data = storage.copy_(values)
         torch.set_rng_state(random_state)
 
 
-def _own_attributes(module: nn.Module) -> dict[str, Any]:
-    """The module's attributes, with its dictionaries of parameters, buffers and hooks copied one level deep."""
-    return {key: copy.copy(value) if isinstance(value, dict) else value for key, value in module.__dict__.items()}
+class _Attributes:
+    """A module's attributes at one moment, with the contents of its dictionaries of parameters, buffers and hooks.
+
+    The dictionaries themselves stay the same objects, since the handles that users hold on their hooks point to them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._live = module.__dict__
+        self._values = dict(module.__dict__)
+        self._contents = {key: copy.copy(value) for key, value in module.__dict__.items() if isinstance(value, dict)}
+
+    def restore(self) -> None:
+        self._live.clear()
+        self._live.update(self._values)
+        for key, contents in self._contents.items():
+            self._live[key].clear()
+            self._live[key].update(contents)
 
 
 def _rest(module: Any) -> None:

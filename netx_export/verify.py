@@ -165,7 +165,7 @@ class VerificationReport:
         """Write the report as one HTML file that needs nothing else.
 
         Raises:
-            ImportError: without matplotlib, which draws the pictures (the extra ``report``).
+            NetxExportError: without matplotlib, which draws the pictures (the extra ``report``).
             ExportError: if the file cannot be written.
         """
         from netx_export.report import save_html
@@ -216,7 +216,8 @@ def verify(
     classes = _check_labels(labels, len(tensor))
     reference = simulate(path, tensor).layers
     comparisons = []
-    expected, source = reference, "reference"
+    expected: Mapping[str, _Spikes] = reference
+    source = "reference"
     if net is not None:
         expected, source = record(net, tensor, list(description.spiking)).layers, "SLAYER"
         comparisons.append(_compare(description, (source, expected), ("reference", reference), classes))
@@ -263,9 +264,7 @@ def _compare(
     (expected_name, expected_layers), (got_name, got_layers) = expected, got
     names = list(description.spiking)
     budgets = _budgets(description)
-    layers = tuple(
-        _compare_layer(name, expected_layers[name], got_layers[name], budgets.get(name)) for name in names
-    )
+    layers = tuple(_compare_layer(name, expected_layers[name], got_layers[name], budgets.get(name)) for name in names)
     last = names[-1]
     predictions = _predict(expected_layers[last]), _predict(got_layers[last])
     return Comparison(
