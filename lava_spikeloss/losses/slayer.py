@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_same_shape, check_spikes
+from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
@@ -27,11 +27,14 @@ def spike_time(
     length: int | None = 100,
     filter_order: int = 1,
     reduction: str = "sum",
+    *,
+    start: int = 0,
+    stop: int | None = None,
 ) -> torch.Tensor:
     r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
 
     .. math::
-        L = \sum_{t=0}^{T-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
+        L = \sum_{t=\text{start}}^{\text{stop}-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
         \varepsilon[k] = e^{-k/\tau},\ 0 \le k < L
 
     The filter is linear: the difference is filtered once.
@@ -43,10 +46,12 @@ def spike_time(
         length: where the kernel is cut, in steps. ``None`` does not cut it.
         filter_order: how often the kernel is convolved with itself, 1 for once :math:`\varepsilon`.
         reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
+        start: first step of the region that is compared.
+        stop: first step after that region; ``None`` for the end of the train.
 
     Shape:
         - spikes, desired: :math:`(*, T)`
-        - output: a scalar, or :math:`(*, T)` for ``reduction="none"``
+        - output: a scalar, or :math:`(*, \text{stop} - \text{start})` for ``reduction="none"``
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -62,8 +67,9 @@ def spike_time(
     check_spikes("spikes", spikes, min_dims=1)
     check_same_shape("desired", desired, "spikes", spikes)
     check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+    region = check_region(start, stop, spikes.shape[-1])
     error = exponential_filter(as_float(spikes) - as_float(desired), time_constant, length, filter_order)
-    return reduce(error.square(), reduction)
+    return reduce(error[..., region].square(), reduction)
 
 
 def spike_rate(
@@ -200,7 +206,8 @@ def _nll_of_shares(rates: torch.Tensor, targets: torch.Tensor, one_spike: float,
     lifted = rates + lift
     total = lifted.clamp(min=0).sum(1) + (0.0 if always_lift else _EPS)
     log_rates = torch.where(labelled, lifted, 1.0).log()
-    return targets.sum(1) * total.log() - (targets * log_rates).sum(1)
+    losses: torch.Tensor = targets.sum(1) * total.log() - (targets * log_rates).sum(1)
+    return losses
 
 
 def spike_moid(
@@ -259,8 +266,8 @@ def spike_moid(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
     logits = (rates - theta) / alpha
-    losses: torch.Tensor = F.binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction=reduction)
-    return losses
+    losses = F.binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction="none")
+    return reduce(losses, reduction)
 
 
 def _rates_and_targets(
@@ -295,9 +302,23 @@ class SpikeTime(Loss, function=spike_time):
     """
 
     def __init__(
-        self, time_constant: float = 5, length: int | None = 100, filter_order: int = 1, reduction: str = "sum"
+        self,
+        time_constant: float = 5,
+        length: int | None = 100,
+        filter_order: int = 1,
+        reduction: str = "sum",
+        *,
+        start: int = 0,
+        stop: int | None = None,
     ) -> None:
-        super().__init__(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+        super().__init__(
+            time_constant=time_constant,
+            length=length,
+            filter_order=filter_order,
+            reduction=reduction,
+            start=start,
+            stop=stop,
+        )
 
 
 class SpikeRate(Loss, function=spike_rate):
