@@ -82,7 +82,7 @@ def decolle_loss(
     )
     losses: torch.Tensor = _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").mean((1, 2))
     if lam_high or lam_low:
-        losses = losses + _membrane_terms(membrane, spikes, lam_high, lam_low)
+        losses = losses + _membrane_terms(membrane, spikes, lam_high, lam_low).to(losses.dtype)
     return reduce(losses, reduction)
 
 

@@ -68,7 +68,8 @@ def spike_time(
     check_same_shape("desired", desired, "spikes", spikes)
     check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
     region = check_region(start, stop, spikes.shape[-1])
-    error = exponential_filter(as_float(spikes) - as_float(desired), time_constant, length, filter_order)
+    trains = as_float(spikes)
+    error = exponential_filter(trains - desired.to(trains.dtype), time_constant, length, filter_order)
     return reduce(error[..., region].square(), reduction)
 
 
