@@ -80,10 +80,9 @@ class _MovingWindow(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, window: int) -> torch.Tensor:
         ctx.window = window
         total = x.cumsum(-1)
-        rate = total / window
-        if window < x.shape[-1]:
-            rate[..., window:].sub_(total[..., :-window], alpha=1 / window)
-        return rate
+        count = total.clone()
+        count[..., window:].sub_(total[..., : max(0, x.shape[-1] - window)])
+        return count.div_(window)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
