@@ -5,10 +5,13 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
+from lava_spikeloss._autograd import apply
 from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
@@ -229,8 +232,9 @@ def spike_moid(
         L = -\sum_{n,c} y_{nc} \log p_{nc} + (1 - y_{nc}) \log (1 - p_{nc}), \qquad
         p = \sigma\!\left(\frac{r - \theta}{\alpha}\right)
 
-    Computed from the logits, so that a confident wrong answer keeps its gradient. With a moving window of :math:`W`
-    steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
+    The value is lava-dl's: where the sigmoid rounds to 0 or 1 a wrong answer costs 100. The gradient is that of the
+    logits, :math:`(p - y) / \alpha` by the rate, so a confident wrong answer keeps learning. With a moving
+    window of :math:`W` steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
@@ -267,8 +271,22 @@ def spike_moid(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
     logits = (rates - theta) / alpha
-    losses = F.binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction="none")
-    return reduce(losses, reduction)
+    return reduce(apply(_SigmoidCrossEntropy, logits, targets), reduction)
+
+
+class _SigmoidCrossEntropy(torch.autograd.Function):
+    """Value from the probability, with each logarithm at least -100, as lava-dl; gradient from the logit."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(logits, targets)
+        p = logits.sigmoid()
+        return -torch.lerp((-p).log1p().clamp(min=-100), p.log().clamp(min=-100), targets)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        logits, targets = ctx.saved_tensors
+        return (logits.sigmoid() - targets) * grad, None
 
 
 def _rates_and_targets(
