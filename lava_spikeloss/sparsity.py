@@ -121,7 +121,8 @@ class SparsityEnforcer(torch.nn.Module):
         """
         modules = watched(net, include, exclude)
         self.detach()
-        self._watcher.watch(net, self.clear, modules.items(), self._record)
+        self._watcher.before(net, self.clear)
+        self._watcher.watch(modules.items(), self._record)
         return self
 
     def detach(self) -> None:
