@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,10 +34,8 @@ __all__ = ["run_on_lava"]
 _SpikeArray = npt.NDArray[np.uint8]
 
 # The child takes its modules from where Python is installed, never from the user's directory, where a file named like
-# a module would be run; its own code it takes from a file that it names.
+# a module would be run: it works in an empty directory, and its own code it takes from a file that it names.
 _CHILD = """
-import os, sys
-sys.path[:] = [path for path in sys.path if path and os.path.realpath(path) != os.path.realpath(os.getcwd())]
 import importlib.util
 spec = importlib.util.spec_from_file_location("netx_export_lava_worker", {file!r})
 worker = importlib.util.module_from_spec(spec)
@@ -53,7 +52,8 @@ _START_SECONDS = 120.0
 _SECONDS_PER_STEP = 0.1
 _SECONDS_PER_OPERATION = 3e-8
 _SECONDS_PER_KERNEL = 1e-3
-_END_SECONDS = 5.0
+_END_SECONDS = 10.0
+_POLL_SECONDS = 0.2
 
 
 def run_on_lava(
@@ -194,6 +194,7 @@ class _Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
+        self._directory = ""
 
     def request(
         self, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
@@ -201,15 +202,17 @@ class _Worker:
         """Send one block to the child and wait for the spikes of its layers."""
         _check_platform()
         with self._lock, tempfile.TemporaryDirectory(prefix="netx-export-") as directory:
-            np.save(Path(directory, "frames.npy"), frames)
             try:
+                np.save(Path(directory, "frames.npy"), frames)
                 reply = self._exchange({"key": key, "directory": directory}, deadline, limit)
                 if "error" in reply:
                     raise SimulationError(f"Lava could not run {key['path']}: {reply['error']}")
-            except BaseException:  # also Ctrl-C: nothing may be left behind
+                return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
+            except BaseException as error:  # also Ctrl-C: nothing may be left behind
                 self.end()
+                if isinstance(error, OSError):
+                    raise SimulationError(f"Cannot exchange spikes with Lava in {directory}: {error}.") from error
                 raise
-            return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
 
     def _exchange(self, task: dict[str, Any], deadline: float, limit: float) -> dict[str, Any]:
         process = self._start()
@@ -219,7 +222,7 @@ class _Worker:
             process.stdin.flush()
         except OSError:
             raise SimulationError("Lava's process ended before it took the task. Try again.") from None
-        line = self._read_line(deadline, limit)
+        line = self._read_line(process, deadline, limit)
         try:
             reply: dict[str, Any] = json.loads(line)
         except ValueError:
@@ -230,6 +233,7 @@ class _Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.end()
+        self._directory = tempfile.mkdtemp(prefix="netx-export-")
         self._replies, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -242,23 +246,25 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(write_end,),
+                cwd=self._directory,
+                env=_environment(),
                 start_new_session=True,
             )
         finally:
             os.close(write_end)
         return self._process
 
-    def _read_line(self, deadline: float, limit: float) -> bytes:
+    def _read_line(self, process: subprocess.Popen[bytes], deadline: float, limit: float) -> bytes:
         line = b""
         while not line.endswith(b"\n"):
-            if not wait([self._replies], max(0.0, deadline - time.monotonic())):
+            if wait([self._replies], _POLL_SECONDS):
+                line += os.read(self._replies, 65536)
+            elif process.poll() is not None:  # its own children hold the pipe open
+                raise SimulationError("Lava's process ended without a result. It may have run out of memory.")
+            elif time.monotonic() > deadline:
                 raise SimulationError(
                     f"Lava did not finish within {limit:.0f} s and was ended. Give a larger `timeout` or fewer samples."
                 )
-            part = os.read(self._replies, 65536)
-            if not part:
-                raise SimulationError("Lava's process ended without a result. It may have run out of memory.")
-            line += part
         return line
 
     def end(self) -> None:
@@ -272,6 +278,7 @@ class _Worker:
             with contextlib.suppress(OSError):  # what it never read
                 process.stdin.close()
         process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _check_platform() -> None:
@@ -287,6 +294,13 @@ def _check_platform() -> None:
         )
 
 
+def _environment() -> dict[str, str]:
+    """The user's environment without the user's directory: an empty entry of PYTHONPATH names it too."""
+    entries = [os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    kept = [entry for entry in entries if entry != os.path.realpath(os.getcwd())]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept)}
+
+
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process group in two steps.
 
@@ -296,6 +310,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     for sign in (signal.SIGTERM, signal.SIGKILL):
         if not _signal_group(process.pid, sign):
             return
+        _signal_group(process.pid, signal.SIGCONT)  # a process that is stopped takes no other signal
         deadline = time.monotonic() + _END_SECONDS
         while time.monotonic() < deadline and _signal_group(process.pid, 0):
             process.poll()
