@@ -87,6 +87,7 @@ class _Run:
         assert [name for name in self.memory if Path(name).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_child")
 def test_killed(mlp_file, long_spikes, mlp_spikes):
     run = _Run(mlp_file, long_spikes)
@@ -121,6 +122,7 @@ def test_the_time_limit_follows_the_work(mlp):
     assert limit(mlp, 10, 100) - 120 == pytest.approx((limit(mlp, 21, 100) - 120) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_child")
 def test_garbage_on_standard_output(mlp_file, mlp_spikes, monkeypatch):
     noise = "import os; print('noise' * 100000); os.write(1, bytes(range(256))); os.write(2, b'{}')\n"
@@ -137,6 +139,7 @@ def test_garbage_instead_of_a_reply(mlp_file, mlp_spikes, monkeypatch):
     assert lava_backend._worker._process is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_child")
 def test_out_of_memory(mlp_file, mlp_spikes, monkeypatch):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (300 * 2**20,) * 2)"
@@ -163,6 +166,7 @@ def test_a_full_disk(mlp_file, mlp_spikes, monkeypatch):
         simulate(mlp_file, mlp_spikes, backend="lava")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_child")
 def test_no_file_of_the_users_directory_is_run(mlp_file, mlp_spikes, tmp_path, monkeypatch):
     for name in ("lava", "numpy", "json", "threading", "lava_worker", "errors", "sitecustomize"):
@@ -198,12 +202,14 @@ def _lava_group(script: subprocess.Popen) -> int:
     return int(children.read_text().split()[0])
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard(mlp_file, tmp_path):
     script = _script(mlp_file, 10, tmp_path)
     output, _ = script.communicate(timeout=120)
     assert output.decode().splitlines() == ["started", "(1, 5, 10)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "parent killed"])
 def test_the_users_program_ends_during_a_run(mlp_file, tmp_path, sign):
     script = _script(mlp_file, STEPS, tmp_path, stderr=subprocess.PIPE)
