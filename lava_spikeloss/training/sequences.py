@@ -100,8 +100,8 @@ def _check_split(split: int, net: torch.nn.Module) -> None:
     factor = math.prod(_decimations(net))
     if split % factor:
         raise ValueError(
-            f"Expected argument `split` to be a multiple of {factor}, the steps that the TimeDecimation blocks of `net` "
-            f"average into one, but got {split}."
+            f"Expected argument `split` to be a multiple of {factor}, the steps that TimeDecimation in `net` averages "
+            f"into one, but got {split}."
         )
 
 

@@ -19,7 +19,7 @@ from .._arguments import check_choice
 from ._slayer import is_block, is_delay, is_kwta, is_neuron, is_recurrent, is_stateful, self_feeding_neurons
 from .state import fresh_state, reset_net
 
-__all__ = ["Carry", "set_step_mode", "streaming"]
+__all__ = ["Carry", "in_step_mode", "set_step_mode", "streaming"]
 
 Feedback = Callable[[Any, torch.Tensor], torch.Tensor]
 
@@ -234,9 +234,9 @@ def _sequence_hooks(net: torch.nn.Module) -> dict[torch.nn.Module, list[_Hooks]]
     return hooks
 
 
-def _mode(net: torch.nn.Module) -> str | None:
-    modes = {vars(module)["_step_mode"] for module in net.modules() if "_step_mode" in vars(module)}
-    return modes.pop() if len(modes) == 1 else None
+def in_step_mode(net: torch.nn.Module) -> bool:
+    """Whether ``net`` was put into step mode "s"."""
+    return any(vars(module).get("_step_mode") == "s" for module in net.modules())
 
 
 def _hooks(net: torch.nn.Module) -> list[_Hooks]:
@@ -299,7 +299,7 @@ def streaming(net: torch.nn.Module, carry: Carry) -> Iterator[None]:
     flags = [neuron.persistent_state for neuron in neurons]
     suspended = _hooks(net)
     with ExitStack() as stack:
-        if _mode(net) != "s":
+        if not in_step_mode(net):
             stack.enter_context(fresh_state(net))
         for hooks in suspended:
             hooks.remove()
