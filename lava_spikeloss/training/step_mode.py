@@ -19,7 +19,7 @@ from .._arguments import check_choice
 from ._slayer import is_block, is_delay, is_kwta, is_neuron, is_recurrent, is_stateful, self_feeding_neurons
 from .state import fresh_state, reset_net
 
-__all__ = ["Carry", "in_step_mode", "set_step_mode", "streaming"]
+__all__ = ["Carry", "in_step_mode", "recurrent_feedback", "set_step_mode", "streaming"]
 
 Feedback = Callable[[Any, torch.Tensor], torch.Tensor]
 
@@ -289,17 +289,17 @@ def set_step_mode(net: torch.nn.Module, mode: Literal["s", "m"]) -> None:
 
 
 @contextmanager
-def streaming(net: torch.nn.Module, carry: Carry) -> Iterator[None]:
+def streaming(net: torch.nn.Module, carry: Carry, from_rest: bool = False) -> Iterator[None]:
     """Inside, ``net`` carries everything from one forward to the next; on leaving, it is in the mode it was in before.
 
-    A net in step mode "s" goes on from its state and keeps the new one. Any other starts at rest and gets its old state
-    back.
+    A net in step mode "s" goes on from its state and keeps the new one, unless it is to start ``from_rest``. Any other
+    starts at rest. What starts at rest gets its old state back.
     """
     neurons: list[Any] = [module for module in net.modules() if is_stateful(module)]
     flags = [neuron.persistent_state for neuron in neurons]
     suspended = _hooks(net)
     with ExitStack() as stack:
-        if not in_step_mode(net):
+        if from_rest or not in_step_mode(net):
             stack.enter_context(fresh_state(net))
         for hooks in suspended:
             hooks.remove()
