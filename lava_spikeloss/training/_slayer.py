@@ -19,6 +19,7 @@ __all__ = [
     "is_neuron",
     "is_recurrent",
     "is_stateful",
+    "magnitude",
     "named",
     "self_feeding_neurons",
     "states",
@@ -97,3 +98,10 @@ def named(net: torch.nn.Module, module: torch.nn.Module) -> str:
         if candidate is module:
             return f"`{name or 'net'}` ({type(module).__name__})"
     return type(module).__name__
+
+
+def magnitude(layer: Any, weight: torch.Tensor) -> torch.Tensor:
+    """The norm of ``weight`` over the dimensions that the weight norm of ``layer`` normalises."""
+    normed_over = [dim for dim, size in enumerate(layer.weight_g.shape) if size == 1]
+    norm: torch.Tensor = torch.linalg.vector_norm(weight, dim=normed_over, keepdim=True)
+    return norm

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from .._arguments import check_number
-from ._slayer import is_neuron, named
+from ._slayer import is_neuron, magnitude, named
 
 __all__ = [
     "fold_norms",
@@ -199,8 +199,10 @@ def _running(bn: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _gain(bn: Any) -> torch.Tensor:
-    gain = (_running(bn)[1] + bn.eps).rsqrt()
-    return gain if bn.weight is None else gain * bn.weight
+    gain: torch.Tensor = (_running(bn)[1] + bn.eps).rsqrt()
+    if bn.weight is not None:
+        gain = gain * bn.weight
+    return gain
 
 
 def _zero_if_none(bias: torch.Tensor | None, bn: Any) -> torch.Tensor:
@@ -213,7 +215,7 @@ def _per_output(conv: Any, values: torch.Tensor) -> torch.Tensor:
     if not isinstance(conv, _ConvTransposeNd):
         return values.reshape(-1, 1, *ones)
     # A transposed weight is (in, out / groups, ...), its inputs in the order of the groups.
-    per_group = values.reshape(conv.groups, 1, -1).expand(-1, conv.in_channels // conv.groups, -1)
+    per_group = values.reshape(int(conv.groups), 1, -1).expand(-1, conv.in_channels // conv.groups, -1)
     return per_group.reshape(conv.in_channels, -1, *ones)
 
 
@@ -229,9 +231,8 @@ def _stored_weight(conv: Any) -> torch.Tensor:
     if not hasattr(conv, "weight_g"):
         weight: torch.Tensor = conv.weight
         return weight
-    normed_over = [dim for dim, size in enumerate(conv.weight_g.shape) if size == 1]
-    direction: torch.Tensor = conv.weight_v / conv.weight_v.norm(dim=normed_over, keepdim=True)
-    return direction * conv.weight_g
+    normalised: torch.Tensor = conv.weight_g * conv.weight_v / magnitude(conv, conv.weight_v)
+    return normalised
 
 
 def _without_weight_norm(module: Any) -> Any:

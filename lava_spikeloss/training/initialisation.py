@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.conv import _ConvNd
 
 from .._arguments import check_choice, check_number, check_spikes
-from ._slayer import is_block, is_neuron, named
+from ._slayer import is_block, is_neuron, magnitude, named
 from .state import fresh_state
 
 __all__ = ["firing_rate_", "kaiming_normal_"]
@@ -53,7 +53,7 @@ def kaiming_normal_(
         True
     """
     check_choice("mode", mode, ("fan_in", "fan_out"))
-    gain = torch.nn.init.calculate_gain(nonlinearity, a)
+    gain: float = torch.nn.init.calculate_gain(nonlinearity, a)  # type: ignore[no-untyped-call]
     for layer in _layers(net):
         drawn = torch.randn_like(_weight_like(layer)) * gain / math.sqrt(_fan(layer, mode))
         _set_weight(layer, drawn)
@@ -218,8 +218,7 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
     with torch.no_grad():
         if hasattr(layer, "weight_g"):
             layer.weight_v.copy_(weight)
-            normed_over = [dim for dim, size in enumerate(layer.weight_g.shape) if size == 1]
-            layer.weight_g.copy_(weight.norm(dim=normed_over, keepdim=True))
+            layer.weight_g.copy_(magnitude(layer, weight))
         elif hasattr(layer, "parametrizations"):
             layer.weight = weight  # a parametrisation takes the weight apart itself
         else:
@@ -229,5 +228,5 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
 def _fan(layer: Any, mode: str) -> int:
     if isinstance(layer, torch.nn.Linear):
         return layer.in_features if mode == "fan_in" else layer.out_features
-    channels: int = layer.in_channels if mode == "fan_in" else layer.out_channels
-    return channels // int(layer.groups) * math.prod(layer.kernel_size)
+    channels = layer.in_channels if mode == "fan_in" else layer.out_channels
+    return int(channels // layer.groups * math.prod(layer.kernel_size))

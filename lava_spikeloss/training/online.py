@@ -277,14 +277,14 @@ def _check(net: torch.nn.Module, x: torch.Tensor, target: torch.Tensor) -> None:
     check_tensor("target", target)
     if target.shape[0] != x.shape[0] or (target.dim() > 1 and target.shape[-1] != x.shape[-1]):
         raise ValueError(
-            f"Expected argument `target` to be ({x.shape[0]},), or {x.shape[0]} samples first and {x.shape[-1]} steps last, "
-            f"but got shape {tuple(target.shape)}."
+            f"Expected argument `target` to be ({x.shape[0]},), or {x.shape[0]} samples first and {x.shape[-1]} steps "
+            f"last, but got shape {tuple(target.shape)}."
         )
     for module in net.modules():
         if is_delay(module):
             raise ValueError(
-                "Expected argument `net` to have no axonal delays, since no gradient passes them within one step, but got "
-                f"{named(net, module)}: train this net by back-propagation through time, `net(x)`."
+                "Expected argument `net` to have no axonal delays, since no gradient passes them within one step, but "
+                f"got {named(net, module)}: train this net by back-propagation through time, `net(x)`."
             )
 
 
@@ -380,7 +380,7 @@ class _Traces:
     def _updated(self, synapse: Any, neuron: Any, x: torch.Tensor) -> torch.Tensor:
         """The trace after this step; its derivative with respect to ``x`` is one, as that of the spikes themselves."""
         current, voltage = self.filtered.get(synapse, (torch.zeros_like(x), torch.zeros_like(x)))
-        keep = 1 - neuron.current_decay.detach().round() / neuron.p_scale
+        keep: torch.Tensor = 1 - neuron.current_decay.detach().round() / neuron.p_scale
         current = keep * current + x
         keep = 1 - neuron.voltage_decay.detach().round() / neuron.p_scale
         voltage = keep * voltage + current
@@ -392,8 +392,8 @@ def _check_trace(net: torch.nn.Module, block: Any) -> None:
     neuron = block.neuron
     if not is_leaky(neuron) or neuron.current_decay.numel() > 1 or neuron.voltage_decay.numel() > 1:
         raise ValueError(
-            f"Expected argument `net` to have CUBA or ALIF neurons with one decay per layer but got {named(net, neuron)} "
-            f"of {type(neuron).__module__}: use `sltt_online_training`, which needs no trace."
+            "Expected argument `net` to have CUBA or ALIF neurons with one decay per layer but got "
+            f"{named(net, neuron)} of {type(neuron).__module__}: use `sltt_online_training`, which needs no trace."
         )
 
 
