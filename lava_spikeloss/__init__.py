@@ -1,3 +1,6 @@
-"""Spiking losses for SLAYER networks as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
+"""Spiking losses for SLAYER as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
 
-__all__: list[str] = []
+from lava_spikeloss.losses.slayer import SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+from lava_spikeloss.sparsity import SparsityEnforcer
+
+__all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]

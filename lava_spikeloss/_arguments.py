@@ -7,11 +7,19 @@ None of them looks at the values inside a tensor, so none of them makes the host
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 
-__all__ = ["check_choice", "check_floating", "check_number", "check_spikes", "check_tensor"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_floating",
+    "check_number",
+    "check_same_shape",
+    "check_spikes",
+    "check_tensor",
+]
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -63,3 +71,21 @@ def check_number(
     for holds, expected in bounds:
         if not holds:
             raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
+
+
+def check_count(name: str, value: object, *, minimum: int = 1) -> None:
+    """Raise unless ``value`` is an integer of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"Expected argument `{name}` to be an integer but got {type(value).__name__}.")
+    if int(value) < minimum:
+        raise ValueError(f"Expected argument `{name}` to be at least {minimum} but got {value!r}.")
+
+
+def check_same_shape(name: str, value: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
+    """Raise a ``ValueError`` unless two tensors have the same shape."""
+    check_tensor(name, value)
+    if value.shape != other.shape:
+        raise ValueError(
+            f"Expected argument `{name}` to have the shape of `{other_name}`, {tuple(other.shape)}, "
+            f"but got {tuple(value.shape)}."
+        )

@@ -1,0 +1,105 @@
+"""Every form a label may have, brought to one of four canonical tensors.
+
+======================  ====================  =======================================================
+canonical form          dtype                 comes from
+======================  ====================  =======================================================
+``(N,)``                int64                 class indices, of integers or of whole floats
+``(N, T)``              int64                 class indices per step
+``(N, C)``              floating              one-hot, multi-hot or probabilities
+``(N, C, T)``           floating              the same per step
+======================  ====================  =======================================================
+
+An ``(N, C)`` label and an ``(N, T)`` label look alike when ``C == T``. A bool or floating tensor is then taken as
+``(N, C)``; an integer tensor as ``(N, T)`` where the loss is evaluated per step, else as ``(N, C)``.
+
+Class indices are checked against the number of classes on the CPU in eager mode. On an accelerator, and inside
+``torch.compile``, looking at values would make the host wait, so there the indexing kernels' own assertion speaks.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+
+from lava_spikeloss._arguments import check_tensor
+
+__all__ = ["canonical_labels", "sample_weights", "targets_per_step", "targets_per_train"]
+
+
+def canonical_labels(
+    labels: torch.Tensor, shape: torch.Size, num_classes: int, *, integers_are_steps: bool = False, name: str = "labels"
+) -> torch.Tensor:
+    """Bring ``labels`` for spikes of ``shape`` ``(N, ..., T)`` to one of the canonical forms of this module."""
+    check_tensor(name, labels)
+    samples, steps = shape[0], shape[-1]
+    per_class = (
+        [(samples, num_classes), tuple(shape[:-1])] if prod(shape[1:-1]) == num_classes else [(samples, num_classes)]
+    )
+    per_class_and_step = [(*form, steps) for form in per_class]
+    given = tuple(labels.shape)
+
+    if given == (samples,):
+        return _class_indices(labels, num_classes, name)
+    looks_like_steps = given == (samples, steps)
+    integer = not labels.is_floating_point() and labels.dtype != torch.bool
+    if given in per_class and not (looks_like_steps and integer and integers_are_steps):
+        return _targets(labels).reshape(samples, num_classes)
+    if looks_like_steps:
+        return _class_indices(labels, num_classes, name)
+    if given in per_class_and_step:
+        return _targets(labels).reshape(samples, num_classes, steps)
+    raise ValueError(
+        f"Expected argument `{name}` to have shape ({samples},), ({samples}, T={steps}), ({samples}, C={num_classes}) "
+        f"or ({samples}, C={num_classes}, T={steps}) but got {given}."
+    )
+
+
+def targets_per_train(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """Canonical labels as ``(N, C)`` targets of a whole spike train; labels per step are averaged over time."""
+    if labels.dtype == torch.int64:
+        steps = labels.unsqueeze(-1) if labels.dim() == 1 else labels
+        zeros = torch.zeros(labels.shape[0], num_classes, dtype=dtype, device=labels.device)
+        share = torch.full(steps.shape, 1 / steps.shape[-1], dtype=dtype, device=labels.device)
+        return zeros.scatter_add(1, steps, share)
+    targets = labels.to(dtype)
+    return targets if targets.dim() == 2 else targets.mean(-1)
+
+
+def targets_per_step(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """Canonical labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one label."""
+    if labels.dtype == torch.int64:
+        steps = labels.unsqueeze(-1) if labels.dim() == 1 else labels
+        zeros = torch.zeros(steps.shape[0], num_classes, steps.shape[-1], dtype=dtype, device=labels.device)
+        return zeros.scatter(1, steps.unsqueeze(1), 1.0)
+    targets = labels.to(dtype)
+    return targets if targets.dim() == 3 else targets.unsqueeze(-1)
+
+
+def sample_weights(labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class weights of canonical labels, ``(N,)`` or ``(N, T)``, and what a mean divides their weighted sum by.
+
+    As in ``torch.nn.CrossEntropyLoss``: the sum of the weights for class indices, their number for targets.
+    """
+    if labels.dtype == torch.int64:
+        weights = weight[labels]
+        return weights, weights.sum()
+    column = weight if labels.dim() == 2 else weight.unsqueeze(-1)
+    weights = (labels * column).sum(1)
+    return weights, torch.full((), weights.numel(), dtype=weights.dtype, device=weights.device)
+
+
+def _targets(labels: torch.Tensor) -> torch.Tensor:
+    return labels if labels.is_floating_point() else labels.to(torch.float32)
+
+
+def _class_indices(labels: torch.Tensor, num_classes: int, name: str) -> torch.Tensor:
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+            raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) but got values from {low} to {high}."
+            )
+    return labels.to(torch.int64)

@@ -1,0 +1,57 @@
+"""Reduction, precision and population pooling: each in one place for the whole library."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+
+from lava_spikeloss._arguments import check_count
+
+__all__ = ["as_float", "check_population", "collapse", "compute_dtype", "pool_population", "reduce"]
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype a loss is accumulated in: float64 stays, everything else (half, bool, integers) becomes float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def as_float(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in the dtype it is accumulated in; no copy for float32 and float64."""
+    return x.to(compute_dtype(x.dtype))
+
+
+def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Mean, sum or nothing."""
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    return values
+
+
+def collapse(x: torch.Tensor) -> torch.Tensor:
+    """``(N, ..., T)`` as ``(N, C, T)``: all dimensions between batch and time become one."""
+    return x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
+
+
+def check_population(neurons: int, population_code: bool, num_classes: int | None) -> int:
+    """The number of classes that ``neurons`` outputs code for."""
+    if not population_code:
+        return neurons
+    if not num_classes:
+        raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
+    check_count("num_classes", num_classes)
+    if neurons % num_classes:
+        raise ValueError(
+            f"Expected argument `num_classes` to divide the number of output neurons, {neurons}, but got {num_classes}."
+        )
+    return num_classes
+
+
+def pool_population(x: torch.Tensor, num_classes: int, pooling: str) -> torch.Tensor:
+    """Pool ``(N, C * group, ...)`` to ``(N, C, ...)``: class ``c`` owns the ``c``-th contiguous group of neurons."""
+    if x.shape[1] == num_classes:
+        return x
+    groups = x.reshape(x.shape[0], num_classes, x.shape[1] // num_classes, *x.shape[2:])
+    return groups.sum(2) if pooling == "sum" else groups.mean(2)

@@ -1,0 +1,387 @@
+"""Drop-ins for ``lava.lib.dl.slayer.loss``: same constructors and defaults, same values and gradients where right.
+
+Where lava-dl's losses have no useful gradient these have one: a silent target is pushed up, a saturated output learns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from lava_spikeloss._arguments import check_same_shape, check_spikes
+from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
+from lava_spikeloss._module import Loss
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
+from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count
+
+__all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
+
+_EPS = 1e-6  # lava-dl's, in the denominator of a probability
+
+
+def spike_time(
+    spikes: torch.Tensor,
+    desired: torch.Tensor,
+    time_constant: float = 5,
+    length: int | None = 100,
+    filter_order: int = 1,
+    reduction: str = "sum",
+) -> torch.Tensor:
+    r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
+
+    .. math::
+        L = \sum_{t=0}^{T-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
+        \varepsilon[k] = e^{-k/\tau},\ 0 \le k < L
+
+    The filter is linear: the difference is filtered once.
+
+    Args:
+        spikes: output spikes :math:`s`.
+        desired: desired spikes :math:`\hat s`, of any dtype.
+        time_constant: :math:`\tau`, in steps.
+        length: where the kernel is cut, in steps. ``None`` does not cut it.
+        filter_order: how often the kernel is convolved with itself, 1 for once :math:`\varepsilon`.
+        reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
+
+    Shape:
+        - spikes, desired: :math:`(*, T)`
+        - output: a scalar, or :math:`(*, T)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if the shapes differ, or an argument is out of its range.
+
+    Reference:
+        van Rossum, "A novel spike distance", 2001; Shrestha and Orchard, "SLAYER", NeurIPS 2018.
+
+    Example:
+        >>> spike_time(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]), time_constant=1.0)
+        tensor(1.1353)
+    """
+    check_spikes("spikes", spikes, min_dims=1)
+    check_same_shape("desired", desired, "spikes", spikes)
+    check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+    error = exponential_filter(as_float(spikes) - as_float(desired), time_constant, length, filter_order)
+    return reduce(error.square(), reduction)
+
+
+def spike_rate(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    true_rate: float,
+    false_rate: float,
+    moving_window: int | None = None,
+    reduction: str = "sum",
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "mean",
+) -> torch.Tensor:
+    r"""Squared difference between each class's spike rate and the rate that its label asks for.
+
+    .. math::
+        L = \sum_{n,c} (r_{nc} - \hat r_{nc})^2, \qquad
+        \hat r_{nc} = r_\text{true}\, y_{nc} + r_\text{false}\, (1 - y_{nc})
+
+    With a moving window of :math:`W` steps the rate is that of the last :math:`W` steps, and the sum also runs over
+    time.
+
+    Args:
+        spikes: output spikes; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label. Without a window, labels per step are averaged over time.
+        true_rate: rate of the labelled class, in spikes per step, in [0, 1].
+        false_rate: rate of every other class, in spikes per step, in [0, 1].
+        moving_window: :math:`W`, in steps. ``None`` takes the rate over the whole train.
+        reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
+        population_code: several neurons per class, in contiguous groups.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with a window :math:`(N, C, T)`
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Shrestha and Orchard, "SLAYER", NeurIPS 2018; the loss of ``lava.lib.dl.slayer``.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+        >>> spike_rate(spikes, torch.tensor([0]), true_rate=0.5, false_rate=0.0)
+        tensor(0.2500)
+    """
+    check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
+    rates, targets = _rates_and_targets(
+        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
+    )
+    error = rates - torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
+    return reduce(error.square(), reduction)
+
+
+def spike_max(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    moving_window: int | None = None,
+    mode: str = "probability",
+    reduction: str = "sum",
+    *,
+    scale: float = 1.0,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "sum",
+) -> torch.Tensor:
+    r"""Negative log-likelihood of the label, with a class's share of the spikes as its probability.
+
+    .. math::
+        L = -\sum_n \sum_c y_{nc} \log p_{nc}, \qquad
+        p_c = \begin{cases}
+            r_c / (\sum_k r_k + 10^{-6}) & \text{mode "probability"} \\
+            \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax"} \\
+            m_c / \sum_k m_k,\ m = \max(r, 1/W) & \text{mode "count"}
+        \end{cases}
+
+    :math:`r` is the rate over the whole train, or with a moving window that of its last :math:`W` steps; then the sum
+    runs over time too. In mode "probability" a sample whose labelled class is silent is treated as in mode "count":
+    every class counts as if it had fired at least once. There the gradient passes the maximum unchanged, so
+    :math:`\partial L / \partial m_c = (p_c - y_c) / m_c`: a silent label is pushed up.
+
+    Args:
+        spikes: output spikes; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label. Without a window, labels per step are averaged over time.
+        moving_window: :math:`W`, in steps. ``None`` takes the rate over the whole train, :math:`W = T`.
+        mode: ``"probability"`` or ``"softmax"`` as in lava-dl, or ``"count"`` as its authors run it.
+        reduction: ``"sum"`` or ``"mean"`` over samples (and steps, with a window), or ``"none"``.
+        scale: inverse temperature of mode "softmax". Rates end at 1, so with ``scale=1`` ten classes cannot fall
+            below 1.461; the number of steps as ``scale`` makes it the softmax of spike counts.
+        population_code: several neurons per class, in contiguous groups.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how a group's rates are pooled, ``"sum"`` or ``"mean"``.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar; for ``reduction="none"`` :math:`(N)`, with a window :math:`(N, T)`
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Shrestha, Zhu and Sun, "Spikemax: spike-based loss methods for classification", IJCNN 2022.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]])
+        >>> spike_max(spikes, torch.tensor([0]))
+        tensor(0.2877)
+    """
+    check_options(mode=mode, reduction=reduction, scale=scale)
+    rates, targets = _rates_and_targets(
+        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
+    )
+    if mode == "softmax":
+        losses = -(targets * F.log_softmax(rates * scale, dim=1)).sum(1)
+    else:
+        one_spike = 1 / (moving_window or spikes.shape[-1])
+        losses = _nll_of_shares(rates, targets, one_spike, always_lift=mode == "count")
+    return reduce(losses, reduction)
+
+
+def _nll_of_shares(rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool) -> torch.Tensor:
+    """Negative log-likelihood ``(N, ...)`` of ``p = m / sum m``, with rates lifted to one spike where needed."""
+    labelled = targets > 0
+    lift = (one_spike - rates.detach()).clamp(min=0)
+    if not always_lift:
+        lift = lift * (labelled & (rates <= 0)).any(1, keepdim=True)
+    lifted = rates + lift
+    total = lifted.clamp(min=0).sum(1) + (0.0 if always_lift else _EPS)
+    log_rates = torch.where(labelled, lifted, 1.0).log()
+    return targets.sum(1) * total.log() - (targets * log_rates).sum(1)
+
+
+def spike_moid(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    moving_window: int | None = None,
+    reduction: str = "sum",
+    alpha: float = 1,
+    theta: float = 0,
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "mean",
+) -> torch.Tensor:
+    r"""Binary cross entropy of each class, with the sigmoid of its spike rate as the probability.
+
+    .. math::
+        L = -\sum_{n,c} y_{nc} \log p_{nc} + (1 - y_{nc}) \log (1 - p_{nc}), \qquad
+        p = \sigma\!\left(\frac{r - \theta}{\alpha}\right)
+
+    Computed from the logits, so that a confident wrong answer keeps its gradient. With a moving window of :math:`W`
+    steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
+
+    Args:
+        spikes: output spikes; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label, of any dtype; several classes may be true at once.
+            Without a window, labels per step are averaged over time.
+        moving_window: :math:`W`, in steps. ``None`` takes the rate over the whole train.
+        reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
+        alpha: temperature of the sigmoid, in spikes per step, above 0.
+        theta: rate at which a class is as likely as not, in spikes per step.
+        population_code: several neurons per class, in contiguous groups.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; with :math:`C = T` a label of two
+          dimensions is :math:`(N, C)`
+        - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with a window :math:`(N, C, T)`
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        The loss of ``lava.lib.dl.slayer``, introduced with lava-dl 0.5.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> spike_moid(spikes, torch.tensor([[1, 0]]), alpha=0.1, theta=0.25)
+        tensor(0.1578)
+    """
+    check_options(reduction=reduction, alpha=alpha, theta=theta)
+    rates, targets = _rates_and_targets(
+        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
+    )
+    logits = (rates - theta) / alpha
+    losses: torch.Tensor = F.binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction=reduction)
+    return losses
+
+
+def _rates_and_targets(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    moving_window: int | None,
+    population_code: bool,
+    num_classes: int | None,
+    population_pooling: str,
+    *,
+    integers_are_steps: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rates ``(N, C)`` with targets ``(N, C)``, or with a window ``(N, C, T)`` with targets that broadcast to it."""
+    check_spikes("spikes", spikes)
+    check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
+    trains = collapse(spikes)
+    classes = check_population(trains.shape[1], population_code, num_classes)
+    per_step = moving_window is not None
+    labels = canonical_labels(labels, spikes.shape, classes, integers_are_steps=integers_are_steps and per_step)
+    if moving_window is None:
+        rates = pool_population(spike_count(trains) / trains.shape[-1], classes, population_pooling)
+        return rates, targets_per_train(labels, classes, rates.dtype)
+    rates = moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
+    return rates, targets_per_step(labels, classes, rates.dtype)
+
+
+class SpikeTime(Loss, function=spike_time):
+    """Spike-time loss, a drop-in for ``slayer.loss.SpikeTime``.
+
+    >>> SpikeTime(time_constant=1)(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor(1.1353)
+    """
+
+    def __init__(
+        self, time_constant: float = 5, length: int | None = 100, filter_order: int = 1, reduction: str = "sum"
+    ) -> None:
+        super().__init__(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+
+
+class SpikeRate(Loss, function=spike_rate):
+    """Spike-rate loss, a drop-in for ``slayer.loss.SpikeRate``.
+
+    >>> SpikeRate(true_rate=0.5, false_rate=0.0)(torch.ones(1, 2, 4), torch.tensor([0]))
+    tensor(1.2500)
+    """
+
+    def __init__(
+        self,
+        true_rate: float,
+        false_rate: float,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "mean",
+    ) -> None:
+        super().__init__(
+            true_rate=true_rate,
+            false_rate=false_rate,
+            moving_window=moving_window,
+            reduction=reduction,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )
+
+
+class SpikeMax(Loss, function=spike_max):
+    """Negative log-likelihood of spike shares, a drop-in for ``slayer.loss.SpikeMax``.
+
+    >>> SpikeMax()(torch.zeros(1, 2, 4), torch.tensor([0]))  # all silent: log 2, not inf
+    tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        mode: str = "probability",
+        reduction: str = "sum",
+        *,
+        scale: float = 1.0,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "sum",
+    ) -> None:
+        super().__init__(
+            moving_window=moving_window,
+            mode=mode,
+            reduction=reduction,
+            scale=scale,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )
+
+
+class SpikeMoid(Loss, function=spike_moid):
+    """Binary cross entropy of sigmoid rates, a drop-in for ``slayer.loss.SpikeMoid``.
+
+    >>> SpikeMoid(alpha=0.1, theta=0.25)(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([[1, 0]]))
+    tensor(0.1578)
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+        alpha: float = 1,
+        theta: float = 0,
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "mean",
+    ) -> None:
+        super().__init__(
+            moving_window=moving_window,
+            reduction=reduction,
+            alpha=alpha,
+            theta=theta,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )
