@@ -286,7 +286,7 @@ def fold_norms(net: torch.nn.Module) -> torch.nn.Module:
         ...     "norm": slayer.neuron.norm.WgtScaleBatchNorm,
         ... }
         >>> net = slayer.block.cuba.Dense(neuron, 4, 2)
-        >>> _ = net(torch.ones(2, 4, 8))
+        >>> spikes = net(torch.ones(2, 4, 8))
         >>> type(fold_norms(net).neuron.norm).__name__
         'MeanOnlyBatchNorm'
     """

@@ -53,7 +53,7 @@ def kaiming_normal_(
         True
     """
     check_choice("mode", mode, ("fan_in", "fan_out"))
-    gain: float = torch.nn.init.calculate_gain(nonlinearity, a)  # type: ignore[no-untyped-call]
+    gain: float = torch.nn.init.calculate_gain(nonlinearity, a)
     for layer in _layers(net):
         drawn = torch.randn_like(_weight_like(layer)) * gain / math.sqrt(_fan(layer, mode))
         _set_weight(layer, drawn)

@@ -247,7 +247,7 @@ def _spatial_training(
     with _online(net, x, target, traces):
         for x_t, target_t in _steps(x, target):
             step_loss = loss(net(x_t)[..., 0], target_t)
-            step_loss.backward()  # type: ignore[no-untyped-call]
+            step_loss.backward()
             total += step_loss.detach()
             if online:
                 optimizer.step()
@@ -306,7 +306,7 @@ def _gradients(
 ) -> torch.Tensor:
     optimizer.zero_grad()
     step_loss = loss(net(x_t)[..., 0], target_t)
-    step_loss.backward()  # type: ignore[no-untyped-call]
+    step_loss.backward()
     return step_loss.detach()
 
 

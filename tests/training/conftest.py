@@ -1,8 +1,7 @@
-"""SLAYER is an extra: its tests are skipped, with the reason, where it is not installed."""
+"""What the tests of the training tools share."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,6 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: the tests share `slayer_nets` by its plain name
-
-HAS_SLAYER = importlib.util.find_spec("lava") is not None and importlib.util.find_spec("lava.lib.dl") is not None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if HAS_SLAYER:
-        return
-    skip = pytest.mark.skip(reason="lava-dl is not installed (extra `lava`, Python 3.10)")
-    for item in items:
-        if item.get_closest_marker("slayer") or item.get_closest_marker("lava"):
-            item.add_marker(skip)
 
 
 @pytest.fixture
