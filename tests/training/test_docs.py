@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,8 @@ def test_the_resumed_training_equals_the_uninterrupted_one(tmp_path: Path) -> No
     spec.loader.exec_module(example)
     uninterrupted, resumed = example.run(tmp_path, epochs=2, samples=128)
     assert resumed == uninterrupted
+
+
+def test_importing_does_not_import_lava() -> None:
+    code = "import sys, lava_spikeloss.training; sys.exit('lava' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
