@@ -70,6 +70,15 @@ def test_fresh_state_puts_the_old_one_back(spikes: torch.Tensor) -> None:
 
 
 @pytest.mark.slayer
+def test_fresh_state_leaves_nothing_of_its_own(spikes: torch.Tensor) -> None:
+    net = recurrent_delayed()
+    set_step_mode(net, "s")
+    with fresh_state(net):
+        first = net(spikes)
+    assert torch.equal(net(spikes), first)
+
+
+@pytest.mark.slayer
 def test_fresh_state_survives_an_error(spikes: torch.Tensor) -> None:
     net = recurrent()
     net(spikes)
