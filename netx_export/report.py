@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +34,12 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
 
 def _table(comparison: Mapping[str, Any]) -> Table:
     expected, got = comparison["expected"], comparison["got"]
-    table = Table(title=f"{expected} against {got}: {comparison['samples']} samples of {comparison['steps']} steps")
+    table = Table(
+        title=f"{expected} against {got}: {comparison['samples']} samples of {comparison['steps']} steps",
+        box=box.SIMPLE,
+    )
     table.add_column("layer")
-    columns = ("neurons", "spikes", f"rate in {expected}", f"rate in {got}", "budget", "differing spikes", "verdict")
+    columns = ("neurons", "spikes", f"{expected} rate", f"{got} rate", "budget", "differ", "verdict")
     for column in columns:
         table.add_column(column, justify="right")
     for layer in comparison["layers"]:
