@@ -9,6 +9,7 @@ ratio within a round, so that a busy machine slows both sides. Before anything i
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -35,7 +36,7 @@ NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
 
 def build(sample: torch.Tensor, delay: bool) -> torch.nn.Sequential:
     torch.manual_seed(0)
-    pairs = zip(SIZES, SIZES[1:], strict=False)
+    pairs = itertools.pairwise(SIZES)
     net = torch.nn.Sequential(
         *[slayer.block.cuba.Dense(NEURON, *pair, weight_scale=2, weight_norm=True, delay=delay) for pair in pairs]
     )

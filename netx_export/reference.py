@@ -15,6 +15,9 @@ Tensors are time first inside, ``(T, N, C, ...)``, so that the neurons of one st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 
@@ -22,7 +25,7 @@ from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, Int
 from netx_export.errors import SimulationError
 from netx_export.loading import LoadedWeights, load_dense_weights
 
-__all__ = ["chunk_size", "run"]
+__all__ = ["chunk_size", "one_thread", "run"]
 
 _STATE_LIMIT = 2**23
 _ACTIVATION_LIMIT = 2**23
@@ -34,6 +37,17 @@ _SPARSE_RATE = 0.15
 # Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache.
 _CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 _BYTES_PER_SPIKE = 16
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch inside: steps this small gain nothing from more, and lose a lot where a core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def chunk_size(description: NetworkDescription, steps: int, device: torch.device) -> int:
@@ -96,9 +110,15 @@ def _weighted_sums(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The product of ``(rows, in)`` spikes and ``(in, out)`` weights, in a time that follows the number of spikes."""
     magnitude = weight.abs()
     weight = weight.to(_exact_dtype(magnitude.sum(0).max(), magnitude.max()))
-    rows, inputs = spikes.shape
     if int(torch.count_nonzero(spikes)) > _SPARSE_RATE * spikes.numel():
         return spikes.to(weight.dtype) @ weight
+    return _sums_of_active(spikes, weight)
+
+
+@one_thread()
+def _sums_of_active(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same, adding up the weights of the active inputs of each row."""
+    rows, inputs = spikes.shape
     active = spikes.reshape(-1).nonzero().squeeze(1)
     offsets = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=spikes.device))
     return F.embedding_bag(active % inputs, weight, offsets, mode="sum")
@@ -141,6 +161,7 @@ def _delay(values: torch.Tensor, delay: IntArray) -> torch.Tensor:
     return values.gather(0, source.clamp(min=0).expand_as(values)).mul_(source >= 0)
 
 
+@one_thread()
 def _integrate_and_fire(activation: torch.Tensor, neuron: CubaNeuron, bias: IntArray | None) -> torch.Tensor:
     """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place."""
     current = torch.zeros_like(activation[0], dtype=torch.int32)

@@ -105,11 +105,14 @@ def _simulate_chunks(
         with torch.inference_mode():
             rasters = reference.run(description, _binary(spikes[chunk]))
             for name, raster in rasters.items():
-                shift = min(shifts[name], steps)
-                target = torch.from_numpy(layers[name][chunk])[..., shift:]
-                target.copy_(raster[..., : steps - shift])
+                _copy_shifted(raster, torch.from_numpy(layers[name][chunk]), min(shifts[name], steps))
         advance(len(spikes[chunk]))
     return layers
+
+
+@reference.one_thread()
+def _copy_shifted(raster: torch.Tensor, target: torch.Tensor, shift: int) -> None:
+    target[..., shift:].copy_(raster[..., : raster.shape[-1] - shift])
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -144,6 +147,7 @@ def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return "Samples are the first axis and time is the last."
 
 
+@reference.one_thread()
 def _binary(spikes: Spikes) -> torch.Tensor:
     """Zeros and ones of any type as uint8."""
     tensor = spikes if isinstance(spikes, torch.Tensor) else _tensor(spikes)
@@ -159,8 +163,10 @@ def _is_binary(tensor: torch.Tensor, nonzero: torch.Tensor) -> bool:
     """Whether all values are 0 or 1: they lie between the two, and they add up to as many as are not 0."""
     low, high = torch.aminmax(tensor)
     within = bool((low >= 0) & (high <= 1))  # False for NaN
-    whole = not tensor.is_floating_point() or tensor.sum(dtype=torch.float64) == torch.count_nonzero(nonzero)
-    return within and bool(whole)
+    if not within or not tensor.is_floating_point():
+        return within
+    totals = tensor.sum(-1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return bool(totals.sum(dtype=torch.float64) == torch.count_nonzero(nonzero))
 
 
 def _tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
