@@ -222,7 +222,8 @@ class _ShareCrossEntropy(torch.autograd.Function):
         lifted = torch.maximum(rates, lowest)
         total = lifted.sum(1) + ctx.eps
         log_rates = torch.where(labelled, lifted, 1.0).log_()
-        return total.log_().mul(targets.sum(1)).sub(log_rates.mul_(targets).sum(1))
+        losses: torch.Tensor = targets.sum(1) * total.log_() - log_rates.mul_(targets).sum(1)
+        return losses
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
