@@ -91,7 +91,7 @@ def export(
 
 def _versions() -> dict[str, str]:
     """Versions of what made the file; lava-dl's is that of the network's blocks."""
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     for name in ("lava-spikeloss", "lava-dl"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -98,7 +98,11 @@ def _per_value(layer: Layer) -> IntArray | None:
 
 
 def _refuse_unsupported(index: int, block: Block) -> None:
-    if kind(block) in _READERS or (index == 0 and kind(block) in _INPUTS):
+    if index == 0 and kind(block) in _INPUTS:
+        if block.neuron is not None and family(block) != "cuba":
+            refuse(0, block, "only cuba neurons can encode the input", "Use cuba.Input, or give spikes.")
+        return
+    if kind(block) in _READERS:
         return
     refuse(index, block, *_REFUSALS.get(family(block), _BLOCK_REFUSALS.get(kind(block).partition(".")[2], _UNKNOWN)))
 
@@ -134,8 +138,6 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     if block.neuron is None:
         return Input(shape, bool(block.delay_shift))
     place = Place(0, block, shape, False, None)
-    if kind(block) != "cuba.Input":
-        refuse(0, block, "only cuba neurons can encode the input", "Use cuba.Input, or give spikes.")
     refuse_norm(place)
     scale = block.neuron.w_scale
     if scale != 64:
@@ -193,34 +195,35 @@ def _read_kwta(place: Place) -> list[Layer]:
     excitation = block.self_excitation.detach().clamp(0, 1)
     feedback = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
     recurrent = integers(place, block.neuron.quantize_8bit(feedback))
-    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent, _winners_bias(place))
+    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent, _winners_current(place))
 
 
-def _winners_bias(place: Place) -> int:
-    """The constant current that sets the number of winners, as a bias; netx has no constant current."""
+def _winners_current(place: Place) -> int:
+    """The constant current that sets the number of winners."""
     block, neuron = place.block, place.block.neuron
     size, winners = block.num_neurons, block.num_winners
     current = torch.tensor([neuron.threshold * (size - 2 * winners) / size / neuron.w_scale])
-    mantissa = int(integers(place, neuron.quantize_8bit(current))[0])
-    if mantissa != 0 and (cuba_neuron(place).current_decay != 4096).any():
-        refuse(
-            place.index,
-            block,
-            f"its {winners} winners of {size} need a constant current, and netx has none",
-            f"Use {size // 2} winners, a threshold so low that the current rounds to 0, or current_decay=1.",
-        )
-    return mantissa
+    return int(integers(place, neuron.quantize_8bit(current))[0])
 
 
-def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray, drive: int = 0) -> list[Layer]:
+def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray, current: int = 0) -> list[Layer]:
     place.refuse_waiting("a recurrent layer")
     joined, bias = fold_norm(place, np.hstack([weight, recurrent_weight]))
-    if drive:
-        bias = np.array([drive]) + (0 if bias is None else bias)
+    if current:
+        bias = np.array([current]) + (0 if bias is None else bias)
+    neuron = cuba_neuron(place)
+    if bias is not None and (neuron.current_decay != 4096).any():
+        # The state that a recurrent block keeps is the current behind the norm: the norm acts like input.
+        refuse(
+            place.index,
+            place.block,
+            "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
+            "Use current_decay=1, where the two are the same, no norm, and half of the neurons as winners.",
+        )
     layer = Recurrent(
         weight=joined[:, : weight.shape[1]],
         recurrent_weight=joined[:, weight.shape[1] :],
-        neuron=cuba_neuron(place),
+        neuron=neuron,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
         delay_shift=bool(place.block.delay_shift),
         axon_delay=axon_delay(place),
