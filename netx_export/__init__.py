@@ -1,5 +1,6 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
+from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
 from netx_export.export import ExportResult, export
@@ -9,11 +10,13 @@ from netx_export.simulation import Simulation, simulate
 __all__ = [
     "ExportError",
     "ExportResult",
+    "Finding",
     "NetworkDescription",
     "NetxExportError",
     "NetxFormatError",
     "Simulation",
     "SimulationError",
+    "check",
     "export",
     "read",
     "simulate",
