@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.description import Conv, Dense, Flatten, NetworkDescription, SpikingLayer
+from netx_export.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.errors import SimulationError
 
 __all__ = ["run_on_lava"]
@@ -80,7 +80,6 @@ def run_on_lava(
     Raises:
         SimulationError: if Lava is missing, fails, or does not finish in time.
     """
-    _check_exact(description)
     samples, steps = len(spikes), spikes.shape[-1]
     limit = timeout if timeout is not None else _time_limit(description, samples, steps)
     deadline = time.monotonic() + limit
@@ -94,16 +93,6 @@ def run_on_lava(
     return layers
 
 
-def _check_exact(description: NetworkDescription) -> None:
-    delayed = [name for name, layer in description.spiking.items() if getattr(layer, "delay", None) is not None]
-    biased = [name for name, layer in description.spiking.items() if layer.bias is not None]
-    if delayed and biased:
-        raise SimulationError(
-            f"On Lava the bias of {biased[0]} acts before the first sample comes in, and the delay of {delayed[0]} "
-            f"carries the spikes into it. Use backend='reference'."
-        )
-
-
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
     per_step = _SECONDS_PER_STEP + sum(_seconds_per_step(layer) for layer in description.spiking.values())
     return _START_SECONDS + per_step * (samples + 1) * (steps + len(description.spiking))
@@ -114,7 +103,7 @@ def _seconds_per_step(layer: SpikingLayer) -> float:
         kernels = layer.weight.shape[0] * layer.weight.shape[1]
         operations = layer.weight.size * math.prod(layer.shape[1:]) * math.prod(layer.stride)
         return _SECONDS_PER_KERNEL * kernels + _SECONDS_PER_OPERATION * operations
-    slots = 1 if layer.delay is None else _MAX_DELAY_SLOTS
+    slots = 1 if getattr(layer, "delay", None) is None else _MAX_DELAY_SLOTS
     return _SECONDS_PER_OPERATION * slots * layer.weight.size
 
 
@@ -128,7 +117,7 @@ def _run_block(
 ) -> dict[str, _SpikeArray]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
-    frames = _lava_frames(spikes, flat=_starts_flat(description))
+    frames = _lava_frames(spikes, description)
     stream = _netx_reset_is_exact(description)
     if stream:
         # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then. The last
@@ -146,6 +135,10 @@ def _run_block(
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
         "sparse": _sparse_is_faster(description),
+        # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
+        "skip_layers": int(description.encoder is not None),
+        # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
+        "bias_starts": None if stream else _bias_starts(description),
     }
     rasters = _worker.request(key, frames, depth, deadline, limit)
     return {
@@ -154,14 +147,22 @@ def _run_block(
     }
 
 
-def _starts_flat(description: NetworkDescription) -> bool:
-    first = next(layer for layer in description.layers[1:] or description.layers)
-    return isinstance(first, Flatten | Dense)
+def _bias_starts(description: NetworkDescription) -> list[int]:
+    """For each layer, the number of steps of a run after which its bias has to set in."""
+    starts = description.bias_starts
+    return [depth + description.lead - starts.get(name, 0) for depth, name in enumerate(description.spiking, start=1)]
 
 
 def _netx_reset_is_exact(description: NetworkDescription) -> bool:
-    """Whether a layer's reset clears all that the last sample left in it: spikes that wait in delays it does not."""
-    return all(getattr(layer, "delay", None) is None for layer in description.spiking.values())
+    """Whether a layer's reset clears all that the last sample left in it.
+
+    It does not clear spikes that wait in delays or come back through a recurrence, and resonators know no reset. And a
+    bias that has to set in before a layer's first step would do so while the sample before is still in the layer.
+    """
+    return description.lead == 0 and all(
+        isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
+        for layer in description.spiking.values()
+    )
 
 
 def _sparse_is_faster(description: NetworkDescription) -> bool:
@@ -169,9 +170,13 @@ def _sparse_is_faster(description: NetworkDescription) -> bool:
     return any(getattr(layer, "delay", None) is not None for layer in description.spiking.values())
 
 
-def _lava_frames(spikes: _SpikeArray, flat: bool) -> _SpikeArray:
+def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _SpikeArray:
     """SLAYER's ``(N, C, H, W, T)`` as netx takes it, step after step: ``(N, T, W, H, C)``, or flat."""
-    ordered = spikes.reshape(len(spikes), -1, spikes.shape[-1]) if flat else spikes.swapaxes(1, -2)
+    first = next(layer for layer in description.layers if not isinstance(layer, Input))
+    if isinstance(first, Conv):
+        ordered = spikes.reshape(len(spikes), *first.input_shape, spikes.shape[-1]).swapaxes(1, -2)
+    else:
+        ordered = spikes.reshape(len(spikes), -1, spikes.shape[-1])
     return np.ascontiguousarray(np.moveaxis(ordered, -1, 1))
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 __all__ = ["serve"]
 
-_STATE_NAMES = ("u", "v", "a_buff", "a_buf")
+_PROCESS_NAMES = ("neuron", "synapse", "synapse_rec", "real_synapse", "imag_synapse")
+_STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf")
 # Lava's pipes between our process and the simulation hold 50 frames; as many steps the output may trail the input.
 _STEPS_UNDER_WAY = 32
 _POLL_SECONDS = 0.2
@@ -67,6 +68,7 @@ class _Network:
             reset_interval=key["reset_interval"],
             reset_offset=key["reset_offset"],
             sparse_fc_layer=key["sparse"],
+            skip_layers=key["skip_layers"],
         )
         self._network.net_config.f.close()  # netx leaves the file open, and nobody could write to it
         self._source = Injector(shape=self._network.inp.shape)
@@ -74,6 +76,7 @@ class _Network:
         self._sinks = [Extractor(shape=layer.out.shape) for layer in self._network.layers]
         for layer, sink in zip(self._network.layers, self._sinks, strict=True):
             layer.out.connect(sink.in_port)
+        self._biases = [] if key["bias_starts"] is None else _take_biases(self._network, key["bias_starts"])
         models = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
         self._network.create_runtime(run_cfg=Loihi1SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
         self._actors = multiprocessing.active_children()
@@ -88,9 +91,24 @@ class _Network:
         ]
         for run, run_frames in enumerate(frames):
             if self._used and self.key["reset_interval"] is None:
-                _rest(self._network)
+                self._rest()
             self._used = True
-            self._stream(run_frames, [raster[run] for raster in rasters])
+            self._run_from_bias_to_bias(run_frames, [raster[run] for raster in rasters])
+
+    def _rest(self) -> None:
+        _rest(self._network)
+        for _, variable, _ in self._biases:
+            variable.set(np.zeros(variable.shape, np.int32))
+
+    def _run_from_bias_to_bias(self, frames: Any, rasters: list[Any]) -> None:
+        """Run, and let each bias set in at its step."""
+        done = 0
+        for start, variable, bias in self._biases:
+            if start > done:
+                self._stream(frames[done:start], [raster[done:start] for raster in rasters])
+                done = start
+            variable.set(bias)
+        self._stream(frames[done:], [raster[done:] for raster in rasters])
 
     def _stream(self, frames: Any, rasters: list[Any]) -> None:
         """Run in a thread, so that the end of one of Lava's processes is noticed instead of waited for."""
@@ -135,10 +153,21 @@ def _cause_of_death(actor: Any) -> str:
     return f"a process of the simulation ended (exit code {actor.exitcode}). It may have run out of memory"
 
 
+def _take_biases(network: Any, starts: list[int]) -> list[tuple[int, Any, Any]]:
+    """Set all biases to 0; the step after which each has to set in, its variable and its value, in order."""
+    biases = []
+    for start, layer in zip(starts, network.layers, strict=True):
+        variable = getattr(layer.neuron, "bias_mant", None)
+        if variable is not None and np.any(variable.init):
+            biases.append((start, variable, np.broadcast_to(variable.init, variable.shape).astype(np.int32)))
+            variable.init = np.zeros(variable.shape, np.int32)
+    return sorted(biases, key=lambda bias: bias[0])
+
+
 def _rest(network: Any) -> None:
     """Put neurons and spikes under way back to where they were before the first run; Lava has no call for that."""
     for layer in network.layers:
-        for process in (layer.neuron, layer.synapse):
+        for process in (getattr(layer, name, None) for name in _PROCESS_NAMES):
             for name in _STATE_NAMES:
                 variable = getattr(process, name, None)
                 if variable is not None:

@@ -15,21 +15,34 @@ Tensors are time first inside, ``(T, N, C, ...)``, so that the neurons of one st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, NetworkDescription, SpikingLayer
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    IntArray,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
 from netx_export.errors import SimulationError
-from netx_export.loading import LoadedWeights, load_dense_weights
+from netx_export.loading import LoadedWeights, load_dense_weights, load_weights
 
-__all__ = ["chunk_size", "one_thread", "run"]
+__all__ = ["chunk_size", "integrate_and_fire", "one_thread", "peaks", "run"]
 
 _STATE_LIMIT = 2**23
 _ACTIVATION_LIMIT = 2**23
 _UNITY_DECAY = 4096
+_MAX_DELAY = 62
 # Loihi aligns synaptic input, bias and threshold with its 24-bit states by shifting them up six bits.
 _ALIGNMENT = 2**6
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices.
@@ -62,7 +75,8 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
 
     Args:
         description: the network.
-        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, on the device to run on.
+        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, on the device to run on, beginning with
+            ``description.lead`` empty steps, in which a bias may act already.
 
     Returns:
         For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time.
@@ -73,43 +87,119 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
     for layer in description.layers:
         if isinstance(layer, Flatten):
             frames = frames.flatten(2)
-        elif not isinstance(layer, Input):
-            frames = _run_layer(layer, frames)
-            layers[next(names)] = frames.movedim(0, -1)
+        elif isinstance(layer, SpikingLayer):
+            name = next(names)
+            frames = _run_layer(layer, frames, _bias_start(description, name))
+            layers[name] = frames.movedim(0, -1)
     return layers
 
 
-def _run_layer(layer: SpikingLayer, frames: torch.Tensor) -> torch.Tensor:
-    activation = _dense(layer, frames) if isinstance(layer, Dense) else _convolve(layer, frames)
-    return _integrate_and_fire(activation, layer.neuron, layer.bias)
+def _bias_start(description: NetworkDescription, name: str) -> int:
+    return description.lead - description.bias_starts.get(name, 0)
+
+
+def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tuple[float, float]]:
+    """The largest size that each layer's current and voltage would reach if they had no limit, on a batch from rest."""
+    frames = spikes.movedim(-1, 0)
+    found = {}
+    for name, raster in run(description, spikes).items():
+        layer, fired = description.spiking[name], raster.movedim(-1, 0)
+        if isinstance(layer.neuron, CubaNeuron):
+            found[name] = _peaks(layer, layer.neuron, _bias_start(description, name), frames, fired)
+        frames = fired
+    return found
+
+
+def _peaks(
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
+) -> tuple[float, float]:
+    activation = _activation(layer, frames).double()
+    if isinstance(layer, Recurrent):
+        activation[1:] += _recurrence(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
+    current = voltage = torch.zeros_like(activation[0])
+    keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
+    bias = getattr(layer, "bias", None)
+    drive = torch.zeros_like(current) if bias is None else _per_channel(bias, current) * _ALIGNMENT
+    silent = 1 - fired.reshape(activation.shape)
+    highest_current = highest_voltage = 0.0
+    for step, frame in enumerate(activation):
+        current = torch.trunc(current * keep_current) + frame * _ALIGNMENT
+        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
+        highest_current = max(highest_current, float(current.abs().max()))
+        voltage = voltage * silent[step]
+        highest_voltage = max(highest_voltage, float(voltage.abs().max()))
+    return highest_current, highest_voltage
+
+
+def _run_layer(layer: SpikingLayer, frames: torch.Tensor, bias_start: int) -> torch.Tensor:
+    if isinstance(layer.neuron, SigmaDeltaNeuron):
+        raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
+    if isinstance(layer, Resonator):
+        fired = _resonate_and_fire(layer, frames.flatten(2))
+    else:
+        feedback = _recurrence(layer, frames.device) if isinstance(layer, Recurrent) else None
+        aligned = _activation(layer, frames).mul_(_ALIGNMENT)
+        fired = integrate_and_fire(aligned, layer.neuron, layer.bias, bias_start, feedback)
+    return fired.reshape(*frames.shape[:2], *layer.shape)
+
+
+def _activation(layer: SpikingLayer, frames: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of what comes in from outside of the layer: integers in a floating-point type, time first."""
+    if isinstance(layer, Conv):
+        return _convolve(layer, frames.reshape(*frames.shape[:2], *layer.input_shape))
+    if isinstance(layer, Dense):
+        return _dense(layer, frames.flatten(2))
+    weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
+    return _synapses(load_weights(*weights)[0], frames.flatten(2))
 
 
 def _dense(layer: Dense, frames: torch.Tensor) -> torch.Tensor:
-    """Synaptic input ``(T, N, out)`` of spikes ``(T, N, in)``: integers in a floating-point type."""
-    delay = layer.delay
-    delays_neurons = delay is not None and delay.size == layer.weight.shape[0]
-    if delay is not None and not delays_neurons:
-        frames = _delay(frames, delay)
     loaded = load_dense_weights(layer.weight)
-    if loaded.rounds and delay is not None and not delays_neurons:
-        raise SimulationError("Lava rounds the sum of each delay by itself for these weights, which is not reproduced.")
-    activation = _synapses(loaded, frames)
-    return _delay(activation, delay) if delay is not None and delays_neurons else activation
+    if layer.delay is None:
+        return _synapses(loaded, frames)
+    delay = layer.delay.clip(0, _MAX_DELAY)  # as netx does
+    if delay.shape == layer.weight.shape[:1]:
+        return _delay(_synapses(loaded, frames), delay)
+    if delay.ndim == 1 and not loaded.rounds:
+        return _synapses(loaded, _delay(frames, delay))
+    return _synaptic_delay(loaded, np.broadcast_to(delay, layer.weight.shape), frames)
+
+
+def _synaptic_delay(loaded: LoadedWeights, delay: IntArray, frames: torch.Tensor) -> torch.Tensor:
+    """Weighted sums with a delay on each synapse: spikes of the same delay are summed up, and then wait together."""
+    total: torch.Tensor | None = None
+    for steps in np.unique(delay):
+        group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
+        waiting = _delay(_synapses(group, frames), np.full(len(delay), steps))
+        total = waiting if total is None else total + waiting
+    assert total is not None  # a layer has at least one synapse
+    return total
+
+
+def _recurrence(layer: Recurrent, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What a recurrent layer's spikes ``(rows, C)`` of one step add to its input at the next."""
+    loaded = load_weights(layer.weight, layer.recurrent_weight)[1]
+    return _sums(loaded, device)
 
 
 def _synapses(loaded: LoadedWeights, frames: torch.Tensor) -> torch.Tensor:
     """Sums ``(T, N, out)`` of loaded weights over spikes ``(T, N, in)``."""
-    weight = torch.as_tensor(loaded.mantissa if loaded.rounds else loaded.effective, device=frames.device)
-    sums = _weighted_sums(frames.flatten(0, 1), weight.t().contiguous())
-    if loaded.rounds:
-        sums = (sums * 2.0**loaded.exponent).floor()
+    sums = _sums(loaded, frames.device)(frames.flatten(0, 1))
     return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+
+
+def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, as a function of the spikes."""
+    integers = torch.as_tensor(loaded.mantissa if loaded.rounds else loaded.effective, device=device)
+    magnitude = integers.abs()
+    weight = integers.t().contiguous().to(_exact_dtype(magnitude.sum(1).max(), magnitude.max()))
+    if not loaded.rounds:
+        return lambda spikes: _weighted_sums(spikes, weight)
+    return lambda spikes: (_weighted_sums(spikes, weight) * 2.0**loaded.exponent).floor()
 
 
 def _weighted_sums(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The product of ``(rows, in)`` spikes and ``(in, out)`` weights, in a time that follows the number of spikes."""
-    magnitude = weight.abs()
-    weight = weight.to(_exact_dtype(magnitude.sum(0).max(), magnitude.max()))
     if int(torch.count_nonzero(spikes)) > _SPARSE_RATE * spikes.numel():
         return spikes.to(weight.dtype) @ weight
     return _sums_of_active(spikes, weight)
@@ -162,31 +252,80 @@ def _delay(values: torch.Tensor, delay: IntArray) -> torch.Tensor:
 
 
 @one_thread()
-def _integrate_and_fire(activation: torch.Tensor, neuron: CubaNeuron, bias: IntArray | None) -> torch.Tensor:
-    """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place."""
-    current = torch.zeros_like(activation[0], dtype=torch.int32)
+def integrate_and_fire(
+    synaptic_input: torch.Tensor,
+    neuron: CubaNeuron,
+    bias: IntArray | None = None,
+    bias_start: int = 0,
+    feedback: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place.
+
+    Args:
+        synaptic_input: whole numbers of any type, aligned with the state: weighted sums shifted up by six bits.
+        neuron: parameters of the neurons.
+        bias: bias mantissa per channel, or None.
+        bias_start: the step from which on the bias acts.
+        feedback: what the spikes ``(N, C)`` of one step add to the weighted sums of the next, or None.
+
+    Returns:
+        Spikes, uint8.
+    """
+    current = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
     voltage, synaptic, silent = torch.zeros_like(current), torch.empty_like(current), torch.empty_like(current)
     product = torch.empty_like(current, dtype=torch.float64)
-    spikes = torch.empty_like(activation, dtype=torch.uint8)
-    keep_current = _per_channel(_UNITY_DECAY - neuron.current_decay, current) / _UNITY_DECAY
-    keep_voltage = _per_channel(_UNITY_DECAY - neuron.voltage_decay, current) / _UNITY_DECAY
-    bias_step = None if bias is None else (_per_channel(bias, current) * _ALIGNMENT).to(torch.int32)
+    spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
+    keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
+    drive = None if bias is None else (_per_channel(bias, current) * _ALIGNMENT).to(torch.int32)
     threshold = neuron.threshold * _ALIGNMENT
-    may_wrap = _may_wrap(activation, neuron)
-    for frame, fired in zip(activation, spikes, strict=True):
-        synaptic.copy_(frame).mul_(_ALIGNMENT)
+    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron)
+    for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
+        synaptic.copy_(frame)
+        if feedback is not None and step > 0:
+            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32), alpha=_ALIGNMENT)
         # Copying a float into an int cuts off towards zero, as Lava's decay does.
         current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic)
         if may_wrap:
             _wrap(current)
         voltage.copy_(product.copy_(voltage).mul_(keep_voltage)).add_(current)
-        if bias_step is not None:
-            voltage.add_(bias_step)
+        if drive is not None and step >= bias_start:
+            voltage.add_(drive)
         voltage.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
         torch.gt(voltage, threshold, out=fired)
         torch.le(voltage, threshold, out=silent)
         voltage.mul_(silent)
     return spikes
+
+
+def _resonate_and_fire(layer: Resonator, frames: torch.Tensor) -> torch.Tensor:
+    """Loihi's resonate-and-fire neurons (``lava/proc/rf``, ``lava/proc/rf_iz``) over ``(T, N, C)``, step by step."""
+    real_input = _synapses(load_dense_weights(layer.weight), frames).double() * _ALIGNMENT
+    imag_input = _synapses(load_dense_weights(layer.imaginary_weight), frames).double() * _ALIGNMENT
+    neuron = layer.neuron
+    real = imag = torch.zeros_like(real_input[0])
+    sin = _per_channel(neuron.sin_decay, real) / _UNITY_DECAY
+    cos = _per_channel(neuron.cos_decay, real) / _UNITY_DECAY
+    threshold = float(neuron.threshold * _ALIGNMENT)
+    spikes = torch.empty_like(real_input, dtype=torch.uint8)
+    for step, fired in enumerate(spikes):
+        new_real = torch.trunc(cos * real) - torch.trunc(sin * imag) + real_input[step]
+        new_imag = torch.trunc(sin * real) + torch.trunc(cos * imag) + imag_input[step]
+        new_real = new_real.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        new_imag = new_imag.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        if neuron.reset == "phase":
+            now = (new_real >= threshold) & (new_imag >= 0) & (imag < 0)
+        else:
+            now = new_imag >= threshold
+            new_real = new_real.masked_fill(now, 0)
+            new_imag = new_imag.masked_fill(now, threshold - 1)
+        real, imag = new_real, new_imag
+        fired.copy_(now)
+    return spikes
+
+
+def _kept(decay: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """The share of a state that is left after a step."""
+    return _per_channel(_UNITY_DECAY - decay, state) / _UNITY_DECAY
 
 
 def _per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
@@ -195,12 +334,12 @@ def _per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1, *[1] * (state.dim() - 2)).expand_as(state).contiguous()
 
 
-def _may_wrap(activation: torch.Tensor, neuron: CubaNeuron) -> bool:
+def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron) -> bool:
     """Whether a current could leave 24 bits: the sum of a geometric series bounds it, and the number of steps."""
-    low, high = torch.aminmax(activation)
-    peak = _ALIGNMENT * max(float(high), -float(low))
+    low, high = torch.aminmax(synaptic_input)
+    peak = max(float(high), -float(low))
     decay = int(neuron.current_decay.min())
-    steps = len(activation) if decay == 0 else min(len(activation), _UNITY_DECAY / decay)
+    steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
     return peak * steps >= _STATE_LIMIT
 
 

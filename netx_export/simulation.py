@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,13 +14,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from netx_export import reference
-from netx_export.description import NetworkDescription
+from netx_export import host, reference
+from netx_export.description import IntArray, NetworkDescription
 from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 
-__all__ = ["Simulation", "check_input", "simulate"]
+__all__ = ["Simulation", "check_input", "network_input", "simulate"]
 
 SpikeArray = npt.NDArray[np.uint8]
 Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
@@ -30,11 +31,12 @@ class Simulation:
     """The spikes of a simulated network.
 
     Attributes:
-        output: the last layer's spikes ``(N, C, ..., T)``, lined up so that they equal ``net(spikes)`` in SLAYER.
-        layers: the same for each spiking layer, named by kind and index in the file (``dense1``).
+        output: the last layer's spikes ``(N, C, ..., T)``, or what is read out of them on the host, lined up so that
+            it equals ``net(spikes)`` in SLAYER.
+        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``).
     """
 
-    output: SpikeArray
+    output: SpikeArray | npt.NDArray[np.float32]
     layers: dict[str, SpikeArray]
 
 
@@ -83,45 +85,89 @@ def simulate(
         def advance(samples: int) -> None:
             bar.advance(task, samples)
 
-        if backend == "reference":
-            layers = _simulate_chunks(description, array, advance)
-        else:
-            layers = run_on_lava(path, description, check_input(description, array).cpu().numpy(), timeout, advance)
-            layers = {name: _shift(layers[name], steps) for name, steps in description.shifts.items()}
-    return Simulation(output=list(layers.values())[-1], layers=layers)
+        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
+        layers = run(description, array, advance)
+    spikes_out = list(layers.values())[-1]
+    readout = description.readout
+    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=layers)
 
 
-def _simulate_chunks(
+def _run_reference(
     description: NetworkDescription, spikes: Spikes, advance: Callable[[int], None]
 ) -> dict[str, SpikeArray]:
     """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
-    shifts = description.shifts
     layers = {name: np.zeros((samples, *layer.shape, steps), np.uint8) for name, layer in description.spiking.items()}
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
-    size = reference.chunk_size(description, steps, device)
+    size = reference.chunk_size(description, steps + description.lead, device)
     for start in range(0, samples, size):
         chunk = slice(start, start + size)
         with torch.inference_mode():
-            rasters = reference.run(description, _binary(spikes[chunk]))
+            rasters = reference.run(description, network_input(description, spikes[chunk]))
             for name, raster in rasters.items():
-                _copy_shifted(raster, torch.from_numpy(layers[name][chunk]), min(shifts[name], steps))
+                _line_up(description, name, raster, torch.from_numpy(layers[name][chunk]))
         advance(len(spikes[chunk]))
     return layers
 
 
-@reference.one_thread()
-def _copy_shifted(raster: torch.Tensor, target: torch.Tensor, shift: int) -> None:
-    target[..., shift:].copy_(raster[..., : raster.shape[-1] - shift])
+def _run_lava(
+    path: str | os.PathLike[str],
+    timeout: float | None,
+    description: NetworkDescription,
+    spikes: Spikes,
+    advance: Callable[[int], None],
+) -> dict[str, SpikeArray]:
+    frames = network_input(description, spikes).cpu().numpy()
+    rasters = run_on_lava(path, description, frames, timeout, advance)
+    layers = {}
+    for name, raster in rasters.items():
+        layers[name] = np.zeros((*raster.shape[:-1], spikes.shape[-1]), np.uint8)
+        _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
+    return layers
+
+
+def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
+    """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
+    delay: IntArray | None = description.spiking[name].axon_delay
+    shift = description.shifts[name] - description.lead
+    if delay is None:
+        _copy_shifted(raster, target, shift)
+        return
+    # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
+    for steps in np.unique(delay):
+        for channel in np.flatnonzero(delay == steps):
+            _copy_shifted(raster[:, channel], target[:, channel], shift + int(steps))
+
+
+def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: int) -> None:
+    """``target[..., t] = source[..., t - shift]`` wherever both are."""
+    late, early = max(0, shift), max(0, -shift)
+    steps = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
+    target[..., late : late + steps].copy_(source[..., early : early + steps])
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-    """The input as a tensor of zeros and ones ``(N, C, ..., T)``, uint8.
+    """The input as a tensor ``(N, C, ..., T)``: zeros and ones, uint8, or the numbers that an encoder takes.
 
     Raises:
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
-    return _binary(_check_shape(description, spikes))
+    array = _check_shape(description, spikes)
+    return _binary(array) if description.encoder is None else _finite(array)
+
+
+def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """What enters the first layer: the input as spikes, behind the steps in which only a bias acts."""
+    tensor = check_input(description, spikes)
+    encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
+    return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
+
+
+def _finite(values: Spikes) -> torch.Tensor:
+    tensor = values if isinstance(values, torch.Tensor) else _tensor(values)
+    if not bool(tensor.isfinite().all()):
+        raise SimulationError("Expected finite numbers for the encoder but got NaN or infinity; find their origin.")
+    return tensor
 
 
 def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
@@ -184,12 +230,3 @@ def _describe_values(tensor: torch.Tensor) -> str:
     low, high = float(values.min()), float(values.max())
     advice = "divide by 255 if these are spikes, encode them as spikes if not" if high == 255 else "encode them first"
     return f"values between {low:g} and {high:g}; {advice}"
-
-
-def _shift(spikes: SpikeArray, steps: int) -> SpikeArray:
-    """Shift along time, zeros in front, as SLAYER's blocks do on the way to the next block."""
-    if steps == 0:
-        return spikes
-    shifted = np.zeros_like(spikes)
-    shifted[..., steps:] = spikes[..., :-steps]
-    return shifted
