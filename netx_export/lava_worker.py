@@ -47,9 +47,11 @@ def _run(task: dict[str, Any]) -> None:
     steps = frames.shape[-1]
     with h5py.File(task["path"], "r") as file:
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
-        skip_layers = int("layer/0/neuron" in file)
+        first = file["layer/0"]
+        skip_layers = int("neuron" in first and np.atleast_1d(first["type"][()])[0] == b"input")
     network = hdf5.Network(
         net_config=task["path"],
+        num_layers=task["num_layers"],
         reset_interval=task["reset_interval"],
         reset_offset=task["reset_offset"],
         skip_layers=skip_layers,

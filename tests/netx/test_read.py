@@ -62,6 +62,7 @@ def _networks(draw: st.DrawFn) -> NetworkDescription:
     reset = draw(st.sampled_from(["phase", "izhikevich"]))
     four = arrays.arrays(np.int64, 4, elements=st.integers(1, 4095))
     resonator = ResonatorNeuron(draw(st.integers(1, 99)), draw(four), draw(four), reset)
+    shift = draw(st.booleans())
     conv = Conv(
         draw(_weights(4, 1, 2, 2)), neuron, (2, 3, 4), (1, 2), (1, 0), (1, 1), 2, draw(st.none() | delays), shift
     )
