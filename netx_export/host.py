@@ -31,6 +31,8 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(encoder.neuron, CubaNeuron):
         raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
+    if not bool(torch.isfinite(values).all()):
+        raise SimulationError("Expected finite input values but got NaN or infinity.")
     quantised = (torch.round(values.float() * 32) * 2).clamp(-256, 254).double()
     current = quantised * encoder.weight / _WEIGHT_SCALE + encoder.bias
     return reference.integrate_and_fire(current, encoder.neuron, None)
