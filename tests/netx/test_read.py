@@ -299,7 +299,7 @@ def test_many_large_datasets_share_one_budget(tmp_path: Path) -> None:
             file.create_dataset(f"layer/{index}/weight", (size, size), "i1", chunks=(size, size), fillvalue=2)
 
     _edit(path, change)
-    with pytest.raises(NetxFormatError, match=r"/layer/3: `weight` .* too large"):
+    with pytest.raises(NetxFormatError, match=r"/layer/2: `weight` .* too large"):
         read(path)
 
 
