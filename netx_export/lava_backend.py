@@ -137,6 +137,8 @@ def _run_block(
         "sparse": _sparse_is_faster(description),
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
         "skip_layers": int(description.encoder is not None),
+        # netx cannot load the average that some files end with; it is taken on the host.
+        "num_layers": len(description.layers) - (description.readout is not None),
         # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
         "bias_starts": None if stream else _bias_starts(description),
     }

@@ -69,6 +69,7 @@ class _Network:
             reset_offset=key["reset_offset"],
             sparse_fc_layer=key["sparse"],
             skip_layers=key["skip_layers"],
+            num_layers=key["num_layers"],
         )
         self._network.net_config.f.close()  # netx leaves the file open, and nobody could write to it
         self._source = Injector(shape=self._network.inp.shape)

@@ -54,7 +54,8 @@ def simulate(
 
     Args:
         path: a netx HDF5 file.
-        spikes: binary input ``(N, C, ..., T)``; a tensor on a CUDA device is simulated there by the reference.
+        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
+            tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
             fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
@@ -166,7 +167,7 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
 def _finite(values: Spikes) -> torch.Tensor:
     tensor = values if isinstance(values, torch.Tensor) else _tensor(values)
     if not bool(tensor.isfinite().all()):
-        raise SimulationError("Expected finite numbers for the encoder but got NaN or infinity; find their origin.")
+        raise SimulationError("Expected finite input values but got NaN or infinity.")
     return tensor
 
 
