@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
-__all__ = ["Watcher", "spiking_blocks", "synapses"]
+__all__ = ["Watcher", "events_of", "spiking_blocks", "synapses", "untraced", "watched"]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _NOT_EVENTS = {"AbstractAffine", "Output"}  # SLAYER blocks that end in a voltage or an accumulated value
 
 
@@ -25,11 +26,27 @@ def spiking_blocks(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]
             yield name, module
 
 
-def synapses(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Yield name and module of every SLAYER synapse in ``net`` (a complex synapse counts as its two parts)."""
-    for name, module in net.named_modules():
-        if hasattr(module, "weight_norm_enabled") and isinstance(getattr(module, "weight", None), torch.Tensor):
-            yield name, module
+def synapses(net: torch.nn.Module, exclude: Iterable[str] = ()) -> Iterator[tuple[tuple[str, str], torch.nn.Module]]:
+    """Yield ``(block, name)`` and module of every SLAYER synapse of ``net``, of a complex one both parts.
+
+    The recurrent synapse of a recurrent block is not among them: its block does not call it.
+    """
+    named = dict(net.named_modules())
+    for name, module in named.items():
+        is_synapse = hasattr(module, "weight_norm_enabled") and isinstance(
+            getattr(module, "weight", None), torch.Tensor
+        )
+        if is_synapse and not name.endswith("recurrent_synapse"):
+            parts = name.split(".")
+            above = (".".join(parts[:length]) for length in range(len(parts) - 1, -1, -1))
+            block = next((prefix for prefix in above if hasattr(named[prefix], "count_log")), name)
+            if block not in exclude:
+                yield (block, name), module
+
+
+def untraced(function: _Function) -> _Function:
+    """Keep ``torch.compile`` out of ``function``: its graph ends before it and starts again after it."""
+    return cast(_Function, torch.compiler.disable(function))
 
 
 class _Hook:
@@ -53,22 +70,23 @@ class _Hook:
 
 
 class Watcher:
-    """The hooks of one observer on one network: ``start`` before each forward, ``record`` after each module."""
+    """The hooks of one observer on one network."""
 
     def __init__(self) -> None:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def watch(
         self,
-        net: torch.nn.Module,
-        start: Callable[[], None],
-        modules: Iterable[tuple[str, torch.nn.Module]],
+        modules: Iterable[tuple[Any, torch.nn.Module]],
         record: Callable[..., None],
     ) -> None:
-        """Call ``start()`` before ``net``, and ``record(name, module, inputs, output)`` after each of ``modules``."""
-        self._handles.append(net.register_forward_pre_hook(_Hook(lambda *_: start())))
+        """Call ``record(name, module, inputs, output)`` after each of ``modules``."""
         for name, module in modules:
             self._handles.append(module.register_forward_hook(_Hook(partial(record, name))))
+
+    def before(self, net: torch.nn.Module, start: Callable[[], None]) -> None:
+        """Call ``start()`` before each forward of ``net``."""
+        self._handles.append(net.register_forward_pre_hook(_Hook(lambda *_: start())))
 
     def release(self) -> None:
         """Take all hooks off."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 
 from lava_spikeloss._arguments import check_choice, check_number, check_spikes
 from lava_spikeloss._distributed import is_distributed, sum_over_ranks
-from lava_spikeloss._hooks import Watcher, events_of, watched
+from lava_spikeloss._enforcer import Enforcer, Factor
+from lava_spikeloss._hooks import events_of, watched
+from lava_spikeloss.constraint import LagrangeMultiplier
 
 __all__ = ["SparsityEnforcer"]
 
@@ -22,7 +24,7 @@ class _Activity(NamedTuple):
     size: int | torch.Tensor  # neurons times samples times steps in each group
 
 
-class SparsityEnforcer(torch.nn.Module):
+class SparsityEnforcer(Enforcer):
     r"""Penalty on event rates above ``max_rate`` and below ``min_rate``.
 
     .. math::
@@ -42,7 +44,8 @@ class SparsityEnforcer(torch.nn.Module):
 
     Args:
         max_rate: upper bound, in events (by magnitude) per neuron and time step.
-        lam: the factor :math:`\lambda`: a number, or a function of the number of backward passes so far.
+        lam: the factor :math:`\lambda`: a number, or a function of the number of backward passes so far, or a
+            :class:`LagrangeMultiplier` that finds a factor for each group so that its rate ends within the bounds.
         per: the group that has to keep the bounds: ``"layer"``, ``"channel"`` or ``"neuron"``.
         min_rate: lower bound, in the unit of ``max_rate``. The pull reaches silent neurons too.
         power: the exponent :math:`p`, 1 or 2.
@@ -72,27 +75,21 @@ class SparsityEnforcer(torch.nn.Module):
     def __init__(
         self,
         max_rate: float = 0.01,
-        lam: float | Callable[[int], float] = 1.0,
+        lam: Factor = 1.0,
         *,
         per: str = "layer",
         min_rate: float = 0.0,
         power: int = 2,
     ) -> None:
-        super().__init__()
+        super().__init__(lam, power)
+        if isinstance(lam, LagrangeMultiplier):
+            check_number("max_rate", max_rate, above=0.0)  # violations are relative to it
         check_number("max_rate", max_rate, minimum=0.0)
-        if not callable(lam):
-            check_number("lam", lam)
         check_choice("per", per, ("layer", "channel", "neuron"))
         check_number("min_rate", min_rate, minimum=0.0, maximum=max_rate)
-        check_choice("power", power, (1, 2))
         self.max_rate = max_rate
-        self.lam = lam
         self.per = per
         self.min_rate = min_rate
-        self.power = power
-        self.backward_passes = 0
-        self._watcher = Watcher()
-        self.clear()
 
     def extra_repr(self) -> str:
         return (
@@ -121,34 +118,14 @@ class SparsityEnforcer(torch.nn.Module):
         """
         modules = watched(net, include, exclude)
         self.detach()
-        self._watcher.watch(net, self.clear, modules.items(), self._record)
+        self._watcher.before(net, self.clear)
+        self._watcher.watch(modules.items(), self._record)
         return self
-
-    def detach(self) -> None:
-        """Take the hooks off the network; what was collected stays until :meth:`clear`."""
-        self._watcher.release()
 
     def append(self, x: torch.Tensor) -> None:
         """Collect the spikes of one more layer, ``(N, C, ..., T)``, graded and negative events by their magnitude."""
-        if self._spent:
-            self.clear()
-        self._collect(f"append[{len(self._activity)}]", x)
-
-    def clear(self) -> None:
-        """Forget the spikes collected so far."""
-        self._activity: dict[str, _Activity] = {}
-        self._spent = False
-
-    @property
-    def loss(self) -> torch.Tensor:
-        """The penalty of what was collected, a scalar; zero, and fit for ``backward()``, if that is nothing."""
-        if not self._activity:
-            return torch.zeros((), requires_grad=True)
-        lam = self.lam(self.backward_passes) if callable(self.lam) else self.lam
-        loss = lam * sum((self._penalty(activity) for activity in self._global_activity()), start=torch.zeros(()))
-        if loss.requires_grad:
-            loss.register_hook(self._after_backward)
-        return loss
+        self._start()
+        self._collect(f"append[{len(self._collected)}]", x)
 
     def _record(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         self._collect(name, events_of(output))
@@ -162,41 +139,41 @@ class SparsityEnforcer(torch.nn.Module):
         events = x.abs().sum(dims, dtype=dtype)
         rising = torch.where(x < 0, -x, x).sum(dims, dtype=dtype) if self.min_rate else events
         size = x.numel() // events.numel()
-        if name in self._activity:
-            before = self._activity[name]
-            self._activity[name] = _Activity(before.events + events, before.rising + rising, before.size + size)
+        if name in self._collected:
+            before = self._collected[name]
+            self._collected[name] = _Activity(before.events + events, before.rising + rising, before.size + size)
         else:
-            self._activity[name] = _Activity(events, rising, size)
+            self._collected[name] = _Activity(events, rising, size)
 
-    def _global_activity(self) -> list[_Activity]:
+    def _global_activity(self) -> dict[str, _Activity]:
         """The activity of the global batch: one collective for all layers."""
-        layers = list(self._activity.values())
         if not is_distributed():
-            return layers
+            return self._collected
+        layers = list(self._collected.values())
         sizes = torch.tensor([layer.size for layer in layers], dtype=torch.float64, device=layers[0].events.device)
         sums = [part.flatten().double() for layer in layers for part in (layer.events, layer.rising)]
         lengths = [len(layers), *(part.numel() for part in sums)]
         total = torch.split(sum_over_ranks(torch.cat([sizes, *sums])), lengths)
-        return [
-            _Activity(
+        return {
+            name: _Activity(
                 total[1 + 2 * i].view(layer.events.shape).to(layer.events.dtype),
                 total[2 + 2 * i].view(layer.rising.shape).to(layer.rising.dtype),
                 total[0][i],
             )
-            for i, layer in enumerate(layers)
-        ]
+            for i, (name, layer) in enumerate(self._collected.items())
+        }
 
-    def _penalty(self, activity: _Activity) -> torch.Tensor:
-        excess = torch.relu(activity.events / activity.size - self.max_rate)
-        if self.min_rate:
-            excess = excess + torch.relu(self.min_rate - activity.rising / activity.size)
-        return excess.pow(self.power).sum()
+    def _excesses(self) -> list[torch.Tensor]:
+        activities = self._global_activity().values()
+        over = [torch.relu(activity.events / activity.size - self.max_rate) for activity in activities]
+        if not self.min_rate:
+            return over
+        return over + [torch.relu(self.min_rate - activity.rising / activity.size) for activity in activities]
 
-    def _after_backward(self, gradient: torch.Tensor) -> None:
-        """Mark the graph as used up, so that the next ``append`` starts anew instead of running it backward twice."""
-        self.backward_passes += 1
-        self._spent = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy or a pickle holds the settings, not the graph of the last forward."""
-        return self.__dict__ | {"_activity": {}, "_spent": False}
+    def _violations(self, margin: float) -> dict[str, torch.Tensor]:
+        activities = self._global_activity()
+        highest, lowest = self.max_rate * (1 - margin), self.min_rate * (1 + margin)
+        over = {name: activity.events / activity.size / highest - 1 for name, activity in activities.items()}
+        if not self.min_rate:
+            return over
+        return over | {f"{name}.min": 1 - a.rising / a.size / lowest for name, a in activities.items()}
