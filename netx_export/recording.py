@@ -18,7 +18,6 @@ from netx_export.description import NetworkDescription
 from netx_export.errors import SimulationError
 from netx_export.tally import Run
 
-
 __all__ = ["check_recording", "load_recording"]
 
 _OUTPUT = "output"
