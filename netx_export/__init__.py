@@ -1,5 +1,6 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
+from netx_export.check import Finding, check
 from netx_export.comparison import Tolerance
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
@@ -11,6 +12,7 @@ from netx_export.verify import VerificationReport, verify
 __all__ = [
     "ExportError",
     "ExportResult",
+    "Finding",
     "NetworkDescription",
     "NetxExportError",
     "NetxFormatError",
@@ -18,6 +20,7 @@ __all__ = [
     "SimulationError",
     "Tolerance",
     "VerificationReport",
+    "check",
     "export",
     "read",
     "simulate",

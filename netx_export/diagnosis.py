@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from netx_export import reference
@@ -99,7 +100,9 @@ class _Scene:
         name: its name.
         sample: index of the sample.
         shift: steps by which SLAYER delays the layer's output.
-        inputs: what comes into the layer, ``(C, ..., T)``: equal in both runs.
+        lead: empty steps before the sample, in which biases act already.
+        bias_start: step, counted from the first of these, from which the layer's bias acts.
+        inputs: what comes into the layer, ``(C, ..., lead + T)``: equal in both runs.
         reference, other: what the reference makes of it, and what the other run gave.
         source: where the other run comes from.
     """
@@ -108,6 +111,8 @@ class _Scene:
     name: str
     sample: int
     shift: int
+    lead: int
+    bias_start: int
     inputs: Spikes
     reference: Spikes
     other: Spikes
@@ -116,7 +121,7 @@ class _Scene:
     def delay(self, neuron: tuple[int, ...]) -> int:
         """Steps from a neuron's own time to the time in which runs are compared."""
         axon_delay = self.layer.axon_delay
-        return self.shift + (0 if axon_delay is None else int(axon_delay[neuron[0]]))
+        return self.shift - self.lead + (0 if axon_delay is None else int(axon_delay[neuron[0]]))
 
     def explains(self, inputs: Spikes, feedback: Spikes, assumed: Assumptions = AS_LAVA) -> bool:
         """Whether the neurons that differ would have done what the other run did.
@@ -125,8 +130,9 @@ class _Scene:
         """
         steps = self.other.shape[-1]
         for neuron in self._neurons():
-            spikes = trace(self.layer, neuron, inputs, feedback, assumed).spikes[-steps:]
-            if not np.array_equal(later(spikes, self.delay(neuron)), self.other[neuron] != 0):
+            spikes = trace(self.layer, neuron, inputs, feedback, self.bias_start, assumed).spikes
+            seen = later(spikes[-self.inputs.shape[-1] :], self.delay(neuron))[:steps]
+            if not np.array_equal(seen, self.other[neuron] != 0):
                 return False
         return True
 
@@ -137,9 +143,10 @@ class _Scene:
         order = np.argsort([different[tuple(place)].argmax() for place in places], kind="stable")
         return [tuple(place) for place in places[order[:_CHECKED_NEURONS]].tolist()]
 
-    def feedback(self) -> Spikes:
-        """The other run's spikes in the neurons' own time; the last steps, which nothing shows, are silent."""
-        return later(self.other, -self.shift).astype(np.uint8)
+    def own_time(self, spikes: npt.NDArray[Any]) -> Spikes:
+        """The layer's spikes in its neurons' own time; the last steps, which nothing shows, are silent."""
+        widths = [(0, 0)] * (spikes.ndim - 1) + [(self.lead, 0)]
+        return later(np.pad(spikes != 0, widths), -self.shift).astype(np.uint8)
 
 
 def diagnose(data: Data, comparison: Comparison, origin: Origin | None) -> Cause | None:
@@ -160,6 +167,8 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None) -> Cause
         name=origin.layer,
         sample=place.sample,
         shift=data.description.shifts[origin.layer],
+        lead=data.description.lead,
+        bias_start=data.description.lead - data.description.bias_starts.get(origin.layer, 0),
         inputs=_layer_inputs(data, origin.layer, place.sample, place.sample + 1)[0],
         reference=origin.expected if is_expected else origin.got,
         other=origin.got if is_expected else origin.expected,
@@ -188,14 +197,18 @@ def _readout_cause(comparison: Comparison) -> Cause | None:
 
 
 def _layer_inputs(data: Data, name: str, first: int, last: int) -> Spikes:
-    """What comes into a layer in some samples ``(N, C, ..., T)``, in its neurons' own time, from the reference."""
-    inputs = check_input(data.description, data.samples(first, last))
+    """What comes into a layer in some samples ``(N, C, ..., lead + T)``, in its neurons' own time."""
+    inputs = _inputs(data, first, last)
     names = list(data.description.spiking)
     position = names.index(name)
     if position == 0:
         frames: Spikes = inputs.cpu().numpy()
         return frames
     return _own_time(data, inputs, names[position - 1])
+
+
+def _inputs(data: Data, first: int, last: int) -> torch.Tensor:
+    return F.pad(check_input(data.description, data.samples(first, last)), (data.description.lead, 0))
 
 
 def _own_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
@@ -266,24 +279,22 @@ def _shift_findings(scene: _Scene) -> Iterator[Finding]:
 
 def _neuron_findings(scene: _Scene) -> Iterator[Finding]:
     for name, words, assumed in variations(scene.layer):
-        if scene.explains(scene.inputs, scene.feedback(), assumed):
+        if scene.explains(scene.inputs, scene.own_time(scene.other), assumed):
             yield name, f"{scene.source} does what the reference does if {words}."
 
 
 def _reset_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
-    inputs, feedback = scene.inputs, scene.feedback()
+    inputs, feedback = scene.inputs, scene.own_time(scene.other)
     for steps in (1, 2, 3):
         late = inputs.copy()
-        late[..., :steps] = 0
+        late[..., : scene.lead + steps] = 0
         if scene.explains(late, feedback):
             yield "reset step", f"In {scene.source}, the neurons are reset {steps} step(s) after the sample began."
     for first in range(scene.sample, max(-1, scene.sample - _EARLIER_SAMPLES - 1), -1):
         # A sample that follows itself is a batch that was run twice.
         last = max(first + 1, scene.sample)
         earlier = np.concatenate([*_layer_inputs(data, scene.name, first, last)], axis=-1)
-        own = np.concatenate(
-            [*_own_time(data, check_input(data.description, data.samples(first, last)), scene.name)], axis=-1
-        )
+        own = np.concatenate([*_own_time(data, _inputs(data, first, last), scene.name)], axis=-1)
         for steps in (1, 2, 3):
             leaked = np.concatenate([earlier[..., -steps:], inputs], axis=-1)
             if scene.explains(leaked, np.concatenate([own[..., -steps:], feedback], axis=-1)):
@@ -348,8 +359,8 @@ def _block(data: Data, name: str) -> Any:
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:
     if isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         return None
-    own = later(scene.reference, -scene.shift).astype(np.uint8)
-    membrane = trace(scene.layer, neuron, scene.inputs, own).membrane
+    own = scene.own_time(scene.reference)
+    membrane = trace(scene.layer, neuron, scene.inputs, own, scene.bias_start).membrane
     return _at(membrane, steps, scene.delay(neuron))
 
 
@@ -373,7 +384,7 @@ def _slayer_membrane(
         block.neuron.__dict__["dynamics"] = recording  # fresh_state takes it away again
         forward(data.net, data.samples(scene.sample))
     membrane = torch.cat(parts, dim=-1)[0].reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
-    return _at(membrane, steps, scene.delay(neuron) - scene.shift + int(scene.layer.delay_shift))
+    return _at(membrane, steps, scene.delay(neuron) + scene.lead - scene.shift + int(scene.layer.delay_shift))
 
 
 def _at(membrane: npt.NDArray[Any], steps: tuple[int, ...], delay: int) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError
 from netx_export.hdf5 import content_hash, read, replacing, write
@@ -23,6 +24,8 @@ from netx_export.simulation import simulate
 from netx_export.slayer import describe, record
 
 __all__ = ["ExportResult", "export"]
+
+_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,13 @@ class ExportResult:
         path: the file.
         description: the network in it, as plain data; prints as a table.
         proved: whether the file was read back, simulated on the sample and found equal to the network.
+        findings: what :func:`netx_export.check` finds on the target chip.
     """
 
     path: Path
     description: NetworkDescription
     proved: bool
+    findings: list[Finding]
 
 
 def export(
@@ -67,7 +72,7 @@ def export(
     Raises:
         ExportError: if a block, neuron or option cannot be exact on Lava, the exported network differs from ``net``, or
             the file cannot be written.
-        ValueError: for an unknown target.
+        ValueError: for an unknown target, or a text in ``metadata`` that is too long.
         TypeError: if ``metadata`` holds anything but texts.
 
     Example:
@@ -86,7 +91,7 @@ def export(
         if sample is not None:
             _prove(net, temporary, sample)
         written = read(temporary)
-    return ExportResult(Path(path), written, proved=sample is not None)
+    return ExportResult(Path(path), written, proved=sample is not None, findings=check(written, target))
 
 
 def _versions() -> dict[str, str]:
@@ -102,6 +107,8 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
+        if len(value.encode()) > _MAX_TEXT:
+            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
     return dict(metadata)
 
 

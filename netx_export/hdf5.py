@@ -43,7 +43,7 @@ from netx_export.errors import ExportError, NetxFormatError
 from netx_export.loading import load_resonator_decays
 from netx_export.safe_hdf5 import Budget, SafeGroup
 
-__all__ = ["content_hash", "read", "replacing", "write"]
+__all__ = ["content_hash", "read", "replacing", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
@@ -180,14 +180,14 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
         group["refDelay"] = 1
     elif isinstance(neuron, ResonatorNeuron):
         group["type"] = np.bytes_("RF_PHASE" if neuron.reset == "phase" else "RF_IZHIKEVICH")
-        sin, cos = _rotation_that_loads(neuron.sin_decay, neuron.cos_decay)
+        sin, cos = rotation_that_loads(neuron.sin_decay, neuron.cos_decay)
         group["sinDecay"] = _scalar_if_single(sin)
         group["cosDecay"] = _scalar_if_single(cos)
     else:
         raise ExportError("Sigma-delta neurons can be read, but not written. Keep the file that they came from.")
 
 
-def _rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
+def rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
     """Numbers that come out of netx's way through period and decay, and Lava's cutting off, as they should.
 
     Whole numbers often arrive a hair below themselves and lose a whole unit; half a unit more saves them.

@@ -38,7 +38,7 @@ class Assumptions:
         delayed: whether the layer's delays act.
         extra_delay: further steps of delay.
         has_bias: whether the layer's bias acts.
-        early_bias: steps before the first at which the bias acts already.
+        early_bias: steps by which the bias acts too early.
     """
 
     loaded_weights: bool = True
@@ -74,6 +74,7 @@ def trace(
     neuron: tuple[int, ...],
     inputs: Spikes,
     feedback: Spikes | None = None,
+    bias_start: int = 0,
     assumed: Assumptions = AS_LAVA,
 ) -> Trace:
     """Run one neuron from rest.
@@ -83,6 +84,7 @@ def trace(
         neuron: its index in the layer's shape.
         inputs: spikes that come into the layer, ``(C, ..., T)``, in the neurons' own time.
         feedback: spikes of the layer itself ``(out, T)``; needed for a recurrent layer.
+        bias_start: step from which a bias acts.
         assumed: what is assumed of the neuron.
     """
     index = int(np.ravel_multi_index(neuron, layer.shape))
@@ -100,7 +102,9 @@ def trace(
     bias = 0 if layer.bias is None or not assumed.has_bias else _of_channel(layer.bias, channel, layer)
     decays = (_of_channel(decay, channel, layer) for decay in (layer.neuron.current_decay, layer.neuron.voltage_decay))
     keep_current, keep_voltage = (_UNITY_DECAY - decay for decay in decays)
-    return _integrate(incoming, keep_current, keep_voltage, layer.neuron.threshold << _ALIGNMENT, bias, assumed)
+    return _integrate(
+        incoming, keep_current, keep_voltage, layer.neuron.threshold << _ALIGNMENT, bias, bias_start, assumed
+    )
 
 
 def _channels(layer: SpikingLayer) -> int:
@@ -179,20 +183,27 @@ def _convolved(layer: Conv, index: int, inputs: Spikes) -> IntArray:
 
 
 def _integrate(
-    incoming: IntArray, keep_current: int, keep_voltage: int, threshold: int, bias: int, assumed: Assumptions
+    incoming: IntArray,
+    keep_current: int,
+    keep_voltage: int,
+    threshold: int,
+    bias: int,
+    bias_start: int,
+    assumed: Assumptions,
 ) -> Trace:
     """``PyLifModelBitAcc`` of lava-nc 0.10.0 for one neuron."""
     spikes = np.zeros(len(incoming), np.uint8)
     membrane = np.zeros(len(incoming), np.int64)
     current = voltage = 0
     wrapped = saturated = False
-    for step in range(-assumed.early_bias, len(incoming)):
+    bias_start -= assumed.early_bias
+    for step in range(min(0, bias_start), len(incoming)):
         synaptic = int(incoming[step]) << _ALIGNMENT if step >= 0 else 0
         current = _decayed(current, keep_current) + synaptic
         if assumed.wraps and not -_STATE_LIMIT < current <= _STATE_LIMIT:
             wrapped = True
             current += 2 * _STATE_LIMIT if current < 0 else -2 * _STATE_LIMIT
-        voltage = _decayed(voltage, keep_voltage) + current + (bias << _ALIGNMENT)
+        voltage = _decayed(voltage, keep_voltage) + current + (bias << _ALIGNMENT if step >= bias_start else 0)
         if assumed.saturates and abs(voltage) >= _STATE_LIMIT:
             saturated = True
             voltage = max(1 - _STATE_LIMIT, min(_STATE_LIMIT - 1, voltage))
@@ -262,5 +273,5 @@ def variations(layer: SpikingLayer) -> Iterator[tuple[str, str, Assumptions]]:
         yield "delay", f"its input comes {abs(steps)} step(s) {direction}", Assumptions(extra_delay=steps)
     if getattr(layer, "bias", None) is not None:
         for steps in (1, 2, 3):
-            yield "bias a step early", f"its bias acts {steps} step(s) before the sample", Assumptions(early_bias=steps)
+            yield "bias a step early", f"its bias acts {steps} step(s) earlier", Assumptions(early_bias=steps)
         yield "bias", "its bias does not act", Assumptions(has_bias=False)

@@ -28,7 +28,7 @@ from netx_export.description import (
 from netx_export.errors import ExportError
 from netx_export.loading import load_weights
 
-__all__ = ["loadable"]
+__all__ = ["loadable", "loads_exactly"]
 
 _MAX_KERNEL = 127  # Lava holds kernel sizes in 8 bits
 
@@ -42,7 +42,7 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     altered = [
         index
         for index, layer in enumerate(description.layers)
-        if isinstance(layer, SpikingLayer) and not _loads_exactly(layer)
+        if isinstance(layer, SpikingLayer) and not loads_exactly(layer)
     ]
     if not altered:
         return description
@@ -56,7 +56,8 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     return NetworkDescription(tuple(layers), description.metadata)
 
 
-def _loads_exactly(layer: SpikingLayer) -> bool:
+def loads_exactly(layer: SpikingLayer) -> bool:
+    """Whether a layer's weights come out of the stock loader as they are written."""
     if isinstance(layer, Conv):
         return True
     if isinstance(layer, Recurrent):

@@ -5,7 +5,7 @@ without Lava.
 """
 
 from netx_export.slayer.blocks import find_blocks
-from netx_export.slayer.describing import describe
+from netx_export.slayer.describing import describe, refusals
 from netx_export.slayer.running import Recording, fresh_state, record
 
-__all__ = ["Recording", "describe", "find_blocks", "fresh_state", "record"]
+__all__ = ["Recording", "describe", "find_blocks", "fresh_state", "record", "refusals"]

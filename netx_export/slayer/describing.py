@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from netx_export.description import (
     Resonator,
     SpikingLayer,
 )
+from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
 from netx_export.slayer.reading import (
     MAX_CONV_SIZE,
@@ -41,7 +43,7 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import check_chain, fresh_state
 
-__all__ = ["describe"]
+__all__ = ["describe", "refusals"]
 
 _TRACED_SAMPLES = 8
 
@@ -58,12 +60,35 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     """
     blocks = find_blocks(net)
     for index, block in enumerate(blocks):
-        _refuse_unsupported(index, block)
-        _refuse_lazy(index, block)
+        _refuse_block(index, block)
     with fresh_state(net), torch.no_grad():
         if sample is not None:
             check_chain(net, blocks, sample[:_TRACED_SAMPLES])
         return _describe_chain(blocks, None if sample is None else tuple(sample.shape[1:-1]))
+
+
+def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[str]:
+    """Why a network cannot be exported: all blocks that are not supported, else the first thing that does not fit."""
+    try:
+        blocks = find_blocks(net)
+    except ExportError as error:
+        return [str(error)]
+    found = [text for index, block in enumerate(blocks) if (text := _refusal(partial(_refuse_block, index, block)))]
+    return found or [text for text in [_refusal(partial(describe, net, sample))] if text]
+
+
+def _refusal(attempt: Callable[[], object]) -> str:
+    """The text of the error that an attempt ends in; empty if it succeeds."""
+    try:
+        attempt()
+    except ExportError as error:
+        return str(error)
+    return ""
+
+
+def _refuse_block(index: int, block: Block) -> None:
+    _refuse_unsupported(index, block)
+    _refuse_lazy(index, block)
 
 
 def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
