@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -12,9 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from netx_export import drawing
+from netx_export.errors import ExportError
 from netx_export.hdf5 import replacing
 
-__all__ = ["print_report", "save_html"]
+__all__ = ["print_report", "save_html", "save_report"]
 
 _WORDS = {"exact": "PASSED", "within tolerance": "PASSED", "different": "FAILED", "untested": "UNTESTED"}
 _STYLES = {"PASSED": "bold green", "FAILED": "bold red", "UNTESTED": "bold yellow"}
@@ -109,6 +112,22 @@ def verdict_text(report: Mapping[str, Any]) -> str:
         if output is not None and output["status"] == "different":
             return f"{output['differing']:,} values of the output differ between {runs}."
     raise AssertionError("a failed report has something that is different or untested")
+
+
+def save_report(report: Mapping[str, Any], directory: str | os.PathLike[str]) -> None:
+    """Write ``report.json`` and ``report.html`` into a directory, which is made if it does not exist.
+
+    Raises:
+        ExportError: if they cannot be written; none is left half-written.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"Cannot write to {folder}: {error.strerror}. Choose another directory.") from None
+    with replacing(folder / "report.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+    save_html(report, folder / "report.html")
 
 
 def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
