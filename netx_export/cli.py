@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import redirect_stdout
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,10 +85,8 @@ def check(
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, default=str))
     else:
         for finding in findings:
-            print(
-                f"{finding.level}: {finding.layer or 'network'}: {finding.rule}: {finding.value}, limit {finding.limit}. "
-                f"{finding.hint}"
-            )
+            place = finding.layer or "network"
+            print(f"{finding.level}: {place}: {finding.rule}: {finding.value}, limit {finding.limit}. {finding.hint}")
         print(f"{len(findings)} findings for {target.value}.")
     raise typer.Exit(FAILED if any(finding.level == "error" for finding in findings) else OK)
 
@@ -137,8 +136,9 @@ def verify(
     if checkpoint is not None and model is None:
         raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
     spikes, labels = load_spikes(data)
-    net = None if model is None else load_model(model, checkpoint, spikes[:1])
-    with joined_ranks() as rank:
+    # What the user's modules print on import does not belong between the lines of a JSON report.
+    with redirect_stdout(sys.stderr), joined_ranks() as rank:
+        net = None if model is None else load_model(model, checkpoint, spikes[:1])
         result = run(net, file, spikes, labels, lava_samples=lava_samples, recorded=recorded, stop_early=stop_early)
     if rank == 0:
         _tell(result, report, as_json)

@@ -303,7 +303,11 @@ def _reset_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
                     f"In {scene.source}, the neurons are reset {steps} step(s) before the sample begins, so that they "
                     f"still see the end of the one before.",
                 )
-        if scene.explains(np.concatenate([earlier, inputs], axis=-1), np.concatenate([own, feedback], axis=-1)):
+        whole = np.concatenate([earlier, inputs], axis=-1)
+        # SLAYER keeps a recurrent neuron's state, but not the spikes that would come back to it.
+        forgotten = own.copy()
+        forgotten[..., -1] = 0
+        if any(scene.explains(whole, np.concatenate([one, feedback], axis=-1)) for one in (own, forgotten)):
             which = "itself" if first == scene.sample else f"sample {first}"
             yield (
                 "state carried over from an earlier batch",

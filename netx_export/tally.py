@@ -312,8 +312,8 @@ def _first(different: npt.NDArray[np.bool_], samples: npt.NDArray[np.int64]) -> 
     steps = np.flatnonzero(different.reshape(-1, different.shape[-1]).any(0))
     if not len(steps):
         return None
-    row, *neuron = np.argwhere(different[..., steps[0]])[0].tolist()
-    return (int(steps[0]), int(samples[row]), *neuron)
+    step = int(steps[0])
+    return min((step, int(samples[row]), *neuron) for row, *neuron in np.argwhere(different[..., step]).tolist())
 
 
 def _origin(
@@ -335,7 +335,7 @@ def _shown(
     pairs: Mapping[str, tuple[Spikes, Spikes]], origin: Origin | None, samples: npt.NDArray[np.int64]
 ) -> tuple[tuple[int, ...], dict[str, Raster]]:
     """Rasters of the sample most worth looking at: that of the earliest difference, or the first of all."""
-    sample = int(samples[0]) if origin is None else origin.place.sample
+    sample = int(samples.min()) if origin is None else origin.place.sample
     worth = (1, sample) if origin is None else (0, *origin.rank)
     row = int(np.flatnonzero(samples == sample)[0])
     return worth, {name: _raster(sample, expected[row], got[row]) for name, (expected, got) in pairs.items()}
