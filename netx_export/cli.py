@@ -31,6 +31,7 @@ _console = Console()
 _errors = Console(stderr=True)
 
 OK, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+_INTERRUPTED = "interrupted; nothing was left half-written"
 
 
 class Backend(str, Enum):
@@ -130,12 +131,15 @@ def verify(
     or with a recording. Under torchrun each process takes its share.
     """
     from netx_export.data import load_spikes
+    from netx_export.hdf5 import read
     from netx_export.model_loading import joined_ranks, load_model
+    from netx_export.simulation import check_input
     from netx_export.verify import verify as run
 
     if checkpoint is not None and model is None:
         raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
     spikes, labels = load_spikes(data)
+    check_input(read(file), spikes)  # what is wrong with the data is not to be blamed on the network
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint, spikes[:1])
@@ -168,12 +172,14 @@ def _run() -> int:
     except NetxExportError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse("interrupted; nothing was left half-written", INTERRUPTED)
+        return _refuse(_INTERRUPTED, INTERRUPTED)
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()
             return COULD_NOT_RUN
         return _refuse(f"{type(error).__name__}: {error}")
+    if status == INTERRUPTED:  # typer's own way of saying it
+        return _refuse(_INTERRUPTED, INTERRUPTED)
     return status if isinstance(status, int) else OK
 
 

@@ -151,9 +151,10 @@ def verify(
         raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
     description = read(path)
     inputs = spikes if isinstance(spikes, torch.Tensor) else np.asanyarray(spikes)
-    check_input(description, inputs[:1])
+    data = Data(net, description, inputs)
+    check_input(description, data.samples(0))
     subject = _Subject(
-        data=Data(net, description, inputs),
+        data=data,
         path=path,
         labels=_check_labels(labels, len(inputs)),
         loss=loss,
