@@ -149,13 +149,14 @@ class _Scene:
         return later(np.pad(spikes != 0, widths), -self.shift).astype(np.uint8)
 
 
-def diagnose(data: Data, comparison: Comparison, origin: Origin | None) -> Cause | None:
+def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: npt.NDArray[np.int64]) -> Cause | None:
     """The cause of a comparison's first difference; None if there is no difference.
 
     Args:
         data: what was verified.
         comparison: its result.
         origin: where the two runs part; None if no layer differs.
+        order: the samples, one after the other as they were run.
     """
     if origin is None:
         return _readout_cause(comparison)
@@ -169,12 +170,12 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None) -> Cause
         shift=data.description.shifts[origin.layer],
         lead=data.description.lead,
         bias_start=data.description.lead - data.description.bias_starts.get(origin.layer, 0),
-        inputs=_layer_inputs(data, origin.layer, place.sample, place.sample + 1)[0],
+        inputs=_layer_inputs(data, origin.layer, np.array([place.sample]))[0],
         reference=origin.expected if is_expected else origin.got,
         other=origin.got if is_expected else origin.expected,
         source=comparison.got if is_expected else comparison.expected,
     )
-    name, detail = next(_findings(data, scene), ("not found", "No single assumption explains it."))
+    name, detail = next(_findings(data, scene, order), ("not found", "No single assumption explains it."))
     steps = tuple(range(max(0, place.step - _STEPS_AROUND), min(comparison.steps, place.step + _STEPS_AROUND + 1)))
     membranes = _reference_membrane(scene, place.neuron, steps), _slayer_membrane(data, scene, place.neuron, steps)
     return Cause(
@@ -196,9 +197,9 @@ def _readout_cause(comparison: Comparison) -> Cause | None:
     return Cause("readout on the host", detail, "output", None, (), None, None, None)
 
 
-def _layer_inputs(data: Data, name: str, first: int, last: int) -> Spikes:
+def _layer_inputs(data: Data, name: str, samples: npt.NDArray[np.int64]) -> Spikes:
     """What comes into a layer in some samples ``(N, C, ..., lead + T)``, in its neurons' own time."""
-    inputs = _inputs(data, first, last)
+    inputs = _inputs(data, samples)
     names = list(data.description.spiking)
     position = names.index(name)
     if position == 0:
@@ -207,8 +208,8 @@ def _layer_inputs(data: Data, name: str, first: int, last: int) -> Spikes:
     return _own_time(data, inputs, names[position - 1])
 
 
-def _inputs(data: Data, first: int, last: int) -> torch.Tensor:
-    return F.pad(check_input(data.description, data.samples(first, last)), (data.description.lead, 0))
+def _inputs(data: Data, samples: npt.NDArray[np.int64]) -> torch.Tensor:
+    return F.pad(check_input(data.description, data.choose(samples)), (data.description.lead, 0))
 
 
 def _own_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
@@ -217,14 +218,14 @@ def _own_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
     return raster
 
 
-def _findings(data: Data, scene: _Scene) -> Iterator[Finding]:
+def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
     """Everything that explains the difference, the most certain first."""
     if scene.source == "SLAYER":
         yield from _file_findings(data, scene)
     yield from _shift_findings(scene)
     if not isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         yield from _neuron_findings(scene)
-        yield from _reset_findings(data, scene)
+        yield from _reset_findings(data, scene, order)
     yield from _training_findings(data, scene)
 
 
@@ -283,18 +284,20 @@ def _neuron_findings(scene: _Scene) -> Iterator[Finding]:
             yield name, f"{scene.source} does what the reference does if {words}."
 
 
-def _reset_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
+def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
     inputs, feedback = scene.inputs, scene.own_time(scene.other)
     for steps in (1, 2, 3):
         late = inputs.copy()
         late[..., : scene.lead + steps] = 0
         if scene.explains(late, feedback):
             yield "reset step", f"In {scene.source}, the neurons are reset {steps} step(s) after the sample began."
-    for first in range(scene.sample, max(-1, scene.sample - _EARLIER_SAMPLES - 1), -1):
-        # A sample that follows itself is a batch that was run twice.
-        last = max(first + 1, scene.sample)
-        earlier = np.concatenate([*_layer_inputs(data, scene.name, first, last)], axis=-1)
-        own = np.concatenate([*_own_time(data, _inputs(data, first, last), scene.name)], axis=-1)
+    position = int(np.flatnonzero(order == scene.sample)[0])
+    # A sample that follows itself is a batch that was run twice.
+    before = [order[position : position + 1]]
+    before += [order[first:position] for first in range(position - 1, max(-1, position - _EARLIER_SAMPLES - 1), -1)]
+    for samples in before:
+        earlier = np.concatenate([*_layer_inputs(data, scene.name, samples)], axis=-1)
+        own = np.concatenate([*_own_time(data, _inputs(data, samples), scene.name)], axis=-1)
         for steps in (1, 2, 3):
             leaked = np.concatenate([earlier[..., -steps:], inputs], axis=-1)
             if scene.explains(leaked, np.concatenate([own[..., -steps:], feedback], axis=-1)):
@@ -308,10 +311,10 @@ def _reset_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
         forgotten = own.copy()
         forgotten[..., -1] = 0
         if any(scene.explains(whole, np.concatenate([one, feedback], axis=-1)) for one in (own, forgotten)):
-            which = "itself" if first == scene.sample else f"sample {first}"
+            which = "it" if samples[0] == scene.sample else f"sample {samples[-1]}"
             yield (
                 "state carried over from an earlier batch",
-                f"In {scene.source}, the neurons begin sample {scene.sample} in the state that {which} left.",
+                f"In {scene.source}, the neurons begin sample {scene.sample} in the state in which {which} left them.",
             )
 
 

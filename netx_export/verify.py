@@ -216,7 +216,7 @@ class _Subject:
             if stopped:
                 break
         comparison, origin = tally.finish(_layer_budgets(self.data.description), self.tolerance, stopped)
-        return dataclasses.replace(comparison, cause=diagnose(self.data, comparison, origin))
+        return dataclasses.replace(comparison, cause=diagnose(self.data, comparison, origin, samples))
 
     def _slayer(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
         assert self.data.net is not None

@@ -229,3 +229,20 @@ def test_a_recurrent_network_that_was_not_reset(exported: Callable[[str], Any]) 
     assert verify(None, subject.path, subject.spikes, recorded={"recurrent1": first}).passed
     cause = cause_of(verify(None, subject.path, subject.spikes, recorded={"recurrent1": second}))
     assert cause.name == "state carried over from an earlier batch"
+
+
+@pytest.mark.slayer
+def test_a_current_that_wraps_on_the_chip_and_not_in_slayer(tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import cuba
+
+    from netx_export import export
+
+    net = nn.Sequential(cuba.Dense({"threshold": 1.0, "current_decay": 0.001, "voltage_decay": 0.5}, 400, 2))
+    net[0].synapse.weight.data.fill_(3.9)
+    net[0].synapse.weight.data[0] = -3.9  # both signs, or the file would hold other weights
+    spikes = torch.ones(2, 400, 30)
+    export(net, tmp_path / "net.net", spikes[:, :, :1])
+    cause = cause_of(verify(net, tmp_path / "net.net", spikes, lava_samples=0))
+    assert (cause.name, cause.layer) == ("wrapped current", "dense1")
+    assert cause.expected_membrane is not None
+    assert max(cause.expected_membrane) > 2**23

@@ -171,7 +171,8 @@ def test_a_wrong_reset_in_lava_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatc
     assert cause.place is not None
     chosen = _choose(16, 10, mlp.labels, 0)
     assert cause.place.sample in chosen
-    assert cause.name in ("reset step", "not found")
+    assert cause.name == "reset step"
+    assert "1 step(s) before the sample begins" in cause.detail
 
 
 @pytest.mark.lava
