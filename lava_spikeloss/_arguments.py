@@ -16,6 +16,7 @@ __all__ = [
     "check_count",
     "check_floating",
     "check_number",
+    "check_region",
     "check_same_shape",
     "check_spikes",
     "check_tensor",
@@ -79,6 +80,19 @@ def check_count(name: str, value: object, *, minimum: int = 1) -> None:
         raise TypeError(f"Expected argument `{name}` to be an integer but got {type(value).__name__}.")
     if int(value) < minimum:
         raise ValueError(f"Expected argument `{name}` to be at least {minimum} but got {value!r}.")
+
+
+def check_region(start: int, stop: int | None, steps: int) -> slice:
+    """The steps ``[start, stop)`` of a train of ``steps``; raise unless they lie inside it and are at least one."""
+    check_count("start", start, minimum=0)
+    end = steps if stop is None else stop
+    check_count("stop", end)
+    if not start < end <= steps:
+        raise ValueError(
+            f"Expected arguments `start` and `stop` to name steps of a train of length {steps} with start < stop "
+            f"but got [{start}, {end})."
+        )
+    return slice(start, end)
 
 
 def check_same_shape(name: str, value: torch.Tensor, other_name: str, other: torch.Tensor) -> None:

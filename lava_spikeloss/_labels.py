@@ -24,7 +24,14 @@ import torch
 
 from lava_spikeloss._arguments import check_tensor
 
-__all__ = ["canonical_labels", "sample_weights", "targets_per_step", "targets_per_train"]
+__all__ = [
+    "canonical_labels",
+    "class_indices",
+    "labels_per_train",
+    "sample_weights",
+    "targets_per_step",
+    "targets_per_train",
+]
 
 
 def canonical_labels(
@@ -40,13 +47,13 @@ def canonical_labels(
     given = tuple(labels.shape)
 
     if given == (samples,):
-        return _class_indices(labels, num_classes, name)
+        return class_indices(labels, num_classes, name)
     looks_like_steps = given == (samples, steps)
     integer = not labels.is_floating_point() and labels.dtype != torch.bool
     if given in per_class and not (looks_like_steps and integer and integers_are_steps):
         return _targets(labels).reshape(samples, num_classes)
     if looks_like_steps:
-        return _class_indices(labels, num_classes, name)
+        return class_indices(labels, num_classes, name)
     if given in per_class_and_step:
         return _targets(labels).reshape(samples, num_classes, steps)
     raise ValueError(
@@ -76,6 +83,13 @@ def targets_per_step(labels: torch.Tensor, num_classes: int, dtype: torch.dtype)
     return targets if targets.dim() == 3 else targets.unsqueeze(-1)
 
 
+def labels_per_train(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """Canonical labels of a whole train: class indices ``(N,)`` stay, everything else becomes ``(N, C)`` targets."""
+    if labels.dtype == torch.int64 and labels.dim() == 1:
+        return labels
+    return targets_per_train(labels, num_classes, dtype)
+
+
 def sample_weights(labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Class weights of canonical labels, ``(N,)`` or ``(N, T)``, and what a mean divides their weighted sum by.
 
@@ -85,21 +99,26 @@ def sample_weights(labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Te
         weights = weight[labels]
         return weights, weights.sum()
     column = weight if labels.dim() == 2 else weight.unsqueeze(-1)
-    weights = (labels * column).sum(1)
+    weights = (labels.to(weight.dtype) * column).sum(1)
     return weights, torch.full((), weights.numel(), dtype=weights.dtype, device=weights.device)
 
 
-def _targets(labels: torch.Tensor) -> torch.Tensor:
-    return labels if labels.is_floating_point() else labels.to(torch.float32)
-
-
-def _class_indices(labels: torch.Tensor, num_classes: int, name: str) -> torch.Tensor:
+def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") -> torch.Tensor:
+    """``labels`` as int64 class indices, checked where that does not make the host wait."""
+    check_tensor(name, labels)
+    if labels.numel() == 0:
+        raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         if labels.is_floating_point() and not torch.equal(labels, labels.round()):
             raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
             raise ValueError(
-                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) but got values from {low} to {high}."
+                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
+                f"but got values from {low} to {high}."
             )
     return labels.to(torch.int64)
+
+
+def _targets(labels: torch.Tensor) -> torch.Tensor:
+    return labels if labels.is_floating_point() else labels.to(torch.float32)

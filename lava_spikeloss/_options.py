@@ -38,6 +38,15 @@ def _check_flag(name: str, value: object) -> None:
         raise TypeError(f"Expected argument `{name}` to be a bool but got {type(value).__name__}.")
 
 
+def _time(name: str, value: object) -> None:
+    """A number, or several in a list, a tuple or a tensor (whose shape its user checks)."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            check_number(name, item)
+    elif not isinstance(value, torch.Tensor):
+        check_number(name, value)
+
+
 _rate = partial(check_number, minimum=0, maximum=1)
 _positive = partial(check_number, above=0)
 _not_negative = partial(check_number, minimum=0)
@@ -57,6 +66,42 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "time_constant": _positive,
     "length": _optional(check_count),
     "filter_order": check_count,
+    "start": partial(check_count, minimum=0),
+    "stop": _optional(check_count),
+    "temperature": _positive,
+    "label_smoothing": _rate,
+    "focal_gamma": _not_negative,
+    "correct_rate": _rate,
+    "incorrect_rate": _rate,
+    "time_scale": partial(check_choice, choices=("count", "rate")),
+    "time_var_targets": _check_flag,
+    "target_is_time": _check_flag,
+    "multi_spike": _check_flag,
+    "tolerance": _not_negative,
+    "inverse": partial(check_choice, choices=("negate", "reciprocal")),
+    "lam": _rate,
+    "phi": check_number,
+    "xi": _positive,
+    "early_weight": _not_negative,
+    "early_scale": _optional(_positive),
+    "integration_time": _optional(_positive),
+    "ceiling": check_number,
+    "on_target": _time,
+    "off_target": _time,
+    "v_threshold": check_number,
+    "kernel_type": partial(check_choice, choices=("linear", "sigmoid", "gaussian")),
+    "loss_type": partial(check_choice, choices=("mse", "l1", "bce")),
+    "T_in": partial(check_count, minimum=0),
+    "true_count": _not_negative,
+    "false_count": _not_negative,
+    "lower": _optional(_not_negative),
+    "upper": _optional(_not_negative),
+    "power": partial(check_choice, choices=(1, 2)),
+    "tau": _positive,
+    "per_step": _check_flag,
+    "error": partial(check_choice, choices=("mse", "l1", "smooth_l1")),
+    "lam_high": _not_negative,
+    "lam_low": _not_negative,
 }
 
 

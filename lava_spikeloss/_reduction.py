@@ -7,8 +7,20 @@ from math import prod
 import torch
 
 from lava_spikeloss._arguments import check_count
+from lava_spikeloss._autograd import sum_of_squares
+from lava_spikeloss._labels import sample_weights
 
-__all__ = ["as_float", "check_population", "collapse", "compute_dtype", "pool_population", "reduce"]
+__all__ = [
+    "as_float",
+    "check_population",
+    "check_weight_length",
+    "collapse",
+    "compute_dtype",
+    "pool_population",
+    "reduce",
+    "reduce_squares",
+    "reduce_weighted",
+]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -30,6 +42,30 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     return values
 
 
+def reduce_squares(errors: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Mean, sum or nothing of squared errors; the squares are only written out where they are returned."""
+    if reduction == "none":
+        return errors.square()
+    total = sum_of_squares(errors).sum()
+    return total / errors.numel() if reduction == "mean" else total
+
+
+def reduce_weighted(
+    errors: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str
+) -> torch.Tensor:
+    """Reduce errors ``(N, C, ...)`` with each sample weighted by the class weight of its canonical label.
+
+    As in ``torch.nn.CrossEntropyLoss``: the mean of class indices is divided by the sum of their weights.
+    """
+    if weight is None:
+        return reduce(errors, reduction)
+    weights, total = sample_weights(labels, weight.to(errors.dtype))
+    errors = errors * weights.reshape(weights.shape[0], *[1] * (errors.dim() - 1))
+    if reduction == "mean":
+        return errors.flatten(1).mean(1).sum() / total
+    return reduce(errors, reduction)
+
+
 def collapse(x: torch.Tensor) -> torch.Tensor:
     """``(N, ..., T)`` as ``(N, C, T)``: all dimensions between batch and time become one."""
     return x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
@@ -47,6 +83,14 @@ def check_population(neurons: int, population_code: bool, num_classes: int | Non
             f"Expected argument `num_classes` to divide the number of output neurons, {neurons}, but got {num_classes}."
         )
     return num_classes
+
+
+def check_weight_length(weight: torch.Tensor | None, num_classes: int) -> None:
+    """Raise a ``ValueError`` unless there is one weight per class."""
+    if weight is not None and weight.shape[0] != num_classes:
+        raise ValueError(
+            f"Expected argument `weight` to hold one value per class, {num_classes}, but got {weight.shape[0]}."
+        )
 
 
 def pool_population(x: torch.Tensor, num_classes: int, pooling: str) -> torch.Tensor:

@@ -11,31 +11,40 @@ from lava_spikeloss._arguments import check_number
 
 __all__ = ["LagrangeMultiplier"]
 
+_FIRST = 1e-3  # where a multiplier begins, in units of the task loss
+_BAND = 0.1  # violations beyond this count in full
+_LEAST = 1e-6  # it never falls below this, or it could not come back
+
 
 class LagrangeMultiplier(torch.nn.Module):
     r"""One multiplier per constraint, raised while the constraint is broken and lowered while it holds with room.
 
-    For violations :math:`g_k`, positive where constraint :math:`k` is broken, the augmented Lagrangian
+    For violations :math:`g_k`, positive where constraint :math:`k` is broken, the term of the Lagrangian and the ascent
+    on its dual are
 
     .. math::
-        L = \sum_k \frac{1}{2 \rho} \Big[\max(0,\, \lambda_k + \rho\, g_k)^2 - \lambda_k^2\Big], \qquad
-        \lambda_k \leftarrow \max(0,\, \lambda_k + \eta\, g_k) \text{ at every backward pass}
+        L = \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
+        \lambda_k \leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}, \qquad
+        \hat g_k = \min(1, \max(-1, g_k / 0.1))
 
-    pulls with the force :math:`\max(0, \lambda_k + \rho\, g_k)` along the gradient of :math:`g_k`. A multiplier stops
-    moving only where its budget is met with equality, or is zero where the budget does not bind; that is the optimality
-    condition of the constrained problem, so no factor has to be tuned by hand.
+    with the force :math:`f_k` held constant in the gradient; a violation of a tenth or more counts in full. A
+    multiplier comes to rest only where its constraint is met with equality, or near zero where it does not bind: the
+    optimality condition of the constrained problem. As the ascent is by factors, not by sums, it finds multipliers of
+    0.001 and of 1000 alike, whatever the scale of the task loss. The proportional part :math:`\rho` stands where the
+    penalty of an augmented Lagrangian does: it damps the swing between multiplier and use.
 
     The losses of this library give it relative violations, :math:`g_k = u_k / (b_k (1 - m)) - 1` for a budget
-    :math:`b_k` of which :math:`u_k` is used, so that one dual step size serves all budgets. The safety margin :math:`m`
-    keeps what fluctuates around the goal inside the budget.
+    :math:`b_k` of which :math:`u_k` is used. The safety margin :math:`m` keeps what fluctuates around the goal inside
+    the budget.
 
-    During the first ``warmup`` passes the force is zero: the network learns to fire before it learns to save.
+    During the first ``warmup`` passes the goal falls geometrically from the first use to the budget, so that a network
+    that was trained before is led there, not thrown: neurons that a sudden pull has silenced do not come back. From
+    scratch, a network that feels the budget from the start ends more accurate.
 
     Args:
-        lr: dual step size :math:`\eta`, in units of the task loss per step.
-        damping: the penalty coefficient :math:`\rho`, in units of the task loss. It damps the swing between
-            multiplier and use; 0 gives plain dual ascent, :math:`L = \sum_k \lambda_k g_k`.
-        warmup: number of backward passes without force.
+        lr: dual step size :math:`\eta` per backward pass.
+        damping: the proportional coefficient :math:`\rho`; 0 gives plain dual ascent.
+        warmup: number of backward passes until the goal is the budget.
         margin: the part :math:`m` of every budget that is kept in reserve.
 
     Raises:
@@ -43,15 +52,16 @@ class LagrangeMultiplier(torch.nn.Module):
         ValueError: an argument is out of range.
 
     Source:
-        Gallego-Posada et al., "Controlled sparsity via constrained optimization", NeurIPS 2022; augmented Lagrangian
-        for inequalities: Nocedal & Wright, *Numerical Optimization* (2006), section 17.3. (The library
-        ``cooper-optim`` of the same authors wants to run the training step itself; ``slayer.utils.Assistant`` does.)
+        Gallego-Posada et al., "Controlled sparsity via constrained optimization", NeurIPS 2022, for the multiplier in
+        place of a tuned factor; Kivinen & Warmuth, Information and Computation 132 (1997), for the exponentiated step.
+        (The library ``cooper-optim`` of the former wants to run the training step itself and to know the constraints
+        before the first forward; ``slayer.utils.Assistant`` runs its own.)
 
     Examples:
         >>> x = torch.nn.Parameter(torch.tensor(3.0))
-        >>> multiplier = LagrangeMultiplier(lr=0.5, damping=1.0, margin=0.0)
-        >>> optimizer = torch.optim.SGD([x], lr=0.1)
-        >>> for _ in range(300):  # as near to 3 as a budget of 2 allows
+        >>> multiplier = LagrangeMultiplier()
+        >>> optimizer = torch.optim.SGD([x], lr=0.02)
+        >>> for _ in range(1500):  # as near to 3 as a budget of 2 allows
         ...     optimizer.zero_grad()
         ...     loss = (x - 3) ** 2 + multiplier({"x": x / 2 - 1})
         ...     loss.backward()
@@ -60,7 +70,7 @@ class LagrangeMultiplier(torch.nn.Module):
         2.000 4.000
     """
 
-    def __init__(self, lr: float = 0.01, *, damping: float = 1.0, warmup: int = 0, margin: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.01) -> None:
         super().__init__()
         check_number("lr", lr, above=0.0)
         check_number("damping", damping, minimum=0.0)
@@ -72,47 +82,47 @@ class LagrangeMultiplier(torch.nn.Module):
         self.margin = margin
         self.steps = 0
         self.multipliers: dict[str, torch.Tensor] = {}
+        self._starts: dict[str, torch.Tensor] = {}
 
     def extra_repr(self) -> str:
         return f"lr={self.lr}, damping={self.damping}, warmup={self.warmup}, margin={self.margin}"
 
     def forward(self, violations: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The Lagrangian term, a scalar; its backward pass moves the multipliers.
+        """The term of the Lagrangian, a scalar; its backward pass moves the multipliers.
 
         Args:
             violations: name of a constraint to how much it is broken, differentiable, of any shape; negative where it
                 holds with room. Each element is a constraint with a multiplier of its own.
         """
-        if self.steps < self.warmup:
-            terms = [0.0 * g.sum() for g in violations.values()]
-        else:
-            terms = [self._term(name, g) for name, g in violations.items()]
+        for name, violation in violations.items():
+            if name not in self.multipliers:
+                self.multipliers[name] = torch.full_like(violation.detach(), _FIRST)
+                self._starts[name] = torch.relu(violation.detach())
+        eased = {name: self._eased(name, violation) for name, violation in violations.items()}
+        pressures = {name: (g.detach() / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
+        terms = [(self._force(name, pressures[name]) * g).sum() for name, g in eased.items()]
         term = sum(terms, start=torch.zeros(()))
         if term.requires_grad:
-            detached = {name: g.detach() for name, g in violations.items()}
-            term.register_hook(lambda gradient: self._ascend(detached))
+            term.register_hook(lambda gradient: self._ascend(pressures))
         return term
 
-    def _multiplier(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        if name not in self.multipliers:
-            return torch.zeros_like(like)
-        return self.multipliers[name].to(like)
+    def _eased(self, name: str, violation: torch.Tensor) -> torch.Tensor:
+        """The violation of the goal of this step instead of that of the budget."""
+        rest = max(0.0, 1.0 - self.steps / self.warmup) if self.warmup else 0.0
+        goal = (1.0 + self._starts[name].to(violation)).pow(rest)
+        return (1.0 + violation) / goal - 1.0
 
-    def _term(self, name: str, g: torch.Tensor) -> torch.Tensor:
-        multiplier = self._multiplier(name, g.detach())
-        if self.damping == 0:
-            return (multiplier * g).sum()
-        force = torch.relu(multiplier + self.damping * g)
-        return (force.square() - multiplier.square()).sum() / (2 * self.damping)
+    def _force(self, name: str, pressure: torch.Tensor) -> torch.Tensor:
+        return self.multipliers[name].to(pressure) * torch.exp(self.damping * pressure)
 
-    def _ascend(self, violations: Mapping[str, torch.Tensor]) -> None:
+    def _ascend(self, pressures: Mapping[str, torch.Tensor]) -> None:
         self.steps += 1
-        if self.steps > self.warmup:
-            for name, g in violations.items():
-                self.multipliers[name] = torch.relu(self._multiplier(name, g) + self.lr * g)
+        for name, pressure in pressures.items():
+            raised = self.multipliers[name].to(pressure) * torch.exp(self.lr * pressure)
+            self.multipliers[name] = raised.clamp(min=_LEAST)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "multipliers": self.multipliers}
+        return {"steps": self.steps, "multipliers": self.multipliers, "starts": self._starts}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.steps, self.multipliers = state["steps"], state["multipliers"]
+        self.steps, self.multipliers, self._starts = state["steps"], state["multipliers"], state["starts"]

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb, exp, isqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_count, check_number, check_spikes
+from lava_spikeloss._arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss._autograd import apply
+from lava_spikeloss._labels import class_indices, targets_per_train
 from lava_spikeloss._reduction import as_float, compute_dtype
 
-__all__ = ["exponential_filter", "moving_window_rate", "spike_count"]
+__all__ = [
+    "delay",
+    "exponential_filter",
+    "first_spike_index",
+    "first_spike_times",
+    "moving_window_rate",
+    "redundant_one_hot",
+    "spike_count",
+]
 
 
 def spike_count(spikes: torch.Tensor) -> torch.Tensor:
@@ -70,10 +80,9 @@ class _MovingWindow(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, window: int) -> torch.Tensor:
         ctx.window = window
         total = x.cumsum(-1)
-        rate = total / window
-        if window < x.shape[-1]:
-            rate[..., window:].sub_(total[..., :-window], alpha=1 / window)
-        return rate
+        count = total.clone()
+        count[..., window:].sub_(total[..., : max(0, x.shape[-1] - window)])
+        return count.div_(window)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -81,10 +90,13 @@ class _MovingWindow(torch.autograd.Function):
 
 
 def _anticausal_mean(x: torch.Tensor, window: int) -> torch.Tensor:
-    steps = x.shape[-1]
-    total = F.pad(x.cumsum(-1), (1, 0))
-    last = torch.arange(steps, device=x.device).add(window).clamp(max=steps)
-    return (total.index_select(-1, last) - total[..., :-1]) / window
+    total = x.cumsum(-1)
+    whole = max(0, x.shape[-1] - window + 1)  # steps whose window does not reach beyond the end
+    ahead = torch.empty_like(total)
+    ahead[..., :whole] = total[..., window - 1 :]
+    ahead[..., whole:] = total[..., -1:]
+    ahead[..., 1:].sub_(total[..., :-1])
+    return ahead.div_(window)
 
 
 def exponential_filter(
@@ -129,7 +141,8 @@ def exponential_filter(
         return _filter_by_matrix(y, [comb(k + filter_order - 1, k) * exp(-k / time_constant) for k in range(cut)])
     for _ in range(filter_order):
         y = apply(_LeakySum, y, exp(-1 / time_constant))
-    if cut is not None:  # the tail of the kernel is the whole kernel, delayed and scaled
+    if cut is not None and exp(-cut / time_constant) > torch.finfo(y.dtype).eps / 2:
+        # the tail of the kernel is the whole kernel, delayed and scaled
         y = y - F.pad(y[..., :-cut], (cut, 0)) * exp(-cut / time_constant)
     return y
 
@@ -162,7 +175,7 @@ def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
     with torch.autocast(x.device.type, enabled=False):
         y = (rows.reshape(-1, block) @ within).view(-1, blocks, block)
         carry = y[..., 0 if reverse else -1] @ between
-    y = torch.addcmul(y, carry.unsqueeze(-1), reach)
+    y.addcmul_(carry.unsqueeze(-1), reach)
     return y.view(-1, blocks * block)[:, :steps].reshape(x.shape)
 
 
@@ -187,3 +200,178 @@ def _filter_by_matrix(x: torch.Tensor, kernel: list[float]) -> torch.Tensor:
     toeplitz = taps[lag.clamp(0, len(kernel) - 1)] * ((lag >= 0) & (lag < len(kernel)))
     with torch.autocast(x.device.type, enabled=False):
         return x @ toeplitz
+
+
+def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
+    r"""Mask of each neuron's first spike; all ``False`` for a neuron that never fires.
+
+    .. math:: m[t] = \big(s[t] \ne 0\big) \wedge \forall u < t: s[u] = 0
+
+    Args:
+        spikes: any dtype; everything that is not 0 is a spike, so graded and negative spikes count.
+
+    Shape:
+        - spikes: :math:`(*, T)`
+        - output: :math:`(*, T)`, bool
+
+    Example:
+        >>> first_spike_index(torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.0, 0.0]]))
+        tensor([[False,  True, False],
+                [False, False, False]])
+    """
+    check_spikes("spikes", spikes, min_dims=1)
+    fired = spikes != 0
+    return fired & (fired.cumsum(-1, dtype=torch.int32) == 1)
+
+
+def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silent: float | None = None) -> torch.Tensor:
+    r"""Time of each neuron's first spike, or of its first ``num_spikes`` spikes, with a surrogate gradient.
+
+    .. math:: t^{(f)} = \min \Big\{ t : \sum_{u \le t} [s[u] \ne 0] = f \Big\}
+
+    Times are exact: a spike is whatever is not 0, and half-precision spikes give float32 times. The derivative of a
+    spike time is not defined; the surrogate says that a stronger spike comes earlier by as much,
+
+    .. math:: \frac{\partial t^{(f)}}{\partial s[t]} = -1 \text{ at } t = t^{(f)},
+
+    and at the last step for a spike that never comes, so that silent neurons learn too. Ranks that share a step add up.
+
+    Args:
+        spikes: any dtype.
+        num_spikes: :math:`F`, how many spikes; ``None`` for the first one, without a dimension for it.
+        silent: time of a spike that never comes; ``None`` for :math:`T`, one step after the end.
+
+    Shape:
+        - spikes: :math:`(*, T)`
+        - output: :math:`(*)`, or :math:`(*, F)`, in steps
+
+    Raises:
+        TypeError: if ``num_spikes`` is not an integer or ``silent`` not a number.
+        ValueError: if ``num_spikes`` is below 1.
+
+    Reference:
+        The sign estimator is that of Eshraghian et al., Proc. IEEE 2023.
+
+    Example:
+        >>> first_spike_times(torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]), num_spikes=2)
+        tensor([[1., 2.],
+                [3., 3.]])
+    """
+    check_spikes("spikes", spikes, min_dims=1)
+    if num_spikes is not None:
+        check_count("num_spikes", num_spikes)
+    if silent is None:
+        silent = spikes.shape[-1]
+    check_number("silent", silent)
+    if not spikes.is_floating_point():
+        spikes = as_float(spikes)
+    times = apply(_SpikeTimes, spikes, num_spikes or 1, float(silent))
+    return times.squeeze(-1) if num_spikes is None else times
+
+
+class _SpikeTimes(torch.autograd.Function):
+    """Times ``(*, F)`` of the first spikes; the gradient goes to the step of the spike, or to the last step."""
+
+    @staticmethod
+    def forward(ctx: Any, spikes: torch.Tensor, num_spikes: int, silent: float) -> torch.Tensor:
+        steps = spikes.shape[-1]
+        fired = (spikes != 0).cumsum(-1, dtype=torch.int32)
+        ranks = torch.arange(1, num_spikes + 1, dtype=torch.int32, device=spikes.device)
+        index = torch.searchsorted(fired, ranks.expand(*spikes.shape[:-1], num_spikes).contiguous())
+        ctx.save_for_backward(index.clamp(max=steps - 1))
+        ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
+        times = index.to(compute_dtype(spikes.dtype))
+        return times.masked_fill(index == steps, silent)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
+        return zeros.scatter_add(-1, index, -grad).to(ctx.dtype), None, None
+
+
+def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
+    r"""Delay a sequence, with zeros in front.
+
+    .. math:: y_{nc}[t] = x_{nc}[t - d_c] \text{ for } t \ge d_c, \text{ else } 0
+
+    Args:
+        x: any dtype.
+        steps: :math:`d`, one delay for all, or one for each channel (dimension 1), in steps. A tensor's values are
+            checked on the CPU only: looking at them on an accelerator would make the host wait.
+
+    Shape:
+        - x: :math:`(*, T)`; :math:`(N, C, ..., T)` for delays per channel
+        - steps: a number, or :math:`(C)`
+        - output: that of x
+
+    Raises:
+        TypeError: if a delay is not an integer.
+        ValueError: if a delay is negative, or there is not one for each channel.
+
+    Example:
+        >>> delay(torch.tensor([[[1, 2, 3], [1, 2, 3]]]), [0, 2])
+        tensor([[[1, 2, 3],
+                 [0, 0, 1]]])
+    """
+    check_spikes("x", x, min_dims=1)
+    if not isinstance(steps, (torch.Tensor, Sequence)):
+        check_count("steps", steps, minimum=0)
+        return F.pad(x, (steps, 0))[..., : x.shape[-1]]
+    delays = _channel_delays(x, steps)
+    source = torch.arange(x.shape[-1], device=x.device) - delays
+    source = source.reshape(1, x.shape[1], *[1] * (x.dim() - 3), x.shape[-1])
+    delayed = x.gather(-1, source.clamp(min=0).expand_as(x))
+    return delayed.masked_fill(source < 0, 0)
+
+
+def _channel_delays(x: torch.Tensor, steps: Sequence[int] | torch.Tensor) -> torch.Tensor:
+    """Delays ``(C, 1)``, checked."""
+    if not isinstance(steps, torch.Tensor):
+        for value in steps:
+            check_count("steps", value, minimum=0)
+        delays = torch.tensor(list(steps), device=x.device)
+    elif steps.is_floating_point() or steps.dtype == torch.bool:
+        raise TypeError(f"Expected argument `steps` to hold integers but got {steps.dtype}.")
+    else:
+        delays = steps
+    if x.dim() < 3 or delays.shape != (x.shape[1],):
+        raise ValueError(
+            f"Expected argument `steps` to hold one delay per channel of `x`, shape (N, C, ..., T), "
+            f"but got {tuple(delays.shape)} for {tuple(x.shape)}."
+        )
+    if delays.device.type == "cpu" and not torch.compiler.is_compiling() and bool((delays < 0).any()):
+        raise ValueError(f"Expected argument `steps` to be at least 0 but got {int(delays.min())}.")
+    return delays.to(x.device).unsqueeze(-1)
+
+
+def redundant_one_hot(labels: torch.Tensor, num_classes: int, n: int) -> torch.Tensor:
+    r"""One-hot code with ``n`` neurons per class: the target of a population code.
+
+    .. math:: z_{nj} = [\lfloor j / n \rfloor = y_n]
+
+    Args:
+        labels: class indices.
+        num_classes: :math:`C`.
+        n: neurons per class.
+
+    Shape:
+        - labels: :math:`(N)`
+        - output: :math:`(N, C n)`, float32, ones at :math:`y n, ..., (y + 1) n - 1`
+
+    Raises:
+        TypeError: if ``num_classes`` or ``n`` is not an integer.
+        ValueError: if a label is out of range, or the labels are not of shape :math:`(N)`.
+
+    Example:
+        >>> redundant_one_hot(torch.tensor([1, 0]), num_classes=2, n=2)
+        tensor([[0., 0., 1., 1.],
+                [1., 1., 0., 0.]])
+    """
+    check_count("num_classes", num_classes)
+    check_count("n", n)
+    check_tensor("labels", labels)
+    if labels.dim() != 1:
+        raise ValueError(f"Expected argument `labels` to have shape (N,) but got {tuple(labels.shape)}.")
+    indices = class_indices(labels, num_classes)
+    return targets_per_train(indices, num_classes, torch.float32).repeat_interleave(n, dim=1)

@@ -5,14 +5,17 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_same_shape, check_spikes
+from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
+from lava_spikeloss._autograd import apply
 from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
+from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce, reduce_squares
 from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
@@ -27,11 +30,14 @@ def spike_time(
     length: int | None = 100,
     filter_order: int = 1,
     reduction: str = "sum",
+    *,
+    start: int = 0,
+    stop: int | None = None,
 ) -> torch.Tensor:
     r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
 
     .. math::
-        L = \sum_{t=0}^{T-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
+        L = \sum_{t=\text{start}}^{\text{stop}-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
         \varepsilon[k] = e^{-k/\tau},\ 0 \le k < L
 
     The filter is linear: the difference is filtered once.
@@ -43,10 +49,12 @@ def spike_time(
         length: where the kernel is cut, in steps. ``None`` does not cut it.
         filter_order: how often the kernel is convolved with itself, 1 for once :math:`\varepsilon`.
         reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
+        start: first step of the region that is compared.
+        stop: first step after that region; ``None`` for the end of the train.
 
     Shape:
         - spikes, desired: :math:`(*, T)`
-        - output: a scalar, or :math:`(*, T)` for ``reduction="none"``
+        - output: a scalar, or :math:`(*, \text{stop} - \text{start})` for ``reduction="none"``
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -62,8 +70,10 @@ def spike_time(
     check_spikes("spikes", spikes, min_dims=1)
     check_same_shape("desired", desired, "spikes", spikes)
     check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
-    error = exponential_filter(as_float(spikes) - as_float(desired), time_constant, length, filter_order)
-    return reduce(error.square(), reduction)
+    region = check_region(start, stop, spikes.shape[-1])
+    trains = as_float(spikes)
+    error = exponential_filter(trains - desired.to(trains.dtype), time_constant, length, filter_order)
+    return reduce_squares(error[..., region], reduction)
 
 
 def spike_rate(
@@ -120,7 +130,7 @@ def spike_rate(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
     error = rates - torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
-    return reduce(error.square(), reduction)
+    return reduce_squares(error, reduction)
 
 
 def spike_max(
@@ -187,20 +197,41 @@ def spike_max(
         losses = -(targets * F.log_softmax(rates * scale, dim=1)).sum(1)
     else:
         one_spike = 1 / (moving_window or spikes.shape[-1])
-        losses = _nll_of_shares(rates, targets, one_spike, always_lift=mode == "count")
+        losses = apply(_ShareCrossEntropy, rates, targets, one_spike, mode == "count")
     return reduce(losses, reduction)
 
 
-def _nll_of_shares(rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool) -> torch.Tensor:
-    """Negative log-likelihood ``(N, ...)`` of ``p = m / sum m``, with rates lifted to one spike where needed."""
-    labelled = targets > 0
-    lift = (one_spike - rates.detach()).clamp(min=0)
-    if not always_lift:
-        lift = lift * (labelled & (rates <= 0)).any(1, keepdim=True)
-    lifted = rates + lift
-    total = lifted.clamp(min=0).sum(1) + (0.0 if always_lift else _EPS)
-    log_rates = torch.where(labelled, lifted, 1.0).log()
-    return targets.sum(1) * total.log() - (targets * log_rates).sum(1)
+class _ShareCrossEntropy(torch.autograd.Function):
+    """Negative log-likelihood ``(N, ...)`` of ``m / sum m``, where ``m`` are the rates, lifted to one spike if needed.
+
+    The gradient passes the lifting unchanged.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool
+    ) -> torch.Tensor:
+        labelled = targets > 0
+        if always_lift:
+            lowest = torch.full_like(rates[:, :1], one_spike)
+        else:
+            lowest = ((rates <= 0) & labelled).any(1, keepdim=True) * one_spike
+        lowest = lowest.to(rates.dtype)
+        ctx.save_for_backward(rates, targets, lowest)
+        ctx.eps = 0.0 if always_lift else _EPS
+        lifted = torch.maximum(rates, lowest)
+        total = lifted.sum(1) + ctx.eps
+        log_rates = torch.where(labelled, lifted, 1.0).log_()
+        losses: torch.Tensor = targets.sum(1) * total.log_() - log_rates.mul_(targets).sum(1)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        rates, targets, lowest = ctx.saved_tensors
+        lifted = torch.maximum(rates, lowest)
+        share = (targets.sum(1) / (lifted.sum(1) + ctx.eps)).unsqueeze(1)
+        pull = targets / torch.where(targets > 0, lifted, 1.0)
+        return (share - pull) * grad.unsqueeze(1), None, None, None
 
 
 def spike_moid(
@@ -221,8 +252,9 @@ def spike_moid(
         L = -\sum_{n,c} y_{nc} \log p_{nc} + (1 - y_{nc}) \log (1 - p_{nc}), \qquad
         p = \sigma\!\left(\frac{r - \theta}{\alpha}\right)
 
-    Computed from the logits, so that a confident wrong answer keeps its gradient. With a moving window of :math:`W`
-    steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
+    The value is lava-dl's: where the sigmoid rounds to 0 or 1 a wrong answer costs 100. The gradient is that of the
+    logits, :math:`(p - y) / \alpha` by the rate, so a confident wrong answer keeps learning. With a moving
+    window of :math:`W` steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
@@ -258,9 +290,25 @@ def spike_moid(
     rates, targets = _rates_and_targets(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    logits = (rates - theta) / alpha
-    losses: torch.Tensor = F.binary_cross_entropy_with_logits(logits, targets.expand_as(logits), reduction=reduction)
-    return losses
+    return reduce(apply(_SigmoidCrossEntropy, rates, targets, alpha, theta), reduction)
+
+
+class _SigmoidCrossEntropy(torch.autograd.Function):
+    """Value from the probability, with each logarithm at least -100, as lava-dl; gradient from the logit."""
+
+    @staticmethod
+    def forward(ctx: Any, rates: torch.Tensor, targets: torch.Tensor, alpha: float, theta: float) -> torch.Tensor:
+        ctx.save_for_backward(rates, targets)
+        ctx.alpha, ctx.theta = alpha, theta
+        p = rates.sub(theta).div_(alpha).sigmoid_()
+        log_not = p.neg().log1p_().clamp_(min=-100)
+        return log_not.lerp_(p.log_().clamp_(min=-100), targets.expand_as(p)).neg_()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        rates, targets = ctx.saved_tensors
+        p = rates.sub(ctx.theta).div_(ctx.alpha).sigmoid()
+        return (p - targets) * (grad / ctx.alpha), None, None, None
 
 
 def _rates_and_targets(
@@ -295,9 +343,23 @@ class SpikeTime(Loss, function=spike_time):
     """
 
     def __init__(
-        self, time_constant: float = 5, length: int | None = 100, filter_order: int = 1, reduction: str = "sum"
+        self,
+        time_constant: float = 5,
+        length: int | None = 100,
+        filter_order: int = 1,
+        reduction: str = "sum",
+        *,
+        start: int = 0,
+        stop: int | None = None,
     ) -> None:
-        super().__init__(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+        super().__init__(
+            time_constant=time_constant,
+            length=length,
+            filter_order=filter_order,
+            reduction=reduction,
+            start=start,
+            stop=stop,
+        )
 
 
 class SpikeRate(Loss, function=spike_rate):

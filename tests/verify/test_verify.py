@@ -161,7 +161,7 @@ def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
 @pytest.mark.lava
 def test_a_wrong_reset_in_lava_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """netx's own default resets one step before the sample begins."""
-    monkeypatch.setattr(lava_backend, "RESET_OFFSET", 0)
+    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", 0)
     report = verify(mlp.net, mlp.path, mlp.spikes, mlp.labels, lava_samples=10)
     against_reference, against_lava = report.comparisons
     assert against_reference.passed

@@ -1,0 +1,27 @@
+"""What needs Lava, tests and docstring examples alike, is skipped with its reason where Lava is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import hypothesis
+import pytest
+
+# The first example of a property test may import Lava or compile, which takes seconds: no deadline.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("lava") is not None:
+        return
+    missing = pytest.mark.skip(reason="needs lava-dl: Python 3.10 and the extra `lava`")
+    for item in items:
+        if _needs_lava(item):
+            item.add_marker(missing)
+
+
+def _needs_lava(item: pytest.Item) -> bool:
+    if isinstance(item, pytest.DoctestItem):
+        return any("import lava." in example.source for example in item.dtest.examples)
+    return any(item.get_closest_marker(name) for name in ("lava", "slayer"))

@@ -1,0 +1,166 @@
+"""Spike clusters, and the loss that adds or removes whole clusters."""
+
+from __future__ import annotations
+
+import torch
+
+from lava_spikeloss._arguments import check_count, check_number, check_spikes
+from lava_spikeloss._labels import canonical_labels, targets_per_train
+from lava_spikeloss._module import Loss
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import as_float, collapse, reduce
+
+__all__ = ["STCALoss", "spike_cluster", "stca_loss"]
+
+
+def spike_cluster(
+    v: torch.Tensor,
+    v_threshold: float | torch.Tensor,
+    T_in: int,  # noqa: N803 - the peers' name
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    r"""Count each neuron's clusters of spikes, and find where one more or one fewer is nearest.
+
+    A neuron spikes where :math:`v[t] \ge \theta`. Successive spikes at most ``T_in`` steps apart form a cluster.
+
+    .. math::
+        k^+ &= \arg\max_t \{ v[t] : \text{no spike within } T_\text{in} \text{ steps of } t \} \\
+        k^- &= \text{the last spike of the cluster with the fewest spikes, the earliest of equals}
+
+    A spike at :math:`k^+` would make a new cluster. Every neuron is treated on its own.
+
+    Args:
+        v: membrane potentials.
+        v_threshold: :math:`\theta`, a number or one for each neuron.
+        T_in: largest distance of spikes in a cluster, in steps; 0 makes every spike a cluster.
+
+    Shape:
+        - v: :math:`(*, T)`
+        - v_threshold: broadcastable to :math:`(*)`
+        - count: :math:`(*)`, int64
+        - k_positive, k_negative: :math:`(*, T)`, bool; at most one ``True`` per neuron
+
+    Returns:
+        ``(count, k_positive, k_negative)``
+
+    Raises:
+        TypeError: if ``T_in`` is not an integer, or ``v_threshold`` neither a number nor a tensor.
+        ValueError: if ``T_in`` is negative, or ``v`` is empty.
+
+    Reference:
+        Gu et al., "STCA: spatio-temporal credit assignment with delayed feedback in deep spiking neural networks",
+        IJCAI 2019.
+
+    Example:
+        >>> count, k_positive, k_negative = spike_cluster(torch.tensor([[1.0, 1.0, 0.2, 0.5, 0.1, 1.0]]), 1.0, T_in=1)
+        >>> count, k_positive.int(), k_negative.int()
+        (tensor([2]), tensor([[0, 0, 0, 1, 0, 0]], dtype=torch.int32), tensor([[0, 0, 0, 0, 0, 1]], dtype=torch.int32))
+    """
+    check_spikes("v", v, min_dims=1)
+    check_count("T_in", T_in, minimum=0)
+    if isinstance(v_threshold, torch.Tensor):
+        v_threshold = v_threshold.unsqueeze(-1)
+    else:
+        check_number("v_threshold", v_threshold)
+    v = v.detach()
+    steps = torch.arange(v.shape[-1], device=v.device)
+    spikes = v >= v_threshold
+    total = torch.nn.functional.pad(spikes.cumsum(-1, dtype=torch.int32), (1, 0))  # total[t]: spikes before step t
+    earlier = total[..., :-1] - total.index_select(-1, (steps - T_in).clamp(min=0))
+    later = total.index_select(-1, (steps + T_in + 1).clamp(max=v.shape[-1])) - total[..., 1:]
+    starts = spikes & (earlier == 0)
+    ends = spikes & (later == 0)
+
+    before_cluster = torch.where(starts, total[..., :-1], 0).cummax(-1).values
+    none = v.shape[-1] + 1
+    size = torch.where(ends, total[..., 1:] - before_cluster, none)
+    k_negative = ends & (steps == size.argmin(-1, keepdim=True))
+
+    apart = ~spikes & (earlier == 0) & (later == 0)
+    reach = v.masked_fill(~apart, -torch.inf)
+    k_positive = apart & (steps == reach.argmax(-1, keepdim=True))
+    return starts.sum(-1), k_positive, k_negative
+
+
+def stca_loss(
+    membrane: torch.Tensor,
+    desired: torch.Tensor,
+    v_threshold: float = 1.0,
+    T_in: int = 5,  # noqa: N803 - the peers' name
+    reduction: str = "sum",
+    *,
+    true_count: float = 1,
+    false_count: float = 0,
+) -> torch.Tensor:
+    r"""Give each output neuron the desired number of spike clusters, by the one potential that is nearest to it.
+
+    .. math::
+        \ell = \begin{cases}
+            v[k^-] - \theta & \text{too many clusters} \\
+            \theta - v[k^+] & \text{too few clusters} \\
+            0 & \text{otherwise, or where there is no such step}
+        \end{cases}
+
+    The gradient is 1 or -1 at that one step, and 0 everywhere else; see :func:`spike_cluster`.
+
+    Args:
+        membrane: membrane potentials of the output neurons.
+        desired: desired number of clusters of each neuron, or class indices.
+        v_threshold: :math:`\theta`, the firing threshold.
+        T_in: largest distance of spikes in a cluster, in steps.
+        reduction: ``"sum"`` and ``"mean"`` over samples and neurons, or ``"none"``.
+        true_count: clusters of the labelled class, when ``desired`` are class indices.
+        false_count: clusters of every other class, when ``desired`` are class indices.
+
+    Shape:
+        - membrane: :math:`(N, C, ..., T)`
+        - desired: :math:`(N, C)` or :math:`(N)`
+        - output: a scalar, or :math:`(N, C)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Gu et al., "STCA: spatio-temporal credit assignment with delayed feedback in deep spiking neural networks",
+        IJCAI 2019.
+
+    Example:
+        >>> membrane = torch.tensor([[[0.2, 0.7, 0.1], [0.0, 1.5, 0.0]]])
+        >>> stca_loss(membrane, torch.tensor([0]), T_in=1, reduction="none")
+        tensor([[0.3000, 0.5000]])
+    """
+    check_spikes("membrane", membrane, min_dims=3)
+    check_options(
+        v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
+    )
+    v = as_float(collapse(membrane))
+    count, k_positive, k_negative = spike_cluster(v, v_threshold, T_in)
+    desired = canonical_labels(desired, membrane.shape, v.shape[1], name="desired")
+    wanted = targets_per_train(desired, v.shape[1], v.dtype)
+    if desired.dtype == torch.int64:
+        wanted = false_count + (true_count - false_count) * wanted
+    sign = (count > wanted).to(v.dtype) * k_negative.any(-1) - (count < wanted).to(v.dtype) * k_positive.any(-1)
+    step = torch.where((count > wanted).unsqueeze(-1), k_negative, k_positive).to(torch.uint8).argmax(-1, keepdim=True)
+    losses = sign * (v.gather(-1, step).squeeze(-1) - v_threshold)
+    return reduce(losses, reduction)
+
+
+class STCALoss(Loss, function=stca_loss):
+    """Give each output neuron the desired number of spike clusters.
+
+    >>> STCALoss(T_in=1)(torch.tensor([[[0.2, 0.7, 0.1], [0.0, 1.5, 0.0]]]), torch.tensor([0]))
+    tensor(0.8000)
+    """
+
+    def __init__(
+        self,
+        v_threshold: float = 1.0,
+        T_in: int = 5,  # noqa: N803 - the peers' name
+        reduction: str = "sum",
+        *,
+        true_count: float = 1,
+        false_count: float = 0,
+    ) -> None:
+        super().__init__(
+            v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
+        )

@@ -1,0 +1,92 @@
+"""Distillation: a spiking student learns the soft answers of a teacher."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from lava_spikeloss._arguments import check_spikes, check_tensor
+from lava_spikeloss._module import Loss
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import as_float, collapse, reduce
+from lava_spikeloss.spike_trains import spike_count
+
+__all__ = ["DistillationLoss", "distillation_loss"]
+
+
+def distillation_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    tau: float = 2.0,
+    per_step: bool = False,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Kullback-Leibler divergence of the student's answer from the teacher's, both softened.
+
+    .. math::
+        \ell_n = \tau^2 \operatorname{KL}\big(\operatorname{softmax}(z^t_n / \tau)\, \big\Vert\,
+            \operatorname{softmax}(z^s_n / \tau)\big)
+
+    :math:`z` is the mean over time; with ``per_step`` the output of each step, and the losses are averaged over time.
+    There is no gradient for the teacher.
+
+    Args:
+        student: the student's output: spikes, currents or membrane potentials.
+        teacher: the teacher's output, of the same shape, or its scores :math:`(N, C)`.
+        tau: :math:`\tau`, the temperature.
+        per_step: compare every step instead of the mean over time.
+        reduction: ``"mean"`` and ``"sum"`` over samples, or ``"none"``.
+
+    Shape:
+        - student: :math:`(N, C, ..., T)`
+        - teacher: the same, or :math:`(N, C)`
+        - output: a scalar, or :math:`(N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a teacher of another shape, or an option out of its range.
+
+    Reference:
+        Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", arXiv 1503.02531.
+
+    Example:
+        >>> student = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+        >>> distillation_loss(student, torch.tensor([[1.0, 0.0]])).abs() < 1e-6
+        tensor(True)
+    """
+    check_spikes("student", student, min_dims=3)
+    check_options(tau=tau, per_step=per_step, reduction=reduction)
+    check_tensor("teacher", teacher)
+    outputs = as_float(collapse(student))
+    wanted = _teacher_scores(teacher.detach(), student, outputs.shape[1]).to(outputs.dtype)
+    if not per_step:
+        outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
+    divergence = F.kl_div(
+        F.log_softmax(outputs / tau, dim=1),
+        F.log_softmax(wanted / tau, dim=1).expand_as(outputs),
+        log_target=True,
+        reduction="none",
+    )
+    return reduce(tau**2 * divergence.sum(1).mean(-1), reduction)
+
+
+def _teacher_scores(teacher: torch.Tensor, student: torch.Tensor, classes: int) -> torch.Tensor:
+    if teacher.shape == student.shape:
+        return as_float(collapse(teacher))
+    if teacher.shape == (student.shape[0], classes):
+        return as_float(teacher).unsqueeze(-1)
+    raise ValueError(
+        f"Expected argument `teacher` to have shape {tuple(student.shape)} or ({student.shape[0]}, C={classes}) "
+        f"but got {tuple(teacher.shape)}."
+    )
+
+
+class DistillationLoss(Loss, function=distillation_loss):
+    """Divergence of the student's softened answer from the teacher's.
+
+    >>> DistillationLoss(tau=1.0)(torch.zeros(1, 2, 4), torch.tensor([[0.0, 1.0]]))
+    tensor(0.1109)
+    """
+
+    def __init__(self, tau: float = 2.0, per_step: bool = False, reduction: str = "mean") -> None:
+        super().__init__(tau=tau, per_step=per_step, reduction=reduction)

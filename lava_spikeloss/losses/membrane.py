@@ -1,0 +1,416 @@
+"""Losses on membrane potentials, ``(N, C, ..., T)`` with time last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lava_spikeloss._arguments import check_spikes
+from lava_spikeloss._autograd import apply, sum_of_squares
+from lava_spikeloss._cross_entropy import cross_entropy
+from lava_spikeloss._labels import canonical_labels, sample_weights, targets_per_step
+from lava_spikeloss._module import Loss, Regularizer
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import as_float, check_weight_length, collapse, reduce, reduce_weighted
+
+__all__ = [
+    "CEMaxMembraneLoss",
+    "CEMembraneIntegralLoss",
+    "InformationMaximizationLoss",
+    "MSEMembraneLoss",
+    "MembraneSuppressionLoss",
+    "ce_max_membrane_loss",
+    "ce_membrane_integral_loss",
+    "information_maximization_loss",
+    "membrane_suppression_loss",
+    "mse_membrane_loss",
+]
+
+
+def ce_max_membrane_loss(
+    membrane: torch.Tensor,
+    labels: torch.Tensor,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> torch.Tensor:
+    r"""Cross entropy of each class's largest membrane potential.
+
+    .. math:: \ell_n = -w_{y_n} \log \operatorname{softmax}\big(\max_t v_n[t] / \vartheta\big)_{y_n}
+
+    The gradient of a maximum goes to its first step.
+
+    Args:
+        membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label; labels per step are averaged over time.
+        reduction: ``"mean"`` (by the sum of the weights for class indices), ``"sum"`` or ``"none"`` over samples.
+        weight: weight of each class, :math:`w`, as in ``torch.nn.CrossEntropyLoss``.
+        temperature: :math:`\vartheta`, in units of the membrane potential.
+        label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
+        focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+
+    Shape:
+        - membrane: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Zenke's SpyTorch; Eshraghian et al., Proc. IEEE 2023.
+
+    Example:
+        >>> membrane = torch.tensor([[[0.0, 2.0, 1.0], [0.5, 1.0, 0.0]]])
+        >>> ce_max_membrane_loss(membrane, torch.tensor([0]))
+        tensor(0.3133)
+    """
+    check_spikes("membrane", membrane, min_dims=3)
+    potentials = collapse(membrane)
+    return cross_entropy(
+        as_float(apply(_MaxOverTime, potentials)),
+        canonical_labels(labels, membrane.shape, potentials.shape[1]),
+        weight=weight,
+        reduction=reduction,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+    )
+
+
+class _MaxOverTime(torch.autograd.Function):
+    """Maximum over the last dimension; its gradient goes to the first step that reaches it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        index = x.argmax(-1, keepdim=True)
+        ctx.save_for_backward(index)
+        ctx.shape = x.shape
+        return x.gather(-1, index).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (index,) = ctx.saved_tensors
+        zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
+        return zeros.scatter(-1, index, grad.unsqueeze(-1))
+
+
+def ce_membrane_integral_loss(
+    membrane: torch.Tensor,
+    labels: torch.Tensor,
+    integration_time: float | None = None,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> torch.Tensor:
+    r"""Cross entropy of the membrane potential's integral, with earlier steps weighing more.
+
+    .. math::
+        \ell_n = -w_{y_n} \log \operatorname{softmax}(x_n / \vartheta)_{y_n}, \qquad
+        x_n = \sum_{t=0}^{T-1} e^{-t / \tau}\, v_n[t]
+
+    The gradient reaches every step, so it also reaches neurons that never fire.
+
+    Args:
+        membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label; labels per step are averaged over time.
+        integration_time: :math:`\tau`, in steps; ``None`` for the length :math:`T` of the trial.
+        reduction: ``"mean"`` (by the sum of the weights for class indices), ``"sum"`` or ``"none"`` over samples.
+        weight: weight of each class, :math:`w`, as in ``torch.nn.CrossEntropyLoss``.
+        temperature: :math:`\vartheta`, in units of the membrane potential times steps.
+        label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
+        focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+
+    Shape:
+        - membrane: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Nowotny, Turner and Knight, "Loss shaping enhances exact gradient learning with EventProp in spiking neural
+        networks", arXiv 2212.01232.
+
+    Example:
+        >>> membrane = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+        >>> ce_membrane_integral_loss(membrane, torch.tensor([0]))
+        tensor(0.5156)
+    """
+    check_spikes("membrane", membrane, min_dims=3)
+    check_options(integration_time=integration_time)
+    potentials = as_float(collapse(membrane))
+    steps = potentials.shape[-1]
+    time = torch.arange(steps, dtype=potentials.dtype, device=potentials.device)
+    with torch.autocast(potentials.device.type, enabled=False):
+        integral = potentials @ torch.exp(-time / (integration_time or steps))
+    return cross_entropy(
+        integral,
+        canonical_labels(labels, membrane.shape, potentials.shape[1]),
+        weight=weight,
+        reduction=reduction,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+    )
+
+
+def mse_membrane_loss(
+    membrane: torch.Tensor,
+    labels: torch.Tensor,
+    time_var_targets: bool = False,
+    on_target: float = 1,
+    off_target: float = 0,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    r"""Squared difference between the membrane potential of every step and its target.
+
+    .. math::
+        \ell_{nc} = \frac{w_{y_n}}{T} \sum_{t=0}^{T-1} \big(v_{nc}[t] - \hat v_{nc}[t]\big)^2, \qquad
+        \hat v = v_\text{on}\, y + v_\text{off}\, (1 - y)
+
+    Args:
+        membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label. :math:`(N, C, T)` with the default targets is the wanted trajectory itself.
+        time_var_targets: the labels are per step: :math:`(N, T)` or :math:`(N, C, T)`; other forms are then an error,
+            and these are an error without it.
+        on_target: potential of the labelled class, of either sign.
+        off_target: potential of every other class, of either sign.
+        reduction: ``"mean"`` over samples and classes (by the sum of the weights for class indices), ``"sum"``
+            or ``"none"``.
+        weight: weight of each class, :math:`w`: that of its label weighs a sample. Labels per step weigh their step.
+
+    Shape:
+        - membrane: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)` or :math:`(N, C)`; with ``time_var_targets`` :math:`(N, T)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N, C)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Eshraghian et al., "Training spiking neural networks using lessons from deep learning", Proc. IEEE 2023.
+
+    Example:
+        >>> membrane = torch.tensor([[[1.0, 0.5], [0.0, 0.0]]])
+        >>> mse_membrane_loss(membrane, torch.tensor([0]), off_target=-1)
+        tensor(0.5625)
+    """
+    check_spikes("membrane", membrane, min_dims=3)
+    check_options(
+        time_var_targets=time_var_targets,
+        on_target=on_target,
+        off_target=off_target,
+        reduction=reduction,
+        weight=weight,
+    )
+    potentials = as_float(collapse(membrane))
+    classes = potentials.shape[1]
+    check_weight_length(weight, classes)
+    labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=time_var_targets)
+    per_step = labels.dim() == (2 if labels.dtype == torch.int64 else 3)
+    if per_step != time_var_targets:
+        raise ValueError(
+            f"Expected argument `labels` to be {'(N, T) or (N, C, T)' if time_var_targets else '(N,) or (N, C)'} "
+            f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
+        )
+    targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, potentials.dtype)
+    errors = potentials - targets
+    if weight is not None and per_step:
+        return _mean_of_weighted_steps(errors.square(), labels, weight.to(errors.dtype), reduction)
+    return reduce_weighted(sum_of_squares(errors) / errors.shape[-1], labels, weight, reduction)
+
+
+def _mean_of_weighted_steps(
+    errors: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, reduction: str
+) -> torch.Tensor:
+    """Reduce errors ``(N, C, T)`` whose weights ``(N, T)`` differ from step to step."""
+    weights, total = sample_weights(labels, weight)
+    errors = (errors * weights.unsqueeze(1)).mean(-1)
+    if reduction == "mean":
+        return errors.mean(1).sum().mul(weights.shape[1]).div(total)
+    return reduce(errors, reduction)
+
+
+def membrane_suppression_loss(
+    membrane: torch.Tensor, labels: torch.Tensor, ceiling: float = 0.0, reduction: str = "mean"
+) -> torch.Tensor:
+    r"""Push down the membrane potential of the false classes: they should not even come near to firing.
+
+    .. math::
+        \ell_{nc} = \frac{1 - y_{nc}}{T} \sum_{t=0}^{T-1} \operatorname{relu}\big(v_{nc}[t] - v_\text{max}\big)^2
+
+    Meant beside a loss on spikes, such as :func:`spike_max` in mode ``"count"``.
+
+    Args:
+        membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label; labels per step are applied per step.
+        ceiling: :math:`v_\text{max}`, the potential above which a false class is pushed down.
+        reduction: ``"mean"`` and ``"sum"`` over samples and classes, or ``"none"``.
+
+    Shape:
+        - membrane: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N, C)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        After Shrestha, Zhu and Sun, "Spikemax: spike-based loss methods for classification", IJCNN 2022.
+
+    Example:
+        >>> membrane = torch.tensor([[[2.0, 2.0], [1.0, -1.0]]])
+        >>> membrane_suppression_loss(membrane, torch.tensor([0]), reduction="sum")
+        tensor(0.5000)
+    """
+    check_spikes("membrane", membrane, min_dims=3)
+    check_options(ceiling=ceiling, reduction=reduction)
+    potentials = as_float(collapse(membrane))
+    classes = potentials.shape[1]
+    labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
+    false = 1 - targets_per_step(labels, classes, potentials.dtype)
+    return reduce(((potentials - ceiling).relu().square() * false).mean(-1), reduction)
+
+
+def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
+    r"""Keep a layer's mean membrane potential at its threshold, where its spikes carry most information.
+
+    .. math:: L = \Big(\frac{1}{N C T} \sum_{n,c,t} v_{nc}[t] - \theta\Big)^2
+
+    With half of the potentials above the threshold the binary spikes have the largest entropy. One value per layer;
+    add up the layers.
+
+    Args:
+        membrane: membrane potentials of a layer.
+        v_threshold: :math:`\theta`, its firing threshold.
+
+    Shape:
+        - membrane: :math:`(*, T)`
+        - output: a scalar
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch.
+
+    Reference:
+        Guo et al., "IM-Loss: information maximization loss for spiking neural networks", NeurIPS 2022.
+
+    Example:
+        >>> information_maximization_loss(torch.tensor([[[0.0, 1.0]]]), v_threshold=1.0)
+        tensor(0.2500)
+    """
+    check_spikes("membrane", membrane, min_dims=1)
+    check_options(v_threshold=v_threshold)
+    return (as_float(membrane).mean() - v_threshold).square()
+
+
+class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
+    """Cross entropy of each class's largest membrane potential.
+
+    >>> CEMaxMembraneLoss()(torch.tensor([[[0.0, 2.0, 1.0], [0.5, 1.0, 0.0]]]), torch.tensor([0]))
+    tensor(0.3133)
+    """
+
+    def __init__(
+        self,
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ) -> None:
+        super().__init__(
+            reduction=reduction,
+            weight=weight,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+        )
+
+
+class CEMembraneIntegralLoss(Loss, function=ce_membrane_integral_loss):
+    """Cross entropy of the exponentially weighted membrane integral.
+
+    >>> CEMembraneIntegralLoss()(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([0]))
+    tensor(0.5156)
+    """
+
+    def __init__(
+        self,
+        integration_time: float | None = None,
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ) -> None:
+        super().__init__(
+            integration_time=integration_time,
+            reduction=reduction,
+            weight=weight,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+        )
+
+
+class MSEMembraneLoss(Loss, function=mse_membrane_loss):
+    """Squared difference of membrane potentials and targets.
+
+    >>> MSEMembraneLoss(off_target=-1)(torch.tensor([[[1.0, 0.5], [0.0, 0.0]]]), torch.tensor([0]))
+    tensor(0.5625)
+    """
+
+    def __init__(
+        self,
+        time_var_targets: bool = False,
+        on_target: float = 1,
+        off_target: float = 0,
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            time_var_targets=time_var_targets,
+            on_target=on_target,
+            off_target=off_target,
+            reduction=reduction,
+            weight=weight,
+        )
+
+
+class MembraneSuppressionLoss(Loss, function=membrane_suppression_loss):
+    """Push down the membrane potential of the false classes.
+
+    >>> MembraneSuppressionLoss(reduction="sum")(torch.tensor([[[2.0, 2.0], [1.0, -1.0]]]), torch.tensor([0]))
+    tensor(0.5000)
+    """
+
+    def __init__(self, ceiling: float = 0.0, reduction: str = "mean") -> None:
+        super().__init__(ceiling=ceiling, reduction=reduction)
+
+
+class InformationMaximizationLoss(Regularizer, function=information_maximization_loss):
+    """Keep a layer's mean membrane potential at its threshold.
+
+    >>> InformationMaximizationLoss(v_threshold=1.0)(torch.tensor([[[0.0, 1.0]]]))
+    tensor(0.2500)
+    """
+
+    def __init__(self, v_threshold: float = 1.0) -> None:
+        super().__init__(v_threshold=v_threshold)

@@ -1,0 +1,214 @@
+"""Losses on how similar the spike trains of different samples are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from lava_spikeloss._arguments import check_choice, check_number, check_spikes, check_tensor
+from lava_spikeloss._module import Loss
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import as_float, reduce
+
+__all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
+
+_KERNELS = {"linear": None, "polynomial": "d", "sigmoid": "alpha", "gaussian": "sigma"}
+_SMALLEST = 1e-4  # probability whose logarithm stands for that of smaller ones, so that a gradient stays finite
+
+
+def kernel_dot_product(x: torch.Tensor, y: torch.Tensor, kernel: str = "linear", *args: float) -> torch.Tensor:
+    r"""Inner product of every row of ``x`` with every row of ``y``, in the space of a kernel.
+
+    .. math::
+        \kappa(x_i, y_j) = \begin{cases}
+            x_i^\top y_j & \text{"linear"} \\
+            (x_i^\top y_j)^d & \text{"polynomial"} \\
+            \sigma(\alpha\, x_i^\top y_j) & \text{"sigmoid"} \\
+            \exp(-\lVert x_i - y_j \rVert^2 / 2 \sigma^2) & \text{"gaussian"}
+        \end{cases}
+
+    The gaussian's distances are computed in float64 and are never negative.
+
+    Args:
+        x: rows of any dtype.
+        y: rows, of the same length; there may be another number of them.
+        kernel: ``"linear"``, ``"polynomial"``, ``"sigmoid"`` or ``"gaussian"``.
+        args: the kernel's parameter: :math:`d`, :math:`\alpha` or :math:`\sigma > 0`; none for ``"linear"``.
+
+    Shape:
+        - x: :math:`(N, M)`
+        - y: :math:`(K, M)`
+        - output: :math:`(N, K)`
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if the rows differ in length, the kernel is unknown, or its parameter is missing or out of range.
+
+    Reference:
+        Schölkopf and Smola, "Learning with kernels", 2002; the definitions are those of SpikingJelly.
+
+    Example:
+        >>> kernel_dot_product(torch.eye(2), torch.eye(2), "gaussian", 1.0)
+        tensor([[1.0000, 0.3679],
+                [0.3679, 1.0000]])
+    """
+    for name, value in (("x", x), ("y", y)):
+        check_spikes(name, value)
+        if value.dim() != 2:
+            raise ValueError(f"Expected argument `{name}` to have shape (N, M) but got {tuple(value.shape)}.")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"Expected argument `y` to have rows of length {x.shape[1]} but got {y.shape[1]}.")
+    check_choice("kernel", kernel, tuple(_KERNELS))
+    parameter = _parameter(kernel, args)
+    x, y = as_float(x), as_float(y)
+    if kernel == "gaussian":
+        return torch.exp(-_squared_distances(x, y) / (2 * parameter**2)).to(x.dtype)
+    product = _product(x, y)
+    if kernel == "polynomial":
+        return product.pow(parameter)
+    return torch.sigmoid(parameter * product) if kernel == "sigmoid" else product
+
+
+def spike_similar_loss(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    kernel_type: str = "linear",
+    loss_type: str = "mse",
+    *args: float,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    r"""Trains of samples that share a label should be similar, those of other samples should not.
+
+    .. math::
+        L = \operatorname{mean}_{ij}\, \ell(p_{ij}, y_{ij}), \qquad
+        y_{ij} = [\text{samples } i \text{ and } j \text{ share a label}]
+
+    :math:`p_{ij}` is the kernel of the two samples' spikes (see :func:`kernel_dot_product`), for ``"linear"`` their
+    cosine. A silent sample has cosine 0 with every other one, and the gradient of a train of length 1.
+    ``"bce"`` is computed from logarithms: of the exact ones for ``"sigmoid"`` and ``"gaussian"``, while for
+    ``"linear"`` a cosine below 1e-4 (or above 1 - 1e-4) counts as that, with the gradient passing unchanged.
+
+    Args:
+        spikes: spikes of all neurons.
+        labels: class indices or multi-hot labels.
+        kernel_type: ``"linear"``, ``"sigmoid"`` or ``"gaussian"``, whose values lie in [0, 1].
+        loss_type: ``"mse"``, ``"l1"`` or ``"bce"``.
+        args: the kernel's parameter.
+        reduction: ``"mean"`` and ``"sum"`` over all pairs, or ``"none"``.
+
+    Shape:
+        - spikes: :math:`(N, M, ..., T)`
+        - labels: :math:`(N)` or :math:`(N, C)`
+        - output: a scalar, or :math:`(N, N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, labels of another shape, or an option out of its range.
+
+    Reference:
+        The loss of SpikingFlow and SpikingJelly.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
+        >>> spike_similar_loss(spikes, torch.tensor([0, 1, 1]))
+        tensor(0.4444)
+    """
+    check_spikes("spikes", spikes)
+    check_options(kernel_type=kernel_type, loss_type=loss_type, reduction=reduction)
+    x = as_float(spikes.flatten(1))
+    same = _shared_labels(labels, x.shape[0]).to(x.dtype)
+    parameter = _parameter(kernel_type, args)
+    gram = _product(x, x)
+    if loss_type == "bce":
+        return reduce(_bce(gram, same, kernel_type, parameter), reduction)
+    if kernel_type == "linear":
+        similarity = _cosine(gram)
+    elif kernel_type == "sigmoid":
+        similarity = torch.sigmoid(parameter * gram)
+    else:
+        similarity = torch.exp(-_distances_within(gram) / (2 * parameter**2))
+    error = similarity - same
+    return reduce(error.square() if loss_type == "mse" else error.abs(), reduction)
+
+
+def _parameter(kernel: str, args: tuple[float, ...]) -> float:
+    name = _KERNELS[kernel]
+    wanted = 0 if name is None else 1
+    if len(args) != wanted:
+        raise ValueError(f"Expected argument `args` to hold {name or 'nothing'} for {kernel!r} but got {args!r}.")
+    if name is None:
+        return 1.0
+    check_number(name, args[0], above=0 if name == "sigma" else None)
+    return args[0]
+
+
+def _product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.T
+
+
+def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """In float64: the difference of large squares would lose all digits of a small distance."""
+    x, y = x.double(), y.double()
+    squares = x.square().sum(1).unsqueeze(1) + y.square().sum(1)
+    return squares.sub(_product(x, y), alpha=2).clamp(min=0)
+
+
+def _distances_within(gram: torch.Tensor) -> torch.Tensor:
+    """Squared distances of the rows of one batch from their inner products: exact for spikes, 0 on the diagonal."""
+    squares = gram.diagonal()
+    return (squares.unsqueeze(1) + squares).sub(gram, alpha=2).clamp(min=0)
+
+
+def _cosine(gram: torch.Tensor) -> torch.Tensor:
+    """Cosine in [-1, 1] of all pairs of rows, from their inner products; a row of zeros counts as having length 1."""
+    squares = gram.diagonal()
+    length = torch.where(squares > 0, squares, 1.0).sqrt()
+    cosine = gram / (length.unsqueeze(1) * length)
+    return cosine + (cosine.clamp(-1, 1) - cosine).detach()
+
+
+def _shared_labels(labels: torch.Tensor, samples: int) -> torch.Tensor:
+    check_tensor("labels", labels)
+    if labels.dim() not in (1, 2) or labels.shape[0] != samples:
+        raise ValueError(
+            f"Expected argument `labels` to have shape ({samples},) or ({samples}, C) but got {tuple(labels.shape)}."
+        )
+    if labels.dim() == 1:
+        return labels.unsqueeze(1) == labels
+    return _product(as_float(labels), as_float(labels)) > 0
+
+
+def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) -> torch.Tensor:
+    if kernel == "sigmoid":
+        logits: torch.Tensor = parameter * gram
+        return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
+    if kernel == "gaussian":
+        exponent = _distances_within(gram) / (2 * parameter**2)
+        apart = exponent + (exponent.clamp(min=_SMALLEST) - exponent).detach()
+        return torch.lerp(-torch.log(-torch.expm1(-apart)), exponent, same)
+    cosine = _cosine(gram)
+    p = cosine + (cosine.clamp(_SMALLEST, 1 - _SMALLEST) - cosine).detach()
+    return -torch.lerp(torch.log1p(-p), p.log(), same)
+
+
+class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
+    """Trains of samples that share a label should be similar. ``args`` holds the kernel's parameter.
+
+    >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
+    >>> SpikeSimilarityLoss("gaussian", "mse", 1.0)(spikes, torch.tensor([0, 0, 1]))
+    tensor(0.0601)
+    """
+
+    def __init__(self, kernel: str = "linear", loss: str = "mse", *args: float, reduction: str = "mean") -> None:
+        check_choice("kernel", kernel, ("linear", "sigmoid", "gaussian"))
+        check_choice("loss", loss, ("mse", "l1", "bce"))
+        _parameter(kernel, args)
+        super().__init__(kernel=kernel, loss=loss, args=args, reduction=reduction)
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Loss of the spikes ``input`` with the labels ``target``."""
+        options = self._options()
+        return spike_similar_loss(
+            input, target, options["kernel"], options["loss"], *options["args"], reduction=options["reduction"]
+        )

@@ -1,0 +1,398 @@
+"""Losses on the times of the first spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from lava_spikeloss._arguments import check_spikes, check_tensor
+from lava_spikeloss._cross_entropy import cross_entropy
+from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_train
+from lava_spikeloss._module import Loss
+from lava_spikeloss._options import check_options
+from lava_spikeloss._reduction import (
+    check_population,
+    check_weight_length,
+    collapse,
+    pool_population,
+    reduce,
+    reduce_weighted,
+)
+from lava_spikeloss.spike_trains import first_spike_times
+
+__all__ = [
+    "CETemporalLoss",
+    "FirstSpikeLoss",
+    "MSETemporalLoss",
+    "ce_temporal_loss",
+    "first_spike_loss",
+    "mse_temporal_loss",
+]
+
+SpikeTimes = float | Iterable[float] | torch.Tensor
+
+
+def mse_temporal_loss(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    target_is_time: bool = False,
+    on_target: SpikeTimes = 0,
+    off_target: SpikeTimes = -1,
+    tolerance: float = 0,
+    multi_spike: bool = False,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "sum",
+) -> torch.Tensor:
+    r"""Squared difference between the times of the first spikes and their targets.
+
+    .. math::
+        \ell_{ncf} = w_{y_n} \Big(\frac{t^{(f)}_{nc} - \hat t^{(f)}_{nc}}{T}\Big)^2 \quad
+        \text{and 0 where } |t - \hat t| < \text{tolerance}
+
+    A spike that never comes counts as one at the last step, :math:`T - 1`. The gradient is the surrogate of
+    :func:`first_spike_times`; it reaches silent neurons.
+
+    Args:
+        spikes: output spikes of any dtype and sign; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label, or with ``target_is_time`` the target times, which are not changed.
+        target_is_time: the labels are times, in steps; a negative time counts from the end, -1 is the last step.
+        on_target: time at which the labelled class should fire, in steps; with ``multi_spike`` one for each spike.
+        off_target: time at which every other class should fire; with ``multi_spike`` as many as ``on_target``.
+        tolerance: an error below it costs nothing, in steps.
+        multi_spike: compare the first :math:`F` spikes instead of the first one.
+        reduction: ``"mean"`` over all elements (by the sum of the weights for class indices), ``"sum"``
+            or ``"none"``.
+        weight: weight of each class, :math:`w`: that of its label weighs a sample. Not with ``target_is_time``.
+        population_code: several neurons per class, in contiguous groups, whose spikes form one train.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; as times :math:`(N, C)` or
+          :math:`(C)`, with ``multi_spike`` :math:`(N, C, F)`
+        - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with ``multi_spike`` :math:`(N, C, F)`
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, targets of different lengths,
+            or an option out of its range.
+
+    Reference:
+        Eshraghian et al., "Training spiking neural networks using lessons from deep learning", Proc. IEEE 2023.
+
+    Example:
+        >>> spikes = torch.tensor([[[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+        >>> mse_temporal_loss(spikes, torch.tensor([0]))
+        tensor(0.0312)
+    """
+    check_spikes("spikes", spikes, min_dims=3)
+    check_options(
+        target_is_time=target_is_time,
+        tolerance=tolerance,
+        multi_spike=multi_spike,
+        reduction=reduction,
+        weight=weight,
+        population_code=population_code,
+        population_pooling=population_pooling,
+    )
+    trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
+    steps = trains.shape[-1]
+    check_weight_length(weight, classes)
+    if target_is_time:
+        if weight is not None:
+            raise ValueError("Expected argument `weight` to be None with `target_is_time=True`: times name no class.")
+        targets = _from_start(_given_times(labels, trains.shape[0], classes, multi_spike), steps)
+    else:
+        labels = canonical_labels(labels, spikes.shape, classes)
+        labels = labels_per_train(labels, classes, torch.float32)
+        on = _from_start(_times("on_target", on_target, multi_spike, labels.device), steps)
+        off = _from_start(_times("off_target", off_target, multi_spike, labels.device), steps)
+        if on.shape != off.shape:
+            raise ValueError(
+                f"Expected argument `off_target` to hold as many times as `on_target`, {len(on)}, but got {len(off)}."
+            )
+        targets = off + (on - off) * targets_per_train(labels, classes, on.dtype).unsqueeze(-1)
+    times = first_spike_times(trains, num_spikes=targets.shape[-1], silent=steps - 1)
+    errors = times - targets.to(times.dtype)
+    if tolerance:
+        errors = torch.where(errors.abs() < tolerance, 0.0, errors)
+    errors = (errors / steps).square()
+    return reduce_weighted(errors if multi_spike else errors.squeeze(-1), labels, weight, reduction)
+
+
+def ce_temporal_loss(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    inverse: str = "negate",
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "sum",
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> torch.Tensor:
+    r"""Cross entropy of the first-spike times: the labelled class should fire before the others.
+
+    .. math::
+        \ell_n = -w_{y_n} \log \operatorname{softmax}(x_n / \vartheta)_{y_n}, \qquad
+        x = \begin{cases}
+            -t^{(1)} & \text{inverse "negate"} \\
+            1 / (t^{(1)} + 1) & \text{inverse "reciprocal"}
+        \end{cases}
+
+    A neuron that never fires counts as firing at the last step, :math:`T - 1`. The gradient is the surrogate of
+    :func:`first_spike_times`; it reaches silent neurons.
+
+    Args:
+        spikes: output spikes of any dtype and sign; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label; labels per step are averaged over time.
+        inverse: how an early spike becomes a large score, ``"negate"`` or ``"reciprocal"``.
+        reduction: ``"mean"`` (by the sum of the weights for class indices), ``"sum"`` or ``"none"`` over samples.
+        weight: weight of each class, :math:`w`, as in ``torch.nn.CrossEntropyLoss``.
+        population_code: several neurons per class, in contiguous groups, whose spikes form one train.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
+        temperature: :math:`\vartheta`, in steps for ``"negate"``: the number of steps makes the loss independent of
+            it. For ``"reciprocal"`` a number below 1: with 1, two classes cannot fall below 0.313.
+        label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
+        focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Eshraghian et al., "Training spiking neural networks using lessons from deep learning", Proc. IEEE 2023.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+        >>> ce_temporal_loss(spikes, torch.tensor([0]))
+        tensor(0.3133)
+    """
+    check_spikes("spikes", spikes, min_dims=3)
+    check_options(inverse=inverse, population_code=population_code, population_pooling=population_pooling)
+    trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
+    times = first_spike_times(trains, silent=trains.shape[-1] - 1)
+    return cross_entropy(
+        -times if inverse == "negate" else 1 / (times + 1),
+        canonical_labels(labels, spikes.shape, classes),
+        weight=weight,
+        reduction=reduction,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+    )
+
+
+def first_spike_loss(
+    spikes: torch.Tensor,
+    labels: torch.Tensor,
+    xi: float = 1.0,
+    early_weight: float = 0.005,
+    early_scale: float | None = None,
+    reduction: str = "mean",
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "sum",
+) -> torch.Tensor:
+    r"""Time-to-first-spike cross entropy, with a term that asks for an early answer.
+
+    .. math::
+        \ell_n = \log \sum_c \exp\Big(-\frac{t_c - t_y}{\xi}\Big) + \alpha \Big(e^{t_y / \beta} - 1\Big)
+
+    The first term depends on differences only: shifting all spikes in time does not change it. A neuron that never
+    fires counts as firing at :math:`T`, after the end; the surrogate gradient of :func:`first_spike_times` reaches it.
+
+    Args:
+        spikes: output spikes of any dtype and sign; the dimensions between batch and time are collapsed into classes.
+        labels: any form of label; several labels per sample are averaged with their weights.
+        xi: :math:`\xi`, how far apart the spikes of two classes should be, in steps.
+        early_weight: :math:`\alpha`, 0 for no such term.
+        early_scale: :math:`\beta`, in steps; ``None`` for the length :math:`T` of the trial.
+        reduction: ``"mean"`` and ``"sum"`` over samples, or ``"none"``.
+        population_code: several neurons per class, in contiguous groups, whose spikes form one train.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
+
+    Shape:
+        - spikes: :math:`(N, C, ..., T)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`
+        - output: a scalar, or :math:`(N)` for ``reduction="none"``
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: for an empty batch, a label out of range or of another shape, or an option out of its range.
+
+    Reference:
+        Göltz et al., "Fast and energy-efficient neuromorphic deep learning with first-spike times", Nature Machine
+        Intelligence 2021; Wunderlich and Pehle, "Event-based backpropagation", Scientific Reports 2021.
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+        >>> first_spike_loss(spikes, torch.tensor([0]), early_weight=0)
+        tensor(0.3133)
+    """
+    check_spikes("spikes", spikes, min_dims=3)
+    check_options(
+        xi=xi,
+        early_weight=early_weight,
+        early_scale=early_scale,
+        reduction=reduction,
+        population_code=population_code,
+        population_pooling=population_pooling,
+    )
+    trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
+    times = first_spike_times(trains)
+    targets = targets_per_train(canonical_labels(labels, spikes.shape, classes), classes, times.dtype)
+    log_p = torch.log_softmax(-times / xi, dim=1)
+    late = torch.expm1(times / (early_scale or trains.shape[-1]))
+    return reduce((targets * (early_weight * late - log_p)).sum(1), reduction)
+
+
+def _pooled(
+    spikes: torch.Tensor, population_code: bool, num_classes: int | None, pooling: str
+) -> tuple[torch.Tensor, int]:
+    trains = collapse(spikes)
+    classes = check_population(trains.shape[1], population_code, num_classes)
+    return pool_population(trains, classes, pooling), classes
+
+
+def _from_start(times: torch.Tensor, steps: int) -> torch.Tensor:
+    """Times that count from the end, -1 for the last step, as times from the start."""
+    return torch.where(times < 0, times + steps, times)
+
+
+def _times(name: str, value: SpikeTimes, multi_spike: bool, device: torch.device) -> torch.Tensor:
+    if isinstance(value, (int, float)):
+        return torch.full((1,), float(value), device=device)
+    if not multi_spike:
+        raise TypeError(
+            f"Expected argument `{name}` to be a number without `multi_spike=True` but got {type(value).__name__}."
+        )
+    times = value if isinstance(value, torch.Tensor) else torch.tensor(list(value))
+    if times.dim() != 1 or times.shape[0] == 0:
+        raise ValueError(f"Expected argument `{name}` to hold a list of times but got shape {tuple(times.shape)}.")
+    return times.to(device=device, dtype=torch.float32)
+
+
+def _given_times(times: torch.Tensor, samples: int, classes: int, multi_spike: bool) -> torch.Tensor:
+    """Target times ``(N, C, F)`` that the caller gave."""
+    check_tensor("labels", times)
+    if multi_spike and times.dim() == 3 and times.shape[:2] == (samples, classes):
+        return times
+    if not multi_spike and times.shape in ((classes,), (samples, classes)):
+        return times.expand(samples, classes).unsqueeze(-1)
+    expected = f"({samples}, {classes}, F)" if multi_spike else f"({samples}, {classes}) or ({classes},)"
+    raise ValueError(f"Expected argument `labels` to hold times of shape {expected} but got {tuple(times.shape)}.")
+
+
+class MSETemporalLoss(Loss, function=mse_temporal_loss):
+    """Squared difference of first-spike times and target times.
+
+    >>> MSETemporalLoss()(torch.tensor([[[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]]), torch.tensor([0]))
+    tensor(0.0312)
+    """
+
+    def __init__(
+        self,
+        target_is_time: bool = False,
+        on_target: SpikeTimes = 0,
+        off_target: SpikeTimes = -1,
+        tolerance: float = 0,
+        multi_spike: bool = False,
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "sum",
+    ) -> None:
+        super().__init__(
+            target_is_time=target_is_time,
+            on_target=on_target,
+            off_target=off_target,
+            tolerance=tolerance,
+            multi_spike=multi_spike,
+            reduction=reduction,
+            weight=weight,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )
+
+
+class CETemporalLoss(Loss, function=ce_temporal_loss):
+    """Cross entropy of the first-spike times.
+
+    >>> CETemporalLoss()(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), torch.tensor([0]))
+    tensor(0.3133)
+    """
+
+    def __init__(
+        self,
+        inverse: str = "negate",
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "sum",
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ) -> None:
+        super().__init__(
+            inverse=inverse,
+            reduction=reduction,
+            weight=weight,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+            temperature=temperature,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+        )
+
+
+class FirstSpikeLoss(Loss, function=first_spike_loss):
+    """Time-to-first-spike cross entropy with an early-spike term.
+
+    >>> FirstSpikeLoss(early_weight=0)(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), torch.tensor([0]))
+    tensor(0.3133)
+    """
+
+    def __init__(
+        self,
+        xi: float = 1.0,
+        early_weight: float = 0.005,
+        early_scale: float | None = None,
+        reduction: str = "mean",
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "sum",
+    ) -> None:
+        super().__init__(
+            xi=xi,
+            early_weight=early_weight,
+            early_scale=early_scale,
+            reduction=reduction,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )

@@ -1,0 +1,62 @@
+"""The one place where tensors with time first are welcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lava_spikeloss._arguments import check_spikes
+from lava_spikeloss._module import Term
+
+__all__ = ["TimeFirst"]
+
+
+class TimeFirst(Term):
+    r"""Adapter for tensors with time first, as in snnTorch and SpikingJelly: ``TimeFirst(loss)(spikes, labels)``.
+
+    .. math:: L_\text{first}(s, y) = L(s^\top, y^\top), \qquad s^\top_{nc}[t] = s_{tnc}
+
+    Moves the first dimension of the input to the end, and of every further tensor that has time first: one of the
+    input's shape, of shape :math:`(F, N, C, ...)` such as multi-spike targets, or labels per step :math:`(T, N)`.
+    Labels that could be :math:`(N, C)` as well are taken as such.
+
+    Args:
+        loss: a module for tensors with time last.
+
+    Shape:
+        - input: :math:`(T, N, C, ...)`
+        - target: :math:`(N)`, :math:`(T, N)`, :math:`(N, C)` or :math:`(T, N, C)`
+        - output: as the loss
+
+    Raises:
+        TypeError: if ``loss`` is not a module.
+
+    Example:
+        >>> from lava_spikeloss import CECountLoss
+        >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])
+        >>> TimeFirst(CECountLoss())(spikes, torch.tensor([0]))
+        tensor(0.3133)
+    """
+
+    def __init__(self, loss: torch.nn.Module) -> None:
+        super().__init__()
+        if not isinstance(loss, torch.nn.Module):
+            raise TypeError(f"Expected argument `loss` to be a torch.nn.Module but got {type(loss).__name__}.")
+        self.loss = loss
+
+    def forward(self, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss, of tensors with time last."""
+        check_spikes("input", input)
+        moved = [_time_last(value, input.shape) for value in args]
+        named = {name: _time_last(value, input.shape) for name, value in kwargs.items()}
+        loss: torch.Tensor = self.loss(input.movedim(0, -1), *moved, **named)
+        return loss
+
+
+def _time_last(value: Any, shape: torch.Size) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    train = value.dim() == len(shape) and value.shape[1:] == shape[1:] and value.dim() > 2
+    steps = value.shape == shape[:2] and value.shape != shape[1:]
+    return value.movedim(0, -1) if train or steps else value

@@ -1,0 +1,112 @@
+"""Sums of losses, tensors with time first, classifiers."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import lava_spikeloss as L
+from lava_spikeloss import functional
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return (torch.rand(4, 3, 10) < 0.4).float(), torch.tensor([0, 2, 1, 1])
+
+
+def test_arithmetic_is_the_weighted_sum(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    rate, count, bounds = L.SpikeRate(0.8, 0.1), L.CECountLoss(), L.CountBoundsLoss(upper=2)
+    expected = 2 * rate(*batch) + 0.5 * count(*batch) + 0.1 * 3 * bounds(batch[0])
+    for total in (
+        2 * rate + count * 0.5 + 0.1 * (3 * bounds),
+        L.WeightedSum((2, rate), (0.5, count), (0.3, bounds)),
+        sum([count * 0.5, 0.3 * bounds], start=2 * rate),
+    ):
+        assert isinstance(total, L.WeightedSum)
+        assert len(total.losses) == 3
+        torch.testing.assert_close(total(*batch), expected)
+        torch.testing.assert_close(copy.deepcopy(total)(*batch), expected)
+
+
+def test_sum_takes_any_module_and_compiles(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return input.mean()
+
+    for total in (L.CECountLoss() + Mean(), Mean() + L.CECountLoss()):
+        expected = L.CECountLoss()(*batch) + batch[0].mean()
+        torch.testing.assert_close(total(*batch), expected)
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(total, fullgraph=True, backend="aot_eager")(*batch), expected)
+
+
+def test_weights_move_with_the_sum() -> None:
+    total = 1.0 * L.CECountLoss(weight=torch.ones(3)) + L.SpikeMax()
+    assert total.to(torch.float64).losses[0].weight.dtype == torch.float64
+
+
+def test_sum_errors() -> None:
+    with pytest.raises(ValueError, match=r"`terms` to hold at least one \(factor, loss\) but got none"):
+        L.WeightedSum()
+    with pytest.raises(TypeError, match=r"`terms` to hold modules but got function"):
+        L.WeightedSum((1.0, lambda x, y: x))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`factor` to be finite but got inf"):
+        float("inf") * L.SpikeMax()
+    with pytest.raises(TypeError, match=r"unsupported operand"):
+        L.SpikeMax() + 1.0  # type: ignore[operator]
+
+
+def test_time_first_moves_time_and_what_goes_with_it(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = batch
+    first = x.movedim(-1, 0)
+    per_step = torch.randint(3, (4, 10))
+    for loss, target, moved in (
+        (L.CECountLoss(), y, y),
+        (L.SpikeRate(0.9, 0.1, moving_window=3), per_step, per_step.T),
+        (L.SpikeMoid(), torch.nn.functional.one_hot(y, 3), torch.nn.functional.one_hot(y, 3)),
+        (L.SpikeTime(), x.flip(-1), first.flip(0)),
+        (L.MSETemporalLoss(target_is_time=True, multi_spike=True), x[..., :2], first[:2]),
+    ):
+        torch.testing.assert_close(L.TimeFirst(loss)(first, moved), loss(x, target))
+    summed = 0.5 * L.TimeFirst(L.CECountLoss()) + L.TimeFirst(L.CountBoundsLoss(upper=1))
+    assert summed(first, y).isfinite()
+    with pytest.raises(TypeError, match=r"`loss` to be a torch.nn.Module but got str"):
+        L.TimeFirst("loss")  # type: ignore[arg-type]
+
+
+def test_classifiers_say_when_an_output_was_silent() -> None:
+    spikes = torch.zeros(4, 3, 6)
+    spikes[0, 1, 3] = 1
+    spikes[1, 2, 1:3] = 1
+    spikes[1, 0, 0] = 1
+    spikes[2, 0, 5] = spikes[2, 1, 5] = 1  # a tie: the lower index
+    assert functional.classify_rate(spikes).tolist() == [1, 2, 0, L.SILENT]
+    assert functional.classify_first_spike(spikes).tolist() == [1, 0, 0, L.SILENT]
+    window = functional.classify_window(spikes, 2)
+    assert window.tolist()[:2] == [[-1, -1, -1, 1, 1, -1], [0, 0, 2, 2, -1, -1]]
+    assert (window[3] == L.SILENT).all()
+    for module, function in (
+        (L.RateClassifier(), functional.classify_rate),
+        (L.FirstSpikeClassifier(), functional.classify_first_spike),
+    ):
+        assert torch.equal(module(spikes), function(spikes))
+    assert torch.equal(L.WindowClassifier(2)(spikes), window)
+    grouped = spikes.repeat_interleave(2, dim=1)
+    assert functional.classify_rate(grouped, population_code=True, num_classes=3).tolist() == [1, 2, 0, L.SILENT]
+
+
+def test_negative_graded_spikes_are_not_silence() -> None:
+    assert functional.classify_rate(torch.tensor([[[-1.0], [-2.0]]])).tolist() == [0]
+
+
+def test_accuracy_counts_silent_outputs_apart() -> None:
+    result = functional.accuracy(torch.tensor([0, 1, -1, 2]), torch.tensor([0, 2, 0, 2]))
+    assert result == L.Accuracy(correct=2, silent=1, total=4)
+    assert (result.rate, result.silent_rate) == (0.5, 0.25)
+    steps = functional.accuracy(torch.tensor([[0, -1], [1, 1]]), torch.tensor([0, 0]))
+    assert steps == L.Accuracy(correct=1, silent=1, total=4)
+    with pytest.raises(ValueError, match=r"`labels` to have shape \(2, 2\) or \(2,\) but got \(3,\)"):
+        functional.accuracy(torch.zeros(2, 2), torch.zeros(3))
