@@ -28,7 +28,8 @@ def loss(output, label):
 
 directory = Path(sys.argv[1])
 if len(sys.argv) > 2:
-    dist.init_process_group("gloo")
+    # torchrun's own way of meeting is a port; a file cannot be taken by somebody else
+    dist.init_process_group("gloo", f"file://{directory}/store", rank=int(sys.argv[2]), world_size=2)
 name = f"rank{dist.get_rank()}" if dist.is_initialized() else "alone"
 data = np.load(directory / "data.npz")
 recorded = {"dense1": data["dense1"], "dense2": data["dense2"]}
@@ -37,11 +38,12 @@ report = verify(None, directory / "net.net", data["spikes"], data["labels"], rec
 """
 
 
-def start(directory: Path, **environment: str) -> subprocess.Popen[bytes]:
+def start(directory: Path, *rank: str) -> subprocess.Popen[bytes]:
     script = directory / "script.py"
     script.write_text(SCRIPT)
-    arguments = [sys.executable, str(script), str(directory), *(["ranks"] if environment else [])]
-    return subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    return subprocess.Popen(
+        [sys.executable, str(script), str(directory), *rank], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
 
 
 def test_two_processes_make_the_report_of_one(tmp_path: Path) -> None:
@@ -57,9 +59,7 @@ def test_two_processes_make_the_report_of_one(tmp_path: Path) -> None:
     recorded["dense1"][5, 3, 7] ^= 1  # in the second rank's share
     recorded["dense2"][2, 1, 9] ^= 1  # in the first one's
     np.savez(tmp_path / "data.npz", spikes=spikes, labels=np.arange(7) % 5, **recorded)
-    port = str(20000 + os.getpid() % 20000)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    processes = [start(tmp_path), *(start(tmp_path, RANK=str(rank), **shared) for rank in range(2))]
+    processes = [start(tmp_path), start(tmp_path, "0"), start(tmp_path, "1")]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     alone, *ranks = ((tmp_path / f"{name}.json").read_text() for name in ("alone", "rank0", "rank1"))
     assert ranks == [alone, alone]
