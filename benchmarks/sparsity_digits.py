@@ -22,7 +22,7 @@ from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeStatistics
 
 STEPS_PER_SAMPLE = 16
 HIDDEN = "blocks.0"
-EPOCHS = 30
+EPOCHS = 16
 BATCHES = 23  # per epoch
 BUDGETS = (0.08, 0.04, 0.02, 0.01)
 CONSTANTS = tuple(10 ** (exponent / 2) for exponent in range(2, 12))  # ten factors from 10 to 316,000
@@ -53,9 +53,11 @@ class Net(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        cuba = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03, "requires_grad": False}
+        cuba = {"threshold": 1.25, "current_decay": 1.0, "voltage_decay": 0.1, "scale_grad": 3.0}
         sizes = ((64, 128), (128, 10))
-        self.blocks = torch.nn.ModuleList(slayer.block.cuba.Dense(dict(cuba), i, o, weight_scale=2) for i, o in sizes)
+        self.blocks = torch.nn.ModuleList(
+            slayer.block.cuba.Dense(dict(cuba), i, o, weight_norm=True, weight_scale=2) for i, o in sizes
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:

@@ -12,6 +12,7 @@ from lava_spikeloss._arguments import check_number
 __all__ = ["LagrangeMultiplier"]
 
 _FIRST = 1e-3  # where a multiplier begins, in units of the task loss
+_BAND = 0.1  # violations beyond this count in full
 _LEAST = 1e-6  # it never falls below this, or it could not come back
 
 
@@ -24,13 +25,13 @@ class LagrangeMultiplier(torch.nn.Module):
     .. math::
         L = \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
         \lambda_k \leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}, \qquad
-        \hat g_k = \min(1, \max(-1, g_k))
+        \hat g_k = \min(1, \max(-1, g_k / 0.1))
 
-    with the force :math:`f_k` held constant in the gradient. A multiplier comes to rest only where its constraint is
-    met with equality, or near zero where it does not bind: the optimality condition of the constrained problem. As the
-    ascent is by factors, not by sums, it finds multipliers of 0.001 and of 1000 alike, whatever the scale of the task
-    loss. The proportional part :math:`\rho` stands where the penalty of an augmented Lagrangian does: it damps the
-    swing between multiplier and use.
+    with the force :math:`f_k` held constant in the gradient; a violation of a tenth or more counts in full. A
+    multiplier comes to rest only where its constraint is met with equality, or near zero where it does not bind: the
+    optimality condition of the constrained problem. As the ascent is by factors, not by sums, it finds multipliers of
+    0.001 and of 1000 alike, whatever the scale of the task loss. The proportional part :math:`\rho` stands where the
+    penalty of an augmented Lagrangian does: it damps the swing between multiplier and use.
 
     The losses of this library give it relative violations, :math:`g_k = u_k / (b_k (1 - m)) - 1` for a budget
     :math:`b_k` of which :math:`u_k` is used. The safety margin :math:`m` keeps what fluctuates around the goal inside
@@ -42,7 +43,7 @@ class LagrangeMultiplier(torch.nn.Module):
     Args:
         lr: dual step size :math:`\eta` per backward pass.
         damping: the proportional coefficient :math:`\rho`; 0 gives plain dual ascent.
-        warmup: number of backward passes until the goal is the budget. Half of all passes is a good choice.
+        warmup: number of backward passes until the goal is the budget; a third of all passes serves well.
         margin: the part :math:`m` of every budget that is kept in reserve.
 
     Raises:
@@ -58,8 +59,8 @@ class LagrangeMultiplier(torch.nn.Module):
     Examples:
         >>> x = torch.nn.Parameter(torch.tensor(3.0))
         >>> multiplier = LagrangeMultiplier()
-        >>> optimizer = torch.optim.SGD([x], lr=0.1)
-        >>> for _ in range(1000):  # as near to 3 as a budget of 2 allows
+        >>> optimizer = torch.optim.SGD([x], lr=0.02)
+        >>> for _ in range(1500):  # as near to 3 as a budget of 2 allows
         ...     optimizer.zero_grad()
         ...     loss = (x - 3) ** 2 + multiplier({"x": x / 2 - 1})
         ...     loss.backward()
@@ -68,7 +69,7 @@ class LagrangeMultiplier(torch.nn.Module):
         2.000 4.000
     """
 
-    def __init__(self, lr: float = 0.1, *, damping: float = 5.0, warmup: int = 0, margin: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.01) -> None:
         super().__init__()
         check_number("lr", lr, above=0.0)
         check_number("damping", damping, minimum=0.0)
@@ -97,7 +98,7 @@ class LagrangeMultiplier(torch.nn.Module):
                 self.multipliers[name] = torch.full_like(violation.detach(), _FIRST)
                 self._starts[name] = torch.relu(violation.detach())
         eased = {name: self._eased(name, violation) for name, violation in violations.items()}
-        pressures = {name: g.detach().clamp(-1.0, 1.0) for name, g in eased.items()}
+        pressures = {name: (g.detach() / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
         terms = [(self._force(name, pressures[name]) * g).sum() for name, g in eased.items()]
         term = sum(terms, start=torch.zeros(()))
         if term.requires_grad:

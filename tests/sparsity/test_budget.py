@@ -17,6 +17,7 @@ from lava_spikeloss import (
     EnergyTable,
     LagrangeMultiplier,
     LoihiBudget,
+    SparsityEnforcer,
     SpikeStatistics,
     SynOpsLoss,
 )
@@ -229,3 +230,16 @@ def test_slayer_net_is_trained_into_its_budget(make_slayer, kind):
     assert line.fits
     assert math.isfinite(line.used)
     assert line.used < getattr(start, kind)
+
+
+@pytest.mark.parametrize("lam", [1.0, LagrangeMultiplier()])
+def test_training_never_waits_for_the_device(lam):
+    """Tensors on the meta device have no values: reading one on the host, as a synchronisation does, raises."""
+    x = torch.empty(2, 3, 4, device="meta", requires_grad=True)
+    for per in ("layer", "channel", "neuron"):
+        enforcer = SparsityEnforcer(0.1, copy.deepcopy(lam), per=per, min_rate=0.05)
+        enforcer.append(x)
+        enforcer.loss.backward()
+    operations = SynOpsLoss(10.0, copy.deepcopy(lam))
+    operations.append(x, torch.empty(3, device="meta"))
+    operations.loss.backward()
