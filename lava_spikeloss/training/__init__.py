@@ -1,0 +1,60 @@
+"""Tools for training networks of SLAYER blocks. Nothing here imports Lava; SLAYER modules are known by their looks."""
+
+from .checkpoint import load, save
+from .fuse import (
+    fold_norms,
+    fuse_conv_bn,
+    fused_conv_bias,
+    fused_conv_weight,
+    scale_fused_conv_bias,
+    scale_fused_conv_weight,
+)
+from .initialisation import firing_rate_, kaiming_normal_
+from .local import LocalReadouts
+from .membrane import MembraneRecord, record_membrane
+from .online import (
+    FPTTState,
+    fptt_online_training,
+    fptt_online_training_init_w_ra,
+    ottt_online_training,
+    sltt_online_training,
+)
+from .parameter_groups import parameter_groups
+from .sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
+from .shared_params import build_block, check_neuron_params
+from .state import detach_net, fresh_state, reset_net, set_backend
+from .step_mode import set_step_mode
+from .threshold_margin import ThresholdMargin
+
+__all__ = [
+    "FPTTState",
+    "LocalReadouts",
+    "MembraneRecord",
+    "ThresholdMargin",
+    "build_block",
+    "check_neuron_params",
+    "chunk_multi_step_forward",
+    "detach_net",
+    "firing_rate_",
+    "fold_norms",
+    "fptt_online_training",
+    "fptt_online_training_init_w_ra",
+    "fresh_state",
+    "fuse_conv_bn",
+    "fused_conv_bias",
+    "fused_conv_weight",
+    "kaiming_normal_",
+    "load",
+    "multi_step_forward",
+    "ottt_online_training",
+    "parameter_groups",
+    "record_membrane",
+    "reset_net",
+    "save",
+    "scale_fused_conv_bias",
+    "scale_fused_conv_weight",
+    "seq_to_ann_forward",
+    "set_backend",
+    "set_step_mode",
+    "sltt_online_training",
+]

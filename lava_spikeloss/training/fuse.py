@@ -1,0 +1,333 @@
+"""Batch norms folded into the weights before them, SLAYER's norms folded for export."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
+
+from .._arguments import check_number
+from ._slayer import is_neuron, magnitude, named
+
+__all__ = [
+    "fold_norms",
+    "fuse_conv_bn",
+    "fused_conv_bias",
+    "fused_conv_weight",
+    "scale_fused_conv_bias",
+    "scale_fused_conv_weight",
+]
+
+
+def fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
+    r"""Weight of the one convolution that equals ``conv`` followed by ``bn`` in evaluation.
+
+    .. math:: W' = W \cdot \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} \text{ per output channel}
+
+    For a SLAYER synapse :math:`W` is the weight as the forward uses it, quantised and weight-normed.
+
+    Args:
+        conv: a convolution of any dimension, transposed or not, with any groups, or a SLAYER synapse.
+        bn: a batch norm with running statistics over its output channels, ``affine`` or not.
+
+    Returns:
+        The weight, shaped as ``conv.weight``.
+
+    Raises:
+        TypeError: for modules of another kind.
+        ValueError: if the channels differ or ``bn`` keeps no running statistics.
+
+    Example:
+        >>> fused_conv_weight(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).shape
+        torch.Size([4, 3, 3, 3])
+    """
+    conv, bn = _checked(conv, bn)
+    return _effective_weight(conv) * _per_output(conv, _gain(bn))
+
+
+def fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
+    r"""Bias of the one convolution that equals ``conv`` followed by ``bn`` in evaluation.
+
+    .. math:: b' = (b - \mu) \cdot \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    Args:
+        conv: as in :func:`fused_conv_weight`, with or without bias.
+        bn: as in :func:`fused_conv_weight`.
+
+    Returns:
+        The bias, one number per output channel.
+
+    Raises:
+        TypeError: for modules of another kind.
+        ValueError: if the channels differ or ``bn`` keeps no running statistics.
+
+    Example:
+        >>> fused_conv_bias(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, affine=False)).shape
+        torch.Size([4])
+    """
+    conv, bn = _checked(conv, bn)
+    bias = _zero_if_none(conv.bias, bn)
+    return (bias - _running(bn)[0]) * _gain(bn) + _zero_if_none(bn.bias, bn)
+
+
+def fuse_conv_bn(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.nn.Module:
+    r"""One convolution that equals ``conv`` followed by ``bn`` in evaluation; both stay as they are.
+
+    Weight and bias are those of :func:`fused_conv_weight` and :func:`fused_conv_bias`. A weight norm on ``conv`` is
+    resolved in the copy. A SLAYER synapse keeps its quantisation, so each fused weight is rounded to the synapse's grid
+    once more, by at most half a step; its bias is not rounded.
+
+    Args:
+        conv: as in :func:`fused_conv_weight`.
+        bn: as in :func:`fused_conv_weight`.
+
+    Returns:
+        A module of the type of ``conv``, with a bias.
+
+    Raises:
+        TypeError: for modules of another kind.
+        ValueError: if the channels differ or ``bn`` keeps no running statistics.
+
+    Example:
+        >>> conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4).eval()
+        >>> x = torch.rand(2, 3, 8, 8)
+        >>> torch.allclose(fuse_conv_bn(conv, bn)(x), bn(conv(x)), atol=1e-6)
+        True
+    """
+    with torch.no_grad():
+        weight, bias = fused_conv_weight(conv, bn), fused_conv_bias(conv, bn)
+    fused: torch.nn.Module = _without_weight_norm(conv)
+    fused.weight = torch.nn.Parameter(weight, requires_grad=_stored_weight(conv).requires_grad)
+    fused.bias = torch.nn.Parameter(bias)
+    return fused
+
+
+def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float = 1.0, b: float = 0.0) -> None:
+    r"""Change ``conv`` in place so that the fused weight :math:`W'` of the pair becomes :math:`k W' + b`.
+
+    Args:
+        conv: a convolution without weight norm or quantisation.
+        bn: the batch norm behind it.
+        k: factor.
+        b: added to every fused weight.
+
+    Raises:
+        TypeError: for modules of another kind.
+        ValueError: if ``b`` is not zero and a channel's gain in ``bn`` is.
+
+    Example:
+        >>> conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+        >>> before = fused_conv_weight(conv, bn)
+        >>> scale_fused_conv_weight(conv, bn, k=2.0, b=0.5)
+        >>> torch.allclose(fused_conv_weight(conv, bn), 2 * before + 0.5)
+        True
+    """
+    conv, bn = _checked(conv, bn)
+    _check_scale(k, b)
+    with torch.no_grad():
+        gain = _gain(bn)
+        if b != 0 and bool((gain == 0).any()):
+            raise ValueError("Expected argument `bn` to have no channel of gain zero where `b` is not zero.")
+        weight = k * conv.weight
+        conv.weight.copy_(weight if b == 0 else weight + b / _per_output(conv, gain))
+
+
+def scale_fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module, k: float = 1.0, b: float = 0.0) -> None:
+    r"""Change ``conv`` and ``bn`` in place so that the fused bias :math:`b'` of the pair becomes :math:`k b' + b`.
+
+    Args:
+        conv: a convolution, with or without bias.
+        bn: the batch norm behind it.
+        k: factor.
+        b: added to every fused bias.
+
+    Raises:
+        TypeError: for modules of another kind.
+
+    Example:
+        >>> conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+        >>> before = fused_conv_bias(conv, bn)
+        >>> scale_fused_conv_bias(conv, bn, k=2.0, b=0.5)
+        >>> torch.allclose(fused_conv_bias(conv, bn), 2 * before + 0.5)
+        True
+    """
+    conv, bn = _checked(conv, bn)
+    _check_scale(k, b)
+    with torch.no_grad():
+        mean, variance = _running(bn)
+        for part in (conv.bias, mean, bn.bias):
+            if part is not None:
+                part.mul_(k)
+        if bn.bias is not None:
+            bn.bias.add_(b)
+        else:
+            mean.sub_(b * (variance + bn.eps).sqrt())
+
+
+def _check_scale(k: float, b: float) -> None:
+    check_number("k", k)
+    check_number("b", b)
+
+
+def _checked(conv: Any, bn: Any) -> tuple[Any, Any]:
+    if not isinstance(conv, _ConvNd):
+        raise TypeError(
+            f"Expected argument `conv` to be a convolution or a SLAYER synapse but got {type(conv).__name__}."
+        )
+    if not isinstance(bn, _BatchNorm):
+        raise TypeError(f"Expected argument `bn` to be a batch norm but got {type(bn).__name__}.")
+    if bn.num_features != conv.out_channels:
+        raise ValueError(
+            f"Expected argument `bn` to normalise the {conv.out_channels} output channels of `conv` "
+            f"but it has {bn.num_features} features."
+        )
+    _running(bn)
+    return conv, bn
+
+
+def _running(bn: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError(
+            "Expected argument `bn` to keep running statistics but it was built with track_running_stats=False."
+        )
+    return bn.running_mean, bn.running_var
+
+
+def _gain(bn: Any) -> torch.Tensor:
+    gain: torch.Tensor = (_running(bn)[1] + bn.eps).rsqrt()
+    if bn.weight is not None:
+        gain = gain * bn.weight
+    return gain
+
+
+def _zero_if_none(bias: torch.Tensor | None, bn: Any) -> torch.Tensor:
+    return torch.zeros_like(_running(bn)[0]) if bias is None else bias
+
+
+def _per_output(conv: Any, values: torch.Tensor) -> torch.Tensor:
+    """``values``, one per output channel, shaped to multiply the weight."""
+    ones = [1] * (conv.weight.dim() - 2)
+    if not isinstance(conv, _ConvTransposeNd):
+        return values.reshape(-1, 1, *ones)
+    # A transposed weight is (in, out / groups, ...), its inputs in the order of the groups.
+    per_group = values.reshape(int(conv.groups), 1, -1).expand(-1, conv.in_channels // conv.groups, -1)
+    return per_group.reshape(conv.in_channels, -1, *ones)
+
+
+def _effective_weight(conv: Any) -> torch.Tensor:
+    quantise = getattr(conv, "_pre_hook_fx", None)
+    weight = _stored_weight(conv)
+    effective: torch.Tensor = weight if quantise is None else quantise(weight)
+    return effective
+
+
+def _stored_weight(conv: Any) -> torch.Tensor:
+    """The weight before quantisation; under SLAYER's weight norm it is computed only in the forward."""
+    if not hasattr(conv, "weight_g"):
+        weight: torch.Tensor = conv.weight
+        return weight
+    normalised: torch.Tensor = conv.weight_g * conv.weight_v / magnitude(conv, conv.weight_v)
+    return normalised
+
+
+def _without_weight_norm(module: Any) -> Any:
+    twin = _copied(module)
+    if hasattr(twin, "weight_g"):
+        torch.nn.utils.remove_weight_norm(twin)
+        twin.weight_norm_enabled = False
+    if parametrize.is_parametrized(twin):
+        # `remove_parametrizations` takes the weight off the class, which the original shares with its copy.
+        twin.__class__ = parametrize.type_before_parametrizations(twin)
+        del twin.parametrizations
+    return twin
+
+
+def _copied(module: torch.nn.Module) -> Any:
+    """A deep copy, without the graph of the last weight that SLAYER's weight norm keeps and that cannot be copied."""
+    normed: list[Any] = [part for part in module.modules() if hasattr(part, "weight_g") and "weight" in vars(part)]
+    for part in normed:
+        part.weight = part.weight.detach()
+    return copy.deepcopy(module)
+
+
+def fold_norms(net: torch.nn.Module) -> torch.nn.Module:
+    r"""A copy of ``net`` whose SLAYER norms are what a chip can do: a bias, and nothing else.
+
+    A ``WgtScaleBatchNorm`` divides the current by a power of two. The division is moved to the other side of the
+    comparison: threshold and membrane are multiplied by it, the weights keep all their bits, and no weight exponent is
+    left, which netx writes but never reads.
+
+    .. math:: \frac{c - \mu}{\sigma} \text{ against } \theta \quad\Longleftrightarrow\quad c - \mu \text{ against }
+    \sigma\theta
+
+    What stays is a ``MeanOnlyBatchNorm`` with fixed mean, whose bias SLAYER exports. Existing ones have nothing to
+    fold; in the copy they are fixed too. Since the membrane is then held at another scale, its rounding differs in the
+    last bit of the state; everything else is equal. The surrogate gradient is scaled along, so the copy can be trained
+    on.
+
+    Args:
+        net: a net in which every norm has seen training data.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ValueError: if a norm has seen no data, or a threshold does not stay a multiple of the chip's unit.
+
+    Example:
+        >>> import lava.lib.dl.slayer as slayer
+        >>> neuron = {
+        ...     "threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5,
+        ...     "norm": slayer.neuron.norm.WgtScaleBatchNorm,
+        ... }
+        >>> net = slayer.block.cuba.Dense(neuron, 4, 2)
+        >>> spikes = net(torch.ones(2, 4, 8))
+        >>> type(fold_norms(net).neuron.norm).__name__
+        'MeanOnlyBatchNorm'
+    """
+    folded: torch.nn.Module = _copied(net)
+    for neuron in _normed_neurons(folded):
+        _fold(folded, neuron)
+    return folded
+
+
+def _normed_neurons(net: torch.nn.Module) -> Iterator[Any]:
+    for module in net.modules():
+        norm = getattr(module, "norm", None)
+        if is_neuron(module) and hasattr(norm, "running_mean") and hasattr(norm, "pre_hook_fx"):
+            yield module
+
+
+def _fold(net: torch.nn.Module, neuron: Any) -> None:
+    norm = neuron.norm
+    if norm.num_features is None:
+        raise ValueError(f"Expected {named(net, norm)} to have seen data but it has not: train or run the net first.")
+    if hasattr(norm, "running_var"):
+        scale = float(norm.std(norm.running_var))
+        _scale_threshold(net, neuron, scale)
+        neuron.norm = _mean_only(norm)
+    neuron.norm.update = False
+
+
+def _scale_threshold(net: torch.nn.Module, neuron: Any, scale: float) -> None:
+    threshold = neuron._threshold * scale
+    if (threshold * neuron.w_scale) % 1:
+        raise ValueError(
+            f"Expected the threshold of {named(net, neuron)} to stay a multiple of 1/{neuron.w_scale} when its norm is "
+            f"folded but it becomes {neuron._threshold} * {scale} = {threshold}: choose one with more factors of two."
+        )
+    neuron._threshold = threshold
+    neuron.tau_rho *= scale
+
+
+def _mean_only(norm: Any) -> Any:
+    from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
+
+    mean_only = MeanOnlyBatchNorm(norm.num_features, norm.momentum, norm.pre_hook_fx)
+    mean_only.running_mean = norm.running_mean.clone()
+    return mean_only.train(norm.training)

@@ -1,0 +1,232 @@
+"""Initial weights: by fan, and by the firing rate they lead to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch.nn.modules.conv import _ConvNd
+
+from .._arguments import check_choice, check_number, check_spikes
+from ._slayer import is_block, is_neuron, magnitude, named
+from .state import fresh_state
+
+__all__ = ["firing_rate_", "kaiming_normal_"]
+
+LARGEST_GAIN = 2.0**12
+BISECTIONS = 24
+
+
+def kaiming_normal_(
+    net: torch.nn.Module,
+    a: float = 0.0,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    nonlinearity: str = "relu",
+) -> None:
+    r"""Draw the weights of every trainable convolution, linear layer and SLAYER synapse in ``net`` anew.
+
+    .. math:: W \sim N\left(0, \frac{g^2}{\text{fan}}\right), \qquad g = \text{calculate\_gain(nonlinearity, a)}
+
+    The fan is that of the operation: for a transposed convolution the input channels of a group times the kernel, where
+    :func:`torch.nn.init.kaiming_normal_` counts the output channels. Under weight norm direction and magnitude are set
+    so that the weight in use is the one drawn. Recurrent weights and both parts of complex synapses are reached; the
+    fixed weights of Pool and Unpool, and biases, stay.
+
+    Args:
+        net: any module.
+        a: negative slope, for ``leaky_relu``.
+        mode: which fan.
+        nonlinearity: a name known to :func:`torch.nn.init.calculate_gain`.
+
+    Raises:
+        ValueError: for another mode or an unknown nonlinearity.
+
+    References:
+        He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015.
+
+    Example:
+        >>> net = torch.nn.Linear(1000, 200)
+        >>> kaiming_normal_(net)
+        >>> abs(net.weight.std().item() - (2 / 1000) ** 0.5) < 1e-3
+        True
+    """
+    check_choice("mode", mode, ("fan_in", "fan_out"))
+    gain: float = torch.nn.init.calculate_gain(nonlinearity, a)
+    for layer in _layers(net):
+        drawn = torch.randn_like(_weight_like(layer)) * gain / math.sqrt(_fan(layer, mode))
+        _set_weight(layer, drawn)
+
+
+def firing_rate_(
+    net: torch.nn.Module, sample: torch.Tensor, rate: float = 0.1, tolerance: float = 0.1
+) -> dict[str, float]:
+    r"""Scale the weights of ``net`` block by block until each fires at the rate asked for on a sample of data.
+
+    For each SLAYER block in order of execution, with everything before it set already, the factor :math:`g` in
+
+    .. math:: W \leftarrow g W, \qquad \overline{s^l(g)} = \text{rate}
+
+    is found by bisection, :math:`\overline{s^l}` being the spikes per neuron and step. It replaces the variance of
+    layer-sequential unit-variance initialisation by what a spiking layer passes on, with the aim of fluctuation-driven
+    initialisation: no layer starts silent, so every layer has a gradient from the first step on. The directions of the
+    weights stay as drawn: call :func:`kaiming_normal_` first for another distribution.
+
+    Args:
+        net: a net with SLAYER blocks.
+        sample: input ``(N, C, ..., T)``, a batch of typical data.
+        rate: spikes per neuron and step, above 0 and at most 0.5.
+        tolerance: how far from ``rate`` to stop, as a part of it.
+
+    Returns:
+        The rate reached by each block. It can differ from ``rate`` where no factor gives it: 8-bit weights are clipped,
+        and a norm undoes the scale of what it normalises.
+
+    Raises:
+        TypeError: if ``sample`` is not a tensor.
+        ValueError: if a number is out of range, ``net`` has no block to scale, or a block is silent at any factor.
+
+    References:
+        Mishkin and Matas, "All you need is a good init", ICLR 2016.
+        Rossbroich, Gygax and Zenke, "Fluctuation-driven initialization for spiking neural network training",
+        Neuromorphic Computing and Engineering 2022.
+
+    Example:
+        >>> import lava.lib.dl.slayer as slayer
+        >>> neuron = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5}
+        >>> net = torch.nn.Sequential(
+        ...     slayer.block.cuba.Dense(neuron, 16, 32), slayer.block.cuba.Dense(neuron, 32, 8)
+        ... )
+        >>> rates = firing_rate_(net, (torch.rand(8, 16, 32) < 0.3).float(), rate=0.1)
+        >>> all(0.08 < reached < 0.12 for reached in rates.values())
+        True
+    """
+    check_spikes("sample", sample, min_dims=3)
+    check_number("rate", rate, above=0, maximum=0.5)
+    check_number("tolerance", tolerance, above=0)
+    reached: dict[str, float] = {}
+    with torch.no_grad(), fresh_state(net), _KeptStatistics(net):
+        for block in _blocks_in_order(net, sample):
+            x = _input_of(block, net, sample)
+            reached[named(net, block).split("`")[1]] = _bisect(net, block, x, rate, tolerance)
+    if not reached:
+        raise ValueError("Expected argument `net` to have a spiking block with trainable weights but it has none.")
+    return reached
+
+
+def _bisect(net: torch.nn.Module, block: Any, x: torch.Tensor, rate: float, tolerance: float) -> float:
+    layers = list(_layers(block))
+    drawn = [_stored(layer).clone() for layer in layers]
+
+    def fires(gain: float) -> float:
+        for layer, weight in zip(layers, drawn, strict=True):
+            _stored(layer).copy_(gain * weight)
+        with fresh_state(block), _KeptStatistics(block):
+            return float((block(x) != 0).float().mean())
+
+    low, high = 0.0, 1.0
+    while fires(high) < rate and high < LARGEST_GAIN:
+        low, high = high, 2 * high
+    best, best_rate = high, fires(high)
+    if best_rate == 0:
+        raise ValueError(
+            f"Expected {named(net, block)} to fire for some scale of its weights but it is silent up to {high}: "
+            "give a `sample` with spikes in it, or draw other weights."
+        )
+    for _ in range(BISECTIONS):
+        if abs(best_rate - rate) <= tolerance * rate:
+            break
+        middle = (low + high) / 2
+        current = fires(middle)
+        low, high = (middle, high) if current < rate else (low, middle)
+        if abs(current - rate) < abs(best_rate - rate):
+            best, best_rate = middle, current
+    return fires(best)
+
+
+class _KeptStatistics:
+    """Puts the running statistics of norms back: trial forwards are not data."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.buffers = [
+            (module, name, value.clone())
+            for module in net.modules()
+            for name, value in module.named_buffers(recurse=False)
+            if name.startswith("running_")
+        ]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        for module, name, value in self.buffers:
+            setattr(module, name, value)
+
+
+def _blocks_in_order(net: torch.nn.Module, sample: torch.Tensor) -> list[Any]:
+    """Spiking blocks with trainable weights, in order of execution."""
+    order: list[Any] = []
+    handles = [
+        block.register_forward_pre_hook(lambda module, args: order.append(module))
+        for block in net.modules()
+        if is_block(block) and not hasattr(block, "dynamics") and is_neuron(block.neuron) and any(_layers(block))
+    ]
+    try:
+        net(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(order))
+
+
+def _input_of(block: Any, net: torch.nn.Module, sample: torch.Tensor) -> torch.Tensor:
+    inputs: list[torch.Tensor] = []
+    handle = block.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    try:
+        with fresh_state(net):
+            net(sample)
+    finally:
+        handle.remove()
+    return inputs[0]
+
+
+def _layers(net: torch.nn.Module) -> Iterator[Any]:
+    for module in net.modules():
+        if isinstance(module, (_ConvNd, torch.nn.Linear)) and _weight_like(module).requires_grad:
+            yield module
+
+
+def _weight_like(layer: Any) -> torch.Tensor:
+    """A parameter of the shape of the weight."""
+    weight: torch.Tensor = layer.weight_v if hasattr(layer, "weight_v") else layer.weight
+    return weight
+
+
+def _stored(layer: Any) -> torch.Tensor:
+    """The parameter that is in proportion to the weight."""
+    if hasattr(layer, "weight_g"):
+        weight: torch.Tensor = layer.weight_g
+    elif hasattr(layer, "parametrizations"):
+        weight = layer.parametrizations.weight.original0
+    else:
+        weight = layer.weight
+    return weight
+
+
+def _set_weight(layer: Any, weight: torch.Tensor) -> None:
+    with torch.no_grad():
+        if hasattr(layer, "weight_g"):
+            layer.weight_v.copy_(weight)
+            layer.weight_g.copy_(magnitude(layer, weight))
+        elif hasattr(layer, "parametrizations"):
+            layer.weight = weight  # a parametrisation takes the weight apart itself
+        else:
+            layer.weight.copy_(weight)
+
+
+def _fan(layer: Any, mode: str) -> int:
+    if isinstance(layer, torch.nn.Linear):
+        return layer.in_features if mode == "fan_in" else layer.out_features
+    channels = layer.in_channels if mode == "fan_in" else layer.out_channels
+    return int(channels // layer.groups * math.prod(layer.kernel_size))

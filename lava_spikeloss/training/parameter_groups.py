@@ -1,0 +1,65 @@
+"""Learning rates in the unit of each parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .._arguments import check_number
+from ._slayer import is_leaky, is_neuron
+
+__all__ = ["parameter_groups"]
+
+LEAKY = ("current_decay", "voltage_decay")
+RESONATOR = ("sin_decay", "cos_decay")
+
+
+def parameter_groups(net: torch.nn.Module, lr: float, decay_lr: float | None = None) -> list[dict[str, Any]]:
+    r"""Parameter groups for an optimizer that trains SLAYER's decays as well as its weights.
+
+    SLAYER stores a decay times 4096 (``neuron.p_scale``) and rounds it to an integer in the forward, so a step of an
+    ordinary learning rate rounds to nothing. The groups of decays get the learning rate times that scale: a rate of
+    0.01 means for a decay, which lies between 0 and 1, what it means for a weight. They have no weight decay.
+
+    SLAYER's gradient for current and voltage decays also has the wrong sign (it is the gradient with respect to what is
+    kept, ``1 - decay``, on the CPU and in the CUDA kernels alike), so their group descends with ``maximize=True``, an
+    option of every optimizer in ``torch.optim`` that takes single steps. The resonators' decays have the right sign.
+
+    Args:
+        net: the net to train.
+        lr: learning rate of everything else.
+        decay_lr: learning rate of the decays, in units of the decay. Default: ``lr``.
+
+    Returns:
+        Groups for ``torch.optim.Adam(groups)`` and its like; empty ones are left out.
+
+    Raises:
+        TypeError: if a learning rate is not a number.
+        ValueError: if a learning rate is negative.
+
+    Example:
+        >>> import lava.lib.dl.slayer as slayer
+        >>> neuron = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5, "requires_grad": True}
+        >>> groups = parameter_groups(slayer.block.cuba.Dense(neuron, 4, 4), lr=0.01)
+        >>> [(len(group["params"]), group["lr"]) for group in groups]
+        [(1, 0.01), (2, 40.96)]
+    """
+    check_number("lr", lr, minimum=0)
+    rate = lr if decay_lr is None else decay_lr
+    check_number("decay_lr", rate, minimum=0)
+    scaled: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    for neuron in _neurons(net):
+        names = LEAKY if is_leaky(neuron) else RESONATOR
+        decays = [getattr(neuron, name) for name in names if hasattr(neuron, name)]
+        scaled.setdefault((neuron.p_scale, is_leaky(neuron)), []).extend(p for p in decays if p.requires_grad)
+    taken = {parameter for parameters in scaled.values() for parameter in parameters}
+    rest = [parameter for parameter in net.parameters() if parameter.requires_grad and parameter not in taken]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": lr}]
+    for (scale, maximize), parameters in scaled.items():
+        groups.append({"params": parameters, "lr": rate * scale, "weight_decay": 0.0, "maximize": maximize})
+    return [group for group in groups if group["params"]]
+
+
+def _neurons(net: torch.nn.Module) -> list[Any]:
+    return [module for module in net.modules() if is_neuron(module)]

@@ -1,0 +1,115 @@
+"""State of the neurons: back to rest, cut from the graph, put aside for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from .._arguments import check_choice
+from ._slayer import is_neuron, states
+
+__all__ = ["detach_net", "fresh_state", "reset_net", "set_backend"]
+
+
+def _rest(module: torch.nn.Module, name: str, value: torch.Tensor) -> torch.Tensor | None:
+    if name in ("delay_buffer", "delay_history"):
+        return None  # as before the first forward
+    owner: Any = module
+    if name == "threshold_state":
+        return torch.full_like(value, owner.threshold)  # an adaptive threshold rests at its base, not at zero
+    return torch.zeros_like(value)
+
+
+def reset_net(net: torch.nn.Module) -> None:
+    r"""Put every neuron, delay buffer and recurrent state in ``net`` back to rest.
+
+    Voltages, currents, oscillator states, sigma, delta and recurrent states become zero, adaptive thresholds go back to
+    their base, delay buffers are emptied. Parameters, buffers of norms, and modules that hold no such state stay as
+    they are, so the call is safe on any module. The modules are found at the time of the call: one added later is reset
+    too.
+
+    Args:
+        net: any module.
+
+    Example:
+        >>> import lava.lib.dl.slayer as slayer
+        >>> neuron = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5}
+        >>> net = slayer.block.cuba.Recurrent(dict(neuron), 4, 4)
+        >>> x = torch.ones(1, 4, 8)
+        >>> first = net(x)
+        >>> reset_net(net)
+        >>> torch.equal(net(x), first)
+        True
+    """
+    for module in net.modules():
+        for name, value in list(states(module)):
+            setattr(module, name, _rest(module, name, value))
+
+
+def detach_net(net: torch.nn.Module) -> None:
+    r"""Keep every state of ``net`` and cut it from the graph that made it.
+
+    After it a backward pass stops at this point in time: the cut of truncated back-propagation. SLAYER stores the
+    states of its neurons without a graph already; what this cuts is what blocks and delays hold back between forwards.
+
+    Args:
+        net: any module.
+
+    Example:
+        >>> detach_net(torch.nn.Linear(2, 2))
+    """
+    for module in net.modules():
+        for name, value in list(states(module)):
+            setattr(module, name, value.detach())
+
+
+@contextmanager
+def fresh_state(net: torch.nn.Module) -> Iterator[None]:
+    r"""Inside the ``with`` block ``net`` starts at rest; on leaving it, the old state is put back.
+
+    For a forward in the middle of something else: validation between two chunks of a long sequence, a probe, an export.
+
+    Args:
+        net: any module.
+
+    Example:
+        >>> net = torch.nn.Linear(2, 2)
+        >>> with fresh_state(net):
+        ...     y = net(torch.ones(1, 2))
+    """
+    before = [(module, dict(states(module))) for module in net.modules()]
+    reset_net(net)
+    try:
+        yield
+    finally:
+        reset_net(net)  # empties the buffers that did not exist before
+        for module, values in before:
+            for name, value in values.items():
+                setattr(module, name, value)
+
+
+def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference"]) -> None:
+    r"""Choose which implementation SLAYER's neurons run on.
+
+    ``"accelerated"`` is SLAYER's default: its CUDA kernels for tensors on CUDA, its Python reference for tensors on the
+    CPU. ``"reference"`` takes the result of the Python reference on CUDA too. SLAYER offers that only as its debug
+    mode, which also runs the kernel and raises where the two disagree, so a CUDA compiler is needed either way. On the
+    CPU both are the same computation.
+
+    Args:
+        net: any module; those without a SLAYER neuron stay as they are.
+        backend: ``"accelerated"`` or ``"reference"``.
+
+    Raises:
+        ValueError: for another backend.
+
+    Example:
+        >>> set_backend(torch.nn.Linear(2, 2), "reference")
+    """
+    check_choice("backend", backend, ("accelerated", "reference"))
+    neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
+    for neuron in neurons:
+        neuron.debug = backend == "reference"

@@ -1,0 +1,155 @@
+"""A firing threshold that depends on the label while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .._arguments import check_number, check_tensor
+from ._slayer import is_block, states
+
+__all__ = ["ThresholdMargin"]
+
+
+class ThresholdMargin:
+    r"""Scale the threshold of an output block per sample and class while training.
+
+    .. math:: \theta_{nc} = \theta \cdot \begin{cases}
+        m_\text{true} & c \text{ is a class of sample } n \\ m_\text{false} & \text{otherwise} \end{cases}
+
+    With 1.1 and 0.9 the true class has to fire against a higher threshold and the false ones are held to a lower one,
+    so the trained net keeps a margin at the threshold it is used with. In evaluation (``block.training`` is false)
+    nothing changes.
+
+    A SLAYER neuron takes one number as threshold. So inside the ``with`` block its neurons run twice on the same
+    current, once with each threshold, and every sample and class takes the spikes and the state of the run that is its
+    own. Since neurons do not see each other within a block, that is exact for every kind of reset, bit for bit what a
+    block built with that threshold gives. The surrogate gradient is centred on the scaled threshold and keeps its
+    width.
+
+    Args:
+        block: a SLAYER block with spiking neurons, usually the last one.
+        true: factor for the classes of the sample.
+        false: factor for the others.
+
+    Raises:
+        TypeError: if ``block`` is no SLAYER block, or its neuron has no threshold of one number.
+        ValueError: if a factor is not positive.
+
+    References:
+        `set_threshold_margin` of SpikingJelly.
+
+    Example:
+        >>> import lava.lib.dl.slayer as slayer
+        >>> neuron = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5}
+        >>> net = torch.nn.Sequential(slayer.block.cuba.Dense(neuron, 4, 2))
+        >>> margin = ThresholdMargin(net[-1])
+        >>> with margin(torch.tensor([0])):
+        ...     spikes = net(torch.ones(1, 4, 8))
+    """
+
+    def __init__(self, block: torch.nn.Module, true: float = 1.1, false: float = 0.9) -> None:
+        if not is_block(block):
+            raise TypeError(
+                f"Expected argument `block` to be a SLAYER block with a neuron but got {type(block).__name__}."
+            )
+        check_number("true", true, above=0)
+        check_number("false", false, above=0)
+        self.block: Any = block
+        if hasattr(block, "dynamics") or not isinstance(self.block.neuron.threshold, (int, float)):
+            raise TypeError(
+                "Expected argument `block` to have spiking neurons with one threshold but got "
+                f"{type(block).__module__}.{type(block).__name__}."
+            )
+        self.true = true
+        self.false = false
+
+    @contextmanager
+    def __call__(self, target: torch.Tensor) -> Iterator[None]:
+        """Apply the margin to the forwards inside the ``with`` block.
+
+        Args:
+            target: class indices ``(N,)``, or ``(N, C)`` with true and false classes as non-zero and zero. With several
+                output neurons per class it is ``(N, neurons)``.
+        """
+        check_tensor("target", target)
+        if target.dim() not in (1, 2):
+            raise ValueError(
+                f"Expected argument `target` to be class indices (N,) or (N, C) but got shape {tuple(target.shape)}."
+            )
+        neuron = self.block.neuron
+        neuron.forward = _TwoRuns(self, target)  # shadows the method of this one neuron
+        try:
+            yield
+        finally:
+            del neuron.forward
+
+
+class _TwoRuns:
+    """One forward of the neurons for the true classes, a second for the false ones, and the choice between them."""
+
+    def __init__(self, margin: ThresholdMargin, target: torch.Tensor) -> None:
+        self.margin = margin
+        self.neuron = margin.block.neuron
+        self.target = target
+        self.nominal = self.neuron._threshold
+
+    def __call__(self, current: Any) -> torch.Tensor:
+        neuron, margin = self.neuron, self.margin
+        if not margin.block.training:
+            return self._forward(current)
+        if "spike" in vars(neuron):
+            raise RuntimeError("Expected one membrane potential to record, but inside a ThresholdMargin there are two.")
+        before = _buffers(neuron)
+        try:
+            true_spikes, true_states = self._run(current, margin.true)
+            for module, buffers in before:  # running statistics too: they must move once, not twice
+                for name, value in buffers.items():
+                    setattr(module, name, value)
+            false_spikes, false_states = self._run(current, margin.false)
+        finally:
+            neuron._threshold = self.nominal
+        mask = _true_mask(self.target, true_spikes)
+        for name, value in false_states.items():
+            setattr(neuron, name, torch.where(mask[..., 0], true_states[name], value))
+        return torch.where(mask, true_spikes, false_spikes)
+
+    def _forward(self, current: Any) -> torch.Tensor:
+        spikes: torch.Tensor = type(self.neuron).forward(self.neuron, current)
+        return spikes
+
+    def _run(self, current: Any, factor: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        neuron = self.neuron
+        # On the grid of the states, so that reset and spike agree on which voltage reaches it.
+        neuron._threshold = round(self.nominal * factor * neuron.s_scale) / neuron.s_scale
+        offset = neuron._threshold - self.nominal
+        adaptive = hasattr(neuron, "threshold_state")
+        if adaptive:  # an adaptive threshold moves with its base
+            neuron.threshold_state = neuron.threshold_state + offset
+        spikes = self._forward(current)
+        if adaptive:
+            neuron.threshold_state = neuron.threshold_state - offset
+        return spikes, dict(states(neuron))
+
+
+def _buffers(neuron: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
+    return [
+        (module, {name: value.clone() for name, value in module.named_buffers(recurse=False)})
+        for module in neuron.modules()
+    ]
+
+
+def _true_mask(target: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+    """``(N, C, 1, ..., 1)``, true where the neuron stands for a class of the sample."""
+    samples, neurons = spikes.shape[:2]
+    target = target.to(spikes.device)
+    mask = target.unsqueeze(1) == torch.arange(neurons, device=spikes.device) if target.dim() == 1 else target != 0
+    if mask.shape != (samples, neurons):
+        raise ValueError(
+            f"Expected argument `target` to have shape ({samples},) or ({samples}, {neurons}), by sample and output "
+            f"neuron, but got {tuple(target.shape)}."
+        )
+    return mask.reshape(samples, neurons, *[1] * (spikes.dim() - 2))

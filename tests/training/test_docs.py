@@ -1,0 +1,47 @@
+"""The examples of the documentation run, one after the other, and so does the example script."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lava_spikeloss.training
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "training.md").read_text()
+
+
+@pytest.mark.slayer
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+def test_the_examples_run() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 10
+    exec(compile("\n".join(blocks), "training.md", "exec"), {})
+
+
+@pytest.mark.parametrize("name", lava_spikeloss.training.__all__)
+def test_every_public_name_is_on_the_page(name: str) -> None:
+    if name not in ("FPTTState", "MembraneRecord"):  # what two of the functions give back
+        assert f"`{name}" in PAGE or f"training.{name}(" in PAGE
+
+
+@pytest.mark.slayer
+def test_the_resumed_training_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    spec = importlib.util.spec_from_file_location("train_and_resume", ROOT / "examples" / "train_and_resume.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    uninterrupted, resumed = example.run(tmp_path, epochs=2, samples=128)
+    assert resumed == uninterrupted
+
+
+def test_importing_does_not_import_lava() -> None:
+    code = "import sys, lava_spikeloss.training; sys.exit('lava' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,160 @@
+"""Fused pairs against the pair itself."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from slayer_nets import CUBA, normed
+
+from lava_spikeloss.training import (
+    fold_norms,
+    fresh_state,
+    fuse_conv_bn,
+    fused_conv_bias,
+    fused_conv_weight,
+    scale_fused_conv_bias,
+    scale_fused_conv_weight,
+)
+
+CONVS = {
+    "bias": lambda: (torch.nn.Conv2d(4, 6, 3), torch.nn.BatchNorm2d(6), (2, 4, 5, 5)),
+    "no bias": lambda: (torch.nn.Conv2d(4, 6, 3, bias=False), torch.nn.BatchNorm2d(6), (2, 4, 5, 5)),
+    "not affine": lambda: (torch.nn.Conv2d(4, 6, 3), torch.nn.BatchNorm2d(6, affine=False), (2, 4, 5, 5)),
+    "groups": lambda: (torch.nn.Conv2d(4, 6, 3, groups=2), torch.nn.BatchNorm2d(6), (2, 4, 5, 5)),
+    "1d": lambda: (torch.nn.Conv1d(4, 6, 3, stride=2), torch.nn.BatchNorm1d(6), (2, 4, 9)),
+    "3d": lambda: (torch.nn.Conv3d(4, 6, 3, padding=1), torch.nn.BatchNorm3d(6), (2, 4, 5, 5, 5)),
+    "transposed": lambda: (torch.nn.ConvTranspose2d(4, 6, 3), torch.nn.BatchNorm2d(6), (2, 4, 5, 5)),
+    "transposed groups": lambda: (torch.nn.ConvTranspose2d(4, 6, 3, groups=2), torch.nn.BatchNorm2d(6), (2, 4, 5, 5)),
+    "weight norm": lambda: (
+        torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(4, 6, 3)),
+        torch.nn.BatchNorm2d(6),
+        (2, 4, 5, 5),
+    ),
+}
+
+
+def seen(bn: Any) -> Any:
+    """Running statistics and gains that are not those of a fresh norm."""
+    bn.running_mean.uniform_(-1, 1)
+    bn.running_var.uniform_(0.5, 2)
+    if bn.affine:
+        torch.nn.init.uniform_(bn.weight, -2, 2)
+        torch.nn.init.uniform_(bn.bias, -1, 1)
+    return bn.eval()
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_one_convolution_equals_the_pair(name: str) -> None:
+    conv, bn, shape = CONVS[name]()
+    conv, bn = conv.double(), seen(bn).double()
+    x = torch.rand(shape, dtype=torch.float64)
+    expected = bn(conv(x))
+    before = copy.deepcopy((conv.state_dict(), bn.state_dict()))
+    fused = fuse_conv_bn(conv, bn)
+    torch.testing.assert_close(fused(x), expected)
+    assert type(fused).forward is type(conv).forward
+    for module, saved in zip((conv, bn), before, strict=True):
+        assert all(torch.equal(value, saved[key]) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in CONVS if name != "weight norm"])
+def test_scaling_acts_on_the_fused_pair(name: str) -> None:
+    conv, bn, _ = CONVS[name]()
+    conv, bn = conv.double(), seen(bn).double()
+    weight, bias = fused_conv_weight(conv, bn).detach(), fused_conv_bias(conv, bn).detach()
+    scale_fused_conv_weight(conv, bn, k=1.5, b=0.25)
+    torch.testing.assert_close(fused_conv_weight(conv, bn), 1.5 * weight + 0.25)
+    torch.testing.assert_close(fused_conv_bias(conv, bn), bias)
+    scale_fused_conv_bias(conv, bn, k=-2.0, b=0.125)
+    torch.testing.assert_close(fused_conv_bias(conv, bn), -2 * bias + 0.125)
+    torch.testing.assert_close(fused_conv_weight(conv, bn), 1.5 * weight + 0.25)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("weight_norm", [False, True])
+@pytest.mark.parametrize("kind", ["Dense", "Conv", "ConvTranspose"])
+def test_slayer_synapses(kind: str, weight_norm: bool, slayer: Any) -> None:
+    quantise = slayer.neuron.cuba.Neuron(**CUBA).quantize_8bit
+    synapse_class = getattr(slayer.synapse, kind)
+    arguments = (4, 6) if kind == "Dense" else (4, 6, 3)
+    synapse = synapse_class(*arguments, weight_scale=4, weight_norm=weight_norm, pre_hook_fx=quantise)
+    bn = seen(torch.nn.BatchNorm1d(6) if kind == "Dense" else torch.nn.BatchNorm3d(6))
+    x = torch.rand(2, 4, 9) if kind == "Dense" else torch.rand(2, 4, 5, 5, 9)
+    expected = bn(synapse(x))
+    fused = fuse_conv_bn(synapse, bn)
+    exact = quantise(fused.weight) - fused.weight
+    assert exact.abs().max() <= 1 / 64  # half a step of the grid
+    fused.pre_hook_fx = None
+    torch.testing.assert_close(fused(x), expected, atol=1e-5, rtol=1e-5)
+    synapse(x).sum().backward()  # the original still learns
+    assert (synapse.weight_v if weight_norm else synapse.weight).grad.abs().sum() > 0
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("norm", ["MeanOnlyBatchNorm", "WgtScaleBatchNorm"])
+def test_folded_norms_keep_the_spikes(norm: str, slayer: Any) -> None:
+    net = normed(norm)
+    x = (torch.rand(32, 8, 64) < 0.5).float()
+    folded = fold_norms(net)
+    assert [type(block.neuron.norm).__name__ for block in folded] == ["MeanOnlyBatchNorm"] * 2
+    spikes, again = net(x), folded(x)
+    if norm == "MeanOnlyBatchNorm":
+        assert torch.equal(again, spikes)
+    else:
+        assert any(block.neuron.threshold != 1.0 for block in folded), "nothing was folded"
+        assert (again != spikes).float().mean() < 0.002  # the last bit of the state
+    assert [block.neuron.threshold for block in net] == [1.0, 1.0]
+    folded.train()
+    assert torch.equal(folded(x), again), "a folded norm is fixed"
+
+
+@pytest.mark.slayer
+def test_a_folded_net_has_the_gradient_of_the_original() -> None:
+    net = normed("WgtScaleBatchNorm")
+    folded = fold_norms(net)
+    x = (torch.rand(8, 8, 24) < 0.5).float()
+    for candidate in (net, folded):
+        with fresh_state(candidate):
+            candidate(x).sum().backward()
+    expected = net[1].synapse.weight.grad
+    torch.testing.assert_close(
+        folded[1].synapse.weight.grad, expected, atol=0.01 * expected.abs().max().item(), rtol=0.01
+    )
+
+
+@pytest.mark.slayer
+def test_norms_without_data_are_refused(slayer: Any) -> None:
+    net = torch.nn.Sequential(slayer.block.cuba.Dense({**CUBA, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}, 4, 4))
+    with pytest.raises(ValueError, match=r"`0\.neuron\.norm` \(MeanOnlyBatchNorm\) to have seen data"):
+        fold_norms(net)
+
+
+@pytest.mark.slayer
+def test_thresholds_off_the_grid_are_refused(slayer: Any) -> None:
+    block = slayer.block.cuba.Dense({**CUBA, "threshold": 65 / 64, "norm": slayer.neuron.norm.WgtScaleBatchNorm}, 4, 4)
+    block(torch.ones(1, 4, 4) * 1e-3)
+    with pytest.raises(ValueError, match=r"`neuron` \(Neuron\) to stay a multiple of 1/64"):
+        fold_norms(block)
+
+
+@pytest.mark.parametrize("function", [fused_conv_weight, fused_conv_bias, fuse_conv_bn, scale_fused_conv_bias])
+def test_wrong_modules(function: Any) -> None:
+    conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+    with pytest.raises(TypeError, match="`conv` to be a convolution"):
+        function(torch.nn.Linear(3, 4), bn)
+    with pytest.raises(TypeError, match="`bn` to be a batch norm"):
+        function(conv, torch.nn.ReLU())
+    with pytest.raises(ValueError, match="4 output channels of `conv` but it has 5"):
+        function(conv, torch.nn.BatchNorm2d(5))
+    with pytest.raises(ValueError, match="track_running_stats=False"):
+        function(conv, torch.nn.BatchNorm2d(4, track_running_stats=False))
+
+
+def test_an_offset_needs_a_gain() -> None:
+    conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+    torch.nn.init.zeros_(bn.weight)
+    with pytest.raises(ValueError, match="no channel of gain zero"):
+        scale_fused_conv_weight(conv, bn, b=1.0)

@@ -1,0 +1,156 @@
+"""Initial weights: their spread, and the rates they lead to."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from slayer_nets import CUBA, NETS, dense, normed
+
+from lava_spikeloss.training import firing_rate_, fresh_state, kaiming_normal_
+
+LAYERS = {
+    "linear": lambda: (torch.nn.Linear(300, 100), 300, 100),
+    "conv": lambda: (torch.nn.Conv2d(40, 60, 3), 360, 540),
+    "groups": lambda: (torch.nn.Conv2d(40, 60, 3, groups=2), 180, 270),
+    "transposed": lambda: (torch.nn.ConvTranspose2d(40, 60, 3), 360, 540),
+    "transposed groups": lambda: (torch.nn.ConvTranspose2d(40, 60, 3, groups=2), 180, 270),
+    "weight norm": lambda: (torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(300, 100)), 300, 100),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
+def test_standard_deviation_follows_the_fan(name: str, mode: str) -> None:
+    layer, fan_in, fan_out = LAYERS[name]()
+    bias = layer.bias.detach().clone()
+    kaiming_normal_(layer, mode=mode)
+    fan = fan_in if mode == "fan_in" else fan_out
+    assert layer.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+    assert layer.weight.mean().abs() < 0.01
+    assert torch.equal(layer.bias, bias)
+
+
+def test_gain_of_the_nonlinearity() -> None:
+    layer = torch.nn.Linear(300, 100)
+    kaiming_normal_(layer, nonlinearity="linear")
+    assert layer.weight.std().item() == pytest.approx((1 / 300) ** 0.5, rel=0.03)
+    with pytest.raises(ValueError, match="`mode` to be one of"):
+        kaiming_normal_(layer, mode="fan")  # type: ignore[arg-type]
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("weight_norm", [False, True])
+@pytest.mark.parametrize("kind", ["Dense", "Conv", "ConvTranspose"])
+def test_every_slayer_synapse_is_reached(kind: str, weight_norm: bool, slayer: Any) -> None:
+    arguments = (300, 100) if kind == "Dense" else (60, 40, 3)
+    synapse = getattr(slayer.synapse, kind)(*arguments, weight_norm=weight_norm)
+    kaiming_normal_(synapse)
+    synapse.pre_hook_fx = None
+    if kind == "Dense":
+        synapse(torch.ones(1, 300, 2))
+    else:
+        synapse(torch.ones(1, 60, 4, 4, 2))  # weight norm computes the weight in the forward
+    fan = 300 if kind == "Dense" else 540
+    assert synapse.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+
+
+@pytest.mark.slayer
+def test_recurrent_and_complex_synapses_are_reached_and_pools_are_not(slayer: Any) -> None:
+    net = torch.nn.Sequential(
+        slayer.block.cuba.Recurrent(dict(CUBA), 4, 4),
+        slayer.block.rf.Dense({"threshold": 1, "period": 8, "decay": 0.1}, 4, 4),
+        slayer.block.cuba.Pool(dict(CUBA), 2),
+    )
+    before = {name: value.clone() for name, value in net.state_dict().items() if name.endswith("weight")}
+    kaiming_normal_(net)
+    changed = [name for name, value in before.items() if not torch.equal(net.state_dict()[name], value)]
+    assert changed == [
+        "0.input_synapse.weight",
+        "0.recurrent_synapse.weight",
+        "1.synapse.real.weight",
+        "1.synapse.imag.weight",
+    ]
+
+
+def deep(depth: int = 6, **options: Any) -> torch.nn.Module:
+    import lava.lib.dl.slayer as slayer
+
+    params = {"threshold": 1.25, "current_decay": 0.6, "voltage_decay": 0.3}
+    sizes = [16, *[64] * depth, 8]
+    return torch.nn.Sequential(*(slayer.block.cuba.Dense(dict(params), a, b, **options) for a, b in pairwise(sizes)))
+
+
+def rates(net: torch.nn.Module, x: torch.Tensor) -> list[float]:
+    found = []
+    with torch.no_grad(), fresh_state(net):
+        for block in net:
+            x = block(x)
+            found.append(x.mean().item())
+    return found
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_a_deep_net_fires_at_the_rate_in_every_layer(weight_norm: bool) -> None:
+    x = (torch.rand(16, 16, 64) < 0.2).float()
+    net = deep(weight_norm=weight_norm)
+    assert rates(net, x)[-1] == 0, "SLAYER's own start is silent at this depth"
+    reached = firing_rate_(net, x, rate=0.1, tolerance=0.1)
+    assert list(reached) == [str(index) for index in range(7)]
+    assert rates(net, x) == pytest.approx(list(reached.values()))
+    assert all(0.089 < rate < 0.111 for rate in reached.values())
+
+
+@pytest.mark.slayer
+def test_it_shortens_the_dead_start() -> None:
+    """A deep net on a small task: after the same steps the initialised one has learned, the other is still silent."""
+    x = (torch.rand(32, 16, 48) < 0.2).float()
+    labels = torch.randint(8, (32,))
+    losses = []
+    for initialise in (False, True):
+        torch.manual_seed(1)
+        net = deep(4)
+        if initialise:
+            firing_rate_(net, x, rate=0.1)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+        for _ in range(25):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net(x).sum(dim=-1), labels)
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+    chance = torch.tensor(8.0).log().item()
+    assert losses[0] == pytest.approx(chance, abs=0.01)
+    assert losses[1] < 0.9 * chance
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("name", ["conv", "recurrent", "alif", "rf", "kwta", "mean-only norm", "sigma-delta"])
+def test_every_kind_of_block(name: str, spikes: torch.Tensor) -> None:
+    net = NETS[name]()
+    with torch.no_grad(), fresh_state(net):
+        net(spikes)
+    reached = firing_rate_(net, spikes, rate=0.2)
+    assert all(0 < rate < 0.5 for rate in reached.values())
+    assert sum(len(m._forward_pre_hooks) for m in net.modules()) == 0
+
+
+@pytest.mark.slayer
+def test_trials_are_no_data_for_the_norms(spikes: torch.Tensor) -> None:
+    net = normed("MeanOnlyBatchNorm").train()
+    before = [block.neuron.norm.running_mean.clone() for block in net]
+    firing_rate_(net, spikes)
+    assert all(torch.equal(block.neuron.norm.running_mean, mean) for block, mean in zip(net, before, strict=True))
+
+
+@pytest.mark.slayer
+def test_a_silent_sample_is_an_error(spikes: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"`0` \(Dense\) to fire .* silent up to"):
+        firing_rate_(dense(), torch.zeros_like(spikes))
+    with pytest.raises(ValueError, match="`net` to have a spiking block"):
+        firing_rate_(torch.nn.Conv1d(8, 2, 1), spikes)
+    with pytest.raises(ValueError, match=r"`rate` to be at most 0\.5"):
+        firing_rate_(dense(), spikes, rate=0.9)
