@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +15,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from netx_export.description import Dense, NetworkDescription
+from netx_export.check import Finding, check
+from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError
-from netx_export.hdf5 import read, replacing, write
-from netx_export.loading import load_dense_weights
+from netx_export.hdf5 import content_hash, read, replacing, write
+from netx_export.rewriting import loadable
 from netx_export.simulation import simulate
 from netx_export.slayer import describe, record
 
 __all__ = ["ExportResult", "export"]
+
+_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +36,13 @@ class ExportResult:
         path: the file.
         description: the network in it, as plain data; prints as a table.
         proved: whether the file was read back, simulated on the sample and found equal to the network.
+        findings: what :func:`netx_export.check` finds on the target chip.
     """
 
     path: Path
     description: NetworkDescription
     proved: bool
+    findings: list[Finding]
 
 
 def export(
@@ -65,7 +72,8 @@ def export(
     Raises:
         ExportError: if a block, neuron or option cannot be exact on Lava, the exported network differs from ``net``, or
             the file cannot be written.
-        ValueError: for an unknown target.
+        ValueError: for an unknown target, or a text in ``metadata`` that is too long.
+        TypeError: if ``metadata`` holds anything but texts.
 
     Example:
         >>> from netx_export import export
@@ -74,32 +82,43 @@ def export(
     """
     if target not in ("loihi1", "loihi2"):
         raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
-    plain = describe(net, sample)
-    for name, layer in plain.spiking.items():
-        if isinstance(layer, Dense):
-            _check_weights(name, layer)
-    provenance = {"lava-spikeloss": version("lava-spikeloss"), "torch": str(torch.__version__), "target": target}
-    description = NetworkDescription(plain.layers, {**provenance, **(metadata or {})})
+    plain = loadable(describe(net, sample))
+    provenance = {**_versions(), "target": target, "source sha256": _source_hash(net)}
+    own = {**provenance, "content sha256": content_hash(plain)}
+    description = NetworkDescription(plain.layers, {**_texts(metadata or {}), **own})
     with replacing(path) as temporary:
         write(description, temporary)
         if sample is not None:
             _prove(net, temporary, sample)
-    return ExportResult(Path(path), read(path), proved=sample is not None)
+        written = read(temporary)
+    return ExportResult(Path(path), written, proved=sample is not None, findings=check(written, target))
 
 
-def _check_weights(name: str, layer: Dense) -> None:
-    """Refuse weights that netx's weight optimisation or Lava's clipping and truncation would alter."""
-    try:
-        exact = load_dense_weights(layer.weight).equals(layer.weight)
-    except OverflowError:
-        raise ExportError(
-            f"Layer {name}: all weights are zero, which the stock netx loader cannot load. Train it or remove it."
-        ) from None
-    if not exact:
-        raise ExportError(
-            f"Layer {name}: its weights, from {layer.weight.min()} to {layer.weight.max()}, would be altered when netx "
-            f"and Lava load them. Keep weights of both signs in the layer, between -254 and 254 in steps of 2."
-        )
+def _versions() -> dict[str, str]:
+    """Versions of what made the file; lava-dl's is that of the network's blocks."""
+    found = {"torch": str(torch.__version__)}
+    for name in ("lava-spikeloss", "lava-dl"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
+        if len(value.encode()) > _MAX_TEXT:
+            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
+    return dict(metadata)
+
+
+def _source_hash(net: nn.Module) -> str:
+    """SHA-256 over the network's parameters and buffers, under their names."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _prove(net: nn.Module, path: Path, sample: torch.Tensor) -> None:

@@ -1,27 +1,54 @@
 """netx files: write a :class:`NetworkDescription` and read it back.
 
 The layout is the one that ``lava.lib.dl.netx.hdf5.Network`` of lava-dl 0.6.0 loads: a group ``layer`` with one group
-per layer, named by its index. What only this package needs (metadata and SLAYER's delay shifts) lies in a group of its
-own, ``lava_spikeloss``, which the stock loader does not look at.
+per layer, named by its index. What only this package needs (metadata, SLAYER's shapes and delays, and what runs on the
+host) lies in a group of its own, ``lava_spikeloss``, which the stock loader does not look at.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
+from netx_export.description import (
+    Affine,
+    Average,
+    Conv,
+    CubaNeuron,
+    Dense,
+    Encoder,
+    Flatten,
+    HostLayer,
+    Input,
+    IntArray,
+    Layer,
+    NetworkDescription,
+    Neuron,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
 from netx_export.errors import ExportError, NetxFormatError
+from netx_export.loading import load_resonator_decays
+from netx_export.safe_hdf5 import Budget, SafeGroup
 
-__all__ = ["read", "replacing", "write"]
+__all__ = ["content_hash", "read", "replacing", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
+_MAX_LAYERS = 10_000
+# What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
+_DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
 
 
 def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None:
@@ -32,11 +59,29 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
     """
     with h5py.File(path, "w", track_order=False) as file:
         for index, layer in enumerate(description.layers):
-            _WRITERS[type(layer)](file.create_group(f"layer/{index}"), layer)
-        own = file.create_group(_OWN_GROUP)
-        own["delay_shift"] = np.array([getattr(layer, "delay_shift", False) for layer in description.layers], np.int8)
-        for key in sorted(description.metadata):
-            own.attrs[key] = str(description.metadata[key])
+            if not isinstance(layer, HostLayer):
+                _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
+        _write_own(file.create_group(_OWN_GROUP), description)
+
+
+def content_hash(description: NetworkDescription) -> str:
+    """SHA-256 over all layers: equal for equal networks, whatever file they are in."""
+    digest = hashlib.sha256()
+    for layer in description.layers:
+        _digest(digest, layer)
+    return digest.hexdigest()
+
+
+def _digest(digest: Any, value: Any) -> None:
+    if is_dataclass(value):
+        digest.update(type(value).__name__.encode())
+        for item in fields(value):
+            digest.update(item.name.encode())
+            _digest(digest, getattr(value, item.name))
+    elif isinstance(value, np.ndarray):
+        digest.update(str(value.shape).encode() + value.astype("<i8").tobytes())
+    else:
+        digest.update(repr(value).encode() + b";")
 
 
 @contextmanager
@@ -73,40 +118,48 @@ def _umask() -> int:
     return mask
 
 
-def _write_neuron(group: h5py.Group, neuron: CubaNeuron) -> None:
-    group["type"] = np.bytes_("CUBA")
-    group["iDecay"] = _scalar_if_single(neuron.current_decay)
-    group["vDecay"] = _scalar_if_single(neuron.voltage_decay)
-    group["vThMant"] = neuron.threshold
-    group["refDelay"] = 1
-    group["gradedSpike"] = False
+def _file_shape(description: NetworkDescription, index: int) -> tuple[int, ...]:
+    """A layer's shape as netx needs it: a convolution's input has three axes, a dense layer's output has one."""
+    layer = description.layers[index]
+    if isinstance(layer, Conv):
+        return layer.spatial_shape
+    if isinstance(layer, SpikingLayer):
+        return (int(layer.weight.shape[0]),)
+    first = next(iter(description.spiking.values()), None)
+    return first.input_shape if isinstance(layer, Input) and isinstance(first, Conv) else layer.shape
 
 
-def _scalar_if_single(values: IntArray) -> IntArray | int:
-    return int(values[0]) if values.size == 1 else values
+def _write_layer(group: h5py.Group, layer: Layer, shape: tuple[int, ...]) -> None:
+    file_type = {"recurrent": "dense_rec", "resonator": "dense"}.get(layer.kind, layer.kind)
+    group.create_dataset("type", (1,), "S10", [file_type.encode("ascii")])
+    group["shape"] = np.array(shape, np.int64)
+    if isinstance(layer, Conv):
+        _write_conv(group, layer)
+    elif isinstance(layer, SpikingLayer):
+        _write_dense(group, layer)
+    if isinstance(layer, SpikingLayer):
+        _write_neuron(group.create_group("neuron"), layer.neuron)
 
 
-def _write_type(group: h5py.Group, layer: Layer) -> None:
-    group.create_dataset("type", (1,), "S10", [layer.kind.encode("ascii")])
-    group["shape"] = np.array(layer.shape, np.int64)
-
-
-def _write_dense(group: h5py.Group, layer: Dense) -> None:
-    _write_type(group, layer)
-    group["inFeatures"] = layer.input_shape[0]
-    group["outFeatures"] = layer.shape[0]
+def _write_dense(group: h5py.Group, layer: Dense | Recurrent | Resonator) -> None:
+    group["inFeatures"] = layer.weight.shape[1]
+    group["outFeatures"] = layer.weight.shape[0]
+    if isinstance(layer, Resonator):
+        group["weight/real"] = layer.weight.astype(np.int32)
+        group["weight/imag"] = layer.imaginary_weight.astype(np.int32)
+        return
     group["weight"] = layer.weight.astype(np.int32)
+    if isinstance(layer, Recurrent):
+        group["weight_rec"] = layer.recurrent_weight.astype(np.int32)
+    elif layer.delay is not None:
+        group["delay"] = layer.delay
     if layer.bias is not None:
         group["bias"] = layer.bias
-    if layer.delay is not None:
-        group["delay"] = layer.delay
-    _write_neuron(group.create_group("neuron"), layer.neuron)
 
 
 def _write_conv(group: h5py.Group, layer: Conv) -> None:
-    _write_type(group, layer)
     group["inChannels"] = layer.input_shape[0]
-    group["outChannels"] = layer.shape[0]
+    group["outChannels"] = layer.weight.shape[0]
     group["kernelSize"] = np.array(layer.weight.shape[2:], np.int64)
     group["stride"] = np.array(layer.stride, np.int64)
     group["padding"] = np.array(layer.padding, np.int64)
@@ -115,22 +168,76 @@ def _write_conv(group: h5py.Group, layer: Conv) -> None:
     group["weight"] = layer.weight.astype(np.int32)
     if layer.bias is not None:
         group["bias"] = layer.bias
-    _write_neuron(group.create_group("neuron"), layer.neuron)
 
 
-_WRITERS: dict[type, Callable[[h5py.Group, Layer], None]] = {
-    Input: _write_type,
-    Flatten: _write_type,
-    Dense: _write_dense,  # type: ignore[dict-item]  # each writer takes its own layer type
-    Conv: _write_conv,  # type: ignore[dict-item]
-}
+def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
+    group["vThMant"] = neuron.threshold
+    group["gradedSpike"] = False
+    if isinstance(neuron, CubaNeuron):
+        group["type"] = np.bytes_("CUBA")
+        group["iDecay"] = _scalar_if_single(neuron.current_decay)
+        group["vDecay"] = _scalar_if_single(neuron.voltage_decay)
+        group["refDelay"] = 1
+    elif isinstance(neuron, ResonatorNeuron):
+        group["type"] = np.bytes_("RF_PHASE" if neuron.reset == "phase" else "RF_IZHIKEVICH")
+        sin, cos = rotation_that_loads(neuron.sin_decay, neuron.cos_decay)
+        group["sinDecay"] = _scalar_if_single(sin)
+        group["cosDecay"] = _scalar_if_single(cos)
+    else:
+        raise ExportError("Sigma-delta neurons can be read, but not written. Keep the file that they came from.")
+
+
+def rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
+    """Numbers that come out of netx's way through period and decay, and Lava's cutting off, as they should.
+
+    Whole numbers often arrive a hair below themselves and lose a whole unit; half a unit more saves them.
+    """
+    if all(np.array_equal(*pair) for pair in zip(load_resonator_decays(sin, cos), (sin, cos), strict=True)):
+        return sin, cos
+    return sin + 0.5, cos + 0.5
+
+
+def _scalar_if_single(values: IntArray) -> Any:
+    return values[0] if values.size == 1 else values
+
+
+def _write_own(group: h5py.Group, description: NetworkDescription) -> None:
+    layers = description.layers
+    group["delay_shift"] = np.array([getattr(layer, "delay_shift", False) for layer in layers], np.int8)
+    for index, layer in enumerate(layers):
+        if isinstance(layer, SpikingLayer) and layer.axon_delay is not None:
+            group[f"axon_delay/{index}"] = layer.axon_delay
+        if layer.shape != _file_shape(description, index):
+            group[f"shape/{index}"] = np.array(layer.shape, np.int64)
+    if description.encoder is not None:
+        _write_encoder(group.create_group("encoder"), description.encoder)
+    if description.readout is not None:
+        _write_readout(group.create_group("readout"), description.readout)
+    for key in sorted(description.metadata):
+        group.attrs[key] = description.metadata[key]
+
+
+def _write_encoder(group: h5py.Group, encoder: Encoder) -> None:
+    group["weight"] = encoder.weight
+    group["bias"] = encoder.bias
+    _write_neuron(group.create_group("neuron"), encoder.neuron)
+
+
+def _write_readout(group: h5py.Group, readout: HostLayer) -> None:
+    group["type"] = np.bytes_(readout.kind)
+    group["shape"] = np.array(readout.shape, np.int64)
+    if isinstance(readout, Affine):
+        group["weight"] = readout.weight.astype(np.int32)
+        group["scale"] = readout.scale
+        if readout.neuron is not None:
+            _write_neuron(group.create_group("neuron"), readout.neuron)
 
 
 def read(path: str | os.PathLike[str]) -> NetworkDescription:
     """Read a netx file into plain data.
 
     Args:
-        path: a netx HDF5 file, written by this package or by lava-dl.
+        path: a netx HDF5 file, written by this package or by lava-dl, older dialects included.
 
     Raises:
         NetxFormatError: if the file is missing, is no netx file, or holds a layer or neuron that is not supported; the
@@ -143,91 +250,240 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
             ...
         netx_export.errors.NetxFormatError: missing.net: no such file. Give the path of a netx HDF5 file.
     """
-    if not Path(path).is_file():
-        raise NetxFormatError(f"{path}: no such file. Give the path of a netx HDF5 file.")
     try:
+        if not Path(path).is_file():
+            raise NetxFormatError("no such file. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
-            return _read_network(file)
+            return _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
     except OSError:
         raise NetxFormatError(
             f"{path}: not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file."
         ) from None
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise NetxFormatError(f"{path}: not a netx network ({error}).") from None
+    except Exception as error:  # a damaged file makes HDF5 raise almost anything
+        raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
 
 
-def _read_network(file: h5py.File) -> NetworkDescription:
-    if "layer" not in file or len(file["layer"]) == 0:
-        raise NetxFormatError("expected a group `layer` with one group per layer, but there is none.")
-    groups = [file[f"layer/{index}"] for index in range(len(file["layer"]))]
-    own = file.get(_OWN_GROUP)
-    delay_shifts = [True] * len(groups) if own is None else [bool(shift) for shift in own["delay_shift"][()]]
-    metadata = {} if own is None else {key: str(value) for key, value in own.attrs.items()}
+def _read_network(file: SafeGroup) -> NetworkDescription:
+    names = file.group("layer").names() if "layer" in file else []
+    if not 0 < len(names) <= _MAX_LAYERS:
+        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {len(names)}.")
+    own = file.group(_OWN_GROUP) if _OWN_GROUP in file else None
     layers: list[Layer] = []
-    for group, delay_shift in zip(groups, delay_shifts, strict=True):
-        layers.append(_read_layer(group, tuple(layers[-1].shape) if layers else None, delay_shift))
-    return NetworkDescription(tuple(layers), metadata)
+    file_shape: tuple[int, ...] = ()  # of the last layer's output, as netx sees it
+    for index in range(len(names)):
+        group = file.group(f"layer/{index}")
+        with group.errors():
+            layer, file_shape = _read_layer(group, file_shape, _Own(own, index))
+            _check_input(layer, layers[-1] if layers else None)
+            layers.append(layer)
+    if own is not None and "readout" in own:
+        layers.append(_read_readout(own.group("readout")))
+        _check_input(layers[-1], layers[-2])
+    if not any(isinstance(layer, SpikingLayer) for layer in layers):
+        raise NetxFormatError("group /layer: expected at least one layer with neurons, but there is none.")
+    if any(isinstance(layer, HostLayer) for layer in layers[:-1]):
+        raise NetxFormatError("group /layer: an average makes sense only as the last layer.")
+    metadata = {} if own is None else own.texts()
+    return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored))
 
 
-def _read_layer(group: h5py.Group, input_shape: tuple[int, ...] | None, delay_shift: bool) -> Layer:
-    kind = _text(group["type"])
-    shape = tuple(int(size) for size in np.atleast_1d(group["shape"][()]))
-    if kind == "input" and "neuron" not in group:
-        return Input(shape, delay_shift)
+class _Own:
+    """What this package's own group says about one layer."""
+
+    def __init__(self, group: SafeGroup | None, index: int) -> None:
+        self._group = group
+        self._index = index
+
+    @property
+    def delay_shift(self) -> bool:
+        """Whether SLAYER delays the layer's output by one step."""
+        if self._group is None:
+            return True
+        return bool(self._group.integers("delay_shift", ndim=1)[self._index])
+
+    @property
+    def axon_delay(self) -> IntArray | None:
+        """SLAYER's axonal delay where another layer makes it."""
+        name = f"axon_delay/{self._index}"
+        return None if self._group is None or name not in self._group else self._group.integers(name, ndim=1)
+
+    def shape(self, file_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape in SLAYER, if it is not the one in the file."""
+        name = f"shape/{self._index}"
+        if self._group is None or name not in self._group:
+            return None
+        shape = self._group.shape(name)
+        if np.prod(shape) != np.prod(file_shape):
+            raise NetxFormatError(f"{self._group.name}/{name} is {shape}, which does not fit {file_shape}.")
+        return shape
+
+    @property
+    def encoder(self) -> SafeGroup | None:
+        """The group with the input neurons, if there are any."""
+        return None if self._group is None or "encoder" not in self._group else self._group.group("encoder")
+
+
+def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tuple[Layer, tuple[int, ...]]:
+    """A layer, and the shape of its output as netx sees it."""
+    kind = group.text("type")
+    shape = group.shape("shape")
+    size = int(np.prod(shape))
+    if kind == "input" and not file_shape:
+        encoder = group if "neuron" in group else own.encoder
+        read_encoder = None if encoder is None else _read_encoder(encoder)
+        return Input(own.shape(shape) or shape, own.delay_shift, read_encoder), shape
     if kind == "flatten":
-        return Flatten((int(np.prod(shape)),))
+        return Flatten((size,)), (size,)
+    if kind == "average":
+        return Average((size,)), (size,)
+    if kind == "conv":
+        return _read_conv(group, file_shape, own), shape
+    if kind in ("dense", "dense_rec"):
+        return _read_dense(group, kind, size, own), (size,)
+    raise NetxFormatError(f"layers of type {kind!r} are not supported here.")
+
+
+def _check_input(layer: Layer, before: Layer | None) -> None:
+    """Raise if a layer does not take as many values as the one before it gives."""
+    if before is None or isinstance(layer, Input):
+        return
+    expected = layer.input_shape if isinstance(layer, SpikingLayer) else layer.shape
+    expected = (int(layer.weight.shape[1]),) if isinstance(layer, Affine) else expected
+    given, taken = int(np.prod(before.shape)), int(np.prod(expected))
+    if given % taken if isinstance(layer, Average) else given != taken:
+        raise NetxFormatError(f"a {layer.kind} layer of {taken} inputs comes after one of {given} outputs.")
+
+
+def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
+    shape = own.shape((size,))
+    shared: dict[str, Any] = {"delay_shift": own.delay_shift, "output_shape": shape}
+    shared["axon_delay"] = _checked_delay(own.axon_delay, (shape or (size,))[0])
+    neuron = _read_neuron(group.group("neuron"), size) if "neuron" in group else _DEFAULT_NEURON
+    if isinstance(neuron, ResonatorNeuron) != ("weight/imag" in group):
+        raise NetxFormatError("complex weights go with RF neurons, and only with them.")
+    if isinstance(neuron, ResonatorNeuron):
+        group.ignore("delay", "bias")
+        real, imaginary = (group.matrix(name, size) for name in ("weight/real", "weight/imag"))
+        return Resonator(real, _same_shape(imaginary, real), neuron, **shared)
+    weight = group.matrix("weight", size)
+    bias = _read_bias(group, size)
     if kind == "dense":
-        return _read_dense(group, int(np.prod(shape)), delay_shift)
-    if kind == "conv" and input_shape is not None:
-        return _read_conv(group, input_shape, delay_shift)
-    raise NetxFormatError(f"group {group.name}: layers of type {kind!r} are not supported here.")
+        return Dense(weight, neuron, _read_delay(group, weight), bias, **shared)
+    if "delay" in group or not isinstance(neuron, CubaNeuron):
+        raise NetxFormatError("a recurrent layer with delays or graded spikes, which netx itself runs wrongly.")
+    return Recurrent(
+        weight, _same_shape(group.matrix("weight_rec", size), np.empty((size, size))), neuron, bias, **shared
+    )
 
 
-def _read_dense(group: h5py.Group, out_features: int, delay_shift: bool) -> Dense:
-    weight = _integers(group["weight"]).reshape(out_features, -1)
-    delay = _integers(group["delay"]) if "delay" in group else None
-    bias = _integers(group["bias"]) if "bias" in group else None
-    return Dense(weight, _read_neuron(group), delay, bias, delay_shift)
+def _same_shape(values: IntArray, like: Any) -> IntArray:
+    if values.shape != like.shape:
+        raise NetxFormatError(f"weights of shape {values.shape} do not fit those of shape {like.shape}.")
+    return values
 
 
-def _read_conv(group: h5py.Group, input_shape: tuple[int, ...], delay_shift: bool) -> Conv:
-    weight = _integers(group["weight"])
-    return Conv(
+def _read_delay(group: SafeGroup, weight: IntArray) -> IntArray | None:
+    if "delay" not in group:
+        return None
+    delay = group.integers("delay")
+    if delay.ndim == 0:
+        delay = np.full(len(weight), delay)
+    if delay.shape not in ((weight.shape[0],), (weight.shape[1],), weight.shape) or delay.min() < 0:
+        raise NetxFormatError(f"delays of shape {delay.shape}, from {delay.min()}, do not fit {weight.shape} weights.")
+    return delay
+
+
+def _checked_delay(delay: IntArray | None, channels: int) -> IntArray | None:
+    if delay is not None and (delay.shape != (channels,) or delay.min() < 0):
+        raise NetxFormatError(f"axonal delays of shape {delay.shape} do not fit {channels} channels.")
+    return delay
+
+
+def _read_bias(group: SafeGroup, channels: int) -> IntArray | None:
+    if "bias" not in group:
+        return None
+    bias = group.integers("bias").reshape(-1)
+    if bias.size not in (1, channels):
+        raise NetxFormatError(f"a bias of {bias.size} values does not fit {channels} channels.")
+    return np.broadcast_to(bias, channels).copy()
+
+
+def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Conv:
+    weight = group.integers("weight")
+    if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[4] != 1) or len(input_shape) != 3:
+        raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
+    group.ignore("delay")
+    shape = group.shape("shape")
+    neuron = _read_neuron(group.group("neuron"), len(weight))
+    if isinstance(neuron, ResonatorNeuron):
+        raise NetxFormatError("netx has no convolution with RF neurons.")
+    layer = Conv(
         weight=weight.reshape(weight.shape[:4]),
-        neuron=_read_neuron(group),
+        neuron=neuron,
         input_shape=input_shape,
-        stride=_pair(group["stride"]),
-        padding=_pair(group["padding"]),
-        dilation=_pair(group["dilation"]),
-        groups=int(group["groups"][()]),
-        bias=_integers(group["bias"]) if "bias" in group else None,
-        delay_shift=delay_shift,
+        stride=group.pair("stride", 1),
+        padding=group.pair("padding", 0),
+        dilation=group.pair("dilation", 1),
+        groups=group.integer("groups"),
+        bias=_read_bias(group, len(weight)),
+        delay_shift=own.delay_shift,
+        axon_delay=_checked_delay(own.axon_delay, len(weight)),
+        output_shape=own.shape(shape),
     )
+    channels = (layer.weight.shape[1] * layer.groups, input_shape[0])
+    if layer.groups < 1 or channels[0] != channels[1] or len(weight) % layer.groups:
+        raise NetxFormatError(
+            f"{channels[0]} input channels in {layer.groups} groups do not fit the input {input_shape}."
+        )
+    if layer.spatial_shape != shape:
+        raise NetxFormatError(f"its shape is {shape}, but its kernels make {layer.spatial_shape}.")
+    return layer
 
 
-def _read_neuron(group: h5py.Group) -> CubaNeuron:
-    neuron = group["neuron"]
-    kind = _text(neuron["type"])
-    if kind not in ("CUBA", "LOIHI"):
-        raise NetxFormatError(f"group {neuron.name}: neurons of type {kind!r} are not supported here.")
-    return CubaNeuron(
-        threshold=int(neuron["vThMant"][()]),
-        current_decay=np.atleast_1d(_integers(neuron["iDecay"])),
-        voltage_decay=np.atleast_1d(_integers(neuron["vDecay"])),
-    )
+def _read_encoder(group: SafeGroup) -> Encoder:
+    neuron = _read_neuron(group.group("neuron"), None)
+    if isinstance(neuron, ResonatorNeuron):
+        raise NetxFormatError("RF neurons cannot encode the input.")
+    weight = group.integer("weight") if "weight" in group else 64
+    return Encoder(neuron, weight, group.integer("bias") if "bias" in group else 0)
 
 
-def _text(dataset: h5py.Dataset) -> str:
-    value = np.atleast_1d(dataset[()])[0]
-    return value.decode("ascii") if isinstance(value, bytes) else str(value)
+def _read_readout(group: SafeGroup) -> HostLayer:
+    with group.errors():
+        if group.text("type") == "average":
+            return Average((int(np.prod(group.shape("shape"))),))
+        weight = group.matrix("weight", int(np.prod(group.shape("shape"))))
+        neuron = _read_neuron(group.group("neuron"), len(weight)) if "neuron" in group else None
+        if not (neuron is None or isinstance(neuron, CubaNeuron)) or group.integer("scale") < 1:
+            raise NetxFormatError("an affine readout needs CUBA neurons or none, and a positive scale.")
+        return Affine(weight, neuron, group.integer("scale"))
 
 
-def _integers(dataset: h5py.Dataset) -> IntArray:
-    return np.asarray(dataset[()]).astype(np.int64)
+def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
+    """Parameters of one neuron, or of as many as there are channels."""
+    kind = group.text("type")
+    group.ignore("wgtExp", "weight_exp", neutral=0)
+    group.ignore("refDelay", neutral=1)
+    group.ignore("gradedSpike", neutral=0)
+    threshold = group.integer("vThMant")
+    if kind in ("CUBA", "LOIHI"):
+        current, voltage = (np.atleast_1d(group.integers(name)) for name in ("iDecay", "vDecay"))
+        _check_sizes([current, voltage], channels)
+        return CubaNeuron(threshold, current, voltage)
+    if kind in ("RF_PHASE", "RF_IZHIKEVICH"):
+        loaded = load_resonator_decays(group.numbers("sinDecay"), group.numbers("cosDecay"))
+        sin, cos = (np.atleast_1d(values) for values in loaded)
+        _check_sizes([sin, cos], channels)
+        return ResonatorNeuron(threshold, sin, cos, "phase" if kind == "RF_PHASE" else "izhikevich")
+    if kind == "SDNN":
+        bits = group.integer("messageBits") if "messageBits" in group else 16
+        return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
+    raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
 
-def _pair(dataset: h5py.Dataset) -> tuple[int, int]:
-    values = np.broadcast_to(dataset[()], 2)
-    return int(values[0]), int(values[1])
+def _check_sizes(decays: list[IntArray], channels: int | None) -> None:
+    for decay in decays:
+        if decay.shape not in ((1,), (channels,)):
+            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels or 1} channels.")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.description import Dense, Flatten, NetworkDescription
+from netx_export.description import Conv, Dense, Input, NetworkDescription
 from netx_export.errors import SimulationError
 
 __all__ = ["run_on_lava"]
@@ -60,7 +60,7 @@ def run_on_lava(
     """
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
-    frames = _lava_layout(spikes, flat=_starts_flat(description))
+    frames = _lava_layout(spikes, description)
     if _netx_reset_is_exact(description):
         # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then.
         frames = np.moveaxis(frames, 0, -2).reshape(*frames.shape[1:-1], samples * steps)[np.newaxis]
@@ -78,21 +78,23 @@ def run_on_lava(
     }
 
 
-def _starts_flat(description: NetworkDescription) -> bool:
-    first = next(layer for layer in description.layers[1:] or description.layers)
-    return isinstance(first, Flatten | Dense)
-
-
 def _netx_reset_is_exact(description: NetworkDescription) -> bool:
-    """Whether a layer's reset clears all that the last sample left in it: spikes that wait in delays it does not."""
-    return all(getattr(layer, "delay", None) is None for layer in description.spiking.values())
+    """Whether a layer's reset clears all that the last sample left in it.
+
+    It does not clear spikes that wait in delays or come back through a recurrence, and resonators know no reset.
+    """
+    return all(
+        isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
+        for layer in description.spiking.values()
+    )
 
 
-def _lava_layout(spikes: _SpikeArray, flat: bool) -> _SpikeArray:
+def _lava_layout(spikes: _SpikeArray, description: NetworkDescription) -> _SpikeArray:
     """SLAYER's ``(N, C, H, W, T)`` as netx takes it: ``(N, W, H, C, T)``, or flat."""
-    if flat:
-        return spikes.reshape(len(spikes), -1, spikes.shape[-1])
-    return spikes.swapaxes(1, -2)
+    first = next(layer for layer in description.layers if not isinstance(layer, Input))
+    if isinstance(first, Conv):
+        return spikes.reshape(len(spikes), *first.input_shape, spikes.shape[-1]).swapaxes(1, -2)
+    return spikes.reshape(len(spikes), -1, spikes.shape[-1])
 
 
 def _own_time(raster: _SpikeArray, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> _SpikeArray:

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 __all__ = ["serve"]
 
-_STATE_NAMES = ("u", "v", "a_buff", "a_buf")
+_PROCESS_NAMES = ("neuron", "synapse", "synapse_rec", "real_synapse", "imag_synapse")
+_STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf")
 
 
 def serve(reply_fd: int) -> None:
@@ -43,21 +45,40 @@ def _run(task: dict[str, Any]) -> None:
     directory = Path(task["directory"])
     frames = np.load(directory / "frames.npy").astype(np.int32)
     steps = frames.shape[-1]
+    with h5py.File(task["path"], "r") as file:
+        # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
+        skip_layers = int("layer/0/neuron" in file)
     network = hdf5.Network(
-        net_config=task["path"], reset_interval=task["reset_interval"], reset_offset=task["reset_offset"]
+        net_config=task["path"],
+        reset_interval=task["reset_interval"],
+        reset_offset=task["reset_offset"],
+        skip_layers=skip_layers,
     )
     source = io.source.RingBuffer(data=frames[0])
     source.s_out.connect(network.inp)
     sinks = [io.sink.RingBuffer(shape=layer.out.shape, buffer=steps) for layer in network.layers]
     for layer, sink in zip(network.layers, sinks, strict=True):
         layer.out.connect(sink.a_in)
+    # A reset makes up for what a bias did before the layer's first step; without resets the bias has to wait till then.
+    biases = {} if task["reset_interval"] else _take_biases(network)
+
+    def run(count: int) -> None:
+        network.run(condition=RunSteps(num_steps=count), run_cfg=Loihi1SimCfg(select_tag="fixed_pt"))
+
     rasters: list[list[np.ndarray[Any, np.dtype[np.uint8]]]] = [[] for _ in sinks]
     try:
         for index, run_frames in enumerate(frames):
             if index > 0:
                 _rest(network)
                 source.data.set(run_frames)
-            network.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi1SimCfg(select_tag="fixed_pt"))
+                for variable, _ in biases.values():
+                    variable.set(np.zeros(variable.shape, np.int32))
+            done = 0
+            for depth, (variable, bias) in biases.items():
+                run(depth - done)
+                variable.set(bias)
+                done = depth
+            run(steps - done)
             for raster, sink in zip(rasters, sinks, strict=True):
                 raster.append(sink.data.get().astype(np.uint8))
     finally:
@@ -66,10 +87,21 @@ def _run(task: dict[str, Any]) -> None:
     np.savez(directory / "rasters.npz", *[np.stack(raster) for raster in rasters])
 
 
+def _take_biases(network: Any) -> dict[int, Any]:
+    """Set all biases to 0; for each step after which some layer's neurons see the sample, its variable and bias."""
+    biases = {}
+    for depth, layer in enumerate(network.layers, start=1):
+        variable = getattr(layer.neuron, "bias_mant", None)
+        if variable is not None and np.any(variable.init):
+            biases[depth] = (variable, np.broadcast_to(variable.init, variable.shape).astype(np.int32))
+            variable.init = np.zeros(variable.shape, np.int32)
+    return biases
+
+
 def _rest(network: Any) -> None:
     """Put neurons and spikes under way back to where they were before the first run; Lava has no call for that."""
     for layer in network.layers:
-        for process in (layer.neuron, layer.synapse):
+        for process in (getattr(layer, name, None) for name in _PROCESS_NAMES):
             for name in _STATE_NAMES:
                 variable = getattr(process, name, None)
                 if variable is not None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from netx_export.description import IntArray
+if TYPE_CHECKING:
+    from netx_export.description import IntArray
 
-__all__ = ["LoadedWeights", "load_dense_weights"]
+__all__ = ["LoadedWeights", "load_dense_weights", "load_resonator_decays", "load_weights", "weight_format"]
 
 
 class _Sign(Enum):
@@ -55,15 +58,55 @@ def load_dense_weights(weight: IntArray) -> LoadedWeights:
     Raises:
         OverflowError: for a matrix of zeros, which the stock loader cannot load at all.
     """
-    shifted, bits, exponent = _optimize(weight)
-    sign = _lava_sign(shifted)
-    magnitude = -shifted if sign is _Sign.INHIBITORY else shifted
+    return load_weights(weight)[0]
+
+
+def load_weights(*weights: IntArray) -> list[LoadedWeights]:
+    """Follow matrices that netx optimises together, as a recurrent layer's two, into one Dense process each.
+
+    Args:
+        weights: integer weights as written to the file, all with the same number of rows.
+
+    Raises:
+        OverflowError: if all are zero, which the stock loader cannot load at all.
+    """
+    shifted, bits, exponent = _optimize(np.hstack(weights))
+    parts = np.split(shifted, np.cumsum([weight.shape[1] for weight in weights])[:-1], axis=1)
+    return [LoadedWeights(_clip_and_truncate(part, bits), exponent) for part in parts]
+
+
+def weight_format(weight: IntArray) -> tuple[int, int]:
+    """Number of weight bits and weight exponent that netx decides on for a matrix.
+
+    Raises:
+        OverflowError: for a matrix of zeros, which the stock loader cannot load at all.
+    """
+    _, bits, exponent = _optimize(weight)
+    return bits, exponent
+
+
+def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """Follow a resonator's rotation through netx's period and decay and back, where Lava cuts off the fraction.
+
+    Args:
+        sin_decay, cos_decay: the numbers in the file, in units of 1/4096.
+    """
+    sin, cos = np.asarray(sin_decay) / 4096, np.asarray(cos_decay) / 4096
+    decay = 1 - np.sqrt(sin**2 + cos**2)
+    period = 1 / (np.arctan2(sin, cos) / 2 / np.pi)
+    loaded = (1 - decay) * np.sin(np.pi * 2 * 1 / period), (1 - decay) * np.cos(np.pi * 2 * 1 / period)
+    return (loaded[0] * 4096).astype(np.int64), (loaded[1] * 4096).astype(np.int64)
+
+
+def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
+    """What Lava's Dense process makes of shifted weights at its first step."""
+    sign = _lava_sign(weight)
+    magnitude = -weight if sign is _Sign.INHIBITORY else weight
     lowest = -256 if sign is _Sign.MIXED else 0
     unused = np.int32(8 - bits + (sign is _Sign.MIXED))
     # numpy shifts by a negative count to zero, and so does Lava here.
     kept = np.left_shift(np.right_shift(np.clip(magnitude, lowest, 255).astype(np.int32), unused), unused)
-    mantissa = -kept if sign is _Sign.INHIBITORY else kept
-    return LoadedWeights(mantissa.astype(np.int64), exponent)
+    return (-kept if sign is _Sign.INHIBITORY else kept).astype(np.int64)
 
 
 def _optimize(weight: IntArray) -> tuple[IntArray, int, int]:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netx_export import reference
-from netx_export.description import NetworkDescription
+from netx_export import host, reference
+from netx_export.description import IntArray, NetworkDescription
 from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
@@ -26,11 +26,12 @@ class Simulation:
     """The spikes of a simulated network.
 
     Attributes:
-        output: the last layer's spikes ``(N, C, ..., T)``, lined up so that they equal ``net(spikes)`` in SLAYER.
+        output: the last layer's spikes ``(N, C, ..., T)``, lined up so that they equal ``net(spikes)`` in SLAYER; what
+            the host makes of them, if the network ends in an average or an affine layer.
         layers: the same for each spiking layer, named by kind and index in the file (``dense1``).
     """
 
-    output: SpikeArray
+    output: SpikeArray | npt.NDArray[np.float32]
     layers: dict[str, SpikeArray]
 
 
@@ -75,7 +76,10 @@ def simulate(
     else:
         layers = run_on_lava(path, description, tensor.cpu().numpy(), timeout)
     shifted = {name: _shift(layers[name], steps) for name, steps in description.shifts.items()}
-    return Simulation(output=list(shifted.values())[-1], layers=shifted)
+    aligned = {name: _delay(shifted[name], layer.axon_delay) for name, layer in description.spiking.items()}
+    spikes_out = list(aligned.values())[-1]
+    readout = description.readout
+    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=aligned)
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -91,6 +95,8 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
             f"Expected spikes of shape (N, {', '.join(map(str, shape))}, T) with at least one sample and one step but "
             f"got {tuple(tensor.shape)}. Time is the last axis."
         )
+    if description.encoder is not None:
+        return host.encode(description.encoder, tensor)
     binary: torch.Tensor = tensor.to(torch.uint8)
     if not bool(((binary == tensor) & (binary <= 1)).all()):
         low, high = float(tensor.double().min()), float(tensor.double().max())
@@ -108,3 +114,13 @@ def _shift(spikes: SpikeArray, steps: int) -> SpikeArray:
     shifted = np.zeros_like(spikes)
     shifted[..., steps:] = spikes[..., :-steps]
     return shifted
+
+
+def _delay(spikes: SpikeArray, delay: IntArray | None) -> SpikeArray:
+    """Shift each channel by its own number of steps, where SLAYER does so and the file leaves it to the next layer."""
+    if delay is None:
+        return spikes
+    delayed = np.zeros_like(spikes)
+    for steps in np.unique(delay):
+        delayed[:, delay == steps] = _shift(spikes[:, delay == steps], int(steps))
+    return delayed

@@ -1,0 +1,259 @@
+"""``check``: everything about a network that does not fit a chip, or that the stock loader would change or ignore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from netx_export import reference
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    IntArray,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.hdf5 import content_hash, read
+from netx_export.limits import LIMITS, Limits
+from netx_export.loading import weight_format
+from netx_export.rewriting import loads_exactly
+from netx_export.simulation import check_input
+from netx_export.slayer import describe, refusals
+
+__all__ = ["Finding", "Usage", "check", "estimate"]
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit.
+
+    Attributes:
+        rule: name of the rule that it breaks.
+        level: ``error`` if the network would not run as it was trained or not fit; ``warning`` if it may not.
+        layer: kind and index of the layer, or the block, or empty for the network.
+        value: what was found.
+        limit: what would fit.
+        hint: what to do.
+    """
+
+    rule: str
+    level: Level
+    layer: str
+    value: Any
+    limit: Any
+    hint: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a layer, or the network, takes of a chip, as pairs (used, limit).
+
+    Attributes:
+        layer: kind and index of the layer; empty for the network.
+        neurons: neurons, and how many one core has room for.
+        synapse_bits: bits of synaptic memory, and how many one core has.
+        cores: cores that this takes at least, and how many the chip has.
+    """
+
+    layer: str
+    neurons: tuple[int, int]
+    synapse_bits: tuple[int, int]
+    cores: tuple[int, int]
+
+
+def check(
+    network: str | os.PathLike[str] | NetworkDescription | nn.Module,
+    target: str | Limits = "loihi2",
+    sample: npt.ArrayLike | torch.Tensor | None = None,
+) -> list[Finding]:
+    """Collect everything about a network that does not fit a chip.
+
+    Args:
+        network: a netx file, what :func:`netx_export.read` made of one, or a SLAYER network.
+        target: ``"loihi1"``, ``"loihi2"``, or a table of limits like those in :data:`netx_export.limits.LIMITS`.
+        sample: input ``(N, C, ..., T)`` on which to look for currents and voltages that leave their 24 bits.
+
+    Returns:
+        All findings, errors first.
+
+    Raises:
+        NetxFormatError: if a file cannot be read.
+        SimulationError: if the sample does not fit the network.
+        ValueError: for an unknown target.
+
+    Example:
+        >>> from netx_export.check import check
+        >>> for finding in check("digits.net"):  # doctest: +SKIP
+        ...     print(finding.level, finding.layer, finding.rule, finding.value, finding.hint)
+    """
+    limits = _limits(target)
+    if isinstance(network, nn.Module):
+        tensor = None if sample is None else torch.as_tensor(sample)
+        refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
+        if refused:
+            return refused
+        network = describe(network, tensor)
+    description = network if isinstance(network, NetworkDescription) else read(network)
+    findings = [*_check_network(description, limits)]
+    for name, layer in description.spiking.items():
+        findings += _check_layer(name, layer, limits)
+    if sample is not None:
+        findings += _check_states(description, sample, limits)
+    return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str | Limits = "loihi2") -> list[Usage]:
+    """What each layer, and last the network, takes of a chip at least.
+
+    A lower bound: one weight takes its bits and nothing else (a delay 6 more), a convolution stores its kernels once on
+    Loihi 2 and one weight per synapse on Loihi 1, and no core is shared by two layers.
+    """
+    limits = _limits(target)
+    description = network if isinstance(network, NetworkDescription) else read(network)
+    usages = [_usage(name, layer, limits) for name, layer in description.spiking.items()]
+    totals = [sum(usage.__dict__[name][0] for usage in usages) for name in ("neurons", "synapse_bits", "cores")]
+    rooms = [limits[name].high for name in ("neurons per core", "synapse bits per core", "cores")]
+    cores = rooms[2]
+    return [*usages, Usage("", (totals[0], rooms[0] * cores), (totals[1], rooms[1] * cores), (totals[2], cores))]
+
+
+def _limits(target: str | Limits) -> Limits:
+    if not isinstance(target, str):
+        return target
+    if target not in LIMITS:
+        raise ValueError(f"Expected argument `target` to be one of {', '.join(map(repr, LIMITS))} but got {target!r}.")
+    return LIMITS[target]
+
+
+def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
+    for field in description.ignored:
+        yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
+    recorded = description.metadata.get("content sha256")
+    if recorded is not None and recorded != content_hash(description):
+        yield Finding("content hash", "warning", "", content_hash(description), recorded, "Changed since its export.")
+    used, limit = estimate(description, limits)[-1].cores
+    if used > limit:
+        yield Finding("cores", "error", "", used, limit, "Make the network smaller, or use more chips.")
+
+
+def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
+    yield from _outside("weight", name, _all_weights(layer), limits, "Quantise with neuron.quantize_8bit.")
+    yield from _check_format(name, layer, limits)
+    neuron = layer.neuron
+    if not isinstance(neuron, SigmaDeltaNeuron):
+        thresholds = np.array([neuron.threshold])
+        yield from _outside("threshold", name, thresholds, limits, "Train with a threshold that fits 17 bits.")
+    if isinstance(neuron, CubaNeuron):
+        hint = "Train with a decay that fits 12 bits."
+        yield from _outside("current decay", name, neuron.current_decay, limits, hint)
+        yield from _outside("voltage decay", name, neuron.voltage_decay, limits, hint)
+    if isinstance(neuron, SigmaDeltaNeuron):
+        bits = np.array([neuron.message_bits])
+        yield from _outside("message bits", name, bits, limits, "Send smaller changes, or use a chip with payloads.")
+    for attribute in ("delay", "bias"):
+        values = getattr(layer, attribute, None)
+        if values is not None:
+            yield from _outside(attribute, name, values, limits, f"Train with a smaller {attribute}.")
+    yield from _check_bounds(name, layer, limits)
+
+
+def _all_weights(layer: SpikingLayer) -> IntArray:
+    others = [getattr(layer, name, None) for name in ("recurrent_weight", "imaginary_weight")]
+    return np.concatenate([layer.weight.reshape(-1), *(other.reshape(-1) for other in others if other is not None)])
+
+
+def _outside(rule: str, layer: str, values: IntArray, limits: Limits, hint: str) -> Iterator[Finding]:
+    """An error for the worst value below, and one for the worst value above what is possible."""
+    limit = limits[rule]
+    for worst in {int(values.min()), int(values.max())}:
+        if not limit.low <= worst <= limit.high:
+            yield Finding(rule, "error", layer, worst, (limit.low, limit.high), f"{hint} Source: {limit.source}.")
+
+
+def _check_format(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
+    """What netx's weight optimisation and Lava's clipping make of the weights."""
+    if isinstance(layer, Conv):
+        return
+    if not loads_exactly(layer):
+        hint = "Export the trained network with netx_export.export, which writes it in another way."
+        yield Finding("weights altered", "error", name, "weights change when netx loads them", "the same weights", hint)
+    if not _all_weights(layer).any():
+        return
+    bits, exponent = weight_format(_joined(layer))
+    yield from _outside("weight bits", name, np.array([bits]), limits, "Use weights in steps of 2.")
+    yield from _outside("weight exponent", name, np.array([exponent]), limits, "Use larger weights.")
+
+
+def _joined(layer: Dense | Recurrent | Resonator) -> IntArray:
+    """The matrix whose bits and exponent netx looks for."""
+    return np.hstack([layer.weight, layer.recurrent_weight]) if isinstance(layer, Recurrent) else layer.weight
+
+
+def _check_bounds(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
+    """Whether some input could drive the state out of its 24 bits, from weights and decays alone."""
+    limit = limits["state"].high
+    if not isinstance(layer.neuron, CubaNeuron):
+        return
+    inputs = layer.weight.reshape(len(layer.weight), -1)
+    if isinstance(layer, Recurrent):
+        inputs = np.hstack([inputs, layer.recurrent_weight])
+    gain = 4096 / np.maximum(layer.neuron.current_decay, 1)
+    current = 64 * np.abs(inputs).sum(1) * _per_row(gain, len(inputs))
+    if current.max() > limit:
+        hint = "Give a sample to see whether it happens; a higher current_decay or fewer inputs make it impossible."
+        yield Finding("current may wrap", "warning", name, int(current.max()), limit, hint)
+    gain = gain * 4096 / np.maximum(layer.neuron.voltage_decay, 1)
+    bias = getattr(layer, "bias", None)
+    lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
+    voltage = 64 * lowest * _per_row(gain, len(inputs))
+    if -voltage.min() > limit:
+        hint = "Give a sample to see whether it happens; a higher voltage_decay makes it impossible."
+        yield Finding("voltage may saturate", "warning", name, int(voltage.min()), -limit, hint)
+
+
+def _per_row(values: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.float64]:
+    return np.broadcast_to(values, rows) if values.size == 1 else values
+
+
+def _check_states(
+    description: NetworkDescription, sample: npt.ArrayLike | torch.Tensor, limits: Limits
+) -> Iterator[Finding]:
+    limit = limits["state"].high
+    for name, (current, voltage) in reference.peaks(description, check_input(description, sample)).items():
+        if current > limit:
+            hint = "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs."
+            yield Finding("current wraps", "error", name, int(current), limit, hint)
+        if voltage > limit:
+            hint = "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition."
+            yield Finding("voltage saturates", "error", name, int(voltage), limit, hint)
+
+
+def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:
+    rooms = [limits[key].high for key in ("neurons per core", "synapse bits per core", "cores")]
+    neurons = int(np.prod(layer.shape))
+    bits = _synapse_bits(layer, shared_kernels=limits["shared kernels"].high > 0)
+    cores = max(-(-neurons // rooms[0]), -(-bits // rooms[1]))
+    return Usage(name, (neurons, rooms[0]), (bits, rooms[1]), (cores, rooms[2]))
+
+
+def _synapse_bits(layer: SpikingLayer, *, shared_kernels: bool) -> int:
+    synapses = _all_weights(layer).size
+    if isinstance(layer, Conv):
+        positions = 1 if shared_kernels else int(np.prod(layer.spatial_shape[1:]))
+        return int(synapses) * positions * 8
+    bits = weight_format(_joined(layer))[0] if _joined(layer).any() else 1
+    delayed = isinstance(layer, Dense) and layer.delay is not None
+    return int(synapses) * (max(bits, 1) + 6 * delayed)

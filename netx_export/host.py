@@ -1,0 +1,68 @@
+"""What runs on the host beside the chip: input neurons before the network, and the readout behind it.
+
+Stock netx does not connect an input layer that has neurons, and has no average and no weighted sum without spikes. So
+the file's own group says what to do, and :func:`netx_export.simulate` does it, as SLAYER does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netx_export import reference
+from netx_export.description import Affine, CubaNeuron, Encoder, HostLayer
+from netx_export.errors import SimulationError
+
+__all__ = ["encode", "read_out"]
+
+_WEIGHT_SCALE = 64
+_UNITY_DECAY = 4096
+
+
+def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
+    """Input of any size as spikes, uint8, in the neurons' own time.
+
+    Args:
+        encoder: the input neurons.
+        values: numbers ``(N, C, ..., T)``; SLAYER rounds them to 1/32 between -4 and 3.97.
+    """
+    if not isinstance(encoder.neuron, CubaNeuron):
+        raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
+    quantised = (torch.round(values.float() * 32) * 2).clamp(-256, 254).double()
+    current = quantised * encoder.weight / _WEIGHT_SCALE + encoder.bias
+    return reference.integrate_and_fire(current, encoder.neuron, None)
+
+
+def read_out(readout: HostLayer, spikes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The last layer's spikes ``(N, C, ..., T)`` as the network's output."""
+    tensor = torch.from_numpy(spikes).float()
+    if isinstance(readout, Affine):
+        return _affine(readout, tensor.flatten(1, -2))
+    groups = tensor.reshape(len(tensor), readout.shape[0], -1, tensor.shape[-1])
+    mean: npt.NDArray[np.float32] = groups.mean(dim=2).numpy()
+    return mean
+
+
+def _affine(readout: Affine, spikes: torch.Tensor) -> npt.NDArray[np.float32]:
+    state: Any = torch.matmul(torch.as_tensor(readout.weight, dtype=torch.float64), spikes.double())
+    scale = readout.scale
+    if readout.neuron is not None:
+        state, scale = state * _WEIGHT_SCALE, scale * _WEIGHT_SCALE
+        for decay in (readout.neuron.current_decay, readout.neuron.voltage_decay):
+            state = _integrate(state, torch.as_tensor(decay))
+    output: npt.NDArray[np.float32] = (state / scale).float().numpy()
+    return output
+
+
+def _integrate(values: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
+    """Leaky integration along time in whole numbers."""
+    keep = (_UNITY_DECAY - decay.double()) / _UNITY_DECAY
+    state = torch.zeros_like(values[..., 0])
+    states = []
+    for step in range(values.shape[-1]):
+        state = torch.trunc(state * keep) + values[..., step]
+        states.append(state)
+    return torch.stack(states, dim=-1)

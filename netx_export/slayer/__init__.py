@@ -1,0 +1,11 @@
+"""The SLAYER reader: a trained network of lava-dl blocks as plain data, and the spikes of each of its blocks.
+
+The only package that knows torch modules. Blocks are recognised by the qualified names of their classes, so it imports
+without Lava.
+"""
+
+from netx_export.slayer.blocks import find_blocks
+from netx_export.slayer.describing import describe, refusals
+from netx_export.slayer.running import Recording, fresh_state, record
+
+__all__ = ["Recording", "describe", "find_blocks", "fresh_state", "record", "refusals"]

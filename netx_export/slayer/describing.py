@@ -1,0 +1,396 @@
+"""A chain of SLAYER blocks, read block by block into plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from netx_export.description import (
+    Affine,
+    Average,
+    Conv,
+    Dense,
+    Encoder,
+    Flatten,
+    Input,
+    IntArray,
+    Layer,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    SpikingLayer,
+)
+from netx_export.errors import ExportError
+from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
+from netx_export.slayer.reading import (
+    MAX_CONV_SIZE,
+    Place,
+    axon_delay,
+    combined_delay,
+    cuba_neuron,
+    fewer_groups,
+    fold_norm,
+    integers,
+    matrix,
+    pool_kernel,
+    refuse_norm,
+    resonator_neuron,
+    weights,
+)
+from netx_export.slayer.running import check_chain, fresh_state
+
+__all__ = ["describe", "refusals"]
+
+_TRACED_SAMPLES = 8
+
+
+def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescription:
+    """Read a SLAYER network into plain data without changing it.
+
+    Args:
+        net: a module whose SLAYER blocks, in the order in which they were registered, form a chain.
+        sample: spikes ``(N, C, ..., T)``; needed if the network never ran, since SLAYER learns its shapes then.
+
+    Raises:
+        ExportError: for a block, neuron or option that cannot be exact on Lava, with the block's index and class.
+    """
+    blocks = find_blocks(net)
+    for index, block in enumerate(blocks):
+        _refuse_block(index, block)
+    with fresh_state(net), torch.no_grad():
+        if sample is not None:
+            check_chain(net, blocks, sample[:_TRACED_SAMPLES])
+        return _describe_chain(blocks, None if sample is None else tuple(sample.shape[1:-1]))
+
+
+def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[str]:
+    """Why a network cannot be exported: all blocks that are not supported, else the first thing that does not fit."""
+    try:
+        blocks = find_blocks(net)
+    except ExportError as error:
+        return [str(error)]
+    found = [text for index, block in enumerate(blocks) if (text := _refusal(partial(_refuse_block, index, block)))]
+    return found or [text for text in [_refusal(partial(describe, net, sample))] if text]
+
+
+def _refusal(attempt: Callable[[], object]) -> str:
+    """The text of the error that an attempt ends in; empty if it succeeds."""
+    try:
+        attempt()
+    except ExportError as error:
+        return str(error)
+    return ""
+
+
+def _refuse_block(index: int, block: Block) -> None:
+    _refuse_unsupported(index, block)
+    _refuse_lazy(index, block)
+
+
+def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
+    layers: list[Layer] = []
+    shape: tuple[int, ...] = ()
+    waiting: IntArray | None = None  # axonal delays that the next dense layer has to take over, one per value
+    for index, block in enumerate(blocks):
+        if index == 0:
+            # The file always says what goes in: netx needs it for a convolution, people for everything.
+            layers.append(_read_input(block, input_shape or _input_shape(block)))
+            shape = layers[0].shape
+            if kind(block).endswith(".Input"):
+                continue
+        place = Place(index, block, shape, _is_flat(layers[-1]), waiting)
+        layers += _READERS[kind(block)](place)
+        last = layers[-1]
+        shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
+        if spikes(block):
+            waiting = _per_value(last)
+    return NetworkDescription(tuple(layers))
+
+
+def _is_flat(layer: Layer) -> bool:
+    """Whether netx sees the layer's output as a vector, whatever shape it has in SLAYER."""
+    return not isinstance(layer, Conv) and (len(layer.shape) == 1 or isinstance(layer, SpikingLayer))
+
+
+def _per_value(layer: Layer) -> IntArray | None:
+    if not isinstance(layer, SpikingLayer) or layer.axon_delay is None:
+        return None
+    return np.repeat(layer.axon_delay, int(np.prod(layer.shape[1:])))
+
+
+def _refuse_unsupported(index: int, block: Block) -> None:
+    if index == 0 and kind(block) in _INPUTS:
+        if block.neuron is not None and family(block) != "cuba":
+            refuse(0, block, "only cuba neurons can encode the input", "Use cuba.Input, or give spikes.")
+        return
+    if kind(block) in _READERS:
+        return
+    refuse(index, block, *_REFUSALS.get(family(block), _BLOCK_REFUSALS.get(kind(block).partition(".")[2], _UNKNOWN)))
+
+
+def _refuse_lazy(index: int, block: Block) -> None:
+    """Refuse a network whose trained parameters have not been made yet: they would be random."""
+    neuron = getattr(block, "neuron", None)
+    lazy = []
+    if getattr(block, "delay", None) is not None and not block.delay.init:
+        lazy.append("axonal delays")
+    if neuron is not None and not neuron.shared_param and neuron.shape is None:
+        lazy.append("per-neuron decays")
+    if lazy:
+        refuse(
+            index,
+            block,
+            f"its {' and '.join(lazy)} are made at the first forward, and this network never ran one",
+            "Run the network forward once before you train it and before load_state_dict.",
+        )
+
+
+def _input_shape(block: Block) -> tuple[int, ...]:
+    if getattr(block, "input_shape", None) is not None:
+        return tuple(int(size) for size in block.input_shape)
+    if kind(block) != "cuba.Dense":
+        refuse(0, block, "the shape of its input is not known", "Give export a sample.")
+    return (int(block.synapse.in_channels),)
+
+
+def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
+    if not kind(block).endswith(".Input"):
+        return Input(shape, delay_shift=False)
+    if block.neuron is None:
+        return Input(shape, bool(block.delay_shift))
+    place = Place(0, block, shape, False, None)
+    refuse_norm(place)
+    scale = block.neuron.w_scale
+    if scale != 64:
+        refuse(0, block, f"its neurons have the scale {scale}", "Use the default scale of 64 in this block.")
+    weight, bias = (
+        default if parameter is None else int(torch.round(block.pre_hook_fx(parameter.detach(), descale=True)).item())
+        for parameter, default in ((block.weight, scale), (block.bias, 0))
+    )
+    return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(place), weight, bias))
+
+
+def _read_flatten(place: Place) -> list[Layer]:
+    return [] if place.flat else [Flatten((place.size,))]
+
+
+def _read_dense(place: Place) -> list[Layer]:
+    weight = weights(place, place.block.synapse)
+    return _dense_layers(place, weight.reshape(len(weight), -1), _own_shape(place.block, len(weight)))
+
+
+def _read_as_dense(place: Place) -> list[Layer]:
+    """A block without a counterpart in netx, as the matrix of its weights."""
+    return _dense_layers(place, *matrix(place, place.block.synapse))
+
+
+def _dense_layers(place: Place, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
+    weight, bias = fold_norm(place, weight)
+    neuron = cuba_neuron(place, repeats=len(weight) // shape[0])
+    own_delay = axon_delay(place)
+    # A bias does not wait for a delay on the way in, so the delay has to be made behind the neuron.
+    delay_on_the_way_in = bias is None and len(weight) == shape[0]
+    layer = Dense(
+        weight=weight,
+        neuron=neuron,
+        delay=combined_delay(place, weight.shape, own_delay if delay_on_the_way_in else None),
+        bias=None if bias is None else np.repeat(bias, len(weight) // len(bias)),
+        delay_shift=bool(place.block.delay_shift),
+        axon_delay=None if delay_on_the_way_in else own_delay,
+        output_shape=None if shape == (len(weight),) else shape,
+    )
+    return [*_flattened(place, weight), layer]
+
+
+def _read_recurrent(place: Place) -> list[Layer]:
+    block = place.block
+    weight = weights(place, block.input_synapse)
+    # The recurrence reads the attribute itself: weight norm's hook, which would renew it, runs on a call only.
+    recurrent = weights(place, block.recurrent_synapse, block.recurrent_synapse.weight)
+    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent.reshape(len(recurrent), -1))
+
+
+def _read_kwta(place: Place) -> list[Layer]:
+    block = place.block
+    weight = weights(place, block.synapse)
+    excitation = block.self_excitation.detach().clamp(0, 1)
+    feedback = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
+    recurrent = integers(place, block.neuron.quantize_8bit(feedback))
+    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent, _winners_current(place))
+
+
+def _winners_current(place: Place) -> int:
+    """The constant current that sets the number of winners."""
+    block, neuron = place.block, place.block.neuron
+    size, winners = block.num_neurons, block.num_winners
+    current = torch.tensor([neuron.threshold * (size - 2 * winners) / size / neuron.w_scale])
+    return int(integers(place, neuron.quantize_8bit(current))[0])
+
+
+def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray, current: int = 0) -> list[Layer]:
+    place.refuse_waiting("a recurrent layer")
+    joined, bias = fold_norm(place, np.hstack([weight, recurrent_weight]))
+    if current:
+        bias = np.array([current]) + (0 if bias is None else bias)
+    neuron = cuba_neuron(place)
+    if bias is not None and (neuron.current_decay != 4096).any():
+        # The state that a recurrent block keeps is the current behind the norm: the norm acts like input.
+        refuse(
+            place.index,
+            place.block,
+            "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
+            "Use current_decay=1, where the two are the same, no norm, and half of the neurons as winners.",
+        )
+    layer = Recurrent(
+        weight=joined[:, : weight.shape[1]],
+        recurrent_weight=joined[:, weight.shape[1] :],
+        neuron=neuron,
+        bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
+        delay_shift=bool(place.block.delay_shift),
+        axon_delay=axon_delay(place),
+    )
+    return [*_flattened(place, weight), layer]
+
+
+def _read_conv(place: Place) -> list[Layer]:
+    if place.flat:
+        return _read_as_dense(place)
+    synapse = place.block.synapse
+    pairs = {name: _pair(getattr(synapse, name)) for name in ("stride", "padding", "dilation")}
+    return _conv_layers(place, weights(place, synapse)[..., 0], pairs, int(synapse.groups))
+
+
+def _read_pool(place: Place) -> list[Layer]:
+    found = None if place.flat else pool_kernel(place, place.block.synapse)
+    if found is None:
+        return _read_as_dense(place)
+    kernel, pairs = found
+    return _conv_layers(place, kernel, pairs, groups=place.shape[0])
+
+
+def _conv_layers(place: Place, weight: IntArray, pairs: dict[str, tuple[int, int]], groups: int) -> list[Layer]:
+    place.refuse_waiting("a convolution")
+    weight, bias = fold_norm(place, weight)
+    weight, groups = fewer_groups(weight, groups)
+    largest = max(max(pair) for pair in (*pairs.values(), weight.shape[2:]))
+    if largest > MAX_CONV_SIZE:
+        refuse(
+            place.index,
+            place.block,
+            f"a kernel size, stride, padding or dilation of {largest} overflows Lava's 8-bit variables",
+            f"The limit is {MAX_CONV_SIZE}.",
+        )
+    if weight.min() < -256 or weight.max() > 255:
+        low, high = weight.min(), weight.max()
+        refuse(place.index, place.block, f"its weights reach from {low} to {high}", "Loihi holds -256 to 255.")
+    layer = Conv(
+        weight=weight,
+        neuron=cuba_neuron(place),
+        input_shape=place.shape,
+        groups=groups,
+        bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
+        delay_shift=bool(place.block.delay_shift),
+        axon_delay=axon_delay(place),
+        **pairs,
+    )
+    return [layer]
+
+
+def _read_resonator(place: Place) -> list[Layer]:
+    synapse = place.block.synapse
+    parts = [weights(place, part) for part in (synapse.real, synapse.imag)]
+    real, imaginary = (part.reshape(len(part), -1) for part in parts)
+    return _resonator_layers(place, real, imaginary, _own_shape(place.block, len(real)))
+
+
+def _read_resonator_as_dense(place: Place) -> list[Layer]:
+    synapse = place.block.synapse
+    (real, shape), (imaginary, _) = (matrix(place, part) for part in (synapse.real, synapse.imag))
+    return _resonator_layers(place, real, imaginary, shape)
+
+
+def _resonator_layers(place: Place, real: IntArray, imaginary: IntArray, shape: tuple[int, ...]) -> list[Layer]:
+    place.refuse_waiting("a layer of resonators")
+    refuse_norm(place)
+    layer = Resonator(
+        weight=real,
+        imaginary_weight=imaginary,
+        neuron=resonator_neuron(place, repeats=len(real) // shape[0]),
+        delay_shift=bool(place.block.delay_shift),
+        axon_delay=axon_delay(place),
+        output_shape=None if shape == (len(real),) else shape,
+    )
+    return [*_flattened(place, real), layer]
+
+
+def _read_average(place: Place) -> list[Layer]:
+    return [Average((int(place.block.num_outputs),))]
+
+
+def _read_affine(place: Place) -> list[Layer]:
+    block = place.block
+    refuse_norm(place)
+    weight = weights(place, block.synapse)
+    dynamics = block.dynamics and not hasattr(block, "_forward_snn")  # bootstrap's affine never has any
+    neuron = cuba_neuron(place, threshold=0) if dynamics else None
+    return [Affine(weight.reshape(len(weight), -1), neuron, int(block.neuron.w_scale))]
+
+
+def _flattened(place: Place, weight: IntArray) -> list[Layer]:
+    """What has to come before a dense layer with these weights: nothing, or a Flatten."""
+    if weight.shape[1] != place.size:
+        refuse(
+            place.index,
+            place.block,
+            f"its {weight.shape[1]} inputs do not fit what comes in, {'x'.join(map(str, place.shape))}",
+            "Put a Flatten block before it.",
+        )
+    return [] if place.flat else [Flatten((place.size,))]
+
+
+def _own_shape(block: Block, size: int) -> tuple[int, ...]:
+    """Shape of a dense block's output: after a block without Flatten, it keeps two axes of length 1."""
+    return (size,) if block.neuron.shape is None else tuple(int(length) for length in block.neuron.shape)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
+
+
+_INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input"}
+_READERS: dict[str, Callable[[Place], list[Layer]]] = {
+    **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz")},
+    **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
+    "cuba.Affine": _read_affine,
+    "cuba.Dense": _read_dense,
+    "cuba.Conv": _read_conv,
+    "cuba.Pool": _read_pool,
+    "cuba.ConvT": _read_as_dense,
+    "cuba.Unpool": _read_as_dense,
+    "cuba.Recurrent": _read_recurrent,
+    "cuba.KWTA": _read_kwta,
+    **{f"{name}.Dense": _read_resonator for name in ("rf", "rf_iz")},
+    **{
+        f"{name}.{block}": _read_resonator_as_dense
+        for name in ("rf", "rf_iz")
+        for block in ("Conv", "Pool", "ConvT", "Unpool")
+    },
+}
+# Reason and advice, by family of neurons and by block.
+_REFUSALS = {
+    "alif": ("netx cannot load adaptive thresholds", "Use cuba blocks."),
+    "adrf": ("netx would load it as resonators without adaptation", "Use rf blocks."),
+    "adrf_iz": ("netx would load it as resonators without adaptation", "Use rf_iz blocks."),
+    "sigma_delta": ("graded changes cannot be proved exact here", "Use cuba blocks, or lava-dl's own export."),
+}
+_BLOCK_REFUSALS = {
+    "Input": ("an Input makes sense only at the start of a network", "Remove it."),
+    "TimeDecimation": ("netx has no layer that merges steps", "Merge the steps of the data beforehand."),
+    "KWTA": ("netx has no recurrent layer of resonators", "Use cuba.KWTA."),
+    "Recurrent": ("netx has no recurrent layer of resonators", "Use cuba.Recurrent."),
+}
+_UNKNOWN = ("this block is not known", "Use the blocks of lava.lib.dl.slayer.block.cuba.")

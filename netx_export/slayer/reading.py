@@ -1,0 +1,309 @@
+"""What a SLAYER block's parameters come to on Loihi: weights, delays, bias and neuron parameters as integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron
+from netx_export.slayer.blocks import Block, family, refuse
+
+__all__ = [
+    "MAX_CONV_SIZE",
+    "Place",
+    "axon_delay",
+    "combined_delay",
+    "cuba_neuron",
+    "fewer_groups",
+    "fold_norm",
+    "integers",
+    "matrix",
+    "pool_kernel",
+    "refuse_norm",
+    "resonator_neuron",
+    "weights",
+]
+
+MAX_CONV_SIZE = 127  # Lava holds a convolution's sizes and groups in 8 bits, signed
+_MAX_DELAY = 62
+_UNITY_DECAY = 4096
+_MAX_BIAS = 4095
+_MAX_SYNAPSES = 2**24
+# SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
+# and a neuron that reaches its threshold exactly fires in SLAYER but not on Loihi, which asks for more than it.
+_MAX_EXACT_THRESHOLD = 2**18 >> 6
+# A resonator fires at its threshold, so nothing is lost until the state itself leaves its 24 bits.
+_MAX_RESONATOR_THRESHOLD = 2**17
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A block and what comes to it.
+
+    Attributes:
+        index, block: the block, and its position in the network.
+        shape: shape of its input in SLAYER.
+        flat: whether its input is a vector in netx.
+        waiting: axonal delays of the block before that have to become this one's input delays, per input, or None.
+    """
+
+    index: int
+    block: Block
+    shape: tuple[int, ...]
+    flat: bool
+    waiting: IntArray | None
+
+    @property
+    def size(self) -> int:
+        """Number of values in the input."""
+        return int(np.prod(self.shape))
+
+    def refuse_waiting(self, what: str) -> None:
+        """Refuse delays on the way into a layer that cannot have any in netx."""
+        if self.waiting is not None:
+            refuse(
+                self.index,
+                self.block,
+                f"the axonal delay of the block before would have to be made by {what}, and netx drops it there",
+                "Use delay=False in the block before this one.",
+            )
+
+
+def weights(place: Place, synapse: Any, raw: torch.Tensor | None = None) -> IntArray:
+    """The integer weights that the forward pass uses: weight norm, mask and quantisation applied.
+
+    Args:
+        place: the block.
+        synapse: the synapse of the block.
+        raw: what to take instead of the synapse's own weights.
+    """
+    weight = _weight_of_next_forward(place, synapse) if raw is None else raw
+    if synapse.pre_hook_fx is not None:
+        weight = synapse.pre_hook_fx(weight)
+    return integers(place, weight)
+
+
+def integers(place: Place, weight: torch.Tensor) -> IntArray:
+    """Weights in SLAYER's scale as the integers that they stand for."""
+    scaled = (weight.detach().double() * place.block.neuron.w_scale).cpu().numpy()
+    rounded = np.rint(scaled)
+    if not np.array_equal(scaled, rounded):
+        refuse(
+            place.index,
+            place.block,
+            "its weights are not quantised or not finite, so no chip can hold them",
+            "Use pre_hook_fx=neuron.quantize_8bit, the default.",
+        )
+    array: IntArray = rounded.astype(np.int64)
+    return array
+
+
+def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
+    """The weight as the next forward will see it; under weight norm, the attribute is that of the last one."""
+    for hook in synapse._forward_pre_hooks.values():
+        if type(hook).__name__ == "WeightNorm":
+            # It makes the weight anew after the block has put its mask on, so the mask is without effect.
+            weight: torch.Tensor = hook.compute_weight(synapse)
+            return weight
+    plain: torch.Tensor = synapse.weight
+    mask = getattr(place.block, "mask", None)
+    return plain if mask is None else plain * mask
+
+
+def matrix(place: Place, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
+    """Any synapse as the matrix ``(out, in)`` that it multiplies its input with, and the shape of its output."""
+    device = place.block.neuron.device
+    output = synapse(torch.zeros(1, *place.shape, 1, device=device))
+    if output.numel() * place.size > _MAX_SYNAPSES:
+        refuse(
+            place.index,
+            place.block,
+            f"netx has no such layer, and as a dense one it has {output.numel() * place.size} synapses",
+            f"Use it on fewer neurons ({_MAX_SYNAPSES} synapses at most).",
+        )
+    each = torch.eye(place.size, device=device).reshape(place.size, *place.shape, 1)
+    columns = synapse(each).reshape(place.size, -1)
+    return integers(place, columns.T), tuple(output.shape[1:-1])
+
+
+def pool_kernel(place: Place, synapse: Any) -> tuple[IntArray, dict[str, tuple[int, int]]] | None:
+    """A pooling synapse as a convolution in one group per channel; None if it mixes channels.
+
+    SLAYER pools all channels as one tall image, so windows cross from one channel to the next unless they tile it. It
+    pads at the bottom and right only; a convolution pads on all sides, so its kernel has zeros at the top and left.
+    """
+    kernel, stride, padding, dilation = (
+        np.array(getattr(synapse, name)[:2]) for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    size = np.array(place.shape[1:])
+    added = size % kernel
+    tiles = (stride == kernel).all() and not padding.any() and (dilation == 1).all()
+    if not tiles or (size[0] + added[0]) % kernel[0]:
+        return None
+    window = weights(place, synapse)[0, 0, ..., 0]
+    padded = np.pad(window, [(added[0], 0), (added[1], 0)])
+    pairs = {"stride": (int(stride[0]), int(stride[1])), "padding": (int(added[0]), int(added[1]))}
+    return np.repeat(padded[np.newaxis, np.newaxis], place.shape[0], axis=0), pairs
+
+
+def fewer_groups(weight: IntArray, groups: int) -> tuple[IntArray, int]:
+    """The same convolution in no more groups than Lava can count, with zeros between channels that had been apart."""
+    fewer = next(count for count in range(min(groups, MAX_CONV_SIZE), 0, -1) if groups % count == 0)
+    joined = groups // fewer
+    inputs, outputs = weight.shape[1], len(weight) // groups
+    wide = np.zeros((len(weight), joined * inputs, *weight.shape[2:]), np.int64)
+    for channel, kernel in enumerate(weight):
+        start = channel // outputs % joined * inputs
+        wide[channel, start : start + inputs] = kernel
+    return wide, fewer
+
+
+def axon_delay(place: Place) -> IntArray | None:
+    """The block's axonal delay per output channel, in steps; None if it has none."""
+    delay = place.block.delay
+    if delay is None:
+        return None
+    clamped = delay.delay.detach().clamp(0, delay.max_delay)  # as the forward does
+    steps = torch.floor(clamped / delay.sampling_time)
+    array: IntArray = steps.cpu().numpy().astype(np.int64).reshape(-1)
+    if array.max() > _MAX_DELAY:
+        refuse(place.index, place.block, f"an axonal delay of {array.max()} steps", f"The limit is {_MAX_DELAY}.")
+    return array if array.any() else None
+
+
+def combined_delay(place: Place, shape: tuple[int, ...], own: IntArray | None) -> IntArray | None:
+    """Delays on the way into a dense layer: those that wait from the block before, and its own."""
+    if place.waiting is None:
+        return own
+    if own is None and shape[0] != shape[1]:
+        return place.waiting
+    total = place.waiting[np.newaxis, :] + (np.zeros(shape[0], np.int64) if own is None else own)[:, np.newaxis]
+    if total.max() > _MAX_DELAY:
+        refuse(
+            place.index,
+            place.block,
+            f"its axonal delay and that of the block before add up to {total.max()} steps",
+            f"The limit is {_MAX_DELAY}; shorten one of the two.",
+        )
+    return total
+
+
+def refuse_norm(place: Place) -> None:
+    """Refuse any norm, for layers that have no bias in netx."""
+    neuron = place.block.neuron
+    norms = [getattr(neuron, name, None) for name in ("norm", "real_norm", "imag_norm")]
+    for norm in norms:
+        if norm is not None:
+            refuse(place.index, place.block, f"its norm {type(norm).__name__} has no bias in netx", "Use norm=None.")
+
+
+def fold_norm(place: Place, weight: IntArray) -> tuple[IntArray, IntArray | None]:
+    """Weights and bias mantissas with the block's norm in them."""
+    norm = place.block.neuron.norm
+    if norm is None:
+        return weight, None
+    name = type(norm).__name__
+    if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
+        refuse(place.index, place.block, f"its norm {name} is not known", "Use MeanOnlyBatchNorm.")
+    bias = -integers(place, norm.pre_hook_fx(norm.running_mean.detach()))
+    if name == "WgtScaleBatchNorm":
+        weight, bias = _scaled(place, norm, weight, bias)
+    if np.abs(bias).max() > _MAX_BIAS:
+        refuse(place.index, place.block, f"a bias of {np.abs(bias).max()}", f"Loihi's limit is {_MAX_BIAS}.")
+    return weight, bias if bias.any() else None
+
+
+def _scaled(place: Place, norm: Any, weight: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:
+    """Weights and bias divided by the norm's power of two, where that is the same as dividing the current."""
+    deviation = float(norm.std(norm.running_var).item())
+    if deviation == 1:
+        return weight, bias
+    decay = _decay(place, place.block.neuron.current_decay)
+    scaled_weight, scaled_bias = weight / deviation, bias / deviation
+    whole = all(np.array_equal(values, np.rint(values)) for values in (scaled_weight, scaled_bias))
+    if (decay != _UNITY_DECAY).any() or not whole:
+        refuse(
+            place.index,
+            place.block,
+            f"its WgtScaleBatchNorm divides the current by {deviation:g}, netx ignores that, and the weights cannot "
+            f"be divided instead unless they stay whole and current_decay is 1",
+            "Use MeanOnlyBatchNorm.",
+        )
+    return scaled_weight.astype(np.int64), scaled_bias.astype(np.int64)
+
+
+def cuba_neuron(place: Place, *, repeats: int = 1, threshold: int | None = None) -> CubaNeuron:
+    """The block's leaky integrate-and-fire neurons; ``repeats`` spreads a channel's decays over its neurons."""
+    neuron = place.block.neuron
+    _refuse_foreign_neuron(place)
+    if neuron.graded_spike:
+        refuse(place.index, place.block, "netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
+    current_decay, voltage_decay = _decay(place, neuron.current_decay), _decay(place, neuron.voltage_decay)
+    if threshold is None:
+        threshold = _threshold(place, _MAX_EXACT_THRESHOLD)
+        _refuse_decays(place, current_decay, voltage_decay)
+    return CubaNeuron(threshold, _spread(current_decay, repeats), _spread(voltage_decay, repeats))
+
+
+def resonator_neuron(place: Place, repeats: int = 1) -> ResonatorNeuron:
+    """The block's resonate-and-fire neurons."""
+    neuron = place.block.neuron
+    _refuse_foreign_neuron(place)
+    if neuron.graded_spike:
+        refuse(place.index, place.block, "netx makes graded spikes binary", "Train with graded_spike=False.")
+    neuron.clamp()  # as SLAYER's own export does; the state is put back afterwards
+    sin, cos = (torch.round(decay.detach()).cpu().numpy() for decay in (neuron.sin_decay, neuron.cos_decay))
+    return ResonatorNeuron(
+        threshold=_threshold(place, _MAX_RESONATOR_THRESHOLD),
+        sin_decay=_spread(sin.astype(np.int64).reshape(-1), repeats),
+        cos_decay=_spread(cos.astype(np.int64).reshape(-1), repeats),
+        reset="izhikevich" if family(place.block) == "rf_iz" else "phase",
+    )
+
+
+def _refuse_foreign_neuron(place: Place) -> None:
+    neuron = type(place.block.neuron)
+    expected = f"lava.lib.dl.slayer.neuron.{family(place.block)}"
+    if neuron.__module__ != expected:
+        refuse(place.index, place.block, f"its neuron {neuron.__qualname__} is not lava-dl's", f"Use {expected}.")
+
+
+def _threshold(place: Place, limit: int) -> int:
+    threshold = int(place.block.neuron.v_th_mant)
+    if not 0 < threshold < limit:
+        refuse(
+            place.index,
+            place.block,
+            f"threshold {place.block.neuron.threshold} has the mantissa {threshold}",
+            f"It has to lie between 1 and {limit - 1}, beyond which SLAYER or Loihi rounds it or cannot hold it.",
+        )
+    return threshold
+
+
+def _decay(place: Place, parameter: torch.Tensor) -> IntArray:
+    # SLAYER clamps decays that it trains before it uses them, and none else.
+    clamped = parameter.detach().clamp(0, _UNITY_DECAY) if place.block.neuron.requires_grad else parameter.detach()
+    decay: IntArray = torch.round(clamped).cpu().numpy().astype(np.int64).reshape(-1)
+    return decay
+
+
+def _refuse_decays(place: Place, current_decay: IntArray, voltage_decay: IntArray) -> None:
+    for name, decay, low, high in (
+        ("current_decay", current_decay, 1, _UNITY_DECAY),
+        ("voltage_decay", voltage_decay, 0, _UNITY_DECAY - 1),
+    ):
+        worst = decay.min() if decay.min() < low else decay.max()
+        if not low <= worst <= high:
+            refuse(
+                place.index,
+                place.block,
+                f"{name} {worst / _UNITY_DECAY:g} does not fit Loihi's 12-bit register",
+                f"Use a {name} between {low}/4096 and {high}/4096.",
+            )
+
+
+def _spread(values: IntArray, repeats: int) -> IntArray:
+    return values if values.size == 1 else np.repeat(values, repeats)

@@ -1,0 +1,533 @@
+"""Every block, neuron and option of lava-dl 0.6.0, and what comes of it: the support table is made of this list.
+
+Each case says how to build the network, and either that it arrives exactly or why it is refused. It imports without
+Lava: a case builds its blocks from the modules that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+Blocks = list[Any]
+CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+RF = {"threshold": 1.0, "period": 7, "decay": 0.05}
+SDNN = {"threshold": 0.1, "activation": torch.relu}
+ALIF = {**CUBA, "threshold_step": 0.5, "threshold_decay": 0.1, "refractory_decay": 0.1}
+ADRF = {**RF, "threshold_step": 0.5, "threshold_decay": 0.1, "refractory_decay": 0.1}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        block: the block that the row is about, ``module.Class``.
+        option: what is special about it.
+        build: makes the network's blocks from ``lava.lib.dl.slayer.block`` (or bootstrap's) and slayer itself.
+        shape: shape of the input without batch and time.
+        how: how it is written, or where it runs, if that is not plain.
+        refused: a part of the error that it is refused with; empty if it arrives exactly.
+        raises: a part of the error that lava-dl itself raises as soon as the block is made or run.
+        slow: whether its test on Lava is left for the slow group.
+    """
+
+    block: str
+    option: str
+    build: Callable[[Any], Blocks]
+    shape: tuple[int, ...] = (12,)
+    how: str = ""
+    refused: str = ""
+    raises: str = ""
+    slow: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the test."""
+        return f"{self.block} {self.option}"
+
+
+class Chain(nn.Module):
+    """Blocks one after the other, as in lava-dl's tutorials."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
+    """The case's network after it has seen data, and a sample."""
+    import lava.lib.dl.bootstrap.block as bootstrap
+    import lava.lib.dl.slayer as slayer
+    from lava.lib.dl.slayer import block
+
+    torch.manual_seed(seed)
+    modules = type("Modules", (), {"slayer": slayer, "block": block, "bootstrap": bootstrap})
+    net = Chain(case.build(modules))
+    sample = (torch.rand(4, *case.shape, 24) < 0.3).float()
+    if case.refused or case.raises:
+        return net, sample
+    if not case.block.startswith("bootstrap"):
+        with torch.no_grad():
+            for _ in range(5):  # makes delays and decays, and lets norms learn their mean
+                net(sample)
+    for module in net.modules():
+        if isinstance(getattr(module, "delay", None), nn.Parameter):
+            module.delay.data = torch.rand_like(module.delay) * 7
+        for name in ("current_state", "voltage_state"):
+            if hasattr(module, name):
+                setattr(module, name, torch.zeros(1))
+    return net, sample
+
+
+def _mean_only(m: Any) -> Any:
+    return m.slayer.neuron.norm.MeanOnlyBatchNorm
+
+
+def _scaled(m: Any) -> Any:
+    return m.slayer.neuron.norm.WgtScaleBatchNorm
+
+
+def _out(m: Any, size: int, **options: Any) -> Any:
+    return m.block.cuba.Dense(CUBA, size, 5, weight_scale=4, **options)
+
+
+def _dense(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
+    return [m.block.cuba.Dense({**CUBA, **(neuron or {})}, 12, 10, weight_scale=4, **options), _out(m, 10)]
+
+
+def _with_weights(blocks: Blocks, value: float) -> Blocks:
+    for parameter in blocks[0].synapse.parameters():
+        parameter.data.fill_(value)
+    return blocks
+
+
+def _conv(m: Any, neuron: dict[str, Any] | None = None, kernel: Any = 3, size: int = 0, **options: Any) -> Blocks:
+    conv = m.block.cuba.Conv({**CUBA, **(neuron or {})}, 2, 4, kernel, weight_scale=4, **options)
+    return [conv, m.block.cuba.Flatten(), _out(m, size)] if size else [conv]
+
+
+def _pool(m: Any, kernel: Any, size: int, weight_scale: float = 2, **options: Any) -> Blocks:
+    pool = m.block.cuba.Pool(dict(CUBA), kernel, weight_scale=weight_scale, **options)
+    return [pool, m.block.cuba.Flatten(), _out(m, size)]
+
+
+def _recurrent(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
+    return [m.block.cuba.Recurrent({**CUBA, **(neuron or {})}, 12, 10, weight_scale=4, **options), _out(m, 10)]
+
+
+def _kwta(m: Any, winners: int, **neuron: Any) -> Blocks:
+    return [m.block.cuba.KWTA({**CUBA, **neuron}, 12, 10, winners, weight_scale=4), _out(m, 10)]
+
+
+def _rf(m: Any, family: str, block: str = "Dense", neuron: dict[str, Any] | None = None, **options: Any) -> Any:
+    arguments = {"Dense": (12, 10), "Conv": (2, 3, 3), "ConvT": (2, 3, 3), "Pool": (2,), "Unpool": (2,)}[block]
+    cls = getattr(getattr(m.block, family), block)
+    return cls({**RF, **(neuron or {})}, *arguments, weight_scale=4, **options)
+
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "Input": (),
+    "Dense": (12, 10),
+    "Affine": (12, 10),
+    "Output": (12, 10),
+    "Conv": (2, 4, 3),
+    "ConvT": (2, 4, 3),
+    "Pool": (2,),
+    "Unpool": (2,),
+    "KWTA": (12, 10, 5),
+    "Recurrent": (12, 10),
+}
+
+
+def _any_block(family: str, name: str) -> Callable[[Any], Blocks]:
+    def build(m: Any) -> Blocks:
+        cls = getattr(getattr(m.block, family), name)
+        if name in ("Flatten", "Average", "TimeDecimation"):
+            arguments: tuple[Any, ...] = () if name == "Flatten" else (4,)
+            return [m.block.cuba.Dense(CUBA, 12, 8), cls(*arguments)]
+        neuron = {"sigma_delta": SDNN, "alif": ALIF, "adrf": ADRF, "adrf_iz": ADRF}.get(family, RF)
+        return [cls(dict(neuron), *_ARGUMENTS[name])]
+
+    return build
+
+
+_ADAPTIVE = (
+    *("Input", "Flatten", "Average", "TimeDecimation", "Dense", "Conv", "ConvT", "Pool", "Unpool", "KWTA", "Recurrent"),
+)
+_DENSE_ONLY = "as a dense layer"
+_TO_NEXT = "as the next dense layer's input delay"
+
+EXACT = [
+    Case("cuba.Dense", "", lambda m: _dense(m), slow=False),
+    Case("cuba.Dense", "weight_norm", lambda m: _dense(m, weight_norm=True), slow=False),
+    Case("cuba.Dense", "mask", lambda m: _dense(m, mask=torch.rand(10, 12) < 0.5)),
+    Case("cuba.Dense", "mask and weight_norm", lambda m: _dense(m, mask=torch.rand(10, 12) < 0.5, weight_norm=True)),
+    Case("cuba.Dense", "delay", lambda m: _dense(m, delay=True), slow=False),
+    Case("cuba.Dense", "delay, in the last block", lambda m: [*_dense(m, delay=True)[:1], _out(m, 10, delay=True)]),
+    Case("cuba.Dense", "delay_shift=False", lambda m: [*_dense(m, delay_shift=False)[:1], _out(m, 10)]),
+    Case(
+        "cuba.Dense",
+        "per-neuron decays",
+        lambda m: _dense(m, {"shared_param": False, "current_decay": (0.1, 0.9), "voltage_decay": (0.01, 0.5)}),
+        slow=False,
+    ),
+    Case("cuba.Dense", "decays trained", lambda m: _dense(m, {"requires_grad": True})),
+    Case("cuba.Dense", "decays at their limits", lambda m: _dense(m, {"current_decay": 1, "voltage_decay": 0})),
+    Case("cuba.Dense", "another scale", lambda m: _dense(m, {"scale": 1 << 7})),
+    Case("cuba.Dense", "dropout", lambda m: _dense(m, {"dropout": m.slayer.neuron.Dropout(0.3)})),
+    Case("cuba.Dense", "MeanOnlyBatchNorm", lambda m: _dense(m, {"norm": _mean_only(m)}), slow=False),
+    Case(
+        "cuba.Dense",
+        "MeanOnlyBatchNorm and delay",
+        lambda m: _dense(m, {"norm": _mean_only(m)}, delay=True),
+        how=_TO_NEXT,
+    ),
+    Case(
+        "cuba.Dense",
+        "WgtScaleBatchNorm, current_decay 1",
+        lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5), "current_decay": 1.0}),
+        how="norm folded into the weights",
+    ),
+    Case(
+        "cuba.Dense",
+        "input (W, H, C), without Flatten",
+        lambda m: [m.block.cuba.Dense(CUBA, (5, 3, 2), 10, weight_scale=4), _out(m, 10)],
+        (2, 3, 5),
+    ),
+    Case(
+        "cuba.Dense",
+        "weights that netx would alter: all -1",
+        lambda m: [*_dense(m)[:1], *_with_weights([_out(m, 10)], -1.0)],
+        how="as a convolution",
+    ),
+    Case(
+        "cuba.Dense",
+        "weights that netx would alter: all 0",
+        lambda m: [*_dense(m)[:1], *_with_weights([_out(m, 10)], 0.0)],
+        how="as a convolution",
+        slow=False,
+    ),
+    Case("cuba.Conv", "", lambda m: _conv(m, size=4 * 5 * 6), (2, 7, 8), slow=False),
+    Case(
+        "cuba.Conv",
+        "stride, padding, dilation, groups, not square",
+        lambda m: _conv(m, kernel=(3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2, size=4 * 7 * 5),
+        (2, 7, 8),
+        slow=False,
+    ),
+    Case("cuba.Conv", "weight_norm", lambda m: _conv(m, weight_norm=True), (2, 7, 8)),
+    Case(
+        "cuba.Conv",
+        "MeanOnlyBatchNorm",
+        lambda m: _conv(m, {"norm": _mean_only(m)}, size=4 * 5 * 6),
+        (2, 7, 8),
+        slow=False,
+    ),
+    Case(
+        "cuba.Conv",
+        "delay",
+        lambda m: _conv(m, delay=True, size=4 * 5 * 6),
+        (2, 7, 8),
+        how=f"{_TO_NEXT}, in the last block on the host",
+        slow=False,
+    ),
+    Case("cuba.Conv", "delay, in the last block", lambda m: _conv(m, delay=True), (2, 7, 8), how="on the host"),
+    Case(
+        "cuba.Conv",
+        "more than 127 groups",
+        lambda m: [m.block.cuba.Conv(CUBA, 134, 134, 1, groups=134, weight_scale=9)],
+        (134, 1, 2),
+        how="in fewer groups",
+    ),
+    Case("cuba.Flatten", "first", lambda m: [m.block.cuba.Flatten(), _out(m, 24)], (2, 3, 4), slow=False),
+    Case(
+        "cuba.Input",
+        "without a neuron",
+        lambda m: [m.block.cuba.Input(None, delay_shift=False), *_conv(m)],
+        (2, 7, 8),
+        slow=False,
+    ),
+    Case(
+        "cuba.Input",
+        "with a neuron",
+        lambda m: [m.block.cuba.Input(CUBA, weight=1.3, bias=0.2), *_dense(m)],
+        how="on the host",
+        slow=False,
+    ),
+    Case("cuba.Recurrent", "", lambda m: _recurrent(m), slow=False),
+    Case("cuba.Recurrent", "weight_norm", lambda m: _recurrent(m, weight_norm=True)),
+    Case("cuba.Recurrent", "delay", lambda m: _recurrent(m, delay=True), how=_TO_NEXT, slow=False),
+    Case(
+        "cuba.Recurrent",
+        "MeanOnlyBatchNorm, current_decay 1",
+        lambda m: _recurrent(m, {"norm": _mean_only(m), "current_decay": 1.0}),
+        slow=False,
+    ),
+    Case("cuba.Recurrent", "per-neuron decays", lambda m: _recurrent(m, {"shared_param": False})),
+    Case("cuba.Pool", "", lambda m: _pool(m, 2, 2 * 3 * 4), (2, 6, 8), how="as a grouped convolution", slow=False),
+    Case(
+        "cuba.Pool", "size not a multiple", lambda m: _pool(m, 2, 2 * 4 * 4), (2, 7, 7), how="as a grouped convolution"
+    ),
+    Case("cuba.Pool", "across channels", lambda m: _pool(m, 3, 2 * 2 * 2), (2, 5, 7), how=_DENSE_ONLY),
+    Case("cuba.Pool", "stride", lambda m: _pool(m, (1, 2), 2 * 4 * 7, stride=1), (2, 4, 8), how=_DENSE_ONLY),
+    Case("cuba.Pool", "delay", lambda m: _pool(m, 2, 2 * 3 * 4, delay=True), (2, 6, 8), how=_TO_NEXT),
+    Case(
+        "cuba.ConvT",
+        "",
+        lambda m: [
+            m.block.cuba.ConvT(CUBA, 2, 3, 3, stride=2, weight_scale=4),
+            m.block.cuba.Flatten(),
+            _out(m, 3 * 7 * 5),
+        ],
+        (2, 3, 2),
+        how=_DENSE_ONLY,
+        slow=False,
+    ),
+    Case(
+        "cuba.Unpool",
+        "then Conv",
+        lambda m: [m.block.cuba.Unpool(dict(CUBA), 2, weight_scale=2), *_conv(m, size=4 * 2 * 4)],
+        (2, 2, 3),
+        how="both as dense layers",
+    ),
+    Case("cuba.KWTA", "half win", lambda m: _kwta(m, 5), how="as a recurrent layer", slow=False),
+    Case(
+        "cuba.KWTA",
+        "current_decay 1",
+        lambda m: _kwta(m, 2, current_decay=1.0, threshold=8),
+        how="as a recurrent layer",
+    ),
+    Case("cuba.Average", "last", lambda m: [*_dense(m)[:1], m.block.cuba.Average(5)], how="on the host", slow=False),
+    Case("cuba.Affine", "last", lambda m: [*_dense(m)[:1], m.block.cuba.Affine(CUBA, 10, 3)], how="on the host"),
+    Case(
+        "cuba.Affine",
+        "last, dynamics=False, mask, weight_norm",
+        lambda m: [
+            *_dense(m)[:1],
+            m.block.cuba.Affine(CUBA, 10, 3, dynamics=False, weight_norm=True, mask=torch.rand(3, 10) < 0.5),
+        ],
+        how="on the host",
+    ),
+    *[
+        case
+        for family in ("rf", "rf_iz")
+        for case in (
+            Case(f"{family}.Dense", "", lambda m, f=family: [_rf(m, f), _out(m, 10)], slow=False),
+            Case(
+                f"{family}.Dense",
+                "per-neuron periods, mask",
+                lambda m, f=family: [
+                    _rf(m, f, neuron={"shared_param": False, "period": (5, 30)}, mask=torch.rand(10, 12) < 0.7),
+                    _out(m, 10),
+                ],
+            ),
+            Case(f"{family}.Dense", "weight_norm", lambda m, f=family: [_rf(m, f, weight_norm=True)]),
+            Case(f"{family}.Dense", "delay", lambda m, f=family: [_rf(m, f, delay=True), _out(m, 10)], how=_TO_NEXT),
+            Case(
+                f"{family}.Input",
+                "without a neuron",
+                lambda m, f=family: [getattr(m.block, f).Input(None, delay_shift=False), _rf(m, f)],
+            ),
+            Case(
+                f"{family}.Flatten",
+                "",
+                lambda m, f=family: [getattr(m.block, f).Flatten(), _rf(m, f)],
+                (2, 3, 2),
+            ),
+            Case(
+                f"{family}.Average",
+                "last",
+                lambda m, f=family: [_rf(m, f), getattr(m.block, f).Average(5)],
+                how="on the host",
+            ),
+            *[
+                Case(f"{family}.{name}", "", lambda m, f=family, n=name: [_rf(m, f, n)], (2, 4, 4), how=_DENSE_ONLY)
+                for name in ("Conv", "ConvT", "Pool", "Unpool")
+            ],
+        )
+    ],
+    Case(
+        "bootstrap.cuba.Dense",
+        "",
+        lambda m: [
+            m.bootstrap.cuba.Dense(CUBA, 12, 10, weight_scale=4),
+            m.bootstrap.cuba.Dense(CUBA, 10, 5, weight_scale=4),
+        ],
+        slow=False,
+    ),
+    Case(
+        "bootstrap.cuba.Conv",
+        "MeanOnlyBatchNorm, then Flatten",
+        lambda m: [
+            m.bootstrap.cuba.Conv({**CUBA, "norm": _mean_only(m)}, 2, 4, 3, weight_scale=4, delay_shift=True),
+            m.bootstrap.cuba.Flatten(),
+            m.bootstrap.cuba.Dense(CUBA, 120, 5, weight_scale=4),
+        ],
+        (2, 7, 8),
+    ),
+    Case(
+        "bootstrap.cuba.Flatten",
+        "first",
+        lambda m: [m.bootstrap.cuba.Flatten(), m.bootstrap.cuba.Dense(CUBA, 24, 5, weight_scale=4)],
+        (2, 3, 4),
+    ),
+    Case(
+        "bootstrap.cuba.Input",
+        "with a neuron",
+        lambda m: [
+            m.bootstrap.cuba.Input(CUBA, weight=1.3, bias=0.2),
+            m.bootstrap.cuba.Dense(CUBA, 12, 5, weight_scale=4),
+        ],
+        how="on the host",
+    ),
+    Case(
+        "bootstrap.cuba.Affine",
+        "last",
+        lambda m: [m.bootstrap.cuba.Dense(CUBA, 12, 10, weight_scale=4), m.bootstrap.cuba.Affine(CUBA, 10, 3)],
+        how="on the host",
+    ),
+]
+
+
+def _fixed_scale(m: Any, deviation: float) -> Any:
+    norm = _scaled(m)()
+    norm.running_var.fill_(deviation**2 * 0.99)
+    norm.update = False
+    return norm
+
+
+def _fixed_mean(m: Any, mean: float) -> Any:
+    norm = _mean_only(m)()
+    norm.running_mean.fill_(mean)
+    return norm
+
+
+REFUSED = [
+    Case("cuba.Dense", "graded spikes", lambda m: _dense(m, {"graded_spike": True}), refused="binary"),
+    Case("cuba.Dense", "not quantised", lambda m: _dense(m, pre_hook_fx=None), refused="not quantised"),
+    Case("cuba.Dense", "threshold of 64 or more", lambda m: _dense(m, {"threshold": 64}), refused="mantissa 4096"),
+    Case("cuba.Dense", "threshold of 0", lambda m: _dense(m, {"threshold": 0.001}), refused="mantissa 0"),
+    Case("cuba.Dense", "current_decay of 0", lambda m: _dense(m, {"current_decay": 0}), refused="12-bit register"),
+    Case("cuba.Dense", "voltage_decay of 1", lambda m: _dense(m, {"voltage_decay": 1}), refused="12-bit register"),
+    Case(
+        "cuba.Dense",
+        "WgtScaleBatchNorm, current_decay below 1",
+        lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5)}),
+        refused="WgtScaleBatchNorm divides",
+    ),
+    Case("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), refused="never ran"),
+    Case(
+        "cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), refused="never ran"
+    ),
+    Case(
+        "cuba.Dense",
+        "count_log",
+        lambda m: _dense(m, count_log=True),
+        refused="cannot run",
+        how="lava-dl cannot run it",
+    ),
+    Case("cuba.Input", "delay_shift", lambda m: [m.block.cuba.Input(None), *_dense(m)], refused="cannot run"),
+    Case(
+        "cuba.Input",
+        "not first",
+        lambda m: [*_dense(m), m.block.cuba.Input(None, delay_shift=False)],
+        refused="start of a network",
+    ),
+    Case("cuba.KWTA", "other numbers of winners", lambda m: _kwta(m, 2, threshold=8), refused="constant current"),
+    Case(
+        "cuba.Conv",
+        "per-channel decays",
+        lambda m: _conv(m, {"shared_param": False}),
+        (2, 7, 8),
+        refused="never ran",
+        how="lava-dl cannot run it on the CPU",
+    ),
+    Case("cuba.Conv", "delay, then Conv", lambda m: _delayed_convs(m), (2, 7, 8), refused="netx drops it"),
+    Case(
+        "cuba.Conv",
+        "kernel of more than 127",
+        lambda m: [m.block.cuba.Conv(CUBA, 1, 1, (128, 1))],
+        (1, 129, 1),
+        refused="8-bit variables",
+    ),
+    Case(
+        "cuba.Recurrent",
+        "weights that netx would alter: all -1",
+        lambda m: _same_recurrent(m, -1.0),
+        refused="would be altered",
+    ),
+    Case(
+        "cuba.Recurrent",
+        "MeanOnlyBatchNorm, current_decay below 1",
+        lambda m: _recurrent(m, {"norm": lambda: _fixed_mean(m, 0.5)}),
+        refused="constant current",
+    ),
+    Case("cuba.TimeDecimation", "", _any_block("cuba", "TimeDecimation"), refused="merges steps"),
+    *[
+        Case(f"{family}.{name}", "", _any_block(family, name), refused="Use cuba")
+        for family in ("rf", "rf_iz")
+        for name in ("KWTA", "Recurrent")
+    ],
+    *[
+        Case(f"{family}.TimeDecimation", "", _any_block(family, "TimeDecimation"), refused="merges steps")
+        for family in ("rf", "rf_iz")
+    ],
+    *[
+        Case(f"{family}.Dense", option, lambda m, f=family, n=neuron: [_rf(m, f, neuron=n(m))], refused=text)
+        for family in ("rf", "rf_iz")
+        for option, neuron, text in (
+            ("norm", lambda m: {"norm": _mean_only(m)}, "no bias in netx"),
+            ("graded spikes", lambda m: {"graded_spike": True}, "binary"),
+        )
+    ],
+    *[
+        Case(f"{family}.Input", "with a neuron", _any_block(family, "Input"), refused="only cuba neurons")
+        for family in ("rf", "rf_iz")
+    ],
+    *[Case(f"alif.{name}", "", _any_block("alif", name), refused="adaptive thresholds") for name in _ADAPTIVE],
+    *[
+        Case(f"{family}.{name}", "", _any_block(family, name), refused="without adaptation")
+        for family in ("adrf", "adrf_iz")
+        for name in _ADAPTIVE
+        if (family, name) != ("adrf_iz", "ConvT")
+    ],
+    *[
+        Case(f"{family}.{name}", "", _any_block(family, name), raises=text, how="lava-dl cannot make it")
+        for family, name, text in (
+            ("rf", "Affine", "threshold"),
+            ("rf_iz", "Affine", "threshold"),
+            ("adrf_iz", "ConvT", "ConvT"),
+        )
+    ],
+    *[
+        Case(f"sigma_delta.{name}", "", _any_block("sigma_delta", name), refused="graded changes")
+        for name in ("Input", "Flatten", "Average", "Dense", "Conv", "ConvT", "Pool", "Unpool", "Output")
+    ],
+]
+
+
+def _delayed_convs(m: Any) -> Blocks:
+    first = _conv(m, delay=True)[0]
+    first(torch.rand(1, 2, 7, 8, 5))
+    first.delay.delay.data.fill_(3)
+    return [first, m.block.cuba.Conv(CUBA, 4, 4, 3)]
+
+
+def _same_recurrent(m: Any, value: float) -> Blocks:
+    block = _recurrent(m)[0]
+    for parameter in (block.input_synapse.weight, block.recurrent_synapse.weight):
+        parameter.data.fill_(value)
+    return [block]
+
+
+CASES = [*EXACT, *REFUSED]

@@ -1,0 +1,393 @@
+"""``export``: proves itself, never changes the model, and never leaves half a file behind."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support_cases import CUBA, EXACT, Chain, network
+
+from netx_export import ExportError, export, read, simulate
+from netx_export.slayer import record
+
+pytestmark = pytest.mark.slayer
+
+
+def _case(name: str) -> Any:
+    return next(case for case in EXACT if case.name == name)
+
+
+def _blocks() -> Any:
+    from lava.lib.dl.slayer import block
+
+    return block.cuba
+
+
+@pytest.fixture
+def digits() -> tuple[Chain, torch.Tensor]:
+    return network(_case("cuba.Dense "))
+
+
+def _state(net: torch.nn.Module) -> dict[str, Any]:
+    """Everything that a forward or an export could change."""
+    state: dict[str, Any] = {}
+    for name, module in net.named_modules():
+        for key, value in module.__dict__.items():
+            state[f"{name}.{key}"] = _frozen(value)
+    return state
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return (id(value), value.data_ptr(), value.detach().numpy().tobytes())
+    if isinstance(value, dict):
+        return (id(value), {key: _frozen(item) for key, item in value.items()})
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    return repr(value) if isinstance(value, str | int | float | tuple | list | type(None)) else id(value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuba.Dense ",
+        "cuba.Dense weight_norm",
+        "cuba.Dense mask",
+        "cuba.Dense delay",
+        "cuba.Dense decays trained",
+        "cuba.Dense MeanOnlyBatchNorm",
+        "cuba.Recurrent ",
+        "cuba.KWTA half win",
+        "rf.Dense ",
+        "bootstrap.cuba.Dense ",
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_export_changes_nothing_in_the_model(name: str, training: bool, tmp_path: Path) -> None:
+    net, sample = network(_case(name))
+    net.train(training)
+    before, rng, sample_before = _state(net), torch.get_rng_state(), sample.clone()
+    numpy_rng, python_rng = np.random.get_state()[1].tolist(), random.getstate()
+    export(net, tmp_path / "a.net", sample)
+    assert _state(net) == before
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert np.random.get_state()[1].tolist() == numpy_rng
+    assert random.getstate() == python_rng
+    assert torch.equal(sample, sample_before)
+
+
+def test_a_failed_export_changes_nothing_either(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, _ = digits
+    before = _state(net)
+    with pytest.raises(ExportError, match="cannot run"):
+        export(net, tmp_path / "a.net", torch.zeros(1, 13, 5))
+    assert _state(net) == before
+
+
+def test_the_callers_neuron_params_stay_as_they_are(tmp_path: Path) -> None:
+    params = copy.deepcopy(CUBA)
+    net = Chain([_blocks().Dense(params, 4, 3, weight_scale=9)])
+    export(net, tmp_path / "a.net", torch.ones(1, 4, 9))
+    assert params == CUBA
+
+
+def test_hooks_can_still_be_removed(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, sample = digits
+    calls: list[int] = []
+    handle = net.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    export(net, tmp_path / "a.net", sample)
+    handle.remove()
+    calls.clear()
+    net(sample)
+    assert not calls
+
+
+@pytest.mark.parametrize("name", ["cuba.Dense ", "cuba.Dense weight_norm", "cuba.Dense delay"])
+def test_training_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+    def train(exporting: bool) -> list[torch.Tensor]:
+        net, sample = network(_case(name))
+        optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+        for step in range(4):
+            optimiser.zero_grad()
+            net(sample).sum().backward()
+            optimiser.step()
+            if exporting and step == 1:
+                export(net, tmp_path / "a.net", sample)
+        return [parameter.detach().clone() for parameter in net.parameters()]
+
+    for plain, exported in zip(train(False), train(True), strict=True):
+        assert torch.equal(plain, exported)
+
+
+def test_works_straight_after_load_state_dict(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    trained, sample = digits
+    fresh = Chain(_case("cuba.Dense ").build(_modules()))
+    fresh.load_state_dict(trained.state_dict())
+    export(fresh, tmp_path / "fresh.net", sample)
+    export(trained, tmp_path / "trained.net", sample)
+    assert (tmp_path / "fresh.net").read_bytes() == (tmp_path / "trained.net").read_bytes()
+
+
+def _modules() -> Any:
+    from lava.lib.dl import slayer
+    from lava.lib.dl.slayer import block
+
+    return type("Modules", (), {"slayer": slayer, "block": block})
+
+
+def test_the_same_network_gives_the_same_bytes_later_too(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, sample = digits
+    export(net, tmp_path / "a.net", sample, metadata={"b": "1", "a": "2"})
+    time.sleep(1.1)  # HDF5's timestamps count seconds
+    export(net, tmp_path / "b.net", sample, metadata={"a": "2", "b": "1"})
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_the_file_says_where_it_came_from(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, sample = digits
+    result = export(net, tmp_path / "a.net", sample, target="loihi1", metadata={"budget": "0.1", "rates": "[0.05]"})
+    metadata = result.description.metadata
+    assert metadata["target"] == "loihi1"
+    assert metadata["budget"] == "0.1"
+    assert metadata["torch"] == torch.__version__
+    assert {"lava-dl", "source sha256", "content sha256", "rates"} <= set(metadata)
+    net.blocks[0].synapse.weight.data.neg_()
+    changed = export(net, tmp_path / "a.net", sample).description.metadata
+    assert changed["source sha256"] != metadata["source sha256"]
+    assert changed["content sha256"] != metadata["content sha256"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error"), [({"a": 1}, TypeError), ({1: "a"}, TypeError), ({"a": "x" * 70_000}, ValueError)]
+)
+def test_metadata_has_to_be_short_texts(
+    metadata: Any, error: type[Exception], digits: tuple[Chain, torch.Tensor], tmp_path: Path
+) -> None:
+    with pytest.raises(error, match="metadata"):
+        export(digits[0], tmp_path / "a.net", digits[1], metadata=metadata)
+
+
+def test_target_has_to_be_known(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="target"):
+        export(digits[0], tmp_path / "a.net", digits[1], target="loihi3")  # type: ignore[arg-type]
+
+
+class _Residual(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.blocks[0](x)
+        return self.blocks[1](first + x)
+
+
+class _HiddenResidual(Chain):
+    """Differs from a chain behind its last block only, where no block sees it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = super().forward(x)
+        return torch.maximum(spikes, self.blocks[0](x))
+
+
+class _Reused(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[1](self.blocks[0](self.blocks[0](x)))
+
+
+class _Backwards(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[0](self.blocks[1](x))
+
+
+class _Skipping(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[0](x)
+
+
+class _Summing(Chain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "match"),
+    [
+        (_Residual, r"Block 1 \(cuba.Dense\).*not what the block before it made"),
+        (_HiddenResidual, "runs it again|does not run as the network does"),
+        (_Reused, "runs it again"),
+        (_Backwards, "order"),
+        (_Skipping, r"Block 1 .*does not run it"),
+        (_Summing, "has shape"),
+    ],
+)
+def test_what_is_not_a_chain_is_refused(cls: type[Chain], match: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = cls([_blocks().Dense(CUBA, 6, 6, weight_scale=5), _blocks().Dense(CUBA, 6, 6, weight_scale=5)])
+    with pytest.raises(ExportError, match=match):
+        export(net, tmp_path / "a.net", (torch.rand(2, 6, 20) < 0.4).float())
+    assert not list(tmp_path.iterdir())
+
+
+class _CustomDense:
+    """Makes a block class whose forward does something else than its base."""
+
+    @staticmethod
+    def make() -> type:
+        class Inverting(_blocks().Dense):  # type: ignore[misc]
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return 1 - super().forward(x)
+
+        return Inverting
+
+
+def test_a_custom_forward_cannot_slip_through(tmp_path: Path) -> None:
+    net = Chain([_CustomDense.make()(CUBA, 6, 6)])
+    with pytest.raises(ExportError, match=r"of dense1 differ, first at step 0 in neuron \(0,\) of sample 0"):
+        export(net, tmp_path / "a.net", torch.ones(1, 6, 9))
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_outside_of_blocks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="Parameter `blocks.1.weight`"):
+        export(Chain([_blocks().Dense(CUBA, 6, 6), torch.nn.Linear(9, 9)]), tmp_path / "a.net")
+    with pytest.raises(ExportError, match="no SLAYER block"):
+        export(torch.nn.Linear(2, 2), tmp_path / "a.net")
+
+
+def test_neurons_that_are_not_lava_dls_are_refused(tmp_path: Path) -> None:
+    net = Chain([_blocks().Dense(CUBA, 6, 6)])
+    net.blocks[0].neuron.__class__ = type("Mine", (type(net.blocks[0].neuron),), {"__module__": "mine"})
+    with pytest.raises(ExportError, match="neuron Mine is not"):
+        export(net, tmp_path / "a.net", torch.ones(1, 6, 9))
+
+
+def test_without_a_sample_nothing_is_proved(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    assert not export(digits[0], tmp_path / "a.net").proved
+    assert export(digits[0], tmp_path / "a.net", digits[1]).proved
+
+
+def test_the_old_file_stays_if_the_new_one_fails(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    path.write_bytes(b"old")
+    with pytest.raises(ExportError):
+        export(digits[0], path, torch.zeros(1, 99, 5))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_is_not_there(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="Cannot write"):
+        export(digits[0], tmp_path / "no" / "a.net", digits[1])
+
+
+def test_the_file_is_closed_and_can_be_replaced(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    for _ in range(2):
+        export(digits[0], tmp_path / "a.net", digits[1])
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        assert "layer" in file
+    assert (tmp_path / "a.net").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_KILLED = """
+import sys
+sys.path[:0] = {path!r}
+import numpy as np
+from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.hdf5 import replacing, write
+neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+for number in range(1000000):
+    layers = (Input((300,)), Dense(np.full((300, 300), number % 200), neuron))
+    with replacing(sys.argv[1]) as temporary:
+        write(NetworkDescription(layers, {{"number": str(number)}}), temporary)
+    if number == 0:
+        print("ready", flush=True)
+"""
+
+
+def test_killed_at_any_moment_the_path_holds_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    root = Path(__file__).resolve().parents[2]
+    script = _KILLED.format(path=[str(root)])
+    for delay in (0.1, 0.1013, 0.1027, 0.1039):
+        process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        while "ready" not in process.stdout.readline():
+            assert process.poll() is None, "the exporting program ended by itself"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert read(path).metadata
+
+
+def test_old_temporary_files_of_a_killed_export_do_no_harm(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / ".a.net.x.tmp").write_bytes(b"part of a file")
+    export(digits[0], tmp_path / "a.net", digits[1])
+    assert read(tmp_path / "a.net").layers
+
+
+@st.composite
+def _chains(draw: st.DrawFn) -> tuple[list[dict[str, Any]], int]:
+    sizes = draw(st.lists(st.integers(1, 8), min_size=2, max_size=4))
+    blocks = [
+        {
+            "in_neurons": size_in,
+            "out_neurons": size_out,
+            "weight_scale": draw(st.sampled_from([1, 4, 16])),
+            "weight_norm": draw(st.booleans()),
+            "delay": draw(st.booleans()),
+            "delay_shift": draw(st.booleans()),
+            "threshold": draw(st.sampled_from([0.1, 1.25, 10.0])),
+            "current_decay": draw(st.sampled_from([0.001, 0.25, 1.0])),
+            "voltage_decay": draw(st.sampled_from([0.0, 0.03, 0.9])),
+            "norm": draw(st.booleans()),
+        }
+        for size_in, size_out in zip(sizes, sizes[1:], strict=False)
+    ]
+    return blocks, draw(st.integers(0, 2**16))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=_chains())
+def test_random_networks_are_exact_or_refused(drawn: tuple[list[dict[str, Any]], int], tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
+
+    options, seed = drawn
+    torch.manual_seed(seed)
+    blocks = []
+    for option in options:
+        neuron = {name: option.pop(name) for name in CUBA} | {"norm": MeanOnlyBatchNorm if option.pop("norm") else None}
+        blocks.append(_blocks().Dense(neuron, **option))
+    net = Chain(blocks)
+    sample = (torch.rand(3, options[0]["in_neurons"], 20) < 0.5).float()
+    net(sample)
+    for block in net.blocks:
+        if block.delay is not None:
+            block.delay.delay.data.uniform_(0, 40)
+    try:
+        result = export(net, tmp_path / "a.net", sample)
+    except ExportError as error:
+        assert "does not run as the network does" not in str(error)  # refused beforehand, with the reason
+        return
+    fresh = (torch.rand(3, options[0]["in_neurons"], 30) < 0.3).float()
+    trained, simulated = record(net, fresh, list(result.description.spiking)), simulate(tmp_path / "a.net", fresh)
+    for name, raster in trained.layers.items():
+        np.testing.assert_array_equal(simulated.layers[name], raster)

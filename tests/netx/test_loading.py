@@ -1,0 +1,120 @@
+"""What we say the stock loader makes of numbers, against the stock loader."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, NetworkDescription, Recurrent
+from netx_export.errors import ExportError
+from netx_export.loading import load_resonator_decays, load_weights, weight_format
+from netx_export.rewriting import loadable
+
+pytestmark = pytest.mark.slayer
+
+_RANGES = st.sampled_from([(-1, 1), (0, 4), (-4, 0), (-64, -64), (-128, 0), (-256, 254), (-256, -1), (-400, 400), (0, 300)])
+_STEPS = st.sampled_from([1, 2, 4, 8, 64, 128])
+
+
+@st.composite
+def _matrices(draw: st.DrawFn, rows: int = 2) -> np.ndarray:
+    low, high = draw(_RANGES)
+    values = arrays.arrays(np.int64, (rows, draw(st.integers(1, 4))), elements=st.integers(low, high))
+    step = draw(_STEPS)
+    return draw(values) // step * step
+
+
+def _stock(weight: np.ndarray, split: int) -> list[tuple[np.ndarray, int]]:
+    """What netx and Lava themselves make of one matrix, or of two that netx optimises together."""
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optimised, bits, exponent, _ = optimize_weight_bits(weight.copy())
+    loaded = []
+    for part in (optimised[:, :split], optimised[:, split:]):
+        if part.size:
+            sign = determine_sign_mode(part)
+            clipped = clip_weights(part, sign, num_bits=8)
+            loaded.append((truncate_weights(clipped, sign, bits), exponent))
+    return loaded
+
+
+@given(_matrices())
+def test_one_matrix(weight: np.ndarray) -> None:
+    _assert_as_stock(weight)
+
+
+@given(_matrices(), _matrices())
+def test_two_matrices_together(weight: np.ndarray, recurrent: np.ndarray) -> None:
+    _assert_as_stock(weight, recurrent)
+
+
+def _assert_as_stock(*weights: np.ndarray) -> None:
+    try:
+        stock = _stock(np.hstack(weights), weights[0].shape[1])
+    except OverflowError:
+        with pytest.raises(OverflowError):
+            load_weights(*weights)
+        return
+    ours = load_weights(*weights)
+    for (mantissa, exponent), loaded in zip(stock, ours, strict=True):
+        assert exponent == loaded.exponent
+        np.testing.assert_array_equal(loaded.mantissa, mantissa)
+
+
+@pytest.mark.parametrize("weight", [[[-64, -64]], [[0, -128]], [[-256, -254]], [[300, 2]]])
+def test_the_facts_that_are_known_to_break(weight: list[list[int]]) -> None:
+    matrix = np.array(weight)
+    assert not load_weights(matrix)[0].equals(matrix)
+    _assert_as_stock(matrix)
+
+
+@given(arrays.arrays(np.int64, (2, 3), elements=st.integers(-128, 127).map(lambda value: 2 * value)))
+def test_every_matrix_that_slayer_can_make_is_written_so_that_it_loads_exactly(weight: np.ndarray) -> None:
+    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+    network = NetworkDescription((Input((3,)), Dense(weight, neuron), Dense(np.array([[2, -4]]), neuron)))
+    written = loadable(network)
+    layer = next(iter(written.spiking.values()))
+    if isinstance(layer, Conv):
+        np.testing.assert_array_equal(layer.weight.reshape(2, 3), weight)
+        assert layer.shape == (2,)
+        assert isinstance(written.layers[2], Flatten)
+    else:
+        assert load_weights(weight)[0].equals(weight)
+
+
+def test_weights_that_cannot_be_written_are_refused_with_weight_and_layer() -> None:
+    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+    ones = np.full((2, 2), -64)
+    with pytest.raises(ExportError, match=r"recurrent1.*-64 at \(0, 0\)"):
+        loadable(NetworkDescription((Input((2,)), Recurrent(ones, ones, neuron))))
+    with pytest.raises(ExportError, match="no delays"):
+        loadable(NetworkDescription((Input((2,)), Dense(ones, neuron, delay=np.array([1, 2])))))
+
+
+def test_all_zero_has_no_format() -> None:
+    with pytest.raises(OverflowError):
+        weight_format(np.zeros((2, 2), np.int64))
+
+
+@given(st.integers(1, 4095), st.integers(0, 4095))
+def test_a_resonators_rotation_is_written_so_that_it_loads_exactly(sin: int, cos: int) -> None:
+    from lava.lib.dl.slayer.neuron.rf import neuron_params
+    from lava.proc.rf.process import RF
+
+    from netx_export.hdf5 import rotation_that_loads
+
+    written = rotation_that_loads(np.array([sin]), np.array([cos]))
+    stock = neuron_params({"sinDecay": written[0], "cosDecay": written[1], "vThMant": 64})
+    process = RF(shape=(1,), period=stock["period"], alpha=stock["decay"], state_exp=6, decay_bits=12)
+    assert (int(process.sin_decay.init[0]), int(process.cos_decay.init[0])) == (sin, cos)
+    assert [int(value[0]) for value in load_resonator_decays(*written)] == [sin, cos]

@@ -1,0 +1,86 @@
+"""Every row of the support table: what is called exact equals SLAYER, what is refused says so."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import support_cases
+import torch
+from support_cases import CASES, EXACT, REFUSED, Case, network
+
+from netx_export import ExportError, export, read, simulate
+from netx_export.slayer import record
+
+pytestmark = pytest.mark.slayer
+
+
+def _parameters(cases: list[Case]) -> list[Any]:
+    return [pytest.param(case, id=case.name) for case in cases]
+
+
+@pytest.mark.parametrize("case", _parameters(EXACT))
+def test_exact_on_the_reference(case: Case, tmp_path: Path) -> None:
+    net, sample = network(case)
+    result = export(net, tmp_path / "a.net", sample)
+    assert result.proved
+    trained = record(net, sample, list(result.description.spiking))
+    simulated = simulate(tmp_path / "a.net", sample)
+    _assert_equal(trained, simulated)
+    assert max(raster.sum() for raster in trained.layers.values()) > 0, "a silent network proves nothing"
+    assert read(tmp_path / "a.net") == result.description
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in EXACT]
+)
+def test_exact_on_lava(case: Case, tmp_path: Path) -> None:
+    net, sample = network(case)
+    result = export(net, tmp_path / "a.net", sample)
+    trained = record(net, sample[:2], list(result.description.spiking))
+    _assert_equal(trained, simulate(tmp_path / "a.net", sample[:2], backend="lava"))
+
+
+def _assert_equal(trained: Any, simulated: Any) -> None:
+    for name, raster in trained.layers.items():
+        np.testing.assert_array_equal(simulated.layers[name], raster, err_msg=name)
+    np.testing.assert_array_equal(simulated.output, trained.output)
+
+
+@pytest.mark.parametrize("case", _parameters(REFUSED))
+def test_refused_by_name(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    if case.raises:
+        with pytest.raises(AttributeError, match=case.raises):
+            network(case)
+        return
+    net, sample = network(case)
+    with pytest.raises(ExportError, match=case.refused) as error:
+        export(net, path, sample)
+    assert not list(tmp_path.iterdir())
+    if "cannot run" not in case.refused and "altered" not in case.refused:
+        assert f"({case.block})" in str(error.value) or case.option == "delay, then Conv"
+
+
+def test_no_block_of_lava_dl_is_left_out() -> None:
+    import lava.lib.dl.bootstrap.block as bootstrap
+    from lava.lib.dl.slayer import block
+
+    families = ("cuba", "rf", "rf_iz", "alif", "adrf", "adrf_iz", "sigma_delta")
+    modules = {family: getattr(block, family) for family in families} | {"bootstrap.cuba": bootstrap.cuba}
+    found = {
+        f"{family}.{name}"
+        for family, module in modules.items()
+        for name, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, torch.nn.Module) and cls.__module__ == module.__name__ and not name.startswith("Abstract")
+    }
+    assert found == {case.block for case in CASES}
+
+
+def test_names_are_unique() -> None:
+    names = [case.name for case in support_cases.CASES]
+    assert len(names) == len(set(names))
