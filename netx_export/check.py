@@ -232,7 +232,8 @@ def _check_states(
     description: NetworkDescription, sample: npt.ArrayLike | torch.Tensor, limits: Limits
 ) -> Iterator[Finding]:
     limit = limits["state"].high
-    for name, (current, voltage) in reference.peaks(description, check_input(description, sample)).items():
+    spikes = torch.nn.functional.pad(check_input(description, sample), (description.lead, 0))
+    for name, (current, voltage) in reference.peaks(description, spikes).items():
         if current > limit:
             hint = "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs."
             yield Finding("current wraps", "error", name, int(current), limit, hint)

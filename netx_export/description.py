@@ -369,6 +369,25 @@ class NetworkDescription(_PlainData):
             shifts[f"{layer.kind}{index}"] = shift
         return {name: shifts[name] for name in self.spiking}
 
+    @property
+    def bias_starts(self) -> dict[str, int]:
+        """For each layer with a bias, how many steps before its neurons' own first step the bias sets in.
+
+        In SLAYER a bias acts from step 0, while a layer's input comes as many steps later as the layers before it
+        delay their outputs.
+        """
+        shifts = self.shifts
+        return {
+            name: shifts[name] - int(layer.delay_shift)
+            for name, layer in self.spiking.items()
+            if getattr(layer, "bias", None) is not None
+        }
+
+    @property
+    def lead(self) -> int:
+        """How many steps before its own first step the earliest bias sets in; 0 if there is none."""
+        return max(self.bias_starts.values(), default=0)
+
     def __str__(self) -> str:
         """The network as a table: layer, neuron, shape, neurons, synapses, weights, delay and neuron parameters."""
         header = (

@@ -70,7 +70,14 @@ def run_on_lava(
     # The last sample's tail needs `depth` more steps to arrive everywhere.
     frames = np.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(0, depth)])
     limit = timeout if timeout is not None else _START_SECONDS + _SECONDS_PER_STEP * frames.shape[0] * frames.shape[-1]
-    task = {"path": str(Path(path).resolve()), "reset_interval": reset_interval, "reset_offset": RESET_OFFSET}
+    task = {
+        "path": str(Path(path).resolve()),
+        "reset_interval": reset_interval,
+        "reset_offset": RESET_OFFSET,
+        # netx cannot load the average that some files end with; it is taken on the host.
+        "num_layers": len(description.layers) - (description.readout is not None),
+        "bias_starts": _bias_starts(description),
+    }
     rasters = _worker.request(task, frames, limit)
     return {
         name: _own_time(rasters[f"arr_{index}"], index + 1, samples, steps, layer.shape)
@@ -78,12 +85,19 @@ def run_on_lava(
     }
 
 
+def _bias_starts(description: NetworkDescription) -> list[int]:
+    """For each layer, the number of steps of a run after which its bias has to set in."""
+    starts = description.bias_starts
+    return [depth + description.lead - starts.get(name, 0) for depth, name in enumerate(description.spiking, start=1)]
+
+
 def _netx_reset_is_exact(description: NetworkDescription) -> bool:
     """Whether a layer's reset clears all that the last sample left in it.
 
-    It does not clear spikes that wait in delays or come back through a recurrence, and resonators know no reset.
+    It does not clear spikes that wait in delays or come back through a recurrence, and resonators know no reset. And a
+    bias that has to set in before a layer's first step would do so while the sample before is still in the layer.
     """
-    return all(
+    return description.lead == 0 and all(
         isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
         for layer in description.spiking.values()
     )

@@ -47,9 +47,11 @@ def _run(task: dict[str, Any]) -> None:
     steps = frames.shape[-1]
     with h5py.File(task["path"], "r") as file:
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
-        skip_layers = int("layer/0/neuron" in file)
+        first = file["layer/0"]
+        skip_layers = int("neuron" in first and np.atleast_1d(first["type"][()])[0] == b"input")
     network = hdf5.Network(
         net_config=task["path"],
+        num_layers=task["num_layers"],
         reset_interval=task["reset_interval"],
         reset_offset=task["reset_offset"],
         skip_layers=skip_layers,
@@ -59,8 +61,8 @@ def _run(task: dict[str, Any]) -> None:
     sinks = [io.sink.RingBuffer(shape=layer.out.shape, buffer=steps) for layer in network.layers]
     for layer, sink in zip(network.layers, sinks, strict=True):
         layer.out.connect(sink.a_in)
-    # A reset makes up for what a bias did before the layer's first step; without resets the bias has to wait till then.
-    biases = {} if task["reset_interval"] else _take_biases(network)
+    # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
+    biases = [] if task["reset_interval"] else _take_biases(network, task["bias_starts"])
 
     def run(count: int) -> None:
         network.run(condition=RunSteps(num_steps=count), run_cfg=Loihi1SimCfg(select_tag="fixed_pt"))
@@ -71,13 +73,14 @@ def _run(task: dict[str, Any]) -> None:
             if index > 0:
                 _rest(network)
                 source.data.set(run_frames)
-                for variable, _ in biases.values():
+                for _, variable, _ in biases:
                     variable.set(np.zeros(variable.shape, np.int32))
             done = 0
-            for depth, (variable, bias) in biases.items():
-                run(depth - done)
+            for start, variable, bias in biases:
+                if start > done:
+                    run(start - done)
+                    done = start
                 variable.set(bias)
-                done = depth
             run(steps - done)
             for raster, sink in zip(rasters, sinks, strict=True):
                 raster.append(sink.data.get().astype(np.uint8))
@@ -87,15 +90,15 @@ def _run(task: dict[str, Any]) -> None:
     np.savez(directory / "rasters.npz", *[np.stack(raster) for raster in rasters])
 
 
-def _take_biases(network: Any) -> dict[int, Any]:
-    """Set all biases to 0; for each step after which some layer's neurons see the sample, its variable and bias."""
-    biases = {}
-    for depth, layer in enumerate(network.layers, start=1):
+def _take_biases(network: Any, starts: list[int]) -> list[tuple[int, Any, Any]]:
+    """Set all biases to 0; the step after which each has to set in, its variable and its value, in order."""
+    biases = []
+    for start, layer in zip(starts, network.layers, strict=True):
         variable = getattr(layer.neuron, "bias_mant", None)
         if variable is not None and np.any(variable.init):
-            biases[depth] = (variable, np.broadcast_to(variable.init, variable.shape).astype(np.int32))
+            biases.append((start, variable, np.broadcast_to(variable.init, variable.shape).astype(np.int32)))
             variable.init = np.zeros(variable.shape, np.int32)
-    return biases
+    return sorted(biases, key=lambda bias: bias[0])
 
 
 def _rest(network: Any) -> None:

@@ -44,19 +44,21 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
 
     Args:
         description: the network.
-        spikes: binary input ``(N, C, ..., T)``, on the device to run on.
+        spikes: binary input ``(N, C, ..., T)``, on the device to run on, beginning with ``description.lead`` empty
+            steps, in which a bias may act already.
 
     Returns:
         For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time.
     """
     names = iter(description.spiking)
+    starts = {name: description.lead - steps for name, steps in description.bias_starts.items()}
     layers: dict[str, torch.Tensor] = {}
     for layer in description.layers:
         if isinstance(layer, Flatten):
             spikes = spikes.flatten(1, -2)
         elif isinstance(layer, SpikingLayer):
-            spikes = _run_layer(layer, spikes)
-            layers[next(names)] = spikes
+            name = next(names)
+            spikes = layers[name] = _run_layer(layer, spikes, starts.get(name, 0))
     return layers
 
 
@@ -66,12 +68,15 @@ def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tu
     found = {}
     for name, layer in description.spiking.items():
         if isinstance(layer.neuron, CubaNeuron):
-            found[name] = _peaks(layer, layer.neuron, spikes, layers[name])
+            start = description.lead - description.bias_starts.get(name, 0)
+            found[name] = _peaks(layer, layer.neuron, start, spikes, layers[name])
         spikes = layers[name]
     return found
 
 
-def _peaks(layer: SpikingLayer, neuron: CubaNeuron, spikes: torch.Tensor, fired: torch.Tensor) -> tuple[float, float]:
+def _peaks(
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, spikes: torch.Tensor, fired: torch.Tensor
+) -> tuple[float, float]:
     activation = _activation(layer, spikes)
     if isinstance(layer, Recurrent):
         feedback = _weighted_sum(load_weights(layer.weight, layer.recurrent_weight)[1], fired)
@@ -85,21 +90,21 @@ def _peaks(layer: SpikingLayer, neuron: CubaNeuron, spikes: torch.Tensor, fired:
     highest_current = highest_voltage = 0.0
     for step in range(activation.shape[-1]):
         current = torch.trunc(current * keep_current) + activation[..., step] * 2**6
-        voltage = torch.trunc(voltage * keep_voltage) + current + drive
+        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
         highest_current = max(highest_current, float(current.abs().max()))
         voltage = voltage * (1 - resets[..., step])
         highest_voltage = max(highest_voltage, float(voltage.abs().max()))
     return highest_current, highest_voltage
 
 
-def _run_layer(layer: SpikingLayer, spikes: torch.Tensor) -> torch.Tensor:
+def _run_layer(layer: SpikingLayer, spikes: torch.Tensor, bias_start: int) -> torch.Tensor:
     if isinstance(layer.neuron, SigmaDeltaNeuron):
         raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
     if isinstance(layer, Resonator):
         fired = _resonator(layer, spikes.flatten(1, -2))
     else:
         feedback = _feedback(layer) if isinstance(layer, Recurrent) else None
-        fired = integrate_and_fire(_activation(layer, spikes), layer.neuron, layer.bias, feedback)
+        fired = integrate_and_fire(_activation(layer, spikes), layer.neuron, layer.bias, bias_start, feedback)
     return fired.reshape(len(fired), *layer.shape, fired.shape[-1])
 
 
@@ -180,11 +185,12 @@ def integrate_and_fire(
     activation: torch.Tensor,
     neuron: CubaNeuron,
     bias: IntArray | None,
+    bias_start: int = 0,
     feedback: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Loihi's current-based leaky integrate-and-fire neurons, step by step over ``(N, C, ..., T)``.
 
-    ``feedback`` makes further activation of the spikes of the step before.
+    The bias acts from step ``bias_start`` on. ``feedback`` makes further activation of the spikes of the step before.
     """
     keep_current = (_UNITY_DECAY - _per_channel(neuron.current_decay, activation)) / _UNITY_DECAY
     keep_voltage = (_UNITY_DECAY - _per_channel(neuron.voltage_decay, activation)) / _UNITY_DECAY
@@ -200,7 +206,7 @@ def integrate_and_fire(
         current = torch.trunc(current * keep_current) + incoming * 2**6
         current = torch.where(current > _STATE_LIMIT, current - 2 * _STATE_LIMIT, current)
         current = torch.where(current <= -_STATE_LIMIT, current + 2 * _STATE_LIMIT, current)
-        voltage = torch.trunc(voltage * keep_voltage) + current + effective_bias
+        voltage = torch.trunc(voltage * keep_voltage) + current + (effective_bias if step >= bias_start else 0)
         voltage = voltage.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
         fired = voltage > threshold
         voltage = voltage.masked_fill(fired, 0)

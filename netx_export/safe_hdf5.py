@@ -37,7 +37,7 @@ class SafeGroup:
     def __init__(self, group: h5py.Group, budget: Budget) -> None:
         self._group = group
         self.budget = budget
-        self.name: str = group.name.rstrip("/")
+        self.name: str = group.name
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -138,7 +138,7 @@ class SafeGroup:
                 continue
             dataset = self._dataset(name)
             if neutral is None:
-                self.budget.ignored.append(f"{self.name}/{name}")
+                self.budget.ignored.append(f"{self.name.rstrip('/')}/{name}")
             elif dataset.size == 1 and dataset.dtype.kind in "iufb" and dataset[()] != neutral:
                 self.budget.ignored.append(f"{self.name}/{name} = {dataset[()]}")
 

@@ -69,13 +69,13 @@ def simulate(
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     description = read(path)
-    tensor = check_input(description, spikes)
+    tensor = torch.nn.functional.pad(check_input(description, spikes), (description.lead, 0))
     if backend == "reference":
         with torch.no_grad():
             layers = {name: layer.cpu().numpy() for name, layer in reference.run(description, tensor).items()}
     else:
         layers = run_on_lava(path, description, tensor.cpu().numpy(), timeout)
-    shifted = {name: _shift(layers[name], steps) for name, steps in description.shifts.items()}
+    shifted = {name: _shift(layers[name], steps)[..., description.lead :] for name, steps in description.shifts.items()}
     aligned = {name: _delay(shifted[name], layer.axon_delay) for name, layer in description.spiking.items()}
     spikes_out = list(aligned.values())[-1]
     readout = description.readout

@@ -188,6 +188,28 @@ EXACT = [
     Case("cuba.Dense", "MeanOnlyBatchNorm", lambda m: _dense(m, {"norm": _mean_only(m)}), slow=False),
     Case(
         "cuba.Dense",
+        "MeanOnlyBatchNorm in every block",
+        lambda m: [
+            m.block.cuba.Dense(
+                {**CUBA, "norm": lambda b=mean: _fixed_mean(m, b)}, 12, 12, weight_scale=4, delay_shift=shift
+            )
+            for mean, shift in ((-1.5, True), (-0.5, False), (0.25, True), (-0.25, True))
+        ],
+        slow=False,
+    ),
+    Case(
+        "cuba.Dense",
+        "MeanOnlyBatchNorm behind delays",
+        lambda m: [
+            *_dense(m, {"norm": _mean_only(m)}, delay=True)[:1],
+            m.block.cuba.Dense({**CUBA, "norm": lambda: _fixed_mean(m, -0.5)}, 10, 10, weight_scale=4, delay=True),
+            _out(m, 10),
+        ],
+        how=_TO_NEXT,
+        slow=False,
+    ),
+    Case(
+        "cuba.Dense",
         "MeanOnlyBatchNorm and delay",
         lambda m: _dense(m, {"norm": _mean_only(m)}, delay=True),
         how=_TO_NEXT,
@@ -409,6 +431,7 @@ def _fixed_scale(m: Any, deviation: float) -> Any:
 def _fixed_mean(m: Any, mean: float) -> Any:
     norm = _mean_only(m)()
     norm.running_mean.fill_(mean)
+    norm.update = False
     return norm
 
 

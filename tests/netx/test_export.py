@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ def test_a_custom_forward_cannot_slip_through(tmp_path: Path) -> None:
 
 
 def test_parameters_outside_of_blocks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="Parameter `blocks.1.weight`"):
+    with pytest.raises(ExportError, match=r"Parameter `blocks\.1\.weight`"):
         export(Chain([_blocks().Dense(CUBA, 6, 6), torch.nn.Linear(9, 9)]), tmp_path / "a.net")
     with pytest.raises(ExportError, match="no SLAYER block"):
         export(torch.nn.Linear(2, 2), tmp_path / "a.net")
@@ -336,9 +337,7 @@ def test_killed_at_any_moment_the_path_holds_a_whole_file(tmp_path: Path) -> Non
         assert read(path).metadata
 
 
-def test_old_temporary_files_of_a_killed_export_do_no_harm(
-    digits: tuple[Chain, torch.Tensor], tmp_path: Path
-) -> None:
+def test_old_temporary_files_of_a_killed_export_do_no_harm(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     (tmp_path / ".a.net.x.tmp").write_bytes(b"part of a file")
     export(digits[0], tmp_path / "a.net", digits[1])
     assert read(tmp_path / "a.net").layers
@@ -360,12 +359,12 @@ def _chains(draw: st.DrawFn) -> tuple[list[dict[str, Any]], int]:
             "voltage_decay": draw(st.sampled_from([0.0, 0.03, 0.9])),
             "norm": draw(st.booleans()),
         }
-        for size_in, size_out in zip(sizes, sizes[1:], strict=False)
+        for size_in, size_out in pairwise(sizes)
     ]
     return blocks, draw(st.integers(0, 2**16))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=_chains())
 def test_random_networks_are_exact_or_refused(drawn: tuple[list[dict[str, Any]], int], tmp_path: Path) -> None:
     from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
@@ -385,7 +384,8 @@ def test_random_networks_are_exact_or_refused(drawn: tuple[list[dict[str, Any]],
     try:
         result = export(net, tmp_path / "a.net", sample)
     except ExportError as error:
-        assert "does not run as the network does" not in str(error)  # refused beforehand, with the reason
+        if "would be altered" not in str(error):
+            raise
         return
     fresh = (torch.rand(3, options[0]["in_neurons"], 30) < 0.3).float()
     trained, simulated = record(net, fresh, list(result.description.spiking)), simulate(tmp_path / "a.net", fresh)

@@ -19,7 +19,9 @@ from netx_export.rewriting import loadable
 
 pytestmark = pytest.mark.slayer
 
-_RANGES = st.sampled_from([(-1, 1), (0, 4), (-4, 0), (-64, -64), (-128, 0), (-256, 254), (-256, -1), (-400, 400), (0, 300)])
+_RANGES = st.sampled_from(
+    [(-1, 1), (0, 4), (-4, 0), (-64, -64), (-128, 0), (-256, 254), (-256, -1), (-400, 400), (0, 300)]
+)
 _STEPS = st.sampled_from([1, 2, 4, 8, 64, 128])
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def mlp(tmp_path: Path) -> Path:
     return path
 
 
-# -- what was written is read back ------------------------------------------------------------------------------------
+# -- what was written is read back
 
 
 def _weights(*shape: int) -> st.SearchStrategy[np.ndarray]:
@@ -58,9 +59,13 @@ def _networks(draw: st.DrawFn) -> NetworkDescription:
     decays = arrays.arrays(np.int64, st.sampled_from([1, 4]), elements=st.integers(1, 4095))
     delays = arrays.arrays(np.int64, 4, elements=st.integers(0, 62))
     neuron = CubaNeuron(draw(st.integers(1, 2**17 - 1)), draw(decays), draw(decays))
-    resonator = ResonatorNeuron(draw(st.integers(1, 99)), draw(decays), draw(decays), draw(st.sampled_from(["phase", "izhikevich"])))
+    reset = draw(st.sampled_from(["phase", "izhikevich"]))
+    four = arrays.arrays(np.int64, 4, elements=st.integers(1, 4095))
+    resonator = ResonatorNeuron(draw(st.integers(1, 99)), draw(four), draw(four), reset)
     shift = draw(st.booleans())
-    conv = Conv(draw(_weights(4, 1, 2, 2)), neuron, (2, 3, 4), (1, 2), (1, 0), (1, 1), 2, draw(st.none() | delays), shift)
+    conv = Conv(
+        draw(_weights(4, 1, 2, 2)), neuron, (2, 3, 4), (1, 2), (1, 0), (1, 1), 2, draw(st.none() | delays), shift
+    )
     delay = draw(st.none() | delays | arrays.arrays(np.int64, (4, 4), elements=st.integers(0, 62)))
     spiking = [
         Dense(draw(_weights(4, 4)), neuron, delay, draw(st.none() | delays), shift, draw(st.none() | delays), None),
@@ -75,11 +80,13 @@ def _networks(draw: st.DrawFn) -> NetworkDescription:
     if draw(st.booleans()):
         to_four = Dense(draw(_weights(4, int(np.prod(conv.shape)))), neuron)
         start = (Input((2, 3, 4), shift, encoder), conv, Flatten((int(np.prod(conv.shape)),)), to_four)
-    metadata = draw(st.dictionaries(st.text(st.characters(codec="ascii", categories=["L"]), min_size=1), st.text("ab ü")))
+    metadata = draw(
+        st.dictionaries(st.text(st.characters(codec="ascii", categories=["L"]), min_size=1), st.text("ab ü"))
+    )
     return NetworkDescription((*start, *chosen, *draw(st.sampled_from(ends))), metadata)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(_networks())
 def test_read_gives_what_was_written(tmp_path_factory: pytest.TempPathFactory, network: NetworkDescription) -> None:
     path = tmp_path_factory.mktemp("read") / "a.net"
@@ -95,19 +102,18 @@ def test_read_gives_what_was_written(tmp_path_factory: pytest.TempPathFactory, n
 def test_networks_that_differ_are_not_equal() -> None:
     other = NetworkDescription((Input((3,)), Dense(np.array([[2, -4, 6], [8, 10, -14]]), NEURON)))
     assert other != MLP
-    assert MLP != NetworkDescription(MLP.layers, {"a": "b"})
+    assert NetworkDescription(MLP.layers, {"a": "b"}) != MLP
     assert MLP.layers[0] != MLP.layers[1]
 
 
 def test_it_prints_as_a_table() -> None:
-    lines = str(MLP).splitlines()
-    assert lines[0].split() == (
-        "layer neuron shape neurons synapses weights bits exponent delay threshold current decay voltage decay".split()
-    )
-    assert lines[2].split() == "dense1 CUBA 2 2 6 -12..10 4 -4 80 1024 128".split()
+    header, _, dense = (" ".join(line.split()) for line in str(MLP).splitlines())
+    start = "layer neuron shape neurons synapses weights bits exponent delay"
+    assert header == f"{start} threshold current decay voltage decay"
+    assert dense == "dense1 CUBA 2 2 6 -12..10 4 -4 80 1024 128"
 
 
-# -- old dialects -------------------------------------------------------------------------------------------------------
+# -- old dialects
 
 
 def _edit(path: Path, change: Callable[[h5py.File], None]) -> None:
@@ -191,11 +197,11 @@ def test_what_netx_ignores_is_said(mlp: Path, name: str, value: Any) -> None:
 
 
 @pytest.mark.slayer
-def test_the_files_that_lava_dl_ships(subtests_free: None = None) -> None:
+def test_the_files_that_lava_dl_ships() -> None:
     spec = importlib.util.find_spec("lava")
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    site = Path(list(spec.submodule_search_locations)[0]).parent
+    site = Path(next(iter(spec.submodule_search_locations))).parent
     files = sorted((site / "tests/lava/lib/dl/netx").rglob("*.net"))
     assert len(files) >= 6
     for path in files:
@@ -206,7 +212,7 @@ def test_the_files_that_lava_dl_ships(subtests_free: None = None) -> None:
             assert estimate(path, target)[-1].cores[0] > 0
 
 
-# -- what is no netx network ----------------------------------------------------------------------------------------------
+# -- what is no netx network
 
 
 @pytest.mark.parametrize(
@@ -250,7 +256,7 @@ def test_the_files_that_lava_dl_ships(subtests_free: None = None) -> None:
         ("layer/1/neuron/iDecay", np.array([1, 2, 3]), "decays"),
         ("layer/1/neuron", 5, "neuron"),
         ("layer/2/type", "average", "shape"),
-        ("layer/7/type", "dense", "/layer"),
+        ("layer/7/type", "dense", "layer/2"),
         ("lava_spikeloss", 5, "lava_spikeloss"),
         ("lava_spikeloss/delay_shift", np.zeros(0), "delay_shift"),
         ("lava_spikeloss/delay_shift", np.zeros(1), "/layer/1"),
@@ -290,7 +296,7 @@ def test_many_large_datasets_share_one_budget(tmp_path: Path) -> None:
             file.create_dataset(f"layer/{index}/delay", (2**13, 2**13), "i1", chunks=(2**13, 2**13), compression="gzip")
 
     _edit(path, change)
-    with pytest.raises(NetxFormatError, match="delays|too large"):
+    with pytest.raises(NetxFormatError, match=r"delays|too large"):
         read(path)
 
 
@@ -347,7 +353,5 @@ def test_damaged_anywhere(data: st.DataObject, tmp_path_factory: pytest.TempPath
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
+    with suppress(NetxFormatError):
         read(path)
-    except NetxFormatError:
-        pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,8 @@ def test_no_block_of_lava_dl_is_left_out() -> None:
 def test_names_are_unique() -> None:
     names = [case.name for case in support_cases.CASES]
     assert len(names) == len(set(names))
+
+
+def test_the_document_is_up_to_date() -> None:
+    tool = Path(__file__).resolve().parents[2] / "tools" / "support_table.py"
+    assert subprocess.run([sys.executable, str(tool), "--check"], check=False).returncode == 0, f"run {tool.name}"
