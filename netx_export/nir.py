@@ -145,6 +145,10 @@ class _Writer:
             self.refuse("input0", "its input neurons run on the host, and NIR's inputs have none")
         if description.readout is not None:
             self.refuse(_names(description)[-1], "it runs on the host, and has no counterpart among NIR's nodes here")
+        for name, steps in description.bias_starts.items():
+            if steps > 0:
+                reason = f"its bias sets in {steps} steps before its input can arrive, and NIR's starts with the input"
+                self.refuse(name, f"{reason}; train with delay_shift=False in the layers before it")
         self.nodes["input"] = self.nir.Input(input_type=np.array(description.input_shape))
         shape: tuple[int, ...] = description.input_shape
         for name, layer in zip(_names(description), description.layers, strict=True):
