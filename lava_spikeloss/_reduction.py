@@ -7,6 +7,7 @@ from math import prod
 import torch
 
 from lava_spikeloss._arguments import check_count
+from lava_spikeloss._autograd import sum_of_squares
 from lava_spikeloss._labels import sample_weights
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "compute_dtype",
     "pool_population",
     "reduce",
+    "reduce_squares",
     "reduce_weighted",
 ]
 
@@ -38,6 +40,14 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     if reduction == "sum":
         return values.sum()
     return values
+
+
+def reduce_squares(errors: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Mean, sum or nothing of squared errors; the squares are only written out where they are returned."""
+    if reduction == "none":
+        return errors.square()
+    total = sum_of_squares(errors).sum()
+    return total / errors.numel() if reduction == "mean" else total
 
 
 def reduce_weighted(

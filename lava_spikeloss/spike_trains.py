@@ -90,10 +90,13 @@ class _MovingWindow(torch.autograd.Function):
 
 
 def _anticausal_mean(x: torch.Tensor, window: int) -> torch.Tensor:
-    steps = x.shape[-1]
-    total = F.pad(x.cumsum(-1), (1, 0))
-    last = torch.arange(steps, device=x.device).add(window).clamp(max=steps)
-    return (total.index_select(-1, last) - total[..., :-1]) / window
+    total = x.cumsum(-1)
+    whole = max(0, x.shape[-1] - window + 1)  # steps whose window does not reach beyond the end
+    ahead = torch.empty_like(total)
+    ahead[..., :whole] = total[..., window - 1 :]
+    ahead[..., whole:] = total[..., -1:]
+    ahead[..., 1:].sub_(total[..., :-1])
+    return ahead.div_(window)
 
 
 def exponential_filter(
@@ -138,7 +141,8 @@ def exponential_filter(
         return _filter_by_matrix(y, [comb(k + filter_order - 1, k) * exp(-k / time_constant) for k in range(cut)])
     for _ in range(filter_order):
         y = apply(_LeakySum, y, exp(-1 / time_constant))
-    if cut is not None:  # the tail of the kernel is the whole kernel, delayed and scaled
+    if cut is not None and exp(-cut / time_constant) > torch.finfo(y.dtype).eps / 2:
+        # the tail of the kernel is the whole kernel, delayed and scaled
         y = y - F.pad(y[..., :-cut], (cut, 0)) * exp(-cut / time_constant)
     return y
 
@@ -171,7 +175,7 @@ def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
     with torch.autocast(x.device.type, enabled=False):
         y = (rows.reshape(-1, block) @ within).view(-1, blocks, block)
         carry = y[..., 0 if reverse else -1] @ between
-    y = torch.addcmul(y, carry.unsqueeze(-1), reach)
+    y.addcmul_(carry.unsqueeze(-1), reach)
     return y.view(-1, blocks * block)[:, :steps].reshape(x.shape)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from lava_spikeloss._arguments import check_spikes
-from lava_spikeloss._autograd import apply
+from lava_spikeloss._autograd import apply, sum_of_squares
 from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, targets_per_step
+from lava_spikeloss._labels import canonical_labels, sample_weights, targets_per_step
 from lava_spikeloss._module import Loss, Regularizer
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import as_float, check_weight_length, collapse, reduce, reduce_weighted
@@ -227,10 +227,21 @@ def mse_membrane_loss(
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
         )
     targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, potentials.dtype)
-    errors = (potentials - targets).square()
-    if per_step and weight is not None:
-        errors = reduce_weighted(errors.transpose(1, 2), labels, weight, "none").mean(1)
-    return reduce_weighted(errors.mean(-1), labels, weight, reduction)
+    errors = potentials - targets
+    if weight is not None and per_step:
+        return _mean_of_weighted_steps(errors.square(), labels, weight.to(errors.dtype), reduction)
+    return reduce_weighted(sum_of_squares(errors) / errors.shape[-1], labels, weight, reduction)
+
+
+def _mean_of_weighted_steps(
+    errors: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, reduction: str
+) -> torch.Tensor:
+    """Reduce errors ``(N, C, T)`` whose weights ``(N, T)`` differ from step to step."""
+    weights, total = sample_weights(labels, weight)
+    errors = (errors * weights.unsqueeze(1)).mean(-1)
+    if reduction == "mean":
+        return errors.mean(1).sum().mul(weights.shape[1]).div(total)
+    return reduce(errors, reduction)
 
 
 def membrane_suppression_loss(

@@ -117,13 +117,16 @@ def spike_similar_loss(
     check_options(kernel_type=kernel_type, loss_type=loss_type, reduction=reduction)
     x = as_float(spikes.flatten(1))
     same = _shared_labels(labels, x.shape[0]).to(x.dtype)
+    parameter = _parameter(kernel_type, args)
+    gram = _product(x, x)
     if loss_type == "bce":
-        return reduce(_bce(x, same, kernel_type, _parameter(kernel_type, args)), reduction)
+        return reduce(_bce(gram, same, kernel_type, parameter), reduction)
     if kernel_type == "linear":
-        _parameter(kernel_type, args)
-        similarity = _cosine(x)
+        similarity = _cosine(gram)
+    elif kernel_type == "sigmoid":
+        similarity = torch.sigmoid(parameter * gram)
     else:
-        similarity = kernel_dot_product(x, x, kernel_type, *args)
+        similarity = torch.exp(-_distances_within(gram) / (2 * parameter**2))
     error = similarity - same
     return reduce(error.square() if loss_type == "mse" else error.abs(), reduction)
 
@@ -151,11 +154,17 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return squares.sub(_product(x, y), alpha=2).clamp(min=0)
 
 
-def _cosine(x: torch.Tensor) -> torch.Tensor:
-    """Cosine of all pairs of rows in [-1, 1]; a row of zeros counts as having length 1."""
-    length = x.square().sum(1, keepdim=True)
-    unit = x / torch.where(length > 0, length, 1.0).sqrt()
-    cosine = _product(unit, unit)
+def _distances_within(gram: torch.Tensor) -> torch.Tensor:
+    """Squared distances of the rows of one batch from their inner products: exact for spikes, 0 on the diagonal."""
+    squares = gram.diagonal()
+    return (squares.unsqueeze(1) + squares).sub(gram, alpha=2).clamp(min=0)
+
+
+def _cosine(gram: torch.Tensor) -> torch.Tensor:
+    """Cosine in [-1, 1] of all pairs of rows, from their inner products; a row of zeros counts as having length 1."""
+    squares = gram.diagonal()
+    length = torch.where(squares > 0, squares, 1.0).sqrt()
+    cosine = gram / (length.unsqueeze(1) * length)
     return cosine + (cosine.clamp(-1, 1) - cosine).detach()
 
 
@@ -170,15 +179,15 @@ def _shared_labels(labels: torch.Tensor, samples: int) -> torch.Tensor:
     return _product(as_float(labels), as_float(labels)) > 0
 
 
-def _bce(x: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) -> torch.Tensor:
+def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) -> torch.Tensor:
     if kernel == "sigmoid":
-        logits: torch.Tensor = parameter * _product(x, x)
+        logits: torch.Tensor = parameter * gram
         return F.binary_cross_entropy_with_logits(logits, same, reduction="none")
     if kernel == "gaussian":
-        exponent = (_squared_distances(x, x) / (2 * parameter**2)).to(x.dtype)
+        exponent = _distances_within(gram) / (2 * parameter**2)
         apart = exponent + (exponent.clamp(min=_SMALLEST) - exponent).detach()
         return torch.lerp(-torch.log(-torch.expm1(-apart)), exponent, same)
-    cosine = _cosine(x)
+    cosine = _cosine(gram)
     p = cosine + (cosine.clamp(_SMALLEST, 1 - _SMALLEST) - cosine).detach()
     return -torch.lerp(torch.log1p(-p), p.log(), same)
 

@@ -15,7 +15,7 @@ from lava_spikeloss._autograd import apply
 from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
+from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce, reduce_squares
 from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
@@ -73,7 +73,7 @@ def spike_time(
     region = check_region(start, stop, spikes.shape[-1])
     trains = as_float(spikes)
     error = exponential_filter(trains - desired.to(trains.dtype), time_constant, length, filter_order)
-    return reduce(error[..., region].square(), reduction)
+    return reduce_squares(error[..., region], reduction)
 
 
 def spike_rate(
@@ -130,7 +130,7 @@ def spike_rate(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
     error = rates - torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
-    return reduce(error.square(), reduction)
+    return reduce_squares(error, reduction)
 
 
 def spike_max(
@@ -197,21 +197,41 @@ def spike_max(
         losses = -(targets * F.log_softmax(rates * scale, dim=1)).sum(1)
     else:
         one_spike = 1 / (moving_window or spikes.shape[-1])
-        losses = _nll_of_shares(rates, targets, one_spike, always_lift=mode == "count")
+        losses = apply(_ShareCrossEntropy, rates, targets, one_spike, mode == "count")
     return reduce(losses, reduction)
 
 
-def _nll_of_shares(rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool) -> torch.Tensor:
-    """Negative log-likelihood ``(N, ...)`` of ``p = m / sum m``, with rates lifted to one spike where needed."""
-    labelled = targets > 0
-    lift = (one_spike - rates.detach()).clamp(min=0)
-    if not always_lift:
-        lift = lift * (labelled & (rates <= 0)).any(1, keepdim=True)
-    lifted = rates + lift
-    total = lifted.clamp(min=0).sum(1) + (0.0 if always_lift else _EPS)
-    log_rates = torch.where(labelled, lifted, 1.0).log()
-    losses: torch.Tensor = targets.sum(1) * total.log() - (targets * log_rates).sum(1)
-    return losses
+class _ShareCrossEntropy(torch.autograd.Function):
+    """Negative log-likelihood ``(N, ...)`` of ``m / sum m``, where ``m`` are the rates, lifted to one spike if needed.
+
+    The gradient passes the lifting unchanged.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool
+    ) -> torch.Tensor:
+        labelled = targets > 0
+        if always_lift:
+            lowest = torch.full_like(rates[:, :1], one_spike)
+        else:
+            lowest = ((rates <= 0) & labelled).any(1, keepdim=True) * one_spike
+        lowest = lowest.to(rates.dtype)
+        ctx.save_for_backward(rates, targets, lowest)
+        ctx.eps = 0.0 if always_lift else _EPS
+        lifted = torch.maximum(rates, lowest)
+        total = lifted.sum(1) + ctx.eps
+        log_rates = torch.where(labelled, lifted, 1.0).log_()
+        losses: torch.Tensor = targets.sum(1) * total.log_() - log_rates.mul_(targets).sum(1)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        rates, targets, lowest = ctx.saved_tensors
+        lifted = torch.maximum(rates, lowest)
+        share = (targets.sum(1) / (lifted.sum(1) + ctx.eps)).unsqueeze(1)
+        pull = targets / torch.where(targets > 0, lifted, 1.0)
+        return (share - pull) * grad.unsqueeze(1), None, None, None
 
 
 def spike_moid(
@@ -270,23 +290,25 @@ def spike_moid(
     rates, targets = _rates_and_targets(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    logits = (rates - theta) / alpha
-    return reduce(apply(_SigmoidCrossEntropy, logits, targets), reduction)
+    return reduce(apply(_SigmoidCrossEntropy, rates, targets, alpha, theta), reduction)
 
 
 class _SigmoidCrossEntropy(torch.autograd.Function):
     """Value from the probability, with each logarithm at least -100, as lava-dl; gradient from the logit."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(logits, targets)
-        p = logits.sigmoid()
-        return -torch.lerp((-p).log1p().clamp(min=-100), p.log().clamp(min=-100), targets)
+    def forward(ctx: Any, rates: torch.Tensor, targets: torch.Tensor, alpha: float, theta: float) -> torch.Tensor:
+        ctx.save_for_backward(rates, targets)
+        ctx.alpha, ctx.theta = alpha, theta
+        p = rates.sub(theta).div_(alpha).sigmoid_()
+        log_not = p.neg().log1p_().clamp_(min=-100)
+        return log_not.lerp_(p.log_().clamp_(min=-100), targets.expand_as(p)).neg_()
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        logits, targets = ctx.saved_tensors
-        return (logits.sigmoid() - targets) * grad, None
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        rates, targets = ctx.saved_tensors
+        p = rates.sub(ctx.theta).div_(ctx.alpha).sigmoid()
+        return (p - targets) * (grad / ctx.alpha), None, None, None
 
 
 def _rates_and_targets(

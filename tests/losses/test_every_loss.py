@@ -550,8 +550,8 @@ def test_gradient_is_the_derivative(case: Case) -> None:
         weights = 1 - torch.eye(2, dtype=torch.float64)
         assert torch.autograd.gradcheck(lambda v: case(v, target, reduction="none") * weights, (x,))
         return
-    options = {"reduction": "none"} if case.reducible else {}
-    assert torch.autograd.gradcheck(lambda v: case(v, case.target(), **options), (x,))
+    for options in ({"reduction": "none"}, {"reduction": "mean"}) if case.reducible else ({},):
+        assert torch.autograd.gradcheck(lambda v, options=options: case(v, case.target(), **options), (x,))
 
 
 @pytest.mark.parametrize(
@@ -845,3 +845,17 @@ def test_spike_time_and_first_spikes_move_with_time(seed: int, shift: int) -> No
     torch.testing.assert_close(
         functional.van_rossum_distance(late_x, late_y, 2.0), functional.van_rossum_distance(x, y, 2.0)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SpikeTime", "SpikeMax", "SpikeMoid-window", "MSETemporal-multi", "TET", "STCA"])
+def test_compiles_with_inductor(name: str) -> None:
+    """The default compiler, with its own kernels: the same loss and gradient."""
+    (case,) = (case for case in CASES if case.name == name)
+    torch._dynamo.reset()
+    x, y = case.input(torch.float32).requires_grad_(), case.input(torch.float32).requires_grad_()
+    loss, expected = torch.compile(build(case), fullgraph=True)(x, case.target()), case(y, case.target())
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-5)
