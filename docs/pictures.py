@@ -175,7 +175,7 @@ PICTURES = [
     Picture("MSETemporalLoss", LABEL_TIME, range(STEPS), time(ls.MSETemporalLoss(on_target=3, tolerance=1))),
     Picture("FirstSpikeLoss", LABEL_TIME, range(STEPS), time(ls.FirstSpikeLoss(xi=2.0))),
     Picture("STCALoss", "clusters of spikes (wanted: 2)", range(6), clusters),
-    Picture("SpikeSimilarityLoss", "share of places where two trains of one label differ", POTENTIALS[20:41], similarity),
+    Picture("SpikeSimilarityLoss", "share of places where two trains differ", POTENTIALS[20:41], similarity),
     Picture("DistillationLoss", "student's spikes of a class (teacher's: 10)", COUNTS, distillation, of_label),
     Picture("DECOLLELoss", "spikes of the neuron that reads for the label (the others: 5)", COUNTS, local, of_label),
     Picture("van_rossum_distance", "step of the spike (other train: 10)", range(STEPS),

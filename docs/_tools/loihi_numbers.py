@@ -27,7 +27,7 @@ def _limits() -> str:
 
 
 def _range(limit: Limit) -> str:
-    return f"{limit.low:,} to {limit.high:,}" if limit.low else f"{limit.high:,}"
+    return f"{limit.low:,} to {limit.high:,}" if limit.low else f"up to {limit.high:,}"
 
 
 def _energies() -> str:

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+MODULES = ["lava_spikeloss", "lava_spikeloss.functional", "lava_spikeloss.training", "netx_export", "netx_export.nir"]
 TASKS = ["train", "export", "check", "simulate", "verify", "failing-report", "nir", "budget"]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
