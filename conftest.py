@@ -1,10 +1,15 @@
-"""Examples in docstrings that build a SLAYER network are skipped where Lava is not installed."""
+"""What needs Lava, tests and docstring examples alike, is skipped with its reason where Lava is not installed."""
 
 from __future__ import annotations
 
 import importlib.util
 
+import hypothesis
 import pytest
+
+# The first example of a property test may import Lava or compile, which takes seconds: no deadline.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -12,6 +17,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     missing = pytest.mark.skip(reason="needs lava-dl: Python 3.10 and the extra `lava`")
     for item in items:
-        is_example = isinstance(item, pytest.DoctestItem)
-        if is_example and any("import lava." in example.source for example in item.dtest.examples):
+        if _needs_lava(item):
             item.add_marker(missing)
+
+
+def _needs_lava(item: pytest.Item) -> bool:
+    if isinstance(item, pytest.DoctestItem):
+        return any("import lava." in example.source for example in item.dtest.examples)
+    return any(item.get_closest_marker(name) for name in ("lava", "slayer"))

@@ -85,7 +85,7 @@ def train(job: Job) -> Result:
     digits, net = load(), Net()
     enforcer = None
     if job.budget is not None:
-        lam = job.constant or LagrangeMultiplier(warmup=EPOCHS * BATCHES // 3)
+        lam = job.constant or LagrangeMultiplier()
         enforcer = SparsityEnforcer(job.budget, lam).attach(net, exclude=["blocks.1"])
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * BATCHES)

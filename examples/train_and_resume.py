@@ -1,4 +1,5 @@
-"""Train a network with a recurrent block, axonal delays and norms; stop in the middle, go on from the checkpoint.
+"""Train a network with a recurrent block, axonal delays and norms; stop in the middle, go on from the checkpoint,
+export, verify on Lava.
 
 The resumed training is compared with the uninterrupted one, loss by loss. Needs the extra `demo`.
 
@@ -25,6 +26,7 @@ from lava_spikeloss.training import (
     save,
     set_step_mode,
 )
+from netx_export import export, verify
 
 STEPS = 32
 BATCH = 64
@@ -42,9 +44,9 @@ def build() -> torch.nn.Sequential:
     }
     normed = {**neuron, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
     net = torch.nn.Sequential(
-        build_block(block.Dense, normed, 64, 64, delay=True, weight_norm=True),
+        build_block(block.Dense, normed, 64, 64, weight_norm=True),
         build_block(block.Recurrent, neuron, 64, 48),
-        build_block(block.Dense, {**neuron, "norm": slayer.neuron.norm.WgtScaleBatchNorm}, 48, 32),
+        build_block(block.Dense, {**neuron, "norm": slayer.neuron.norm.WgtScaleBatchNorm}, 48, 32, delay=True),
         build_block(block.Dense, neuron, 32, 10),
     )
     assert check_neuron_params(net) == []
@@ -114,7 +116,12 @@ def run(out: Path, epochs: int, samples: int) -> tuple[list[float], list[float]]
 
     folded = fold_norms(resumed)
     print(f"norms folded for export: accuracy on the training set {accuracy(folded, x, y):.1f} %")
-    save(out / "final.pt", resumed)
+    folded.eval()
+    export(folded, out / "network.net", sample=x[:4])
+    report = verify(folded, out / "network.net", x[:4], y[:4], lava_samples=1)
+    print(f"exported network verified: passed {report.passed}, exact {report.exact}")
+    if not report.passed:
+        raise SystemExit("The exported network does not run as it was trained.")
     return uninterrupted, again
 
 

@@ -37,13 +37,14 @@ class LagrangeMultiplier(torch.nn.Module):
     :math:`b_k` of which :math:`u_k` is used. The safety margin :math:`m` keeps what fluctuates around the goal inside
     the budget.
 
-    During the first ``warmup`` passes the goal falls geometrically from the first use to the budget, so that the
-    network is led there, not thrown: neurons that a sudden pull has silenced do not come back.
+    During the first ``warmup`` passes the goal falls geometrically from the first use to the budget, so that a network
+    that was trained before is led there, not thrown: neurons that a sudden pull has silenced do not come back. From
+    scratch, a network that feels the budget from the start ends more accurate.
 
     Args:
         lr: dual step size :math:`\eta` per backward pass.
         damping: the proportional coefficient :math:`\rho`; 0 gives plain dual ascent.
-        warmup: number of backward passes until the goal is the budget; a third of all passes serves well.
+        warmup: number of backward passes until the goal is the budget.
         margin: the part :math:`m` of every budget that is kept in reserve.
 
     Raises:

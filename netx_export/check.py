@@ -28,7 +28,7 @@ from netx_export.hdf5 import content_hash, read
 from netx_export.limits import LIMITS, Limits
 from netx_export.loading import weight_format
 from netx_export.rewriting import loads_exactly
-from netx_export.simulation import check_input
+from netx_export.simulation import network_input
 from netx_export.slayer import describe, refusals
 
 __all__ = ["Finding", "Usage", "check", "estimate"]
@@ -232,7 +232,7 @@ def _check_states(
     description: NetworkDescription, sample: npt.ArrayLike | torch.Tensor, limits: Limits
 ) -> Iterator[Finding]:
     limit = limits["state"].high
-    spikes = torch.nn.functional.pad(check_input(description, sample), (description.lead, 0))
+    spikes = network_input(description, sample)
     for name, (current, voltage) in reference.peaks(description, spikes).items():
         if current > limit:
             hint = "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs."

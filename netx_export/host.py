@@ -32,8 +32,9 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
     if not isinstance(encoder.neuron, CubaNeuron):
         raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
     quantised = (torch.round(values.float() * 32) * 2).clamp(-256, 254).double()
-    current = quantised * encoder.weight / _WEIGHT_SCALE + encoder.bias
-    return reference.integrate_and_fire(current, encoder.neuron, None)
+    current = quantised * encoder.weight + encoder.bias * _WEIGHT_SCALE
+    spikes = reference.integrate_and_fire(current.movedim(-1, 0).contiguous(), encoder.neuron)
+    return spikes.movedim(0, -1)
 
 
 def read_out(readout: HostLayer, spikes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -1,31 +1,42 @@
 """The Lava back end, child side: runs netx files on Lava's fixed-point CPU simulator, one request after the other.
 
-The only file that imports Lava.
+The only file that imports Lava. It is run by itself, without the package around it, so it imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 __all__ = ["serve"]
 
 _PROCESS_NAMES = ("neuron", "synapse", "synapse_rec", "real_synapse", "imag_synapse")
 _STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf")
+# Lava's pipes between our process and the simulation hold 50 frames; as many steps the output may trail the input.
+_STEPS_UNDER_WAY = 32
+_POLL_SECONDS = 0.2
 
 
 def serve(reply_fd: int) -> None:
     """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``."""
+    network: _Network | None = None
     with os.fdopen(reply_fd, "w") as replies:
         for line in sys.stdin:
+            task = json.loads(line)
             try:
-                _run(json.loads(line))
+                if network is None or network.key != task["key"]:
+                    if network is not None:
+                        network.stop()
+                    network = _Network(**task["key"])
+                network.run(Path(task["directory"]))
                 reply = {}
             except ImportError as error:
                 reply = {"error": f"{error}. Install Lava with: pip install 'lava-spikeloss[lava]'."}
@@ -33,61 +44,114 @@ def serve(reply_fd: int) -> None:
                 reply = {"error": f"{type(error).__name__}: {error}"}
             replies.write(json.dumps(reply) + "\n")
             replies.flush()
-
-
-def _run(task: dict[str, Any]) -> None:
-    """Run the file at ``path`` on ``frames.npy`` (runs, ..., steps) and write all spikes to ``rasters.npz``."""
-    from lava.lib.dl.netx import hdf5
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi1SimCfg
-    from lava.proc import io
-
-    directory = Path(task["directory"])
-    frames = np.load(directory / "frames.npy").astype(np.int32)
-    steps = frames.shape[-1]
-    with h5py.File(task["path"], "r") as file:
-        # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
-        first = file["layer/0"]
-        skip_layers = int("neuron" in first and np.atleast_1d(first["type"][()])[0] == b"input")
-    network = hdf5.Network(
-        net_config=task["path"],
-        num_layers=task["num_layers"],
-        reset_interval=task["reset_interval"],
-        reset_offset=task["reset_offset"],
-        skip_layers=skip_layers,
-    )
-    source = io.source.RingBuffer(data=frames[0])
-    source.s_out.connect(network.inp)
-    sinks = [io.sink.RingBuffer(shape=layer.out.shape, buffer=steps) for layer in network.layers]
-    for layer, sink in zip(network.layers, sinks, strict=True):
-        layer.out.connect(sink.a_in)
-    # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
-    biases = [] if task["reset_interval"] else _take_biases(network, task["bias_starts"])
-
-    def run(count: int) -> None:
-        network.run(condition=RunSteps(num_steps=count), run_cfg=Loihi1SimCfg(select_tag="fixed_pt"))
-
-    rasters: list[list[np.ndarray[Any, np.dtype[np.uint8]]]] = [[] for _ in sinks]
-    try:
-        for index, run_frames in enumerate(frames):
-            if index > 0:
-                _rest(network)
-                source.data.set(run_frames)
-                for _, variable, _ in biases:
-                    variable.set(np.zeros(variable.shape, np.int32))
-            done = 0
-            for start, variable, bias in biases:
-                if start > done:
-                    run(start - done)
-                    done = start
-                variable.set(bias)
-            run(steps - done)
-            for raster, sink in zip(rasters, sinks, strict=True):
-                raster.append(sink.data.get().astype(np.uint8))
-    finally:
+    if network is not None:
         network.stop()
-        network.net_config.f.close()
-    np.savez(directory / "rasters.npz", *[np.stack(raster) for raster in rasters])
+
+
+class _Network:
+    """A netx file on Lava, compiled once; frames stream in and every layer's spikes stream out.
+
+    Streams, because Lava's own buffers are read and set one number at a time: reading back the 300 steps of a layer of
+    512 neurons takes longer than simulating them.
+    """
+
+    def __init__(self, **key: Any) -> None:
+        from lava.lib.dl.netx import hdf5
+        from lava.magma.core.run_configs import Loihi1SimCfg
+        from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
+        from lava.proc.io.injector import Injector, PyLoihiInjectorModel
+
+        self.key = key
+        self._used = False
+        self._network = hdf5.Network(
+            net_config=key["path"],
+            reset_interval=key["reset_interval"],
+            reset_offset=key["reset_offset"],
+            sparse_fc_layer=key["sparse"],
+            skip_layers=key["skip_layers"],
+            num_layers=key["num_layers"],
+        )
+        self._network.net_config.f.close()  # netx leaves the file open, and nobody could write to it
+        self._source = Injector(shape=self._network.inp.shape)
+        self._source.out_port.connect(self._network.inp)
+        self._sinks = [Extractor(shape=layer.out.shape) for layer in self._network.layers]
+        for layer, sink in zip(self._network.layers, self._sinks, strict=True):
+            layer.out.connect(sink.in_port)
+        self._biases = [] if key["bias_starts"] is None else _take_biases(self._network, key["bias_starts"])
+        models = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
+        self._network.create_runtime(run_cfg=Loihi1SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
+        self._actors = multiprocessing.active_children()
+
+    def run(self, directory: Path) -> None:
+        """Run ``frames.npy`` (runs, steps, ...) and write the spikes of layer i to ``i.npy``, step for step."""
+        frames = np.load(directory / "frames.npy", mmap_mode="r")
+        create: Any = np.lib.format.open_memmap
+        rasters = [
+            create(directory / f"{index}.npy", "w+", np.uint8, (*frames.shape[:2], *layer.out.shape))
+            for index, layer in enumerate(self._network.layers)
+        ]
+        for run, run_frames in enumerate(frames):
+            if self._used and self.key["reset_interval"] is None:
+                self._rest()
+            self._used = True
+            self._run_from_bias_to_bias(run_frames, [raster[run] for raster in rasters])
+
+    def _rest(self) -> None:
+        _rest(self._network)
+        for _, variable, _ in self._biases:
+            variable.set(np.zeros(variable.shape, np.int32))
+
+    def _run_from_bias_to_bias(self, frames: Any, rasters: list[Any]) -> None:
+        """Run, and let each bias set in at its step."""
+        done = 0
+        for start, variable, bias in self._biases:
+            if start > done:
+                self._stream(frames[done:start], [raster[done:start] for raster in rasters])
+                done = start
+            variable.set(bias)
+        self._stream(frames[done:], [raster[done:] for raster in rasters])
+
+    def _stream(self, frames: Any, rasters: list[Any]) -> None:
+        """Run in a thread, so that the end of one of Lava's processes is noticed instead of waited for."""
+        parent = os.getppid()
+        failures: list[BaseException] = []
+        thread = threading.Thread(target=self._pump, args=(frames, rasters, failures), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            dead = [actor for actor in self._actors if not actor.is_alive()]
+            if dead:
+                raise RuntimeError(_cause_of_death(dead[0]))
+            if os.getppid() != parent:
+                os.killpg(0, signal.SIGTERM)  # the user's program is gone: leave nothing behind
+        if failures:
+            raise failures[0]
+
+    def _pump(self, frames: Any, rasters: list[Any], failures: list[BaseException]) -> None:
+        from lava.magma.core.run_conditions import RunSteps
+
+        try:
+            steps = len(frames)
+            self._network.run(condition=RunSteps(num_steps=steps, blocking=False))
+            for step in range(steps + _STEPS_UNDER_WAY):
+                if step < steps:
+                    self._source.send(frames[step].astype(float))
+                if step >= _STEPS_UNDER_WAY:
+                    for raster, sink in zip(rasters, self._sinks, strict=True):
+                        raster[step - _STEPS_UNDER_WAY] = sink.receive()
+            self._network.wait()
+        except BaseException as error:  # handed to the main thread
+            failures.append(error)
+
+    def stop(self) -> None:
+        self._network.stop()
+
+
+def _cause_of_death(actor: Any) -> str:
+    exception = getattr(actor, "exception", None)
+    if exception:
+        return f"a process of the simulation raised {type(exception[0]).__name__}: {exception[0]}"
+    return f"a process of the simulation ended (exit code {actor.exitcode}). It may have run out of memory"
 
 
 def _take_biases(network: Any, starts: list[int]) -> list[tuple[int, Any, Any]]:

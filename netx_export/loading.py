@@ -42,11 +42,19 @@ class LoadedWeights:
     mantissa: IntArray
     exponent: int
 
+    @property
+    def rounds(self) -> bool:
+        """Whether the shift may cut off bits of a sum; the loader shifted the weights up before, so it rarely can."""
+        return self.exponent < 0 and bool(np.any(self.mantissa & ((1 << -self.exponent) - 1)))
+
+    @property
+    def effective(self) -> IntArray:
+        """The weights whose sums are the shifted sums of mantissas, unless the shift :attr:`rounds`."""
+        return self.mantissa << self.exponent if self.exponent >= 0 else self.mantissa >> -self.exponent
+
     def equals(self, weight: IntArray) -> bool:
         """Whether every possible sum of these weights is the same sum of ``weight``."""
-        if self.exponent >= 0:
-            return bool(np.array_equal(self.mantissa << self.exponent, weight))
-        return bool(np.array_equal(self.mantissa, weight << -self.exponent))
+        return not self.rounds and bool(np.array_equal(self.effective, weight))
 
 
 def load_dense_weights(weight: IntArray) -> LoadedWeights:
@@ -124,7 +132,8 @@ def _optimize(weight: IntArray) -> tuple[IntArray, int, int]:
     else:
         scale = 255 / high if high else np.inf
     scale_bits = int(np.floor(np.log2(scale))) + signed
-    trailing = next((n for n in range(8, 0, -1) if not np.any(weight % 2**n)), 0)
+    common = int(np.bitwise_or.reduce(weight, axis=None)) | 2**8
+    trailing = (common & -common).bit_length() - 1  # zero bits at the end of every weight, at most eight
     bits = 8 - scale_bits - (trailing - signed)
     return np.left_shift(weight.astype(np.int32), np.int32(scale_bits)).astype(np.int64), bits, -scale_bits
 

@@ -2,16 +2,21 @@
 
 Each layer runs in its neurons' own time: step 0 is the first step at which a neuron can see the sample. In that frame
 a layer's synaptic input at step t is its weights times the spikes that came in at step t, and no layer waits for the
-one before it. The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
+one before it: the synapses of a layer are one product over the whole sequence, and only the neurons go step by step.
+The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
 
-The arithmetic is that of ``PyLifModelBitAcc`` (``lava/proc/lif/models.py``) and ``PyDenseModelBitAcc``
-(``lava/proc/dense/models.py``) of lava-nc 0.10.0. Everything is an integer below 2^53, so float64 is exact, and unlike
-integers it is fast on every device.
+The arithmetic is that of ``PyLifModelBitAcc`` (``lava/proc/lif/models.py``), ``PyDenseModelBitAcc``
+(``lava/proc/dense/models.py``) and ``PyConvModelFixed`` (``lava/proc/conv/models.py``) of lava-nc 0.10.0, and exact:
+sums of weights are taken in a floating-point type in which no partial sum can round, and the states are int32 as in
+Lava, decayed in float64, which holds every product of a 24-bit state and a 12-bit decay.
+
+Tensors are time first inside, ``(T, N, C, ...)``, so that the neurons of one step lie side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -32,11 +37,37 @@ from netx_export.description import (
 from netx_export.errors import SimulationError
 from netx_export.loading import LoadedWeights, load_dense_weights, load_weights
 
-__all__ = ["integrate_and_fire", "peaks", "run"]
+__all__ = ["chunk_size", "integrate_and_fire", "one_thread", "peaks", "run"]
 
-_STATE_LIMIT = 2.0**23
+_STATE_LIMIT = 2**23
+_ACTIVATION_LIMIT = 2**23
 _UNITY_DECAY = 4096
 _MAX_DELAY = 62
+# Loihi aligns synaptic input, bias and threshold with its 24-bit states by shifting them up six bits.
+_ALIGNMENT = 2**6
+# Up to this share of active inputs it is faster to add up weights than to multiply matrices.
+_SPARSE_RATE = 0.15
+# Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache.
+_CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
+_BYTES_PER_SPIKE = 16
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch inside: steps this small gain nothing from more, and lose a lot where a core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def chunk_size(description: NetworkDescription, steps: int, device: torch.device) -> int:
+    """Samples to simulate at a time, so that the working memory is bounded for any number of samples."""
+    shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
+    largest = max(int(torch.Size(shape).numel()) for shape in shapes)
+    return max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // (largest * steps * _BYTES_PER_SPIKE))
 
 
 def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -44,190 +75,241 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
 
     Args:
         description: the network.
-        spikes: binary input ``(N, C, ..., T)``, on the device to run on, beginning with ``description.lead`` empty
-            steps, in which a bias may act already.
+        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, on the device to run on, beginning with
+            ``description.lead`` empty steps, in which a bias may act already.
 
     Returns:
         For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time.
     """
     names = iter(description.spiking)
-    starts = {name: description.lead - steps for name, steps in description.bias_starts.items()}
     layers: dict[str, torch.Tensor] = {}
+    frames = spikes.movedim(-1, 0).contiguous()
     for layer in description.layers:
         if isinstance(layer, Flatten):
-            spikes = spikes.flatten(1, -2)
+            frames = frames.flatten(2)
         elif isinstance(layer, SpikingLayer):
             name = next(names)
-            spikes = layers[name] = _run_layer(layer, spikes, starts.get(name, 0))
+            frames = _run_layer(layer, frames, _bias_start(description, name))
+            layers[name] = frames.movedim(0, -1)
     return layers
+
+
+def _bias_start(description: NetworkDescription, name: str) -> int:
+    return description.lead - description.bias_starts.get(name, 0)
 
 
 def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tuple[float, float]]:
     """The largest size that each layer's current and voltage would reach if they had no limit, on a batch from rest."""
-    layers = run(description, spikes)
+    frames = spikes.movedim(-1, 0)
     found = {}
-    for name, layer in description.spiking.items():
+    for name, raster in run(description, spikes).items():
+        layer, fired = description.spiking[name], raster.movedim(-1, 0)
         if isinstance(layer.neuron, CubaNeuron):
-            start = description.lead - description.bias_starts.get(name, 0)
-            found[name] = _peaks(layer, layer.neuron, start, spikes, layers[name])
-        spikes = layers[name]
+            found[name] = _peaks(layer, layer.neuron, _bias_start(description, name), frames, fired)
+        frames = fired
     return found
 
 
 def _peaks(
-    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, spikes: torch.Tensor, fired: torch.Tensor
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
 ) -> tuple[float, float]:
-    activation = _activation(layer, spikes)
+    activation = _activation(layer, frames).double()
     if isinstance(layer, Recurrent):
-        feedback = _weighted_sum(load_weights(layer.weight, layer.recurrent_weight)[1], fired)
-        activation[..., 1:] += feedback[..., :-1]
+        activation[1:] += _recurrence(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
+    current = voltage = torch.zeros_like(activation[0])
+    keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
     bias = getattr(layer, "bias", None)
-    drive = 0.0 if bias is None else _per_channel(bias, activation) * 2**6
-    resets = fired.reshape(activation.shape)
-    keep_current = (_UNITY_DECAY - _per_channel(neuron.current_decay, activation)) / _UNITY_DECAY
-    keep_voltage = (_UNITY_DECAY - _per_channel(neuron.voltage_decay, activation)) / _UNITY_DECAY
-    current = voltage = torch.zeros_like(activation[..., 0])
+    drive = torch.zeros_like(current) if bias is None else _per_channel(bias, current) * _ALIGNMENT
+    silent = 1 - fired.reshape(activation.shape)
     highest_current = highest_voltage = 0.0
-    for step in range(activation.shape[-1]):
-        current = torch.trunc(current * keep_current) + activation[..., step] * 2**6
+    for step, frame in enumerate(activation):
+        current = torch.trunc(current * keep_current) + frame * _ALIGNMENT
         voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
         highest_current = max(highest_current, float(current.abs().max()))
-        voltage = voltage * (1 - resets[..., step])
+        voltage = voltage * silent[step]
         highest_voltage = max(highest_voltage, float(voltage.abs().max()))
     return highest_current, highest_voltage
 
 
-def _run_layer(layer: SpikingLayer, spikes: torch.Tensor, bias_start: int) -> torch.Tensor:
+def _run_layer(layer: SpikingLayer, frames: torch.Tensor, bias_start: int) -> torch.Tensor:
     if isinstance(layer.neuron, SigmaDeltaNeuron):
         raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
     if isinstance(layer, Resonator):
-        fired = _resonator(layer, spikes.flatten(1, -2))
+        fired = _resonate_and_fire(layer, frames.flatten(2))
     else:
-        feedback = _feedback(layer) if isinstance(layer, Recurrent) else None
-        fired = integrate_and_fire(_activation(layer, spikes), layer.neuron, layer.bias, bias_start, feedback)
-    return fired.reshape(len(fired), *layer.shape, fired.shape[-1])
+        feedback = _recurrence(layer, frames.device) if isinstance(layer, Recurrent) else None
+        aligned = _activation(layer, frames).mul_(_ALIGNMENT)
+        fired = integrate_and_fire(aligned, layer.neuron, layer.bias, bias_start, feedback)
+    return fired.reshape(*frames.shape[:2], *layer.shape)
 
 
-def _activation(layer: SpikingLayer, spikes: torch.Tensor) -> torch.Tensor:
-    """Weighted sums of what comes in from outside of the layer."""
+def _activation(layer: SpikingLayer, frames: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of what comes in from outside of the layer: integers in a floating-point type, time first."""
     if isinstance(layer, Conv):
-        return _convolve(layer, spikes)
+        return _convolve(layer, frames.reshape(*frames.shape[:2], *layer.input_shape))
     if isinstance(layer, Dense):
-        return _dense(layer, spikes.flatten(1, -2))
+        return _dense(layer, frames.flatten(2))
     weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
-    return _weighted_sum(load_weights(*weights)[0], spikes.flatten(1, -2))
+    return _synapses(load_weights(*weights)[0], frames.flatten(2))
 
 
-def _dense(layer: Dense, spikes: torch.Tensor) -> torch.Tensor:
+def _dense(layer: Dense, frames: torch.Tensor) -> torch.Tensor:
     loaded = load_dense_weights(layer.weight)
-    delay = None if layer.delay is None else layer.delay.clip(0, _MAX_DELAY)  # as netx does
-    if delay is None:
-        return _weighted_sum(loaded, spikes)
-    if delay.ndim == 2:
-        return _synaptic_delay(loaded, delay, spikes)
-    if delay.size == layer.weight.shape[0]:
-        return _delay(_weighted_sum(loaded, spikes), delay)
-    return _weighted_sum(loaded, _delay(spikes, delay))
+    if layer.delay is None:
+        return _synapses(loaded, frames)
+    delay = layer.delay.clip(0, _MAX_DELAY)  # as netx does
+    if delay.shape == layer.weight.shape[:1]:
+        return _delay(_synapses(loaded, frames), delay)
+    if delay.ndim == 1 and not loaded.rounds:
+        return _synapses(loaded, _delay(frames, delay))
+    return _synaptic_delay(loaded, np.broadcast_to(delay, layer.weight.shape), frames)
 
 
-def _weighted_sum(loaded: LoadedWeights, spikes: torch.Tensor) -> torch.Tensor:
-    weight = torch.as_tensor(loaded.mantissa, device=spikes.device)
-    dtype = _exact_dtype(weight.abs().sum(1).max())
-    activation = torch.matmul(weight.to(dtype), spikes.to(dtype)).double()
-    return torch.floor(activation * 2.0**loaded.exponent)
-
-
-def _synaptic_delay(loaded: LoadedWeights, delay: IntArray, spikes: torch.Tensor) -> torch.Tensor:
+def _synaptic_delay(loaded: LoadedWeights, delay: IntArray, frames: torch.Tensor) -> torch.Tensor:
     """Weighted sums with a delay on each synapse: spikes of the same delay are summed up, and then wait together."""
-    total = torch.zeros(())
+    total: torch.Tensor | None = None
     for steps in np.unique(delay):
         group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
-        activation = _weighted_sum(group, spikes)
-        total = total + _delay(activation, np.full(len(delay), steps))
+        waiting = _delay(_synapses(group, frames), np.full(len(delay), steps))
+        total = waiting if total is None else total + waiting
+    assert total is not None  # a layer has at least one synapse
     return total
 
 
-def _convolve(layer: Conv, spikes: torch.Tensor) -> torch.Tensor:
-    samples, steps = spikes.shape[0], spikes.shape[-1]
-    weight = torch.as_tensor(layer.weight, device=spikes.device)
-    dtype = _exact_dtype(weight.abs().flatten(1).sum(1).max())
-    frames = spikes.movedim(-1, 1).reshape(-1, *layer.input_shape).to(dtype)
-    activation = F.conv2d(frames, weight.to(dtype), None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    return activation.double().reshape(samples, steps, *activation.shape[1:]).movedim(1, -1)
+def _recurrence(layer: Recurrent, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What a recurrent layer's spikes ``(rows, C)`` of one step add to its input at the next."""
+    loaded = load_weights(layer.weight, layer.recurrent_weight)[1]
+    return _sums(loaded, device)
 
 
-def _exact_dtype(largest_sum: torch.Tensor) -> torch.dtype:
-    """The fastest type in which sums of integers up to ``largest_sum`` are exact in every order."""
-    return torch.float32 if largest_sum < 2**24 else torch.float64
+def _synapses(loaded: LoadedWeights, frames: torch.Tensor) -> torch.Tensor:
+    """Sums ``(T, N, out)`` of loaded weights over spikes ``(T, N, in)``."""
+    sums = _sums(loaded, frames.device)(frames.flatten(0, 1))
+    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+
+
+def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, as a function of the spikes."""
+    integers = torch.as_tensor(loaded.mantissa if loaded.rounds else loaded.effective, device=device)
+    magnitude = integers.abs()
+    weight = integers.t().contiguous().to(_exact_dtype(magnitude.sum(1).max(), magnitude.max()))
+    if not loaded.rounds:
+        return lambda spikes: _weighted_sums(spikes, weight)
+    return lambda spikes: (_weighted_sums(spikes, weight) * 2.0**loaded.exponent).floor()
+
+
+def _weighted_sums(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The product of ``(rows, in)`` spikes and ``(in, out)`` weights, in a time that follows the number of spikes."""
+    if int(torch.count_nonzero(spikes)) > _SPARSE_RATE * spikes.numel():
+        return spikes.to(weight.dtype) @ weight
+    return _sums_of_active(spikes, weight)
+
+
+@one_thread()
+def _sums_of_active(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same, adding up the weights of the active inputs of each row."""
+    rows, inputs = spikes.shape
+    active = spikes.reshape(-1).nonzero().squeeze(1)
+    offsets = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=spikes.device))
+    return F.embedding_bag(active % inputs, weight, offsets, mode="sum")
+
+
+def _convolve(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
+    """Synaptic input ``(T, N, C, H, W)`` of spikes ``(T, N, C, H, W)``: integers in a floating-point type."""
+    weight = torch.as_tensor(layer.weight, device=frames.device)
+    magnitude = weight.abs()
+    largest_sum = magnitude.flatten(1).sum(1).max()
+    # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none.
+    dtype = torch.float64 if frames.is_cuda else _exact_dtype(largest_sum, magnitude.max())
+    with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
+        sums = F.conv2d(
+            frames.flatten(0, 1).to(dtype),
+            weight.to(dtype),
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+        )
+    if largest_sum >= _ACTIVATION_LIMIT:
+        sums = (sums + _ACTIVATION_LIMIT).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
+    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+
+
+def _exact_dtype(largest_sum: torch.Tensor, largest_weight: torch.Tensor) -> torch.dtype:
+    """The fastest type in which sums of such integers are exact in every order.
+
+    Up to 256 a weight is exact in the short types that torch may be set to multiply float32 in on a GPU.
+    """
+    return torch.float32 if largest_sum < 2**24 and largest_weight <= 256 else torch.float64
 
 
 def _delay(values: torch.Tensor, delay: IntArray) -> torch.Tensor:
-    """Shift each channel of ``(N, C, T)`` by its own number of steps, zeros in front."""
-    steps = torch.arange(values.shape[-1], device=values.device)
-    source = steps - torch.as_tensor(delay, device=values.device).unsqueeze(-1)
-    gathered = values.gather(-1, source.clamp(min=0).expand_as(values))
-    return gathered.masked_fill(source < 0, 0)
+    """Shift each channel of ``(T, N, C)`` by its own number of steps, zeros in front."""
+    steps = torch.arange(len(values), device=values.device)
+    source = (steps.unsqueeze(-1) - torch.as_tensor(delay, device=values.device)).unsqueeze(1)
+    return values.gather(0, source.clamp(min=0).expand_as(values)).mul_(source >= 0)
 
 
-def _per_channel(values: IntArray, like: torch.Tensor) -> torch.Tensor:
-    """One value, or one per channel, shaped to broadcast against ``(N, C, ...)``."""
-    tensor = torch.as_tensor(values, dtype=torch.float64, device=like.device)
-    return tensor.reshape(-1, *[1] * (like.dim() - 3))
-
-
-def _feedback(layer: Recurrent) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What a recurrent layer's spikes of one step add to its input at the next."""
-    loaded = load_weights(layer.weight, layer.recurrent_weight)[1]
-    return lambda fired: _weighted_sum(loaded, fired.unsqueeze(-1)).squeeze(-1)
-
-
+@one_thread()
 def integrate_and_fire(
-    activation: torch.Tensor,
+    synaptic_input: torch.Tensor,
     neuron: CubaNeuron,
-    bias: IntArray | None,
+    bias: IntArray | None = None,
     bias_start: int = 0,
     feedback: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Loihi's current-based leaky integrate-and-fire neurons, step by step over ``(N, C, ..., T)``.
+    """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place.
 
-    The bias acts from step ``bias_start`` on. ``feedback`` makes further activation of the spikes of the step before.
+    Args:
+        synaptic_input: whole numbers of any type, aligned with the state: weighted sums shifted up by six bits.
+        neuron: parameters of the neurons.
+        bias: bias mantissa per channel, or None.
+        bias_start: the step from which on the bias acts.
+        feedback: what the spikes ``(N, C)`` of one step add to the weighted sums of the next, or None.
+
+    Returns:
+        Spikes, uint8.
     """
-    keep_current = (_UNITY_DECAY - _per_channel(neuron.current_decay, activation)) / _UNITY_DECAY
-    keep_voltage = (_UNITY_DECAY - _per_channel(neuron.voltage_decay, activation)) / _UNITY_DECAY
-    effective_bias = 0.0 if bias is None else _per_channel(bias, activation) * 2**6
-    threshold = float(neuron.threshold << 6)
-    current = torch.zeros_like(activation[..., 0])
-    voltage = torch.zeros_like(current)
-    spikes = torch.empty(activation.shape, dtype=torch.uint8, device=activation.device)
-    for step in range(activation.shape[-1]):
-        incoming = activation[..., step]
+    current = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
+    voltage, synaptic, silent = torch.zeros_like(current), torch.empty_like(current), torch.empty_like(current)
+    product = torch.empty_like(current, dtype=torch.float64)
+    spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
+    keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
+    drive = None if bias is None else (_per_channel(bias, current) * _ALIGNMENT).to(torch.int32)
+    threshold = neuron.threshold * _ALIGNMENT
+    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron)
+    for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
+        synaptic.copy_(frame)
         if feedback is not None and step > 0:
-            incoming = incoming + feedback(spikes[..., step - 1])
-        current = torch.trunc(current * keep_current) + incoming * 2**6
-        current = torch.where(current > _STATE_LIMIT, current - 2 * _STATE_LIMIT, current)
-        current = torch.where(current <= -_STATE_LIMIT, current + 2 * _STATE_LIMIT, current)
-        voltage = torch.trunc(voltage * keep_voltage) + current + (effective_bias if step >= bias_start else 0)
-        voltage = voltage.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
-        fired = voltage > threshold
-        voltage = voltage.masked_fill(fired, 0)
-        spikes[..., step] = fired
+            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32), alpha=_ALIGNMENT)
+        # Copying a float into an int cuts off towards zero, as Lava's decay does.
+        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic)
+        if may_wrap:
+            _wrap(current)
+        voltage.copy_(product.copy_(voltage).mul_(keep_voltage)).add_(current)
+        if drive is not None and step >= bias_start:
+            voltage.add_(drive)
+        voltage.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        torch.gt(voltage, threshold, out=fired)
+        torch.le(voltage, threshold, out=silent)
+        voltage.mul_(silent)
     return spikes
 
 
-def _resonator(layer: Resonator, spikes: torch.Tensor) -> torch.Tensor:
-    """Loihi's resonate-and-fire neurons (``lava/proc/rf``, ``lava/proc/rf_iz``), step by step over ``(N, C, T)``."""
-    real_input = _weighted_sum(load_dense_weights(layer.weight), spikes) * 2**6
-    imag_input = _weighted_sum(load_dense_weights(layer.imaginary_weight), spikes) * 2**6
+def _resonate_and_fire(layer: Resonator, frames: torch.Tensor) -> torch.Tensor:
+    """Loihi's resonate-and-fire neurons (``lava/proc/rf``, ``lava/proc/rf_iz``) over ``(T, N, C)``, step by step."""
+    real_input = _synapses(load_dense_weights(layer.weight), frames).double() * _ALIGNMENT
+    imag_input = _synapses(load_dense_weights(layer.imaginary_weight), frames).double() * _ALIGNMENT
     neuron = layer.neuron
-    sin = _per_channel(neuron.sin_decay, real_input) / _UNITY_DECAY
-    cos = _per_channel(neuron.cos_decay, real_input) / _UNITY_DECAY
-    threshold = float(neuron.threshold << 6)
-    real = torch.zeros_like(real_input[..., 0])
-    imag = torch.zeros_like(real)
-    fired = torch.empty(real_input.shape, dtype=torch.uint8, device=spikes.device)
-    for step in range(real_input.shape[-1]):
-        new_real = torch.trunc(cos * real) - torch.trunc(sin * imag) + real_input[..., step]
-        new_imag = torch.trunc(sin * real) + torch.trunc(cos * imag) + imag_input[..., step]
+    real = imag = torch.zeros_like(real_input[0])
+    sin = _per_channel(neuron.sin_decay, real) / _UNITY_DECAY
+    cos = _per_channel(neuron.cos_decay, real) / _UNITY_DECAY
+    threshold = float(neuron.threshold * _ALIGNMENT)
+    spikes = torch.empty_like(real_input, dtype=torch.uint8)
+    for step, fired in enumerate(spikes):
+        new_real = torch.trunc(cos * real) - torch.trunc(sin * imag) + real_input[step]
+        new_imag = torch.trunc(sin * real) + torch.trunc(cos * imag) + imag_input[step]
         new_real = new_real.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
         new_imag = new_imag.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
         if neuron.reset == "phase":
@@ -237,5 +319,31 @@ def _resonator(layer: Resonator, spikes: torch.Tensor) -> torch.Tensor:
             new_real = new_real.masked_fill(now, 0)
             new_imag = new_imag.masked_fill(now, threshold - 1)
         real, imag = new_real, new_imag
-        fired[..., step] = now
-    return fired
+        fired.copy_(now)
+    return spikes
+
+
+def _kept(decay: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """The share of a state that is left after a step."""
+    return _per_channel(_UNITY_DECAY - decay, state) / _UNITY_DECAY
+
+
+def _per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """One value, or one per channel, for each neuron of a state ``(N, C, ...)``, float64."""
+    tensor = torch.as_tensor(values, dtype=torch.float64, device=state.device)
+    return tensor.reshape(-1, *[1] * (state.dim() - 2)).expand_as(state).contiguous()
+
+
+def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron) -> bool:
+    """Whether a current could leave 24 bits: the sum of a geometric series bounds it, and the number of steps."""
+    low, high = torch.aminmax(synaptic_input)
+    peak = max(float(high), -float(low))
+    decay = int(neuron.current_decay.min())
+    steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
+    return peak * steps >= _STATE_LIMIT
+
+
+def _wrap(current: torch.Tensor) -> None:
+    """Lava's one-time wrap of a current that left 24 bits, in place."""
+    current.sub_((current > _STATE_LIMIT).to(torch.int32), alpha=2 * _STATE_LIMIT)
+    current.add_((current <= -_STATE_LIMIT).to(torch.int32), alpha=2 * _STATE_LIMIT)

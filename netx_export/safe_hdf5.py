@@ -18,7 +18,7 @@ from netx_export.errors import NetxFormatError
 
 __all__ = ["Budget", "SafeGroup"]
 
-_MAX_VALUES = 2**27  # in a whole file; more synapses than a Loihi 2 chip has
+_MAX_VALUES = 2**25  # in a whole file: far more than Lava can simulate, and no more than some hundred MB
 _MAX_TEXT = 2**16
 _MAX_INTEGER = 2**31
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from netx_export import host, reference
 from netx_export.description import IntArray, NetworkDescription
@@ -16,9 +20,10 @@ from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 
-__all__ = ["Simulation", "check_input", "simulate"]
+__all__ = ["Simulation", "check_input", "network_input", "simulate"]
 
 SpikeArray = npt.NDArray[np.uint8]
+Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +31,9 @@ class Simulation:
     """The spikes of a simulated network.
 
     Attributes:
-        output: the last layer's spikes ``(N, C, ..., T)``, lined up so that they equal ``net(spikes)`` in SLAYER; what
-            the host makes of them, if the network ends in an average or an affine layer.
-        layers: the same for each spiking layer, named by kind and index in the file (``dense1``).
+        output: the last layer's spikes ``(N, C, ..., T)``, or what is read out of them on the host, lined up so that
+            it equals ``net(spikes)`` in SLAYER.
+        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``).
     """
 
     output: SpikeArray | npt.NDArray[np.float32]
@@ -41,15 +46,20 @@ def simulate(
     *,
     backend: Literal["reference", "lava"] = "reference",
     timeout: float | None = None,
+    progress: bool = False,
 ) -> Simulation:
     """Run a netx file on a batch of input spikes; each sample starts from rest.
 
+    The samples are simulated in chunks, so that beyond input and result the memory is the same for any number of them.
+
     Args:
         path: a netx HDF5 file.
-        spikes: binary input ``(N, C, ..., T)``; a tensor on a CUDA device is simulated there by the reference.
+        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
+            tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
             fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
+        progress: whether to show a progress bar.
 
     Returns:
         The spikes of every layer.
@@ -69,58 +79,155 @@ def simulate(
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     description = read(path)
-    tensor = torch.nn.functional.pad(check_input(description, spikes), (description.lead, 0))
-    if backend == "reference":
-        with torch.no_grad():
-            layers = {name: layer.cpu().numpy() for name, layer in reference.run(description, tensor).items()}
-    else:
-        layers = run_on_lava(path, description, tensor.cpu().numpy(), timeout)
-    shifted = {name: _shift(layers[name], steps)[..., description.lead :] for name, steps in description.shifts.items()}
-    aligned = {name: _delay(shifted[name], layer.axon_delay) for name, layer in description.spiking.items()}
-    spikes_out = list(aligned.values())[-1]
+    array = _check_shape(description, spikes)
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task(f"Simulating on {backend}", total=len(array))
+
+        def advance(samples: int) -> None:
+            bar.advance(task, samples)
+
+        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
+        layers = run(description, array, advance)
+    spikes_out = list(layers.values())[-1]
     readout = description.readout
-    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=aligned)
+    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=layers)
+
+
+def _run_reference(
+    description: NetworkDescription, spikes: Spikes, advance: Callable[[int], None]
+) -> dict[str, SpikeArray]:
+    """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
+    samples, steps = spikes.shape[0], spikes.shape[-1]
+    layers = {name: np.zeros((samples, *layer.shape, steps), np.uint8) for name, layer in description.spiking.items()}
+    device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
+    size = reference.chunk_size(description, steps + description.lead, device)
+    for start in range(0, samples, size):
+        chunk = slice(start, start + size)
+        with torch.inference_mode():
+            rasters = reference.run(description, network_input(description, spikes[chunk]))
+            for name, raster in rasters.items():
+                _line_up(description, name, raster, torch.from_numpy(layers[name][chunk]))
+        advance(len(spikes[chunk]))
+    return layers
+
+
+def _run_lava(
+    path: str | os.PathLike[str],
+    timeout: float | None,
+    description: NetworkDescription,
+    spikes: Spikes,
+    advance: Callable[[int], None],
+) -> dict[str, SpikeArray]:
+    frames = network_input(description, spikes).cpu().numpy()
+    rasters = run_on_lava(path, description, frames, timeout, advance)
+    layers = {}
+    for name, raster in rasters.items():
+        layers[name] = np.zeros((*raster.shape[:-1], spikes.shape[-1]), np.uint8)
+        _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
+    return layers
+
+
+def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
+    """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
+    delay: IntArray | None = description.spiking[name].axon_delay
+    shift = description.shifts[name] - description.lead
+    if delay is None:
+        _copy_shifted(raster, target, shift)
+        return
+    # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
+    for steps in np.unique(delay):
+        for channel in np.flatnonzero(delay == steps):
+            _copy_shifted(raster[:, channel], target[:, channel], shift + int(steps))
+
+
+def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: int) -> None:
+    """``target[..., t] = source[..., t - shift]`` wherever both are."""
+    late, early = max(0, shift), max(0, -shift)
+    steps = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
+    target[..., late : late + steps].copy_(source[..., early : early + steps])
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-    """The input as a uint8 tensor ``(N, C, ..., T)``.
+    """The input as a tensor ``(N, C, ..., T)``: zeros and ones, uint8, or the numbers that an encoder takes.
 
     Raises:
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
-    tensor: Any = spikes if isinstance(spikes, torch.Tensor) else torch.from_numpy(np.asarray(spikes))
-    shape = description.input_shape
-    if tuple(tensor.shape[1:-1]) != shape or tensor.numel() == 0:
+    array = _check_shape(description, spikes)
+    return _binary(array) if description.encoder is None else _finite(array)
+
+
+def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """What enters the first layer: the input as spikes, behind the steps in which only a bias acts."""
+    tensor = check_input(description, spikes)
+    encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
+    return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
+
+
+def _finite(values: Spikes) -> torch.Tensor:
+    tensor = values if isinstance(values, torch.Tensor) else _tensor(values)
+    if not bool(tensor.isfinite().all()):
+        raise SimulationError("Expected finite input values but got NaN or infinity.")
+    return tensor
+
+
+def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+    array: Spikes = spikes.detach() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
+    expected = description.input_shape
+    shape = tuple(array.shape)
+    if shape[1:-1] == expected and len(shape) == len(expected) + 2 and 0 not in shape:
+        return array
+    raise SimulationError(
+        f"Expected spikes of shape (N, {', '.join(map(str, expected))}, T) with at least one sample and one step but "
+        f"got {shape}. {_layout_advice(shape, expected)}"
+    )
+
+
+def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What to do about an input of the wrong shape."""
+    if shape[:-1] == expected:
+        return "A single sample needs a sample axis too: spikes[None]."
+    if shape[2:] == expected:
+        return "Time is the last axis: np.moveaxis(spikes, 1, -1)."
+    if shape[1:] == (*expected[1:], expected[0], *shape[-1:]) and len(expected) > 1:
+        return "Channels come before height and width: np.moveaxis(spikes, -2, 1)."
+    return "Samples are the first axis and time is the last."
+
+
+@reference.one_thread()
+def _binary(spikes: Spikes) -> torch.Tensor:
+    """Zeros and ones of any type as uint8."""
+    tensor = spikes if isinstance(spikes, torch.Tensor) else _tensor(spikes)
+    binary = tensor.to(torch.bool)
+    if tensor.dtype != torch.bool and not _is_binary(tensor, binary):
         raise SimulationError(
-            f"Expected spikes of shape (N, {', '.join(map(str, shape))}, T) with at least one sample and one step but "
-            f"got {tuple(tensor.shape)}. Time is the last axis."
+            f"Expected spikes of 0 and 1, since netx makes every other value a 1, but got {_describe_values(tensor)}."
         )
-    if description.encoder is not None:
-        return host.encode(description.encoder, tensor)
-    binary: torch.Tensor = tensor.to(torch.uint8)
-    if not bool(((binary == tensor) & (binary <= 1)).all()):
-        low, high = float(tensor.double().min()), float(tensor.double().max())
-        raise SimulationError(
-            f"Expected spikes of 0 and 1, since netx makes every other value a 1, but got values between {low:g} and "
-            f"{high:g}. Encode the input as spikes first."
-        )
-    return binary
+    return binary.view(torch.uint8)
 
 
-def _shift(spikes: SpikeArray, steps: int) -> SpikeArray:
-    """Shift along time, zeros in front, as SLAYER's blocks do on the way to the next block."""
-    if steps == 0:
-        return spikes
-    shifted = np.zeros_like(spikes)
-    shifted[..., steps:] = spikes[..., :-steps]
-    return shifted
+def _is_binary(tensor: torch.Tensor, nonzero: torch.Tensor) -> bool:
+    """Whether all values are 0 or 1: they lie between the two, and they add up to as many as are not 0."""
+    low, high = torch.aminmax(tensor)
+    within = bool((low >= 0) & (high <= 1))  # False for NaN
+    if not within or not tensor.is_floating_point():
+        return within
+    totals = tensor.sum(-1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return bool(totals.sum(dtype=torch.float64) == torch.count_nonzero(nonzero))
 
 
-def _delay(spikes: SpikeArray, delay: IntArray | None) -> SpikeArray:
-    """Shift each channel by its own number of steps, where SLAYER does so and the file leaves it to the next layer."""
-    if delay is None:
-        return spikes
-    delayed = np.zeros_like(spikes)
-    for steps in np.unique(delay):
-        delayed[:, delay == steps] = _shift(spikes[:, delay == steps], int(steps))
-    return delayed
+def _tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
+    if array.dtype.kind not in "biuf":
+        raise SimulationError(f"Expected spikes of a numeric type but got {array.dtype}.")
+    if (array.dtype.kind == "u" and array.dtype.itemsize > 1) or not array.dtype.isnative:
+        array = array.astype(np.float64)  # torch knows no such type
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _describe_values(tensor: torch.Tensor) -> str:
+    values = tensor.double()
+    if bool(values.isnan().any()):
+        return f"{int(values.isnan().sum())} values that are NaN; find out where they come from"
+    low, high = float(values.min()), float(values.max())
+    advice = "divide by 255 if these are spikes, encode them as spikes if not" if high == 255 else "encode them first"
+    return f"values between {low:g} and {high:g}; {advice}"

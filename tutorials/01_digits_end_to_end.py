@@ -59,8 +59,8 @@ net = torch.nn.Sequential(
 # %% [markdown]
 # ## The loss, and the budget
 #
-# `SpikeRate` asks the neuron of the right class to fire in 70 % of the steps and the others in 2 %. The enforcer watches
-# the hidden block and adds a penalty where its mean event rate is above 2.7 %, a little below the budget of 3 %.
+# `SpikeRate` asks the neuron of the right class to fire in 70 % of the steps and the others in 2 %. The enforcer
+# watches the hidden block and adds a penalty where its mean event rate is above 2.7 %, a bit below the budget of 3 %.
 
 # %%
 BUDGET = 0.03
@@ -106,8 +106,8 @@ print("equal:", (reference.output[:5] == on_lava.output).all())
 # %% [markdown]
 # ## Verify
 #
-# All test digits in SLAYER against the reference, and 30 of them against Lava. The HTML report shows the rasters side by
-# side, the event rates against the budget, and the verdict.
+# All test digits in SLAYER against the reference, and 30 of them against Lava. The HTML report shows the rasters side
+# by side, the event rates against the budget, and the verdict.
 
 # %%
 report = verify(net, result.path, digits.test_spikes, digits.test_labels, lava_samples=30)

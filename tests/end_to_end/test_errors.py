@@ -48,7 +48,7 @@ def test_lava_works_again_after_a_failure(trained: Any) -> None:
 
 @pytest.mark.lava
 def test_an_error_inside_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lava_backend, "RESET_OFFSET", "no number")
+    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", "no number")
     with pytest.raises(SimulationError, match=r"Lava could not run .*digits\.net: TypeError"):
         simulate(trained.path, trained.spikes[:1], backend="lava")
 

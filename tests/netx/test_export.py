@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hypothesis import strategies as st
 from support_cases import CUBA, EXACT, Chain, network
 
 from netx_export import ExportError, export, read, simulate
+from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.hdf5 import replacing, write
 from netx_export.slayer import record
 
 pytestmark = pytest.mark.slayer
@@ -305,36 +308,68 @@ def _umask() -> int:
     return mask
 
 
-_KILLED = """
-import sys
-sys.path[:0] = {path!r}
-import numpy as np
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import replacing, write
-neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
-for number in range(1000000):
-    layers = (Input((300,)), Dense(np.full((300, 300), number % 200), neuron))
-    with replacing(sys.argv[1]) as temporary:
-        write(NetworkDescription(layers, {{"number": str(number)}}), temporary)
-    if number == 0:
-        print("ready", flush=True)
-"""
+def _network_of(value: int) -> NetworkDescription:
+    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+    return NetworkDescription((Input((3,)), Dense(np.array([[value, -2, 4]]), neuron)))
 
 
-def test_killed_at_any_moment_the_path_holds_a_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.net"
-    root = Path(__file__).resolve().parents[2]
-    script = _KILLED.format(path=[str(root)])
-    for delay in (0.1, 0.1013, 0.1027, 0.1039):
-        process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        while "ready" not in process.stdout.readline():
-            assert process.poll() is None, "the exporting program ended by itself"
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert read(path).metadata
+def _replace(path: Path, on_line: Callable[[], None]) -> None:
+    """Replace the file, and call ``on_line`` before each line of Python that this takes."""
+
+    def trace(*_: Any) -> Any:
+        on_line()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        with replacing(path) as temporary:
+            write(_network_of(20), temporary)
+    finally:
+        sys.settrace(None)
+
+
+def _killing_after(lines: int) -> Callable[[], None]:
+    """A function that ends this process at once when it is called once more than ``lines`` times."""
+    left = itertools.count(lines, -1)
+    return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(left) == 0 else None
+
+
+def test_killed_at_any_moment_the_path_holds_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    path, lines = tmp_path / "a.net", itertools.count()
+    _replace(path, lambda: next(lines))
+    new, total = path.read_bytes(), next(lines)
+    write(_network_of(10), path)
+    old = path.read_bytes()
+    found = set()
+    moments = [*range(0, total - 60, max(1, total // 60)), *range(total - 60, total)]
+    for moment in moments:
+        path.write_bytes(old)
+        child = os.fork()
+        if child == 0:
+            _replace(path, _killing_after(moment))
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        found.add(path.read_bytes())
+    assert found == {old, new}
+
+
+def test_what_a_forward_would_change_stays(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    mask = torch.rand(5, 6) < 0.5
+    blocks = [
+        _blocks().Dense({**CUBA, "requires_grad": True}, 6, 5, weight_scale=5, mask=mask, delay=True),
+        _blocks().Dense(CUBA, 5, 3),
+    ]
+    net, sample = Chain(blocks), torch.ones(1, 6, 80)
+    net(sample)
+    with torch.no_grad():
+        blocks[0].synapse.weight.fill_(0.5)  # the next forward masks it,
+        blocks[0].synapse.weight[0] = -0.5
+        blocks[0].delay.delay.fill_(-3)  # clamps this,
+        blocks[0].neuron.voltage_decay.fill_(-7)  # and this
+    before = _state(net)
+    export(net, tmp_path / "a.net", sample)
+    assert _state(net) == before
 
 
 def test_old_temporary_files_of_a_killed_export_do_no_harm(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:

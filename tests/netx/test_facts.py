@@ -15,7 +15,7 @@ import pytest
 import torch
 from support_cases import CUBA, EXACT, Chain, network
 
-from netx_export import ExportError, check, export, read, simulate
+from netx_export import ExportError, SimulationError, check, export, read, simulate
 
 pytestmark = pytest.mark.slayer
 
@@ -139,3 +139,14 @@ def test_what_the_stock_loader_alters_is_simulated_as_altered(tmp_path: Path) ->
     assert "weights altered" in [finding.rule for finding in check(tmp_path / "b.net")]
     on_lava = simulate(tmp_path / "b.net", spikes, backend="lava")
     np.testing.assert_array_equal(simulate(tmp_path / "b.net", spikes).output, on_lava.output)
+
+
+def test_input_neurons_take_numbers_and_no_nan(tmp_path: Path) -> None:
+    net, _ = network(_case("cuba.Input with a neuron"))
+    sample = torch.rand(2, 12, 24) * 3 - 1
+    export(net, tmp_path / "a.net", sample)
+    with torch.no_grad():
+        np.testing.assert_array_equal(simulate(tmp_path / "a.net", sample).output, net(sample).numpy())
+    sample[0, 0, 0] = float("nan")
+    with pytest.raises(SimulationError, match="finite"):
+        simulate(tmp_path / "a.net", sample)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -51,6 +51,8 @@ def _stock(weight: np.ndarray, split: int) -> list[tuple[np.ndarray, int]]:
 
 
 @given(_matrices())
+@example(np.array([[-256, 1]]))
+@example(np.array([[-130, -129]]))
 def test_one_matrix(weight: np.ndarray) -> None:
     _assert_as_stock(weight)
 

@@ -288,15 +288,18 @@ def test_declared_terabytes_are_not_read(mlp: Path) -> None:
 
 
 def test_many_large_datasets_share_one_budget(tmp_path: Path) -> None:
-    path = tmp_path / "many.net"
-    write(NetworkDescription((Input((1,)), *[Dense(np.array([[2]]), NEURON)] * 20)), path)
+    path, size = tmp_path / "many.net", 2**12
+    write(NetworkDescription((Input((1,)), *[Dense(np.array([[2]]), NEURON)] * 3)), path)
 
     def change(file: h5py.File) -> None:
-        for index in range(1, 21):
-            file.create_dataset(f"layer/{index}/delay", (2**13, 2**13), "i1", chunks=(2**13, 2**13), compression="gzip")
+        for index in range(4):
+            _put(f"layer/{index}/shape", np.array([size]))(file)
+        for index in range(1, 4):
+            del file[f"layer/{index}/weight"]
+            file.create_dataset(f"layer/{index}/weight", (size, size), "i1", chunks=(size, size), fillvalue=2)
 
     _edit(path, change)
-    with pytest.raises(NetxFormatError, match=r"delays|too large"):
+    with pytest.raises(NetxFormatError, match=r"/layer/2: `weight` .* too large"):
         read(path)
 
 

@@ -107,7 +107,7 @@ def test_gradient_is_that_of_the_value(power):
 @given(seed=st.integers(0, 999), max_synops=st.floats(0.5, 200), power=st.sampled_from([1, 2]))
 def test_synops_loss_equals_the_definition(seed, max_synops, power):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(-2, 3, (3, 4, 5), generator=generator)
+    x = torch.randint(-2, 3, (3, 4, 5), generator=generator).float()
     fan_out = torch.randint(0, 9, (4,), generator=generator)
     synops = 0
     for n in range(3):

@@ -31,7 +31,8 @@ def test_every_public_name_is_on_the_page(name: str) -> None:
 
 
 @pytest.mark.slayer
-def test_the_resumed_training_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.lava
+def test_train_checkpoint_resume_export_verify(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     spec = importlib.util.spec_from_file_location("train_and_resume", ROOT / "examples" / "train_and_resume.py")
     assert spec is not None

@@ -1,0 +1,128 @@
+"""Spikes in ``.npz`` files: input with labels, and the spikes of a simulation to compare with later."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from netx_export.errors import ExportError, SimulationError
+from netx_export.hdf5 import replacing
+from netx_export.simulation import Simulation
+
+__all__ = ["load_simulation", "load_spikes", "save_simulation", "save_spikes"]
+
+_Array = npt.NDArray[np.generic]
+_OUTPUT = "output"
+
+
+def load_spikes(
+    path: str | os.PathLike[str], key: str = "spikes", label_key: str = "labels"
+) -> tuple[_Array, _Array | None]:
+    """Load input spikes, and labels if there are any.
+
+    Args:
+        path: a ``.npz`` file as ``numpy.savez(path, spikes=..., labels=...)`` writes it; nothing in it is executed.
+        key: name of the spikes ``(N, C, ..., T)`` in the file.
+        label_key: name of the labels ``(N,)`` in the file.
+
+    Returns:
+        The spikes, and the labels or None.
+
+    Raises:
+        SimulationError: if the file is missing, is no ``.npz`` file, lacks the spikes, holds Python objects, or holds
+            another number of labels than of samples.
+
+    Example:
+        >>> from netx_export.data import load_spikes
+        >>> load_spikes("missing.npz")
+        Traceback (most recent call last):
+            ...
+        netx_export.errors.SimulationError: missing.npz: no such file. Give the path of a .npz file with `spikes`.
+    """
+    arrays = _load(path, {key, label_key}, f"`{key}`")
+    if key not in arrays:
+        raise SimulationError(f"{path}: expected an array `{key}` (N, C, ..., T) but got {_names(path)}.")
+    spikes, labels = arrays[key], arrays.get(label_key)
+    if spikes.ndim < 3:
+        raise SimulationError(f"{path}: expected `{key}` of shape (N, C, ..., T) but got {spikes.shape}.")
+    if labels is not None and labels.shape[:1] != spikes.shape[:1]:
+        raise SimulationError(
+            f"{path}: expected one label for each of the {len(spikes)} samples in `{key}` but `{label_key}` has the "
+            f"shape {labels.shape}."
+        )
+    return spikes, labels
+
+
+def save_spikes(path: str | os.PathLike[str], spikes: npt.ArrayLike, labels: npt.ArrayLike | None = None) -> None:
+    """Save input spikes, and labels if there are any, as :func:`load_spikes` loads them.
+
+    Raises:
+        SimulationError: if the file cannot be written.
+    """
+    arrays = {"spikes": np.asarray(spikes)}
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels)
+    _save(path, arrays)
+
+
+def save_simulation(path: str | os.PathLike[str], simulation: Simulation) -> None:
+    """Save the spikes of a simulation: ``output``, and each layer under its name.
+
+    Raises:
+        SimulationError: if the file cannot be written.
+    """
+    _save(path, {_OUTPUT: simulation.output, **simulation.layers})
+
+
+def load_simulation(path: str | os.PathLike[str]) -> Simulation:
+    """Load spikes that :func:`save_simulation` saved, or that another simulator or a chip recorded in the same form.
+
+    Raises:
+        SimulationError: if the file is missing, is no ``.npz`` file or lacks the output.
+    """
+    arrays = _load(path, None, f"`{_OUTPUT}`")
+    if _OUTPUT not in arrays:
+        raise SimulationError(f"{path}: expected an array `{_OUTPUT}` (N, C, ..., T) but got {_names(path)}.")
+    layers = {name: _as_spikes(path, name, array) for name, array in arrays.items()}
+    return Simulation(layers.pop(_OUTPUT), layers)
+
+
+def _as_spikes(path: str | os.PathLike[str], name: str, array: _Array) -> npt.NDArray[np.uint8]:
+    spikes = array.astype(np.uint8) if array.dtype.kind in "biuf" else np.empty(0, np.uint8)
+    if not np.array_equal(spikes, array):
+        raise SimulationError(f"{path}: expected spikes of 0 and 1 in `{name}` but got {array.dtype} of another kind.")
+    return spikes
+
+
+def _load(path: str | os.PathLike[str], names: set[str] | None, wanted: str) -> dict[str, _Array]:
+    """Some, or all, of the arrays of a ``.npz`` file."""
+    if not Path(path).is_file():
+        raise SimulationError(f"{path}: no such file. Give the path of a .npz file with {wanted}.")
+    if not zipfile.is_zipfile(path):
+        raise SimulationError(f"{path}: expected a .npz file with {wanted}, as numpy.savez writes it, but got another.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files if names is None or name in names}
+    except ValueError as error:
+        raise SimulationError(f"{path}: expected arrays of numbers only ({error}).") from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SimulationError(f"{path}: the file is damaged ({error}).") from None
+
+
+def _names(path: str | os.PathLike[str]) -> str:
+    with zipfile.ZipFile(path) as file:
+        names = sorted(name.removesuffix(".npy") for name in file.namelist())
+    return ", ".join(f"`{name}`" for name in names) or "an empty file"
+
+
+def _save(path: str | os.PathLike[str], arrays: dict[str, _Array]) -> None:
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    except ExportError as error:
+        raise SimulationError(str(error)) from error.__cause__

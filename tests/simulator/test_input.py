@@ -1,0 +1,94 @@
+"""What goes into ``simulate``: every type that means 0 and 1 gives the same, everything else one clear error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from netx_export import NetworkDescription, SimulationError, simulate
+from netx_export.description import Conv, CubaNeuron, Input
+
+
+@pytest.mark.parametrize("dtype", ["bool", "u1", "i1", "u2", "i4", "u8", "f2", "f4", "f8", ">f4", ">i2"])
+def test_every_numeric_type_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
+    assert np.array_equal(simulate(mlp_file, mlp_spikes.astype(dtype)).output, simulate(mlp_file, mlp_spikes).output)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float64])
+def test_every_type_of_tensor_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
+    tensor = torch.from_numpy(mlp_spikes).to(dtype).requires_grad_(dtype == torch.float64)
+    assert np.array_equal(simulate(mlp_file, tensor).output, simulate(mlp_file, mlp_spikes).output)
+
+
+def test_lists_and_read_only_or_reversed_arrays_are_taken(mlp_file, mlp_spikes):
+    expected = simulate(mlp_file, mlp_spikes).output
+    mlp_spikes.flags.writeable = False
+    assert np.array_equal(simulate(mlp_file, mlp_spikes).output, expected)
+    assert np.array_equal(simulate(mlp_file, mlp_spikes[::-1]).output, expected[::-1])
+    assert np.array_equal(simulate(mlp_file, mlp_spikes.tolist()).output, expected)
+
+
+def test_the_input_is_left_alone(mlp_file, mlp_spikes):
+    before = mlp_spikes.copy()
+    simulate(mlp_file, mlp_spikes)
+    assert np.array_equal(mlp_spikes, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x * 255, "values between 0 and 255; divide by 255"),
+        (lambda x: x * 0.5, r"values between 0 and 0\.5; encode them first"),
+        (lambda x: np.where(x, 1, np.nan), "values that are NaN"),
+        (lambda x: np.where(x, 1, -1), "values between -1 and 1"),
+        (lambda x: np.where(x, np.inf, 0), "values between 0 and inf"),
+        (lambda x: x.astype(np.float32) * np.float32(0.999), r"values between 0 and 0\.999"),
+        (lambda x: x + 1e-30, "values between 1e-30 and 1"),
+        (lambda x: x.astype(str), "numeric type but got <U"),
+        (lambda x: x.astype(object), "numeric type but got object"),
+        (lambda x: x.astype(complex), "numeric type but got complex128"),
+    ],
+)
+def test_anything_but_zeros_and_ones_is_refused(mlp_file, mlp_spikes, change, message):
+    with pytest.raises(SimulationError, match=message):
+        simulate(mlp_file, change(mlp_spikes))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[0], r"but got \(12, 20\)\. A single sample needs a sample axis too"),
+        (lambda x: np.moveaxis(x, -1, 1), r"but got \(6, 20, 12\)\. Time is the last axis"),
+        (lambda x: x[:, :11], r"shape \(N, 12, T\) .* but got \(6, 11, 20\)"),
+        (lambda x: x[..., :0], r"one step but got \(6, 12, 0\)"),
+        (lambda x: x[:0], r"at least one sample .* but got \(0, 12, 20\)"),
+        (lambda x: x[:, :, None], r"but got \(6, 12, 1, 20\)"),
+        (lambda x: 1, r"but got \(\)"),
+    ],
+)
+def test_a_wrong_shape_is_refused_with_advice(mlp_file, mlp_spikes, change, message):
+    with pytest.raises(SimulationError, match=message):
+        simulate(mlp_file, change(mlp_spikes))
+
+
+def test_channels_last_are_refused_with_advice(saved):
+    conv = Conv(np.ones((1, 2, 1, 1), np.int64), CubaNeuron(1, np.array([0]), np.array([0])), (2, 3, 4))
+    path = saved(NetworkDescription((Input((2, 3, 4), False), conv)))
+    with pytest.raises(SimulationError, match="Channels come before height and width"):
+        simulate(path, np.zeros((1, 3, 4, 2, 5)))
+
+
+def test_an_unknown_back_end_is_refused(mlp_file, mlp_spikes):
+    with pytest.raises(ValueError, match="Expected argument `backend` to be 'reference' or 'lava' but got 'loihi'"):
+        simulate(mlp_file, mlp_spikes, backend="loihi")
+
+
+def test_progress_is_shown_on_request_and_never_on_standard_output(mlp_file, mlp_spikes, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws on a terminal only
+    simulate(mlp_file, mlp_spikes)
+    assert capsys.readouterr() == ("", "")
+    simulate(mlp_file, mlp_spikes, progress=True)
+    shown = capsys.readouterr()
+    assert "Simulating on reference" in shown.err
+    assert shown.out == ""

@@ -1,0 +1,122 @@
+"""The reference simulator against the very functions of the installed Lava and netx, called without Lava's runtime.
+
+So cheap that thousands of random cases fit, overflowing ones above all. The whole networks on Lava's runtime are in
+``test_lava.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netx_export import reference
+from netx_export.description import CubaNeuron
+from netx_export.loading import load_dense_weights
+
+pytestmark = pytest.mark.lava
+decays = st.sampled_from([0, 1, 128, 1024, 4095, 4096]) | st.integers(0, 4096)
+
+
+def _lava_neurons(activation: np.ndarray, neuron: CubaNeuron, bias: np.ndarray | None) -> np.ndarray:
+    """Spikes ``(T, ...)`` of Lava's own LIF model, with the values that netx sets."""
+    pytest.importorskip("lava.proc.lif.models")
+    from lava.proc.lif.models import PyLifModelBitAcc
+
+    model = PyLifModelBitAcc({})
+    shape = activation.shape[1:]
+    channels = (1, -1, *[1] * (len(shape) - 2))
+    model.u, model.v = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    model.du = (neuron.current_decay - 1).reshape(channels).astype(np.uint16)
+    model.dv = neuron.voltage_decay.reshape(channels).astype(np.uint16)
+    model.bias_mant = np.zeros(shape, np.int16) if bias is None else np.broadcast_to(bias.reshape(channels), shape)
+    model.bias_exp = np.int16(6)
+    model.vth = np.int32(neuron.threshold)
+    model.scale_bias()
+    model.scale_threshold()
+    spikes = []
+    for step in activation.astype(np.int32):
+        model.subthr_dynamics(step)
+        spikes.append(model.spiking_activation())
+        model.reset_voltage(spikes[-1])
+    return np.stack(spikes)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    scale=st.sampled_from([10, 1_000, 100_000, 140_000, 400_000]),
+    shared=st.booleans(),
+    shape=st.sampled_from([(2, 5), (1, 3, 2, 4)]),
+    threshold=st.integers(1, 2**17 - 1),
+    decay=st.tuples(decays, decays),
+    biased=st.booleans(),
+)
+def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape, threshold, decay, biased):
+    rng = np.random.default_rng(seed)
+    channels = 1 if shared else shape[1]
+    current_decay, voltage_decay = (np.full(channels, value) for value in decay)
+    if not shared:
+        current_decay[0], voltage_decay[-1] = rng.integers(0, 4097, 2)
+    neuron = CubaNeuron(threshold, current_decay, voltage_decay)
+    bias = rng.integers(-4096, 4096, shape[1]) if biased else None
+    activation = rng.integers(-scale, scale, (40, *shape)) + rng.integers(-scale, scale)
+    spikes = reference.integrate_and_fire(torch.from_numpy(activation.astype(np.float64) * 64), neuron, bias)
+    assert np.array_equal(spikes.numpy(), _lava_neurons(activation, neuron, bias))
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    low=st.integers(-300, 300),
+    span=st.integers(0, 600),
+    step=st.sampled_from([1, 2, 3, 4, 8, 64, 128]),
+)
+def test_sums_of_loaded_weights_equal_lavas(seed, low, span, step):
+    pytest.importorskip("lava.lib.dl.netx.utils")
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(low, low + span + 1, (3, 7)) // step * step
+    if not weight.any():
+        return  # the stock loader raises OverflowError
+    shifted, bits, exponent, _ = optimize_weight_bits(weight)
+    sign = determine_sign_mode(shifted)
+    mantissa = truncate_weights(clip_weights(shifted, sign, num_bits=8), sign, bits)
+    spikes = rng.random((4, 7)) < 0.5
+    sums = np.stack([mantissa[:, row].sum(axis=1) for row in spikes])
+    expected = np.left_shift(sums, exponent) if exponent > 0 else np.right_shift(sums, -exponent)
+    frames = torch.from_numpy(spikes[np.newaxis].astype(np.uint8))
+    assert np.array_equal(reference._synapses(load_dense_weights(weight), frames)[0].numpy(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([1, 2]),
+    largest=st.sampled_from([127, 256, 2**22]),
+)
+def test_convolutions_equal_lavas(seed, kernel, stride, padding, dilation, groups, largest):
+    pytest.importorskip("lava.proc.conv.utils")
+    from lava.proc.conv.utils import conv, signed_clamp
+
+    from netx_export.description import Conv
+
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-largest, largest, (4, 4 // groups, *kernel))
+    neuron = CubaNeuron(1, np.array([0]), np.array([0]))
+    layer = Conv(weight, neuron, (4, 8, 9), stride, padding, dilation, groups)
+    spikes = rng.random((4, 8, 9)) < 0.5
+    lava_weight = weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32)  # as netx loads it
+    pairs = [np.array(pair[::-1]) for pair in (kernel, stride, padding, dilation)]
+    sums = conv(spikes.transpose(2, 1, 0), lava_weight, *pairs, groups)
+    expected = signed_clamp(sums, bits=24).transpose(2, 1, 0)
+    frames = torch.from_numpy(spikes[np.newaxis, np.newaxis].astype(np.uint8))
+    assert np.array_equal(reference._convolve(layer, frames)[0, 0].numpy(), expected)
