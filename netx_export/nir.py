@@ -163,8 +163,8 @@ class _Writer:
             shape = layer.spatial_shape if isinstance(layer, Conv) else layer.shape
         last = description.layers[-1]
         if isinstance(last, Dense | Conv) and last.axon_delay is not None:
-            steps = last.axon_delay.reshape(-1, *[1] * (len(shape) - 1))
-            self.delay(f"{_names(description)[-1]}_output_delay", np.broadcast_to(steps, shape))
+            delay = last.axon_delay.reshape(-1, *[1] * (len(shape) - 1))
+            self.delay(f"{_names(description)[-1]}_output_delay", np.broadcast_to(delay, shape))
         self.nodes["output"] = self.nir.Output(output_type=np.array(shape))
         names = list(self.nodes)
         edges = list(itertools.pairwise(names))
