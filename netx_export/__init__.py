@@ -1,6 +1,7 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
 from netx_export.check import Finding, check
+from netx_export.comparison import Tolerance
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
 from netx_export.export import ExportResult, export
@@ -17,6 +18,7 @@ __all__ = [
     "NetxFormatError",
     "Simulation",
     "SimulationError",
+    "Tolerance",
     "VerificationReport",
     "check",
     "export",

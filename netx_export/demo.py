@@ -21,8 +21,7 @@ from torch import nn
 from lava_spikeloss import SparsityEnforcer, SpikeRate
 from netx_export.errors import NetxExportError
 from netx_export.export import export
-from netx_export.hdf5 import replacing
-from netx_export.report import print_report
+from netx_export.report import print_report, save_report
 from netx_export.verify import VerificationReport, verify
 
 __all__ = ["Digits", "encode", "load_digits", "run_demo", "train"]
@@ -150,9 +149,7 @@ def run_demo(
     console.print(f"Exported to {path}. Running {lava_samples} test digits on Lava.")
     report = verify(net, path, digits.test_spikes, digits.test_labels, lava_samples=lava_samples)
     report = dataclasses.replace(report, training=history)
-    with replacing(directory / "report.json") as temporary:
-        temporary.write_text(report.to_json())
-    report.save_html(directory / "report.html")
+    save_report(report.to_dict(), directory)
     print_report(report.to_dict(), console)
     console.print(f"Wrote {path}, {directory / 'report.json'} and {directory / 'report.html'}.")
     return report

@@ -1,194 +1,190 @@
-"""The verification report for people: a table for the terminal, and one HTML file with pictures."""
+"""The verification report for people: lines for the terminal, and one HTML file. Both are made of the JSON alone."""
 
 from __future__ import annotations
 
-import io
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from netx_export.errors import NetxExportError
+from netx_export import drawing
+from netx_export.errors import ExportError
 from netx_export.hdf5 import replacing
 
-__all__ = ["print_report", "save_html"]
+__all__ = ["print_report", "save_html", "save_report"]
 
-_EXPECTED_COLOUR = "#2f7fd1"
-_GOT_COLOUR = "#e07b39"
-_DIFFERENT_COLOUR = "#d62728"
-_INK = "#808890"  # readable on white and on black
+_WORDS = {"exact": "PASSED", "within tolerance": "PASSED", "different": "FAILED", "untested": "UNTESTED"}
+_STYLES = {"PASSED": "bold green", "FAILED": "bold red", "UNTESTED": "bold yellow"}
+_MOST_CLASSES = 40  # beyond, a table of predictions is not readable
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """Print each comparison of a report, as made by ``VerificationReport.to_dict``, as a table with its verdict."""
+    """Print a line with a verdict for each layer of each comparison, and one for the whole report.
+
+    Args:
+        report: as made by ``VerificationReport.to_dict``.
+        console: where to print.
+    """
     for comparison in report["comparisons"]:
-        console.print(_table(comparison))
-        console.print(_accuracy_line(comparison), style="dim")
-    verdict = "[bold green]PASSED" if report["passed"] else "[bold red]FAILED"
-    console.print(f"{verdict}[/]: {_verdict_text(report)}")
+        _print(console, "", _title(comparison), "bold")
+        for layer in comparison["layers"]:
+            _print(console, _WORDS[layer["status"]], _layer_line(layer))
+        for name in comparison["unrecorded"]:
+            _print(console, "UNTESTED", f"{name}: not in the recording")
+        if comparison["output"] is not None:
+            _print(console, _WORDS[comparison["output"]["status"]], _output_line(comparison["output"]))
+        if comparison["cause"] is not None:
+            _print(console, "", _cause_line(comparison["cause"]))
+    _print(console, "PASSED" if report["passed"] else "FAILED", verdict_text(report))
 
 
-def _table(comparison: Mapping[str, Any]) -> Table:
-    expected, got = comparison["expected"], comparison["got"]
-    table = Table(
-        title=f"{expected} against {got}: {comparison['samples']} samples of {comparison['steps']} steps",
-        box=box.SIMPLE,
-    )
-    table.add_column("layer")
-    columns = ("neurons", "spikes", f"{expected} rate", f"{got} rate", "budget", "differ", "verdict")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for layer in comparison["layers"]:
-        budget = "" if layer["budget"] is None else f"{layer['budget']:.2%}"
-        table.add_row(
-            layer["name"],
-            f"{layer['neurons']:,}",
-            f"{layer['expected_spikes']:,}",
-            f"{layer['expected_rate']:.2%}",
-            f"{layer['got_rate']:.2%}",
-            budget,
-            f"{layer['differing']:,}",
-            layer["status"],
-        )
-    return table
+def _print(console: Console, word: str, text: str, style: str = "") -> None:
+    # As plain Text: what a file says is not markup.
+    console.print(Text.assemble((f"{word:<8} " if word else "", _STYLES.get(word, "")), (text, style)), soft_wrap=True)
 
 
-def _accuracy_line(comparison: Mapping[str, Any]) -> str:
-    if comparison["expected_accuracy"] is None:
-        return f"Predictions that changed: {comparison['changed_predictions']}"
+def _title(comparison: Mapping[str, Any]) -> str:
     return (
-        f"Accuracy: {comparison['expected_accuracy']:.2%} in {comparison['expected']}, "
-        f"{comparison['got_accuracy']:.2%} in {comparison['got']}; "
-        f"predictions that changed: {comparison['changed_predictions']}"
+        f"{comparison['expected']} against {comparison['got']}: {comparison['samples']:,} samples of "
+        f"{comparison['steps']} steps{', stopped early' if comparison['stopped'] else ''}"
     )
 
 
-def _verdict_text(report: Mapping[str, Any]) -> str:
+def _layer_line(layer: Mapping[str, Any]) -> str:
+    parts = [
+        f"{layer['name']}: {layer['expected']['spikes']:,} spikes of {layer['neurons']:,} neurons",
+        f"rate {_percent(layer['got']['rate'])}"
+        + ("" if layer["budget"] is None else f" of {_percent(layer['budget'])} allowed"),
+    ]
+    if layer["status"] == "untested":
+        parts.append("it never spiked, so nothing is known of it")
+    else:
+        parts.append(f"{layer['differing']:,} differ")
+    return ", ".join(parts)
+
+
+def _output_line(output: Mapping[str, Any]) -> str:
+    parts = [f"output: {output['changed_predictions']:,} predictions changed"]
+    if output["expected_accuracy"] is not None:
+        parts.append(f"accuracy {_percent(output['expected_accuracy'])} and {_percent(output['got_accuracy'])}")
+    if output["expected_loss"] is not None:
+        parts.append(f"loss {output['expected_loss']:.6g} and {output['got_loss']:.6g}")
+    return ", ".join(parts)
+
+
+def _cause_line(cause: Mapping[str, Any]) -> str:
+    return f"Cause: {cause['name']}. {cause['detail']} {_place(cause)}"
+
+
+def _place(cause: Mapping[str, Any]) -> str:
+    place = cause["place"]
+    if place is None:
+        return ""
+    neuron = ", ".join(map(str, place["neuron"]))
+    return f"First seen in layer {cause['layer']}, neuron {neuron}, sample {place['sample']}, step {place['step']}."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def verdict_text(report: Mapping[str, Any]) -> str:
+    """The verdict in one sentence."""
     if report["passed"]:
-        return "every spike of every layer is equal."
+        equal = "every spike of every layer is equal."
+        return equal if report["exact"] else "some spikes differ, all within the tolerance that was given."
     for comparison in report["comparisons"]:
+        runs = f"{comparison['expected']} and {comparison['got']}"
         for layer in comparison["layers"]:
             if layer["status"] == "untested":
                 return (
                     f"layer {layer['name']} never spiked, so nothing is known of it. Give it input that makes it spike."
                 )
             if layer["status"] == "different":
-                first = layer["first"]
-                place = f"step {first['step']} in neuron {first['neuron']} of sample {first['sample']}"
-                runs = f"{comparison['expected']} and {comparison['got']}"
-                return (
-                    f"{layer['differing']:,} spikes of layer {layer['name']} differ between {runs}, first at {place}."
-                )
-    raise AssertionError("a failed report has a layer that is different or untested")
+                return f"{layer['differing']:,} spikes of layer {layer['name']} differ between {runs}."
+        output = comparison["output"]
+        if output is not None and output["status"] == "different":
+            return f"{output['differing']:,} values of the output differ between {runs}."
+    raise AssertionError("a failed report has something that is different or untested")
+
+
+def save_report(report: Mapping[str, Any], directory: str | os.PathLike[str]) -> None:
+    """Write ``report.json`` and ``report.html`` into a directory, which is made if it does not exist.
+
+    Raises:
+        ExportError: if they cannot be written; none is left half-written.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"Cannot write to {folder}: {error.strerror}. Choose another directory.") from None
+    with replacing(folder / "report.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+    save_html(report, folder / "report.html")
 
 
 def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Render a report, as made by ``VerificationReport.to_dict``, into one HTML file that needs nothing else.
+    """Render a report, as made by ``VerificationReport.to_dict`` or read from its JSON, into one HTML file.
 
     Raises:
-        NetxExportError: without matplotlib.
         ExportError: if the file cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("netx_export"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     page = environment.get_template("report.html.j2").render(
         report=report,
-        verdict=_verdict_text(report),
-        colours={"expected": _EXPECTED_COLOUR, "got": _GOT_COLOUR, "different": _DIFFERENT_COLOUR},
-        accuracy_line=_accuracy_line,
-        rasters=_rasters,
-        histograms=_histograms,
-        training=_training_curve(report["training"]) if report["training"] else None,
+        verdict=verdict_text(report),
+        words=_WORDS,
+        confusion=_confusion,
+        top_rate=_top_rate,
+        draw=drawing,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _rasters(comparison: Mapping[str, Any]) -> str:
-    """Rasters of the first sample, one row per layer, both runs side by side; differences in red."""
-    layers = comparison["layers"]
-    figure = _figure(9, 0.6 + 1.9 * len(layers))
-    axes = figure.subplots(len(layers), 2, sharex=True, squeeze=False)
-    for row, layer in zip(axes, layers, strict=True):
-        raster = layer["raster"]
-        expected, got = ({tuple(place) for place in raster[side]} for side in ("expected", "got"))
-        both = ((comparison["expected"], expected, _EXPECTED_COLOUR), (comparison["got"], got, _GOT_COLOUR))
-        for axis, (title, spikes, colour) in zip(row, both, strict=True):
-            _scatter(axis, spikes & expected & got, colour)
-            _scatter(axis, spikes - (expected & got), _DIFFERENT_COLOUR)
-            axis.set_xlim(-0.5, comparison["steps"] - 0.5)
-            axis.set_ylim(-0.5, raster["neurons"] - 0.5)
-            axis.set_title(f"{layer['name']} in {title}", fontsize=9, color=_INK)
-        row[0].set_ylabel("neuron", color=_INK)
-    for axis in axes[-1]:
-        axis.set_xlabel("step", color=_INK)
-    return _svg(figure)
+def _number(value: float | None) -> str:
+    """For a table: nothing for None, whole numbers with commas, others short."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _scatter(axis: Any, places: set[tuple[int, int]], colour: str) -> None:
-    neurons, steps = zip(*sorted(places), strict=True) if places else ((), ())
-    axis.plot(steps, neurons, "|", color=colour, markersize=4)
+def _joule(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9), ("pJ", 1e-12)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return "0 J"
 
 
-def _histograms(comparison: Mapping[str, Any]) -> str:
-    """Neurons per event rate, one panel per layer, with the budget as a line."""
-    layers = comparison["layers"]
-    columns = min(3, len(layers))
-    rows = -(-len(layers) // columns)
-    figure = _figure(9, 2.6 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, layer in zip(axes.flat, layers, strict=False):
-        top = 100 * layer["histogram_top"]
-        edges = [top * edge / len(layer["histogram"][0]) for edge in range(len(layer["histogram"][0]) + 1)]
-        axis.stairs(
-            layer["histogram"][0], edges, fill=True, color=_EXPECTED_COLOUR, alpha=0.5, label=comparison["expected"]
-        )
-        axis.stairs(layer["histogram"][1], edges, color=_GOT_COLOUR, linewidth=1.5, label=comparison["got"])
-        axis.axvline(100 * layer["expected_rate"], color=_INK, linewidth=1, label="mean")
-        if layer["budget"] is not None:
-            axis.axvline(100 * layer["budget"], color=_DIFFERENT_COLOUR, linestyle="--", linewidth=1, label="budget")
-        axis.set_title(layer["name"], fontsize=9, color=_INK)
-        axis.set_xlabel("event rate in %", color=_INK)
-        axis.legend(fontsize=7, frameon=False, labelcolor=_INK)
-    for axis in axes.flat[len(layers) :]:
-        axis.remove()
-    axes[0, 0].set_ylabel("neurons", color=_INK)
-    return _svg(figure)
+def _top_rate(comparison: Mapping[str, Any]) -> float:
+    """The largest rate or budget among the layers, which the bars end at."""
+    rates = [layer[side]["rate"] for layer in comparison["layers"] for side in ("expected", "got")]
+    return max([*rates, *(layer["budget"] or 0.0 for layer in comparison["layers"])]) or 1.0
 
 
-def _training_curve(training: Sequence[Mapping[str, float]]) -> str:
-    """One panel for each figure that was recorded per epoch."""
-    names = [name for name in training[0] if name != "epoch"]
-    figure = _figure(9, 2.6)
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        axis.plot([row["epoch"] for row in training], [row[name] for row in training], color=_EXPECTED_COLOUR)
-        axis.set_title(name, fontsize=9, color=_INK)
-        axis.set_xlabel("epoch", color=_INK)
-    return _svg(figure)
-
-
-def _figure(width: float, height: float) -> Any:
-    """A figure without a window: pyplot would choose a back end for the whole process."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NetxExportError("The report's pictures need matplotlib: pip install 'lava-spikeloss[report]'.") from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: Any) -> str:
-    for axis in figure.axes:
-        axis.set_facecolor("none")
-        axis.tick_params(colors=_INK, labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(_INK)
-    figure.patch.set_alpha(0)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    drawing = buffer.getvalue()
-    return drawing[drawing.index("<svg") :]
+def _confusion(output: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Samples by label and predicted class, or by class in the one run and the other if there are no labels."""
+    labelled = output["expected_accuracy"] is not None
+    cells: Counter[tuple[int, int]] = Counter()
+    for label, expected, got, number in output["confusion"]:
+        cells[label if labelled else expected, got] += number
+    rows, columns = (sorted({key[axis] for key in cells}) for axis in (0, 1))
+    if max(len(rows), len(columns)) > _MOST_CLASSES:
+        return None
+    top = max(cells.values())
+    table = [
+        (row, [(row == column, cells[row, column], cells[row, column] / top) for column in columns]) for row in rows
+    ]
+    return {"labelled": labelled, "columns": columns, "rows": table}

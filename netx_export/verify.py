@@ -5,115 +5,35 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from lava_spikeloss import LOIHI_1
+from netx_export.comparison import Comparison, LayerComparison, Tolerance
 from netx_export.description import NetworkDescription
-from netx_export.errors import SimulationError
+from netx_export.diagnosis import Data, diagnose
+from netx_export.errors import ExportError, SimulationError
 from netx_export.hdf5 import read
+from netx_export.recording import check_recording, load_recording
 from netx_export.simulation import check_input, simulate
-from netx_export.slayer import record
+from netx_export.slayer import find_blocks, record
+from netx_export.slayer.blocks import spikes as has_spikes
+from netx_export.tally import Loss, Run, Tally, rank_and_size
 
-__all__ = ["Comparison", "Difference", "LayerComparison", "Raster", "VerificationReport", "verify"]
+__all__ = ["VerificationReport", "verify"]
 
 SCHEMA = 1
-_HISTOGRAM_BINS = 20
-_RASTER_NEURONS = 100
+_CHUNK_BYTES = 2**28
+_CHUNK_SAMPLES = 256
 
-_Spikes = npt.NDArray[Any]
-Status = Literal["exact", "different", "untested"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The place of one spike that is in one run and not in the other."""
-
-    sample: int
-    neuron: tuple[int, ...]
-    step: int
-
-
-@dataclass(frozen=True)
-class Raster:
-    """Spikes of one layer in one sample: pairs (neuron, step) of its first neurons, in both runs."""
-
-    neurons: int
-    expected: list[tuple[int, int]]
-    got: list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class LayerComparison:
-    """One layer in two runs.
-
-    Attributes:
-        name: kind and index in the file.
-        neurons: number of neurons.
-        expected_spikes, got_spikes: spikes over all samples and steps.
-        expected_rate, got_rate: spikes per neuron and step.
-        budget: the event rate that the layer was trained to stay under, or None.
-        differing: number of places, a neuron at a step of a sample, at which one run has a spike and the other has not.
-        largest_rate_difference: over the neurons, in spikes per step.
-        silent, saturated: neurons that never spiked, and neurons that spiked at every step, in the expected run.
-        first: the earliest difference, or None.
-        histogram: number of neurons per bin of event rate, (expected, got), over ``[0, histogram_top]``.
-        histogram_top: upper edge of the last bin, in spikes per step.
-        raster: the first sample's spikes.
-    """
-
-    name: str
-    neurons: int
-    expected_spikes: int
-    got_spikes: int
-    expected_rate: float
-    got_rate: float
-    budget: float | None
-    differing: int
-    largest_rate_difference: float
-    silent: int
-    saturated: int
-    first: Difference | None
-    histogram: tuple[list[int], list[int]]
-    histogram_top: float
-    raster: Raster
-
-    @property
-    def status(self) -> Status:
-        """``exact``; ``different``; or ``untested``, where no neuron of the layer ever spiked, which proves nothing."""
-        if self.differing:
-            return "different"
-        return "exact" if self.expected_spikes else "untested"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs of the same samples, layer by layer."""
-
-    expected: str
-    got: str
-    samples: int
-    steps: int
-    layers: tuple[LayerComparison, ...]
-    expected_accuracy: float | None
-    got_accuracy: float | None
-    changed_predictions: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether all spikes of all layers are equal."""
-        return all(layer.differing == 0 for layer in self.layers)
-
-    @property
-    def passed(self) -> bool:
-        """Whether all spikes are equal and every layer spiked at all."""
-        return all(layer.status == "exact" for layer in self.layers)
+_Runner: TypeAlias = Callable[[npt.NDArray[np.int64], torch.Tensor], Run]
 
 
 @dataclass(frozen=True)
@@ -122,19 +42,23 @@ class VerificationReport:
 
     Attributes:
         network: the file's network as a table.
-        comparisons: SLAYER against the reference simulator on all samples; then against Lava on some of them.
+        comparisons: SLAYER against the reference simulator on all samples; then the reference against Lava on some of
+            them, or against a recorded run.
         metadata: what the file records of its own origin.
+        budgets: what the network was to keep to, as recorded at export: ``rate`` of each hidden layer's neurons in
+            spikes per step, ``synops`` and ``energy`` (in joule) of the network per sample.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
     """
 
     network: str
     comparisons: tuple[Comparison, ...]
     metadata: Mapping[str, str]
+    budgets: Mapping[str, float]
     training: Sequence[Mapping[str, float]] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison passed: equal spikes everywhere, and evidence in every layer."""
+        """Whether every comparison passed: equal or within tolerance everywhere, with evidence in every layer."""
         return all(comparison.passed for comparison in self.comparisons)
 
     @property
@@ -148,24 +72,27 @@ class VerificationReport:
         return self.comparisons[-1].layers
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain data: the attributes of these classes, their verdicts, and the version of the schema."""
-        content = dataclasses.asdict(self)
-        for plain, comparison in zip(content["comparisons"], self.comparisons, strict=True):
-            plain.update(passed=comparison.passed, exact=comparison.exact)
-            for plain_layer, layer in zip(plain["layers"], comparison.layers, strict=True):
-                plain_layer["status"] = layer.status
-        header = {"schema": SCHEMA, "lava_spikeloss": version("lava-spikeloss")}
-        return {**header, "passed": self.passed, "exact": self.exact, **content}
+        """The report as plain data, in the schema of ``docs/report-schema.md``."""
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "exact": self.exact,
+            "network": self.network,
+            "metadata": dict(self.metadata),
+            "budgets": dict(self.budgets),
+            "energy_table": dataclasses.asdict(LOIHI_1),
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "training": [dict(row) for row in self.training],
+        }
 
     def to_json(self) -> str:
         """The report as JSON, the contents of :meth:`to_dict`."""
-        return json.dumps(self.to_dict(), indent=1)
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one HTML file that needs nothing else.
 
         Raises:
-            NetxExportError: without matplotlib, which draws the pictures (the extra ``report``).
             ExportError: if the file cannot be written.
         """
         from netx_export.report import save_html
@@ -180,27 +107,38 @@ def verify(
     labels: npt.ArrayLike | torch.Tensor | None = None,
     *,
     lava_samples: int = 32,
+    recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None = None,
+    loss: Loss | None = None,
+    tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
+    stop_early: bool = False,
     seed: int = 0,
     timeout: float | None = None,
 ) -> VerificationReport:
     """Compare an exported file with the network it came from, spike for spike, in every layer.
 
-    All samples run in SLAYER and on the reference simulator; some of them also on Lava. Without ``net``, the reference
-    is compared with Lava.
+    All samples run in SLAYER and on the reference simulator; then some of them on the reference and on Lava, or all are
+    compared with a recorded run. Samples are worked through in chunks, so that any number of them fits into memory.
+    Under ``torchrun`` each rank takes its share of them, and all get the same report.
 
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
         path: the netx file.
-        spikes: binary input ``(N, C, ..., T)``.
-        labels: class indices ``(N,)``, for accuracies.
+        spikes: binary input ``(N, C, ..., T)``; on every rank the same.
+        labels: class indices ``(N,)`` for accuracies; other labels ``(N, ...)`` only serve the loss.
         lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
+        recorded: spikes of the layers and the output, from another simulator or a chip, in place of Lava: a mapping, or
+            a ``.npz`` file as ``netx-export simulate`` writes it.
+        loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time.
+        tolerance: what is still accepted, for all layers or for some by name (the network's output is ``"output"``);
+            None asks for equality.
+        stop_early: whether to end at the first chunk of samples that is not equal, and leave out what would follow.
         seed: for the draw.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
 
     Raises:
-        ExportError: if ``net`` cannot run on the spikes.
+        ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
         NetxFormatError: if the file cannot be read.
-        SimulationError: if the spikes do not fit the file, or Lava is missing, fails or runs out of time.
+        SimulationError: if spikes or recording do not fit the file, or Lava is missing, fails or runs out of time.
         ValueError: if there is nothing to compare, or the labels do not fit the spikes.
 
     Example:
@@ -209,44 +147,159 @@ def verify(
         >>> report.passed, report.exact  # doctest: +SKIP
         (True, True)
     """
-    if net is None and lava_samples <= 0:
-        raise ValueError("Nothing to compare: give `net`, or let `lava_samples` be at least 1.")
+    if net is None and recorded is None and lava_samples <= 0:
+        raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
     description = read(path)
-    tensor = check_input(description, spikes)
-    classes = _check_labels(labels, len(tensor))
-    reference = simulate(path, tensor).layers
+    inputs = spikes if isinstance(spikes, torch.Tensor) else np.asanyarray(spikes)
+    data = Data(net, description, inputs)
+    check_input(description, data.samples(0))
+    subject = _Subject(
+        data=data,
+        path=path,
+        labels=_check_labels(labels, len(inputs)),
+        loss=loss,
+        tolerance=_check_tolerance(tolerance, description),
+        stop_early=stop_early,
+        timeout=timeout,
+    )
     comparisons = []
-    expected: Mapping[str, _Spikes] = reference
-    source = "reference"
-    if net is not None:
-        expected, source = record(net, tensor, list(description.spiking)).layers, "SLAYER"
-        comparisons.append(_compare(description, (source, expected), ("reference", reference), classes))
-    if lava_samples > 0:
-        chosen = _choose(len(tensor), lava_samples, classes, seed)
-        lava = simulate(path, tensor[torch.from_numpy(chosen)], backend="lava", timeout=timeout).layers
-        part = {name: layer[chosen] for name, layer in expected.items()}
-        chosen_classes = None if classes is None else classes[chosen]
-        comparisons.append(_compare(description, (source, part), ("Lava", lava), chosen_classes))
-    return VerificationReport(str(description), tuple(comparisons), description.metadata)
+    for comparison in subject.comparisons(recorded, lava_samples, seed):
+        comparisons.append(comparison)
+        if stop_early and not comparison.passed:
+            break
+    return VerificationReport(
+        str(description), tuple(comparisons), description.metadata, _recorded_budgets(description.metadata)
+    )
 
 
-def _check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int) -> npt.NDArray[np.int64] | None:
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is verified, and how."""
+
+    data: Data
+    path: str | os.PathLike[str]
+    labels: torch.Tensor | None
+    loss: Loss | None
+    tolerance: Tolerance | Mapping[str, Tolerance] | None
+    stop_early: bool
+    timeout: float | None
+
+    def comparisons(
+        self, recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None, lava_samples: int, seed: int
+    ) -> Iterator[Comparison]:
+        """All comparisons, one by one, each run when it is asked for."""
+        everything = np.arange(len(self.data.inputs))
+        if self.data.net is not None:
+            _check_blocks(self.data.net, self.data.description)
+            yield self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
+        if recorded is not None:
+            arrays = recorded if isinstance(recorded, Mapping) else load_recording(recorded)
+            shape = self.data.inputs.shape
+            run = check_recording(arrays, self.data.description, shape[0], shape[-1])
+            yield self._compare(("reference", self._reference), ("recording", _replay(run)), everything)
+        elif lava_samples > 0:
+            chosen = _choose(len(everything), lava_samples, self.labels, seed)
+            yield self._compare(("reference", self._reference), ("Lava", self._lava), chosen)
+
+    def _compare(
+        self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: npt.NDArray[np.int64]
+    ) -> Comparison:
+        tally = Tally(self.data.description, (expected[0], got[0]), self.loss)
+        rank, size = rank_and_size()
+        stopped = False
+        for chunk in _chunks(np.array_split(samples, size)[rank], self.data.description, self.data.inputs.shape[-1]):
+            inputs = self.data.choose(chunk)
+            runs = _same_shapes(expected[1](chunk, inputs), got[1](chunk, inputs))
+            frames = check_input(self.data.description, inputs).cpu().numpy()
+            tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
+            stopped = self.stop_early and not tally.equal
+            if stopped:
+                break
+        comparison, origin = tally.finish(_layer_budgets(self.data.description), self.tolerance, stopped)
+        return dataclasses.replace(comparison, cause=diagnose(self.data, comparison, origin, samples))
+
+    def _slayer(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
+        assert self.data.net is not None
+        recording = record(self.data.net, inputs, list(self.data.description.spiking))
+        return Run(recording.layers, recording.output)
+
+    def _reference(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
+        simulation = simulate(self.path, inputs)
+        return Run(simulation.layers, simulation.output)
+
+    def _lava(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
+        simulation = simulate(self.path, inputs, backend="lava", timeout=self.timeout)
+        return Run(simulation.layers, simulation.output)
+
+
+def _replay(recorded: Run) -> _Runner:
+    def run(samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
+        output = None if recorded.output is None else recorded.output[samples]
+        return Run({name: layer[samples] for name, layer in recorded.layers.items()}, output)
+
+    return run
+
+
+def _same_shapes(expected: Run, got: Run) -> tuple[Run, Run]:
+    for name in set(expected.layers) & set(got.layers):
+        shapes = expected.layers[name].shape, got.layers[name].shape
+        if shapes[0] != shapes[1]:
+            raise SimulationError(f"Layer {name} has shape {shapes[0]} in one run and {shapes[1]} in the other.")
+    if expected.output is None or got.output is None or expected.output.shape == got.output.shape:
+        return expected, got
+    # The network's forward makes something else of its last spikes than the file does: they are what can be compared.
+    last_layers = (list(run.layers.values())[-1] for run in (expected, got))
+    first, second = (Run(run.layers, last) for run, last in zip((expected, got), last_layers, strict=True))
+    return first, second
+
+
+def _chunks(
+    samples: npt.NDArray[np.int64], description: NetworkDescription, steps: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The samples in parts that fit into memory in both runs."""
+    neurons = sum(int(np.prod(layer.shape)) for layer in description.spiking.values())
+    size = int(np.clip(_CHUNK_BYTES // (neurons * steps * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
+    number = sum(has_spikes(block) for block in find_blocks(net))
+    if number != len(description.spiking):
+        raise ExportError(
+            f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "
+            f"one is not an export of the other. Give the network that the file was exported from."
+        )
+
+
+def _check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int) -> torch.Tensor | None:
     if labels is None:
         return None
-    classes = np.asarray(labels)
-    if classes.shape != (samples,) or not np.issubdtype(classes.dtype, np.integer):
+    tensor = labels.detach().cpu() if isinstance(labels, torch.Tensor) else torch.from_numpy(np.asarray(labels))
+    if tensor.dim() == 0 or len(tensor) != samples:
         raise ValueError(
-            f"Expected argument `labels` to be {samples} class indices, one for each sample, but got "
-            f"{classes.dtype} of shape {classes.shape}."
+            f"Expected argument `labels` to be {samples} class indices, or other labels of which the first axis is the "
+            f"{samples} samples, but got {tensor.dtype} of shape {tuple(tensor.shape)}."
         )
-    return classes.astype(np.int64)
+    return tensor
 
 
-def _choose(samples: int, number: int, classes: npt.NDArray[np.int64] | None, seed: int) -> npt.NDArray[np.int64]:
+def _check_tolerance(
+    tolerance: Tolerance | Mapping[str, Tolerance] | None, description: NetworkDescription
+) -> Tolerance | Mapping[str, Tolerance] | None:
+    known = [*description.spiking, "output"]
+    unknown = [name for name in tolerance if name not in known] if isinstance(tolerance, Mapping) else []
+    if unknown:
+        raise ValueError(f"Expected the names in `tolerance` to be among {', '.join(known)} but got {unknown}.")
+    return tolerance
+
+
+def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
     """Indices of samples to run on Lava: every class in its share, in the order of the data."""
     order = np.random.default_rng(seed).permutation(samples)
-    if classes is not None:
+    if labels is not None and labels.dim() == 1:
         # Sorted by its share's rank within its class, each class is spread evenly over the order.
+        classes = labels.numpy()
         rank = np.empty(samples)
         for label in np.unique(classes):
             members = order[classes[order] == label]
@@ -255,83 +308,16 @@ def _choose(samples: int, number: int, classes: npt.NDArray[np.int64] | None, se
     return np.sort(order[:number])
 
 
-def _compare(
-    description: NetworkDescription,
-    expected: tuple[str, Mapping[str, _Spikes]],
-    got: tuple[str, Mapping[str, _Spikes]],
-    classes: npt.NDArray[np.int64] | None,
-) -> Comparison:
-    (expected_name, expected_layers), (got_name, got_layers) = expected, got
-    names = list(description.spiking)
-    budgets = _budgets(description)
-    layers = tuple(_compare_layer(name, expected_layers[name], got_layers[name], budgets.get(name)) for name in names)
-    last = names[-1]
-    predictions = _predict(expected_layers[last]), _predict(got_layers[last])
-    return Comparison(
-        expected=expected_name,
-        got=got_name,
-        samples=len(expected_layers[last]),
-        steps=expected_layers[last].shape[-1],
-        layers=layers,
-        expected_accuracy=None if classes is None else float((predictions[0] == classes).mean()),
-        got_accuracy=None if classes is None else float((predictions[1] == classes).mean()),
-        changed_predictions=int((predictions[0] != predictions[1]).sum()),
-    )
+def _recorded_budgets(metadata: Mapping[str, str]) -> dict[str, float]:
+    """The budgets that the file records; a text that is no number is no budget."""
+    budgets = {}
+    for name in ("rate", "synops", "energy"):
+        with suppress(KeyError, ValueError):
+            budgets[name] = float(metadata[f"{name}_budget"])
+    return budgets
 
 
-def _budgets(description: NetworkDescription) -> dict[str, float]:
-    """The event rate that each hidden layer was trained to stay under, as recorded at export."""
-    recorded = description.metadata.get("rate_budget")
-    if recorded is None:
-        return {}
-    return {name: float(recorded) for name in list(description.spiking)[:-1]}
-
-
-def _predict(output: _Spikes) -> npt.NDArray[np.int64]:
-    """The class that spiked most, the first of equals; -1 where the whole output was silent."""
-    counts = output.reshape(len(output), -1, output.shape[-1]).sum(-1)
-    return np.where(counts.any(1), counts.argmax(1), -1)
-
-
-def _compare_layer(name: str, expected: _Spikes, got: _Spikes, budget: float | None) -> LayerComparison:
-    if expected.shape != got.shape:
-        raise SimulationError(f"Layer {name} has shape {expected.shape} in one run and {got.shape} in the other.")
-    samples, steps = len(expected), expected.shape[-1]
-    neuron_rates = [
-        run.reshape(samples, -1, steps).sum((0, 2), dtype=np.float64) / (samples * steps) for run in (expected, got)
-    ]
-    different = expected != got
-    top = max(float(neuron_rates[0].max()), float(neuron_rates[1].max()), 1 / steps)
-    histograms = [np.histogram(rates, _HISTOGRAM_BINS, (0.0, top))[0].tolist() for rates in neuron_rates]
-    return LayerComparison(
-        name=name,
-        neurons=len(neuron_rates[0]),
-        expected_spikes=int(expected.sum(dtype=np.int64)),
-        got_spikes=int(got.sum(dtype=np.int64)),
-        expected_rate=float(neuron_rates[0].mean()),
-        got_rate=float(neuron_rates[1].mean()),
-        budget=budget,
-        differing=int(different.sum()),
-        largest_rate_difference=float(np.abs(neuron_rates[0] - neuron_rates[1]).max()),
-        silent=int((neuron_rates[0] == 0).sum()),
-        saturated=int((neuron_rates[0] == 1).sum()),
-        first=_first(different),
-        histogram=(histograms[0], histograms[1]),
-        histogram_top=top,
-        raster=_raster(expected[0], got[0]),
-    )
-
-
-def _first(different: npt.NDArray[np.bool_]) -> Difference | None:
-    """The earliest difference in time; of those, the one in the first sample and neuron."""
-    steps = np.flatnonzero(different.reshape(-1, different.shape[-1]).any(0))
-    if not len(steps):
-        return None
-    sample, *neuron = np.argwhere(different[..., steps[0]])[0].tolist()
-    return Difference(sample, tuple(neuron), int(steps[0]))
-
-
-def _raster(expected: _Spikes, got: _Spikes) -> Raster:
-    runs = [run.reshape(-1, run.shape[-1])[:_RASTER_NEURONS] for run in (expected, got)]
-    places = [[(int(neuron), int(step)) for neuron, step in np.argwhere(run)] for run in runs]
-    return Raster(len(runs[0]), places[0], places[1])
+def _layer_budgets(description: NetworkDescription) -> dict[str, float]:
+    """The event rate that each hidden layer was trained to stay under."""
+    budgets = _recorded_budgets(description.metadata)
+    return dict.fromkeys(list(description.spiking)[:-1], budgets["rate"]) if "rate" in budgets else {}

@@ -61,7 +61,7 @@ def test_report_files(trained: Any, tmp_path: Path) -> None:
     assert content["comparisons"][1]["layers"][0]["budget"] == 0.08
     report.save_html(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count('<svg class="raster"') == 2 * 2 * 2  # comparisons, layers, runs
     assert "PASSED" in page
     assert "http-equiv" not in page
     assert 'src="' not in page  # nothing to fetch

@@ -1,0 +1,98 @@
+"""What the command needs to get at a trained network: its factory, its checkpoint, and its fellow processes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from netx_export.errors import NetxExportError
+
+__all__ = ["joined_ranks", "load_model"]
+
+
+def load_model(name: str, checkpoint: Path | None, sample: Any) -> nn.Module:
+    """Make a network, and load its trained parameters.
+
+    Args:
+        name: ``module:factory``; the module is looked for in the working directory too, the factory is called without
+            arguments.
+        checkpoint: a file with its ``state_dict``, or None if the factory returns the trained network. Only tensors
+            are loaded from it; nothing in it is executed.
+        sample: one sample of input: SLAYER makes some parameters at the first forward only.
+
+    Raises:
+        NetxExportError: if one of them does not do what it should.
+    """
+    net = _make(name)
+    if checkpoint is None:
+        return net
+    state = _load(checkpoint)
+    try:
+        with torch.no_grad():
+            net(torch.as_tensor(sample).to(torch.float32))
+        net.load_state_dict(state)
+    except Exception as error:  # whatever the user's network raises
+        raise NetxExportError(f"{checkpoint} does not fit the network of --model {name}: {_say(error)}") from error
+    return net
+
+
+def _make(name: str) -> nn.Module:
+    module_name, _, factory_name = name.partition(":")
+    if not module_name or not factory_name:
+        raise NetxExportError(f"Expected --model module:factory but got {name!r}.")
+    sys.path.insert(0, os.getcwd())
+    try:
+        net = getattr(importlib.import_module(module_name), factory_name)()
+    except Exception as error:  # the user's code may raise anything
+        raise NetxExportError(f"--model {name} could not make the network: {_say(error)}") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not isinstance(net, nn.Module):
+        raise NetxExportError(f"Expected --model {name} to return a torch.nn.Module but got {type(net).__name__}.")
+    return net
+
+
+def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
+    if not checkpoint.is_file():
+        raise NetxExportError(f"{checkpoint}: no such file. Give the path of a checkpoint.")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise NetxExportError(
+            f"{checkpoint}: not a checkpoint that holds tensors alone ({type(error).__name__}), and nothing else is "
+            f"loaded. Save the network's state_dict: torch.save(net.state_dict(), path)."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise NetxExportError(
+            f"{checkpoint}: expected a state_dict, alone or under 'state_dict'. Save it with "
+            f"torch.save(net.state_dict(), path)."
+        )
+    return state
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+@contextmanager
+def joined_ranks() -> Iterator[int]:
+    """This process's rank among those that torchrun started, joined to them inside; 0 if there is only one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,476 @@
+"""Two runs of a network, added up chunk by chunk: memory stays bounded, and no order of adding changes the result.
+
+Everything is a sum of integers, or an earliest place, so that chunks and ranks may come in any order and any size. Real
+numbers that depend on single samples (the loss, the van Rossum distance) are kept per sample, or rounded to a fixed
+fraction before they are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+
+from lava_spikeloss import LayerStatistics, SpikeStatistics
+from lava_spikeloss._distributed import is_distributed
+from netx_export.comparison import (
+    Activity,
+    Comparison,
+    Difference,
+    LayerComparison,
+    OutputComparison,
+    Raster,
+    Status,
+    Tolerance,
+    deviations,
+)
+from netx_export.description import NetworkDescription
+from netx_export.fan_out import fan_outs
+
+__all__ = ["INPUT", "Origin", "Run", "Tally", "gather_from_ranks", "rank_and_size"]
+
+INPUT = "input"
+VAN_ROSSUM_STEPS = 10  # time constant of the exponential that each spike becomes
+_FRACTION = 2**20  # van Rossum distances are added up in units of 1 / _FRACTION
+_RASTER_NEURONS = 100
+_SCATTER_NEURONS = 400
+
+Spikes = npt.NDArray[Any]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Some samples in one run: the spikes of its layers ``(N, C, ..., T)`` and the network's output, if known."""
+
+    layers: Mapping[str, Spikes]
+    output: Spikes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where two runs part: the earliest difference in the first layer that differs, with that sample in both runs.
+
+    Attributes:
+        rank: position of the layer, then step, sample and neuron: the order in which origins are compared.
+        layer: its name.
+        expected, got: the layer in that sample, ``(C, ..., T)``.
+    """
+
+    rank: tuple[int, ...]
+    layer: str
+    expected: Spikes
+    got: Spikes
+
+    @property
+    def place(self) -> Difference:
+        """The difference itself."""
+        _, step, sample, *neuron = self.rank
+        return Difference(sample, tuple(neuron), step)
+
+
+@dataclass
+class _LayerSums:
+    counts: Counter[str] = field(default_factory=Counter)
+    first: tuple[int, ...] | None = None  # step, sample, neuron
+
+    def merge(self, other: _LayerSums) -> None:
+        self.counts.update(other.counts)
+        self.first = min((first for first in (self.first, other.first) if first is not None), default=None)
+
+
+@dataclass
+class _OutputSums:
+    differing: int = 0
+    confusion: Counter[tuple[int | None, int, int]] = field(default_factory=Counter)
+    expected_losses: list[float] = field(default_factory=list)
+    got_losses: list[float] = field(default_factory=list)
+
+    def merge(self, other: _OutputSums) -> None:
+        self.differing += other.differing
+        self.confusion.update(other.confusion)
+        self.expected_losses += other.expected_losses
+        self.got_losses += other.got_losses
+
+
+@dataclass
+class _Sums:
+    """What one rank has added up, apart from the statistics that :class:`SpikeStatistics` reduces by itself."""
+
+    samples: int = 0
+    steps: int = 0
+    layers: dict[str, _LayerSums] = field(default_factory=dict)
+    output: _OutputSums | None = None
+    origin: Origin | None = None
+    shown: tuple[tuple[int, ...], dict[str, Raster]] | None = None  # how much it is worth showing, and the rasters
+
+    def merge(self, other: _Sums) -> None:
+        self.samples += other.samples
+        self.steps = max(self.steps, other.steps)
+        for name, layer in other.layers.items():
+            self.layers.setdefault(name, _LayerSums()).merge(layer)
+        if other.output is not None:
+            self.output = self.output or _OutputSums()
+            self.output.merge(other.output)
+        origins = [origin for origin in (self.origin, other.origin) if origin is not None]
+        self.origin = min(origins, key=lambda origin: origin.rank, default=None)
+        shown = [one for one in (self.shown, other.shown) if one is not None]
+        self.shown = min(shown, key=lambda one: one[0], default=None)
+
+
+class Tally:
+    """Adds up two runs, chunk by chunk.
+
+    Args:
+        description: the network.
+        names: where the runs come from, (expected, got).
+        loss: of an output and its labels; None without a task loss.
+    """
+
+    def __init__(self, description: NetworkDescription, names: tuple[str, str], loss: Loss | None) -> None:
+        self._description = description
+        self._names = names
+        self._loss = loss
+        fan_out = fan_outs(description, INPUT)
+        self._statistics = [SpikeStatistics(fan_out=fan_out) for _ in names]
+        self._sums = _Sums()
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differed so far, on this rank."""
+        return self._sums.origin is None and not (self._sums.output and self._sums.output.differing)
+
+    def add(
+        self,
+        expected: Run,
+        got: Run,
+        inputs: Spikes,
+        samples: npt.NDArray[np.int64],
+        labels: torch.Tensor | None,
+    ) -> None:
+        """Add some samples.
+
+        Args:
+            expected, got: both runs.
+            inputs: the input spikes ``(N, C, ..., T)``.
+            samples: their indices in the data.
+            labels: their labels, or None.
+        """
+        names = [name for name in self._description.spiking if name in expected.layers and name in got.layers]
+        pairs = {name: (expected.layers[name], got.layers[name]) for name in names}
+        chunk = _Sums(len(samples), inputs.shape[-1])
+        starts = _first_steps(inputs.reshape(len(inputs), -1, inputs.shape[-1]).any(1))
+        for name, pair in pairs.items():
+            chunk.layers[name] = _sums_of_layer(*pair, starts, samples)
+        chunk.origin = _origin(list(self._description.spiking), pairs, chunk.layers, samples)
+        chunk.shown = _shown(pairs, chunk.origin, samples)
+        if expected.output is not None and got.output is not None:
+            chunk.output = self._sums_of_output(expected.output, got.output, labels)
+        self._sums.merge(chunk)
+        self._add_statistics(0, pairs, inputs)
+        self._add_statistics(1, pairs, inputs)
+
+    def _add_statistics(self, side: int, pairs: Mapping[str, tuple[Spikes, Spikes]], inputs: Spikes) -> None:
+        statistics = self._statistics[side]
+        statistics.fan_out = {
+            (source, target): fan_out
+            for (source, target), fan_out in statistics.fan_out.items()
+            if source == INPUT or source in pairs
+        }
+        layers = {name: torch.from_numpy(np.ascontiguousarray(pair[side])) for name, pair in pairs.items()}
+        statistics.update(layers, {INPUT: torch.from_numpy(np.ascontiguousarray(inputs))})
+
+    def _sums_of_output(self, expected: Spikes, got: Spikes, labels: torch.Tensor | None) -> _OutputSums:
+        predicted = _predict(expected), _predict(got)
+        classes = [None] * len(got) if not _are_classes(labels) else labels.tolist()  # type: ignore[union-attr]
+        sums = _OutputSums(int((expected != got).sum()))
+        sums.confusion.update(zip(classes, predicted[0].tolist(), predicted[1].tolist(), strict=True))
+        if self._loss is not None and labels is not None:
+            sums.expected_losses = _losses(self._loss, expected, labels)
+            same = np.array_equal(expected, got)
+            sums.got_losses = list(sums.expected_losses) if same else _losses(self._loss, got, labels)
+        return sums
+
+    def finish(
+        self, budgets: Mapping[str, float], tolerance: Tolerance | Mapping[str, Tolerance] | None, stopped: bool
+    ) -> tuple[Comparison, Origin | None]:
+        """The comparison, without a cause, and where the runs part. Under torchrun every rank has to call this."""
+
+        def tolerance_of(name: str) -> Tolerance | None:
+            return tolerance.get(name) if isinstance(tolerance, Mapping) else tolerance
+
+        sums = _Sums()
+        for part in gather_from_ranks(self._sums):
+            sums.merge(part)
+        shown = sums.shown[1] if sums.shown else {}
+        expected, got = (statistics.compute() for statistics in self._statistics)
+        names = [name for name in self._description.spiking if name in sums.layers]
+        layers = tuple(
+            _layer(
+                name,
+                sums.layers[name],
+                (expected.layers[name], got.layers[name]),
+                shown[name],
+                sums.samples,
+                budgets.get(name),
+                tolerance_of(name),
+            )
+            for name in names
+        )
+        output = None
+        if sums.output is not None:
+            # Without one of its own, the output goes by the last layer's tolerance: its spikes are the output.
+            output = _output(sums.output, sums.samples, tolerance_of("output") or tolerance_of(names[-1]))
+        comparison = Comparison(
+            expected=self._names[0],
+            got=self._names[1],
+            samples=sums.samples,
+            steps=sums.steps,
+            layers=layers,
+            unrecorded=tuple(name for name in self._description.spiking if name not in names),
+            output=output,
+            expected_synops=expected.synops,
+            got_synops=got.synops,
+            expected_energy=expected.energy,
+            got_energy=got.energy,
+            cause=None,
+            stopped=any(gather_from_ranks(stopped)),
+        )
+        return comparison, sums.origin
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process among those that torchrun started, and their number."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+
+def gather_from_ranks(value: Any) -> list[Any]:
+    """The value of every rank, in their order."""
+    if not is_distributed():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _first_steps(spikes: Spikes) -> npt.NDArray[np.int64]:
+    """Step of the first spike along the last axis, -1 where there is none."""
+    return np.where(spikes.any(-1), (spikes != 0).argmax(-1), -1)
+
+
+def _sums_of_layer(
+    expected: Spikes, got: Spikes, starts: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]
+) -> _LayerSums:
+    """All sums of one layer in some samples, whose inputs begin at ``starts``."""
+    flat = [run.reshape(len(run), -1, run.shape[-1]) != 0 for run in (expected, got)]
+    different = expected != got
+    trains = different.reshape(flat[0].shape).any(-1)
+    first_steps = [_first_steps(run) for run in flat]
+    both = (first_steps[0] >= 0) & (first_steps[1] >= 0)
+    shifts = np.abs(first_steps[0] - first_steps[1])[both]
+    counts = {
+        "differing": np.count_nonzero(different),
+        "shared": np.count_nonzero(flat[0] & flat[1]),
+        "moved_first_spikes": np.count_nonzero(shifts),
+        "lost_first_spikes": np.count_nonzero((first_steps[0] >= 0) != (first_steps[1] >= 0)),
+        "shift_total": shifts.sum(),
+        "shift_trains": len(shifts),
+        "van_rossum": _van_rossum(flat[0][trains], flat[1][trains]),
+    }
+    for side, run in zip(("expected", "got"), flat, strict=True):
+        latencies = (_first_steps(run.any(1)) - starts)[run.any((1, 2)) & (starts >= 0)]
+        counts[f"{side}_latency"] = latencies.sum()
+        counts[f"{side}_latency_samples"] = len(latencies)
+    return _LayerSums(Counter({name: int(count) for name, count in counts.items()}), _first(different, samples))
+
+
+def _van_rossum(expected: Spikes, got: Spikes) -> int:
+    r"""Sum of the squared van Rossum distances of some trains ``(M, T)``, in units of ``1 / _FRACTION``.
+
+    Each spike becomes :math:`e^{-t / \tau}` from its step on, and the square of the difference is summed over all
+    time, also after the last step, so that one spike more or less counts 1/2 wherever it is (van Rossum, 2001).
+    """
+    keep = math.exp(-1 / VAN_ROSSUM_STEPS)
+    trace = np.zeros(len(expected))
+    total = np.zeros(len(expected))
+    for step in range(expected.shape[-1]):
+        trace = keep * trace + expected[:, step] - got[:, step].astype(np.float64)
+        total += trace**2
+    squared = ((1 - keep**2) * total + keep**2 * trace**2) / 2
+    return int(np.rint(squared * _FRACTION).astype(np.int64).sum())
+
+
+def _first(different: npt.NDArray[np.bool_], samples: npt.NDArray[np.int64]) -> tuple[int, ...] | None:
+    """The earliest difference in time; of those, the one in the first sample and neuron: (step, sample, neuron)."""
+    steps = np.flatnonzero(different.reshape(-1, different.shape[-1]).any(0))
+    if not len(steps):
+        return None
+    step = int(steps[0])
+    return min((step, int(samples[row]), *neuron) for row, *neuron in np.argwhere(different[..., step]).tolist())
+
+
+def _origin(
+    names: list[str],
+    pairs: Mapping[str, tuple[Spikes, Spikes]],
+    layers: Mapping[str, _LayerSums],
+    samples: npt.NDArray[np.int64],
+) -> Origin | None:
+    for position, name in enumerate(names):
+        first = layers[name].first if name in layers else None
+        if first is not None:
+            row = int(np.flatnonzero(samples == first[1])[0])
+            expected, got = (run[row].copy() for run in pairs[name])
+            return Origin((position, *first), name, expected, got)
+    return None
+
+
+def _shown(
+    pairs: Mapping[str, tuple[Spikes, Spikes]], origin: Origin | None, samples: npt.NDArray[np.int64]
+) -> tuple[tuple[int, ...], dict[str, Raster]]:
+    """Rasters of the sample most worth looking at: that of the earliest difference, or the first of all."""
+    sample = int(samples.min()) if origin is None else origin.place.sample
+    worth = (1, sample) if origin is None else (0, *origin.rank)
+    row = int(np.flatnonzero(samples == sample)[0])
+    return worth, {name: _raster(sample, expected[row], got[row]) for name, (expected, got) in pairs.items()}
+
+
+def _raster(sample: int, expected: Spikes, got: Spikes) -> Raster:
+    """The neurons that differ, then the first ones, in their order."""
+    runs = [run.reshape(-1, run.shape[-1]) for run in (expected, got)]
+    unlike = (runs[0] != runs[1]).any(-1)
+    neurons = np.sort(np.argsort(~unlike, kind="stable")[:_RASTER_NEURONS])
+    places = [tuple((int(row), int(step)) for row, step in np.argwhere(run[neurons])) for run in runs]
+    return Raster(sample, tuple(neurons.tolist()), places[0], places[1])
+
+
+def _are_classes(labels: torch.Tensor | None) -> bool:
+    return labels is not None and labels.dim() == 1 and not labels.is_floating_point()
+
+
+def _predict(output: Spikes) -> npt.NDArray[np.int64]:
+    """The class with the largest sum over time, the first of equals; -1 where the whole output was silent."""
+    sums = output.reshape(len(output), -1, output.shape[-1]).sum(-1, dtype=np.float64)
+    return np.where(output.reshape(len(output), -1).any(1), sums.argmax(1), -1)
+
+
+def _losses(loss: Loss, output: Spikes, labels: torch.Tensor) -> list[float]:
+    """The loss of each sample by itself, so that no batch size changes it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(output, np.float32))
+    with torch.no_grad():
+        return [float(loss(one, label)) for one, label in zip(tensor.split(1), labels.split(1), strict=True)]
+
+
+def _layer(
+    name: str,
+    sums: _LayerSums,
+    statistics: tuple[LayerStatistics, LayerStatistics],
+    raster: Raster,
+    samples: int,
+    budget: float | None,
+    tolerance: Tolerance | None,
+) -> LayerComparison:
+    counts = sums.counts
+    expected, got = (_activity(one, counts, side) for one, side in zip(statistics, ("expected", "got"), strict=True))
+    rates = [one.rates.flatten().numpy() for one in statistics]
+    cosine = _cosine(counts["shared"], expected.spikes, got.spikes)
+    listed, covered = deviations(
+        {
+            "differing": counts["differing"] / expected.spikes if expected.spikes else float(counts["differing"]),
+            "rate": abs(expected.rate - got.rate),
+            "neuron_rate": float(np.abs(rates[0] - rates[1]).max()),
+            "cosine": 1 - cosine,
+            "first_spike": counts["shift_total"] / counts["shift_trains"] if counts["shift_trains"] else None,
+            "van_rossum": math.sqrt(counts["van_rossum"] / _FRACTION / samples),
+        },
+        tolerance,
+    )
+    return LayerComparison(
+        name=name,
+        shape=tuple(statistics[0].counts.shape),
+        neurons=len(rates[0]),
+        expected=expected,
+        got=got,
+        budget=budget,
+        differing=counts["differing"],
+        cosine=cosine,
+        moved_first_spikes=counts["moved_first_spikes"],
+        lost_first_spikes=counts["lost_first_spikes"],
+        deviations=listed,
+        first=None if sums.first is None else Difference(sums.first[1], sums.first[2:], sums.first[0]),
+        neuron_rates=_scatter(*rates),
+        raster=raster,
+        status=_status(counts["differing"], expected.spikes, covered),
+    )
+
+
+def _status(differing: int, spikes: int, covered: bool) -> Status:
+    if differing:
+        return "within tolerance" if covered else "different"
+    return "exact" if spikes else "untested"
+
+
+def _activity(statistics: LayerStatistics, counts: Counter[str], side: str) -> Activity:
+    spikes = int(statistics.counts.sum())
+    latency_samples = counts[f"{side}_latency_samples"]
+    return Activity(
+        spikes=spikes,
+        rate=statistics.rate,
+        silent=int((statistics.counts == 0).sum()),
+        saturated=round(statistics.saturated * statistics.counts.numel()),
+        first_spike=float(statistics.first_spike.nanmean()) if spikes else None,
+        latency=counts[f"{side}_latency"] / latency_samples if latency_samples else None,
+        synops=statistics.synops,
+        energy=statistics.energy,
+    )
+
+
+def _cosine(shared: int, expected: int, got: int) -> float:
+    """Of two rasters of zeros and ones: 1 where both are silent, 0 where one is."""
+    if expected == got == shared:
+        return 1.0
+    return shared / math.sqrt(expected * got) if expected and got else 0.0
+
+
+def _scatter(expected: Spikes, got: Spikes) -> tuple[tuple[int, float, float], ...]:
+    """Rates of single neurons in both runs: those that differ most, then an even choice of the others."""
+    distance = np.abs(expected - got)
+    order = np.argsort(-distance, kind="stable")
+    unlike = np.count_nonzero(distance)
+    others = order[unlike:]
+    step = max(1, len(others) // _SCATTER_NEURONS)
+    chosen = [*order[:unlike], *others[::step]][:_SCATTER_NEURONS]
+    return tuple((int(neuron), float(expected[neuron]), float(got[neuron])) for neuron in chosen)
+
+
+def _output(sums: _OutputSums, samples: int, tolerance: Tolerance | None) -> OutputComparison:
+    confusion = sorted(sums.confusion.items(), key=lambda item: (item[0][0] is not None, item[0]))
+    labelled = [(key, number) for key, number in confusion if key[0] is not None]
+    accuracies = [sum(number for key, number in labelled if key[side] == key[0]) / samples for side in (1, 2)]
+    losses = [math.fsum(losses) / max(1, len(losses)) for losses in (sums.expected_losses, sums.got_losses)]
+    changed = sum(number for (_, expected, got), number in confusion if expected != got)
+    listed, covered = deviations(
+        {
+            "changed_predictions": changed / samples,
+            "accuracy": max(0.0, accuracies[0] - accuracies[1]) if labelled else None,
+            "loss": abs(losses[0] - losses[1]) if sums.got_losses else None,
+        },
+        tolerance,
+    )
+    return OutputComparison(
+        expected_accuracy=accuracies[0] if labelled else None,
+        got_accuracy=accuracies[1] if labelled else None,
+        expected_loss=losses[0] if sums.got_losses else None,
+        got_loss=losses[1] if sums.got_losses else None,
+        changed_predictions=changed,
+        differing=sums.differing,
+        confusion=tuple((*key, number) for key, number in confusion),
+        deviations=listed,
+        status=("within tolerance" if covered else "different") if sums.differing else "exact",
+    )

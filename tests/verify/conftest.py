@@ -1,0 +1,122 @@
+"""Small SLAYER networks of each kind with their files, and ways to spoil a file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from torch import nn
+
+NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A network, its file, and data on which every layer spikes."""
+
+    net: nn.Module
+    path: Path
+    spikes: torch.Tensor
+    labels: torch.Tensor
+
+    def spoiled(self, path: Path, change: Callable[[Any], None]) -> Path:
+        """A copy of the file in which something was changed."""
+        shutil.copy(self.path, path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        return path
+
+
+def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
+    from lava.lib.dl.slayer.block import cuba
+
+    networks: dict[str, tuple[Callable[[], list[Any]], tuple[int, ...]]] = {
+        "mlp": (
+            lambda: [
+                cuba.Dense(NEURON, 12, 16, weight_scale=3),
+                cuba.Dense(NEURON, 16, 12, weight_scale=3),
+                cuba.Dense(NEURON, 12, 5, weight_scale=3),
+            ],
+            (12,),
+        ),
+        "delayed": (
+            lambda: [
+                cuba.Dense(NEURON, 12, 14, weight_scale=3, delay=True),
+                cuba.Dense(NEURON, 14, 5, weight_scale=3),
+            ],
+            (12,),
+        ),
+        "conv": (
+            lambda: [
+                cuba.Conv(NEURON, 2, 4, 3, padding=1, weight_scale=4),
+                cuba.Conv(NEURON, 4, 3, 3, stride=2, weight_scale=4),
+                cuba.Flatten(),
+                cuba.Dense(NEURON, 27, 5, weight_scale=3),
+            ],
+            (2, 8, 8),
+        ),
+        "recurrent": (
+            lambda: [
+                cuba.Recurrent(dict(NEURON), 12, 10, weight_scale=3),
+                cuba.Dense(dict(NEURON), 10, 5, weight_scale=3),
+            ],
+            (12,),
+        ),
+        "biased": (
+            lambda: [
+                cuba.Dense({**NEURON, "norm": _mean_only()}, 12, 14, weight_scale=3),
+                cuba.Dense(NEURON, 14, 5, weight_scale=3),
+            ],
+            (12,),
+        ),
+    }
+    make, shape = networks[kind]
+    torch.manual_seed(3)
+    return nn.Sequential(*make()), shape
+
+
+def _mean_only() -> Any:
+    from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
+
+    return MeanOnlyBatchNorm
+
+
+def export_kind(kind: str, directory: Path) -> Exported:
+    from netx_export import export
+
+    net, shape = build(kind)
+    spikes = (torch.rand(16, *shape, 24, generator=torch.Generator().manual_seed(7)) < 0.3).float()
+    with torch.no_grad():
+        for _ in range(3):  # makes the delays, and lets the norm learn its mean
+            net(spikes)
+    for module in net.modules():
+        if isinstance(getattr(module, "delay", None), nn.Parameter):
+            module.delay.data = torch.arange(module.delay.numel()).float() % 5
+    net.eval()
+    path = directory / f"{kind}.net"
+    export(net, path, sample=spikes[:4], metadata={"rate_budget": "0.5"})
+    return Exported(net, path, spikes, torch.arange(16) % 5)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    directory = tmp_path_factory.mktemp("exported")
+    made: dict[str, Exported] = {}
+
+    def of_kind(kind: str) -> Exported:
+        if kind not in made:
+            made[kind] = export_kind(kind, directory)
+        return made[kind]
+
+    return of_kind
+
+
+@pytest.fixture(scope="session")
+def mlp(exported: Callable[[str], Exported]) -> Exported:
+    return exported("mlp")

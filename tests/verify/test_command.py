@@ -1,0 +1,236 @@
+"""``netx-export verify``, ``simulate`` and ``check``: exit codes, a line per layer, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from netx_export import cli, simulate
+from netx_export.data import load_simulation
+
+pytestmark = pytest.mark.slayer
+
+Command = Callable[..., int]
+
+MODEL = """
+import torch
+from torch import nn
+
+def make():
+    from lava.lib.dl.slayer.block import cuba
+    neuron = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+    return nn.Sequential(
+        cuba.Dense(neuron, 12, 16, weight_scale=3),
+        cuba.Dense(neuron, 16, 12, weight_scale=3),
+        cuba.Dense(neuron, 12, 5, weight_scale=3),
+    )
+
+def broken():
+    raise RuntimeError("no such luck")
+
+def other():
+    return 3
+
+def loud():
+    print("hello from the user's module")
+    return make()
+"""
+
+
+@pytest.fixture
+def here(mlp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with net.net, spoiled.net, data.npz, checkpoints and a module."""
+
+    def lower(file: Any) -> None:
+        file["layer/2/neuron/vThMant"][...] = file["layer/2/neuron/vThMant"][()] - 5
+
+    mlp.spoiled(tmp_path / "net.net", lambda file: None)
+    mlp.spoiled(tmp_path / "spoiled.net", lower)
+    np.savez(tmp_path / "data.npz", spikes=mlp.spikes.numpy().astype(np.uint8), labels=mlp.labels.numpy())
+    torch.save(mlp.net.state_dict(), tmp_path / "weights.pt")
+    torch.save({"state_dict": mlp.net.state_dict(), "epoch": 3}, tmp_path / "nested.pt")
+    torch.save({**mlp.net.state_dict(), "extra": torch.zeros(1)}, tmp_path / "other.pt")
+    torch.save(mlp.net, tmp_path / "pickled.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "model_of_the_test.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "model_of_the_test", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(here: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["netx-export", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run
+
+
+TRAINED = ("--model", "model_of_the_test:make", "--checkpoint", "weights.pt")
+
+
+def test_a_pass(command: Command, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0", "--report", "out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:4]] == ["PASSED   dense1", "PASSED   dense2", "PASSED   dense3"]
+    assert lines[-1] == "PASSED   every spike of every layer is equal."
+    assert json.loads((here / "out" / "report.json").read_text())["passed"] is True
+    assert "PASSED" in (here / "out" / "report.html").read_text()
+
+
+def test_a_fail(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = ("--model", "model_of_the_test:make", "--checkpoint", "nested.pt")
+    assert command("verify", "spoiled.net", "--data", "data.npz", *trained, "--lava-samples", "0") == 1
+    out = capsys.readouterr().out
+    assert "\nFAILED   dense2: " in out
+    assert "Cause: file differs from the network. Its threshold is 80 in the network and 75 in the file." in out
+
+
+def test_json_is_all_that_is_printed(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = ("--model", "model_of_the_test:loud", "--checkpoint", "weights.pt")
+    assert command("verify", "net.net", "--data", "data.npz", *loud, "--lava-samples", "0", "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["exact"] is True
+    assert "hello" in printed.err
+
+
+def test_simulate_then_verify_against_the_recording(command: Command, here: Path, mlp: Any) -> None:
+    assert command("simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz") == 0
+    recorded = load_simulation(here / "spikes.npz")
+    right = simulate(mlp.path, mlp.spikes)
+    assert np.array_equal(recorded.output, right.output)
+    assert sorted(recorded.layers) == ["dense1", "dense2", "dense3"]
+    assert command("verify", "net.net", "--data", "data.npz", "--recorded", "spikes.npz") == 0
+    assert command("verify", "spoiled.net", "--data", "data.npz", "--recorded", "spikes.npz") == 1
+
+
+def test_check(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("check", "net.net", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert command("check", "net.net") == 0
+    assert "0 findings for loihi2." in capsys.readouterr().out
+
+
+def _spikes(change: Callable[[Any], Any]) -> Callable[[], dict[str, Any]]:
+    return lambda: {"spikes": change(np.load("data.npz")["spikes"])}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (_spikes(lambda x: x[:, :-1]), "Expected spikes of shape (N, 12, T)"),
+        (_spikes(lambda x: x[0]), "(N, C, ..., T)"),
+        (_spikes(lambda x: x.swapaxes(1, 2)), "got (16, 24, 12)"),
+        (_spikes(lambda x: x * 255), "values between 0 and 255"),
+        (_spikes(lambda x: np.where(x, np.nan, 0.0)), "NaN|nan"),
+        (_spikes(lambda x: x * 0.5), "values between 0 and 0.5"),
+        (_spikes(lambda x: x.astype(str)), "numeric type|numpy.str_"),
+        (_spikes(lambda x: x.astype(object)), "expected arrays of numbers only"),
+        (_spikes(lambda x: x[:0]), "at least one sample"),
+        (lambda: {"inputs": np.load("data.npz")["spikes"]}, "expected an array `spikes`"),
+        (lambda: {"spikes": np.load("data.npz")["spikes"], "labels": np.arange(3)}, "expected one label for each"),
+    ],
+)
+def test_data_that_does_not_fit(
+    arrays: Callable[[], dict[str, Any]], message: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("wrong.npz", **arrays())
+    for name in ("simulate", "verify"):
+        rest = ("--out", "x.npz") if name == "simulate" else (*TRAINED, "--lava-samples", "0")
+        if name == "simulate" and "label" in message:
+            continue  # it has no use for labels
+        assert command(name, "net.net", "--data", "wrong.npz", *rest) == 2
+        error = capsys.readouterr().err
+        assert any(part in error for part in message.split("|")), error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.net", "--data", "data.npz"), "missing.net: no such file"),
+        (("data.npz", "--data", "data.npz"), "data.npz: not an HDF5 file"),
+        (("net.net", "--data", "missing.npz"), "missing.npz: no such file"),
+        (("net.net", "--data", "net.net"), "net.net: expected a .npz file"),
+        (("net.net", "--data", "data.npz", "--recorded", "net.net"), "net.net: not a .npz file"),
+        (("net.net", "--data", "data.npz", "--recorded", "data.npz"), "holds ['labels', 'spikes']"),
+        (("net.net", "--data", "data.npz", "--lava-samples", "0"), "Nothing to compare"),
+        (("net.net", "--data", "data.npz", "--checkpoint", "weights.pt"), "--checkpoint needs --model"),
+        (
+            ("net.net", "--data", "data.npz", "--model", "nowhere:make"),
+            "No module named 'nowhere'",
+        ),
+        (("net.net", "--data", "data.npz", "--model", "model_of_the_test"), "Expected --model module:factory but got"),
+        (("net.net", "--data", "data.npz", "--model", "model_of_the_test:broken"), "RuntimeError: no such luck"),
+        (("net.net", "--data", "data.npz", "--model", "model_of_the_test:other"), "torch.nn.Module but got int"),
+        *(
+            (("net.net", "--data", "data.npz", "--model", "model_of_the_test:make", "--checkpoint", file), message)
+            for file, message in (
+                ("missing.pt", "missing.pt: no such file"),
+                ("pickled.pt", "pickled.pt: not a checkpoint that holds tensors alone"),
+                ("data.npz", "data.npz: not a checkpoint that holds tensors alone"),
+                ("list.pt", "list.pt: expected a state_dict"),
+                ("other.pt", 'Unexpected key(s) in state_dict: "extra"'),
+            )
+        ),
+    ],
+)
+def test_what_could_not_run(
+    arguments: tuple[str, ...], message: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("verify", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_report_that_cannot_be_written(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0")
+    assert command(*arguments, "--report", "data.npz/report") == 2
+    assert "Cannot write to data.npz/report" in capsys.readouterr().err
+
+
+def test_a_full_disk(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert command("simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not Path("spikes.npz").exists()
+    assert not list(Path().glob(".*tmp"))
+
+
+def test_ctrl_c(here: Path) -> None:
+    """The exit status is neither that of a pass nor that of a fail, and nothing is left behind."""
+    (here / "slow.py").write_text("import time\n\ndef make():\n    print('ready', flush=True)\n    time.sleep(60)\n")
+    arguments = ["verify", "net.net", "--data", "data.npz", "--model", "slow:make", "--report", "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "netx_export.cli", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while "ready" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert not (here / "out").exists()

@@ -1,0 +1,248 @@
+"""Each cause is named, in the right place, with the membranes that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from netx_export import read, simulate, verify
+from netx_export.comparison import Cause
+from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.hdf5 import write
+from netx_export.neuron_trace import Assumptions, later, trace
+from netx_export.verify import VerificationReport
+
+NEURON = CubaNeuron(1000, np.array([1024]), np.array([128]))
+
+
+def cause_of(report: VerificationReport) -> Cause:
+    cause = report.comparisons[-1].cause
+    assert cause is not None
+    return cause
+
+
+def file_of(layer: Dense, path: Path) -> Path:
+    write(NetworkDescription((Input(layer.input_shape, delay_shift=False), layer)), path)
+    return path
+
+
+def random_spikes(channels: int, samples: int = 3, steps: int = 30) -> Any:
+    return (np.random.default_rng(1).random((samples, channels, steps)) < 0.4).astype(np.uint8)
+
+
+def weights(outputs: int, inputs: int) -> Any:
+    return np.random.default_rng(2).integers(-60, 100, (outputs, inputs)) * 2
+
+
+def recorded_under(layer: Dense, inputs: Any, assumed: Assumptions) -> dict[str, Any]:
+    """The spikes of a machine of which something else is true."""
+    own = [[trace(layer, (n,), sample, assumed=assumed).spikes for n in range(layer.shape[0])] for sample in inputs]
+    return {"dense1": later(np.array(own), 1)}
+
+
+DELAYED = Dense(weights(6, 8), NEURON, delay=np.array([0, 1, 2, 3, 4, 5]))
+STRONG = CubaNeuron(2**16, np.array([0]), np.array([4096]))
+LEAKLESS = CubaNeuron(2**14, np.array([4096]), np.array([0]))
+BIASED = Dense(weights(6, 8), NEURON, bias=np.array([40, 0, 90, -50, 300, 7]))
+# netx fills eight bits with these, and Lava then cuts off what it takes for unused ones: -128 becomes -64.
+ALTERED = Dense(
+    np.where(np.arange(48).reshape(6, 8) % 3, 0, -128),
+    CubaNeuron(1, np.array([4096]), np.array([4096])),
+    bias=np.full(6, 100),
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "assumed", "name"),
+    [
+        (Dense(np.full((1, 300), 254), STRONG), Assumptions(wraps=False), "wrapped current"),
+        (
+            Dense(np.where(np.arange(300) % 2, 254, -254)[np.newaxis] + np.array([[-40] * 300]) // 2 * 2, LEAKLESS),
+            Assumptions(saturates=False),
+            "saturated voltage",
+        ),
+        (DELAYED, Assumptions(delayed=False), "delay"),
+        (DELAYED, Assumptions(extra_delay=1), "different delay_shift"),  # of a whole layer they are the same thing
+        (BIASED, Assumptions(early_bias=1), "bias a step early"),
+        (BIASED, Assumptions(has_bias=False), "bias"),
+        (ALTERED, Assumptions(loaded_weights=False), "weight altered on load"),
+    ],
+)
+def test_what_a_neuron_can_show(layer: Dense, assumed: Assumptions, name: str, tmp_path: Path) -> None:
+    path = file_of(layer, tmp_path / "net.net")
+    inputs = random_spikes(layer.input_shape[0])
+    if name == "saturated voltage":
+        # First far below, then up again: from where it stopped, or from where it would have been.
+        inputs[:, 1::2, :15] = 0
+        inputs[:, 0::2, 15:] = 0
+    recorded = recorded_under(layer, inputs, assumed)
+    report = verify(None, path, inputs, recorded=recorded)
+    assert not report.passed
+    cause = cause_of(report)
+    assert (cause.name, cause.layer) == (name, "dense1")
+    assert cause.expected_membrane is not None
+    assert len(cause.expected_membrane) == len(cause.steps)
+    assert cause.got_membrane is None  # of a recording only the spikes are known
+
+
+def simulated(path: Path, inputs: Any) -> Any:
+    return simulate(path, inputs).layers["dense1"]
+
+
+def test_state_carried_over(tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8)
+    stream = np.concatenate([*inputs], axis=-1)[np.newaxis]
+    # The stream's own time, cut into samples as an endless run would be.
+    own = later(simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)])), -1)[..., :-1]
+    recorded = later(np.stack(np.split(own[0], 3, axis=-1)), 1)
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "state carried over from an earlier batch"
+    assert cause.place is not None
+    assert cause.place.sample > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_reset_that_comes_early(steps: int, tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8)
+    leaked = np.concatenate([np.roll(inputs, 1, axis=0)[..., -steps:], inputs], axis=-1)
+    leaked[0, :, :steps] = 0
+    recorded = later(simulated(path, leaked), -steps)[..., : inputs.shape[-1]]
+    recorded[..., 0] = 0
+    # What lies under the last, unknown steps is cut off on both sides.
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "reset step"
+    assert f"{steps} step(s) before" in cause.detail
+
+
+def test_a_reset_that_comes_late(tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8)
+    late = inputs.copy()
+    late[..., 0] = 0
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": simulated(path, late)}))
+    assert cause.name == "reset step"
+    assert "after the sample began" in cause.detail
+
+
+def test_noise_has_no_cause(tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8)
+    recorded = simulated(path, inputs)
+    recorded[1, 3, 10:20] ^= 1
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "not found"
+    assert cause.place is not None
+    assert (cause.place.sample, cause.place.neuron, cause.place.step) == (1, (3,), 10)
+
+
+@pytest.mark.slayer
+def test_both_membranes_are_equal_where_both_runs_are(exported: Callable[[str], Any], tmp_path: Path) -> None:
+    """The membrane in SLAYER and in the reference, in one unit: equal up to the step at which a changed bias acts."""
+    for kind in ("mlp", "delayed", "conv", "recurrent", "biased"):
+        subject = exported(kind)
+        name = list(read(subject.path).spiking)[-1]
+        right = simulate(subject.path, subject.spikes)
+        recorded = {one: layer.copy() for one, layer in right.layers.items()}
+        recorded[name][2, 1, 9] ^= 1
+        group = f"layer/{name.lstrip('abcdefghijklmnopqrstuvwxyz')}/neuron/vThMant"
+
+        def raise_threshold(file: Any, group: str = group) -> None:
+            file[group][...] = file[group][()] + 3
+
+        spoiled = subject.spoiled(tmp_path / f"{kind}.net", raise_threshold)
+        cause = cause_of(verify(subject.net, spoiled, subject.spikes, lava_samples=0))
+        assert cause.layer == name
+        assert cause.place is not None
+        assert cause.expected_membrane is not None
+        assert cause.got_membrane is not None
+        until = cause.steps.index(cause.place.step) + 1
+        assert cause.expected_membrane[:until] == pytest.approx(cause.got_membrane[:until], abs=0.02), kind
+
+
+class Dropping(nn.Module):
+    """Forgets to look at its mode."""
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.blocks(torch.nn.functional.dropout(x, 0.3, training=True) * 0.7)
+        return output
+
+
+@pytest.mark.slayer
+def test_dropout_left_in_training_mode(mlp: Any) -> None:
+    cause = cause_of(verify(Dropping(mlp.net), mlp.path, mlp.spikes, lava_samples=0))
+    assert (cause.name, cause.layer) == ("dropout left in training mode", "dense1")
+
+
+class Normalising(nn.Module):
+    """What batch norm in training mode does: a sample's spikes depend on the other samples."""
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.blocks(x * (1 + (x - x[:1]).abs().mean(0)))
+        return output
+
+
+@pytest.mark.slayer
+def test_batch_norm_left_in_training_mode(mlp: Any) -> None:
+    cause = cause_of(verify(Normalising(mlp.net), mlp.path, mlp.spikes, lava_samples=0))
+    assert (cause.name, cause.layer) == ("batch norm left in training mode", "dense1")
+
+
+@pytest.mark.slayer
+def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any]) -> None:
+    from netx_export.slayer import fresh_state
+
+    subject = exported("biased")
+    with fresh_state(subject.net), torch.no_grad():
+        subject.net.train()
+        recorded = subject.net[0](subject.spikes).numpy()
+    report = verify(subject.net, subject.path, subject.spikes, recorded={"dense1": recorded})
+    assert report.comparisons[0].passed
+    assert report.comparisons[1].unrecorded == ("dense2",)
+    assert cause_of(report).name == "batch norm left in training mode"
+
+
+@pytest.mark.slayer
+def test_a_recurrent_network_that_was_not_reset(exported: Callable[[str], Any]) -> None:
+    """SLAYER keeps a recurrent block's state from one forward to the next, even in evaluation mode."""
+    subject = exported("recurrent")
+    from netx_export.slayer import fresh_state
+
+    with fresh_state(subject.net), torch.no_grad():
+        first = subject.net[0](subject.spikes).numpy()
+        second = subject.net[0](subject.spikes).numpy()
+    assert verify(None, subject.path, subject.spikes, recorded={"recurrent1": first}).passed
+    cause = cause_of(verify(None, subject.path, subject.spikes, recorded={"recurrent1": second}))
+    assert cause.name == "state carried over from an earlier batch"
+
+
+@pytest.mark.slayer
+def test_a_current_that_wraps_on_the_chip_and_not_in_slayer(tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import cuba
+
+    from netx_export import export
+
+    net = nn.Sequential(cuba.Dense({"threshold": 1.0, "current_decay": 0.001, "voltage_decay": 0.5}, 400, 2))
+    net[0].synapse.weight.data.fill_(3.9)
+    net[0].synapse.weight.data[0] = -3.9  # both signs, or the file would hold other weights
+    spikes = torch.ones(2, 400, 30)
+    export(net, tmp_path / "net.net", spikes[:, :, :1])
+    cause = cause_of(verify(net, tmp_path / "net.net", spikes, lava_samples=0))
+    assert (cause.name, cause.layer) == ("wrapped current", "dense1")
+    assert cause.expected_membrane is not None
+    assert min(cause.expected_membrane) < -(2**23)

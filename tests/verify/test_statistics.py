@@ -1,0 +1,204 @@
+"""Each statistic against its formula, written out slowly; and the same for any chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netx_export.comparison import Comparison, LayerComparison, Tolerance
+from netx_export.description import CubaNeuron, Dense, NetworkDescription
+from netx_export.tally import VAN_ROSSUM_STEPS, Run, Tally
+
+NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
+DESCRIPTION = NetworkDescription(
+    (Dense(np.array([[2, 4, 0], [2, 0, 0]]), NEURON), Dense(np.array([[2, 2], [0, 2], [4, 0]]), NEURON))
+)
+NAMES = ("dense0", "dense1")
+
+
+def random_runs(seed: int, samples: int = 6, steps: int = 9) -> tuple[Run, Run, Any]:
+    draw = np.random.default_rng(seed)
+
+    def run() -> Run:
+        layers = {
+            name: (draw.random((samples, size, steps)) < 0.3).astype(np.uint8)
+            for name, size in zip(NAMES, (2, 3), strict=True)
+        }
+        return Run(layers, layers["dense1"])
+
+    return run(), run(), (draw.random((samples, 3, steps)) < 0.3).astype(np.uint8)
+
+
+def tallied(expected: Run, got: Run, inputs: Any, chunks: list[list[int]], **options: Any) -> Comparison:
+    labels = options.pop("labels", None)
+    tally = Tally(DESCRIPTION, ("one", "other"), options.pop("loss", None))
+    for chunk in chunks:
+        index = np.array(chunk)
+        parts = [
+            Run(
+                {name: layer[index] for name, layer in run.layers.items()},
+                None if run.output is None else run.output[index],
+            )
+            for run in (expected, got)
+        ]
+        tally.add(*parts, inputs[index], index, None if labels is None else labels[torch.from_numpy(index)])
+    return tally.finish({}, options.pop("tolerance", None), False)[0]
+
+
+def whole(expected: Run, got: Run, inputs: Any, **options: Any) -> Comparison:
+    return tallied(expected, got, inputs, [list(range(len(inputs)))], **options)
+
+
+def deviation(layer: LayerComparison, name: str) -> float | None:
+    return next(one.required for one in layer.deviations if one.name == name)
+
+
+def first_spikes(run: Any) -> Any:
+    return [[next((t for t, s in enumerate(train) if s), None) for train in sample] for sample in run]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_rates_and_cosine(seed: int) -> None:
+    expected, got, inputs = random_runs(seed)
+    layer = whole(expected, got, inputs).layers[1]
+    a, b = (run.layers["dense1"].astype(float) for run in (expected, got))
+    assert (layer.expected.spikes, layer.got.spikes) == (a.sum(), b.sum())
+    assert layer.expected.rate == pytest.approx(a.mean())
+    assert layer.differing == (a != b).sum()
+    assert layer.cosine == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+    assert deviation(layer, "rate") == pytest.approx(abs(a.mean() - b.mean()))
+    assert deviation(layer, "neuron_rate") == pytest.approx(np.abs(a.mean((0, 2)) - b.mean((0, 2))).max())
+    assert deviation(layer, "differing") == pytest.approx((a != b).sum() / a.sum())
+    assert {n: (x, y) for n, x, y in layer.neuron_rates} == {
+        n: (pytest.approx(a[:, n].mean()), pytest.approx(b[:, n].mean())) for n in range(3)
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_first_spikes_and_latencies(seed: int) -> None:
+    expected, got, inputs = random_runs(seed)
+    layer = whole(expected, got, inputs).layers[0]
+    pairs = [
+        (one, other)
+        for ones, others in zip(*(first_spikes(run.layers["dense0"]) for run in (expected, got)), strict=True)
+        for one, other in zip(ones, others, strict=True)
+    ]
+    both = [abs(one - other) for one, other in pairs if one is not None and other is not None]
+    assert deviation(layer, "first_spike") == pytest.approx(sum(both) / len(both))
+    assert layer.moved_first_spikes == sum(shift > 0 for shift in both)
+    assert layer.lost_first_spikes == sum((one is None) != (other is None) for one, other in pairs)
+    starts = [min(t for sample in [frames] for train in sample for t, s in enumerate(train) if s) for frames in inputs]
+    begins = [min(t for train in sample for t, s in enumerate(train) if s) for sample in expected.layers["dense0"]]
+    assert layer.expected.latency == pytest.approx(np.mean(np.subtract(begins, starts)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_van_rossum_distance_is_the_integral(seed: int) -> None:
+    """Numerically, on a fine grid that goes on long after the last step."""
+    expected, got, inputs = random_runs(seed, samples=2)
+    layer = whole(expected, got, inputs).layers[0]
+    fine = 200
+    time = np.arange(0, 9 + 20 * VAN_ROSSUM_STEPS, 1 / fine)
+    kernel = [np.where(time >= t, np.exp(-(np.maximum(time - t, 0)) / VAN_ROSSUM_STEPS), 0) for t in range(9)]
+    traces = [np.einsum("nct,tk->nck", run.layers["dense0"].astype(float), kernel) for run in (expected, got)]
+    integral = ((traces[0] - traces[1]) ** 2).sum() / fine / VAN_ROSSUM_STEPS
+    assert deviation(layer, "van_rossum") == pytest.approx(math.sqrt(integral / 2), rel=5e-3)
+
+
+@pytest.mark.parametrize("step", [0, 4, 8])
+def test_one_spike_more_is_a_half_wherever_it_is(step: int) -> None:
+    silent = np.zeros((1, 2, 9), np.uint8)
+    spiking = silent.copy()
+    spiking[0, 1, step] = 1
+    runs = [Run({"dense0": one}, None) for one in (silent, spiking)]
+    layer = whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0]
+    assert deviation(layer, "van_rossum") == pytest.approx(math.sqrt(0.5), rel=1e-5)
+    assert (layer.cosine, layer.status) == (0.0, "different")
+
+
+def test_silent_layers_are_untested() -> None:
+    silent = Run({name: np.zeros((2, size, 9), np.uint8) for name, size in zip(NAMES, (2, 3), strict=True)}, None)
+    comparison = whole(silent, silent, np.ones((2, 3, 9), np.uint8))
+    assert [layer.status for layer in comparison.layers] == ["untested", "untested"]
+    assert [layer.cosine for layer in comparison.layers] == [1.0, 1.0]
+    assert comparison.exact
+    assert not comparison.passed
+
+
+def test_silent_and_saturated_neurons() -> None:
+    spikes = np.zeros((2, 3, 9), np.uint8)
+    spikes[:, 0] = 1
+    spikes[0, 1, 3] = 1
+    run = Run({"dense1": spikes}, None)
+    activity = whole(run, run, np.ones((2, 3, 9), np.uint8)).layers[0].got
+    assert (activity.silent, activity.saturated) == (1, 1)
+
+
+def test_operations_count_the_synapses_that_are_there() -> None:
+    inputs = np.zeros((2, 3, 9), np.uint8)
+    inputs[0, 0, 0] = inputs[0, 1, 0] = inputs[1, 2, 0] = 1  # fan-out 2, 1 and 0
+    hidden = np.zeros((2, 2, 9), np.uint8)
+    hidden[0, 0, 1] = hidden[1, 1, 1] = 1  # fan-out 2 and 2
+    run = Run({"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}, None)
+    comparison = whole(run, run, inputs)
+    assert [layer.got.synops for layer in comparison.layers] == [3 / 2, 4 / 2]
+    assert comparison.got_synops == 3.5
+
+
+def test_predictions() -> None:
+    """A silent output predicts no class, which is not class 0; the first of equals wins."""
+    outputs = [np.zeros((3, 3, 9), np.uint8) for _ in range(2)]
+    outputs[0][0, 0, 0] = 1
+    outputs[0][1, 2, :2] = 1
+    outputs[1][1, 1:, 0] = 1
+    expected, got = (Run({"dense1": one}, one) for one in outputs)
+    output = whole(expected, got, np.ones((3, 3, 9), np.uint8), labels=torch.tensor([0, 1, 0])).output
+    assert output is not None
+    assert output.confusion == ((0, -1, -1, 1), (0, 0, -1, 1), (1, 2, 1, 1))
+    assert (output.expected_accuracy, output.got_accuracy) == (1 / 3, 1 / 3)
+    assert output.changed_predictions == 2
+    assert output.differing == int((outputs[0] != outputs[1]).sum())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(6)), st.lists(st.integers(1, 5), max_size=3), st.integers(0, 3))
+def test_chunks_change_nothing(order: list[int], cuts: list[int], seed: int) -> None:
+    expected, got, inputs = random_runs(seed)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def loss(output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(output.sum(-1), label)
+
+    bounds = [0, *sorted(set(cuts)), 6]
+    chunks = [order[start:end] for start, end in itertools.pairwise(bounds)]
+    options = {"labels": labels, "loss": loss}
+    at_once = whole(expected, got, inputs, **options)
+    in_chunks = tallied(expected, got, inputs, chunks, **options)
+    assert dataclasses.asdict(in_chunks) == dataclasses.asdict(at_once)
+
+
+def test_tolerance_decides_and_says_what_would_have_been_required() -> None:
+    expected, got, inputs = random_runs(0)
+    required = deviation(whole(expected, got, inputs).layers[0], "van_rossum")
+    assert required is not None
+    for limit, status in ((required, "within tolerance"), (required * 0.999, "different")):
+        layers = whole(expected, got, inputs, tolerance={"dense0": Tolerance(van_rossum=limit)}).layers
+        assert [layer.status for layer in layers] == [status, "different"]
+    everywhere = whole(expected, got, inputs, tolerance=Tolerance(van_rossum=100.0, changed_predictions=1.0))
+    assert everywhere.passed
+    assert not everywhere.exact
+    assert not whole(expected, got, inputs, tolerance=Tolerance(van_rossum=100.0, changed_predictions=0.0)).passed
+
+
+@pytest.mark.parametrize("wrong", [{"rate": -0.1}, {"rate": float("nan")}, {"cosine": float("inf")}, {}])
+def test_a_tolerance_that_is_none(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"[tT]olerance"):
+        Tolerance(**wrong)

@@ -1,0 +1,183 @@
+"""The whole of ``verify``: which samples, in which order, against what, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from netx_export import ExportError, SimulationError, Tolerance, lava_backend, simulate, verify
+from netx_export import verify as verify_function
+from netx_export.verify import VerificationReport, _choose
+
+VERIFY = sys.modules[verify_function.__module__]
+
+
+def statuses(report: VerificationReport) -> list[list[str]]:
+    return [[layer.status for layer in comparison.layers] for comparison in report.comparisons]
+
+
+@pytest.fixture
+def spoiled(mlp: Any, tmp_path: Path) -> Path:
+    def lower(file: Any) -> None:
+        file["layer/2/neuron/vThMant"][...] = file["layer/2/neuron/vThMant"][()] - 5
+
+    path: Path = mlp.spoiled(tmp_path / "spoiled.net", lower)
+    return path
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("kind", ["mlp", "delayed", "conv", "recurrent", "biased"])
+def test_what_was_exported_is_exact(kind: str, exported: Callable[[str], Any]) -> None:
+    subject = exported(kind)
+    report = verify(subject.net, subject.path, subject.spikes, subject.labels, lava_samples=0)
+    assert report.passed
+    assert report.exact
+    assert all(layer.expected_spikes > 50 for layer in report.layers)
+    assert report.comparisons[0].cause is None
+
+
+@pytest.mark.slayer
+def test_chunks_of_any_size_give_the_same_report(mlp: Any, spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = verify(mlp.net, spoiled, mlp.spikes, mlp.labels, lava_samples=0)
+    monkeypatch.setattr(VERIFY, "_CHUNK_SAMPLES", 3)
+    in_chunks = verify(mlp.net, spoiled, mlp.spikes, mlp.labels, lava_samples=0)
+    assert in_chunks.to_json() == at_once.to_json()
+
+
+@pytest.mark.slayer
+def test_chunks_are_sized_by_memory(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    simulated = VERIFY.simulate
+    monkeypatch.setattr(VERIFY, "simulate", lambda path, x, **more: sizes.append(len(x)) or simulated(path, x, **more))
+    monkeypatch.setattr(VERIFY, "_CHUNK_BYTES", 2 * 33 * 24 * 4)  # two samples of 33 neurons and 24 steps
+    verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
+    assert sizes == [2] * 8
+
+
+@pytest.mark.slayer
+def test_data_may_be_a_memory_map(mlp: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "spikes.npy", mlp.spikes.numpy().astype(np.uint8))
+    mapped = np.load(tmp_path / "spikes.npy", mmap_mode="r")
+    assert verify(mlp.net, mlp.path, mapped, lava_samples=0).passed
+
+
+@pytest.mark.slayer
+def test_stopping_early(mlp: Any, spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VERIFY, "_CHUNK_SAMPLES", 4)
+    report = verify(mlp.net, spoiled, mlp.spikes, recorded=simulate(mlp.path, mlp.spikes).layers, stop_early=True)
+    (comparison,) = report.comparisons  # the recording was not looked at
+    assert comparison.stopped
+    assert comparison.samples == 4
+    assert not report.passed
+    whole = verify(mlp.net, spoiled, mlp.spikes, recorded=simulate(mlp.path, mlp.spikes).layers)
+    assert [comparison.samples for comparison in whole.comparisons] == [16, 16]
+    assert not whole.comparisons[0].stopped
+
+
+@pytest.mark.slayer
+def test_the_network_is_left_as_it_was(mlp: Any) -> None:
+    mlp.net.train()
+    before = {name: value.clone() for name, value in mlp.net.state_dict().items()}
+    verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
+    assert all(module.training for module in mlp.net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in mlp.net.state_dict().items())
+
+
+@pytest.mark.slayer
+def test_task_loss_and_accuracy(mlp: Any) -> None:
+    def loss(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(output.sum(-1), labels)
+
+    report = verify(mlp.net, mlp.path, mlp.spikes, mlp.labels, lava_samples=0, loss=loss)
+    output = report.comparisons[0].output
+    assert output is not None
+    mlp.net.eval()
+    with torch.no_grad():
+        spikes = mlp.net(mlp.spikes)
+    assert output.expected_loss == output.got_loss == pytest.approx(float(loss(spikes, mlp.labels)), rel=1e-6)
+    assert output.got_accuracy == (spikes.sum(-1).argmax(1) == mlp.labels).float().mean().item()
+
+
+@pytest.mark.slayer
+def test_the_recorded_budget(mlp: Any) -> None:
+    report = verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
+    assert report.budgets == {"rate": 0.5}
+    assert [layer.budget for layer in report.layers] == [0.5, 0.5, None]
+
+
+@pytest.mark.slayer
+def test_a_tolerance_by_layer(mlp: Any, spoiled: Path) -> None:
+    loose = {name: Tolerance(rate=0.5) for name in ("dense2", "dense3")}
+    assert verify(mlp.net, spoiled, mlp.spikes, lava_samples=0, tolerance=loose).passed
+    first_only = {"dense2": Tolerance(rate=0.5)}
+    report = verify(mlp.net, spoiled, mlp.spikes, lava_samples=0, tolerance=first_only)
+    assert statuses(report) == [["exact", "within tolerance", "different"]]
+    with pytest.raises(ValueError, match=r"to be among dense1, dense2, dense3, output but got \['dense9'\]"):
+        verify(mlp.net, spoiled, mlp.spikes, tolerance={"dense9": Tolerance(rate=0.5)})
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: {"dense7": run["dense1"]}, r"holds \['dense7'\], but the network's layers are dense1, dense2"),
+        (lambda run: {}, "holds nothing"),
+        (lambda run: {"dense1": run["dense1"][:, :, :-1]}, r"of dense1 of shape \(16, 16, 24\).*got \(16, 16, 23\)"),
+        (lambda run: {"dense1": run["dense1"][:-1]}, r"got \(15, 16, 24\)"),
+        (lambda run: {"dense1": run["dense1"] * 255}, "to be 0 and 1"),
+        (lambda run: {"dense1": run["dense1"] * float("nan")}, "to be 0 and 1"),
+    ],
+)
+def test_recordings_that_do_not_fit(mlp: Any, change: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(SimulationError, match=message):
+        verify(None, mlp.path, mlp.spikes, recorded=change(simulate(mlp.path, mlp.spikes).layers))
+
+
+@pytest.mark.slayer
+def test_another_network_than_the_one_in_the_file(mlp: Any, exported: Callable[[str], Any]) -> None:
+    with pytest.raises(ExportError, match="has 2 spiking blocks but the file has 3 spiking layers"):
+        verify(exported("delayed").net, mlp.path, mlp.spikes)
+
+
+def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    for number in (10, 20, 50):
+        chosen = _choose(100, number, labels, seed=0)
+        share = number // 10
+        assert np.bincount(labels[torch.from_numpy(chosen)]).tolist() == [6 * share, 3 * share, share]
+        assert np.array_equal(chosen, np.sort(chosen))
+        assert np.array_equal(chosen, _choose(100, number, labels, seed=0))
+    assert not np.array_equal(_choose(100, 10, labels, seed=0), _choose(100, 10, labels, seed=1))
+    assert len(_choose(3, 10, None, seed=0)) == 3
+
+
+@pytest.mark.lava
+def test_a_wrong_reset_in_lava_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """netx's own default resets one step before the sample begins."""
+    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", 0)
+    report = verify(mlp.net, mlp.path, mlp.spikes, mlp.labels, lava_samples=10)
+    against_reference, against_lava = report.comparisons
+    assert against_reference.passed
+    cause = against_lava.cause
+    assert cause is not None
+    assert cause.layer == "dense1"
+    assert cause.place is not None
+    chosen = _choose(16, 10, mlp.labels, 0)
+    assert cause.place.sample in chosen
+    assert cause.name == "reset step"
+    assert "1 step(s) before the sample begins" in cause.detail
+
+
+@pytest.mark.lava
+def test_samples_of_lava_keep_their_index(mlp: Any) -> None:
+    report = verify(mlp.net, mlp.path, mlp.spikes, mlp.labels, lava_samples=4, seed=3)
+    assert report.passed
+    assert report.layers[0].raster.sample == _choose(16, 4, mlp.labels, 3)[0]
+    assert dataclasses.asdict(report.comparisons[1])["samples"] == 4
