@@ -188,9 +188,9 @@ def test_the_equations_of_nir_give_the_rates_of_the_reference(name: str) -> None
     expected = layers[-1].numpy()
     got = euler(to_nir(description, dt=DT), spikes)
     if description.layers[-1].axon_delay is not None:
-        from netx_export.simulation import _delay
-
-        expected = _delay(expected, description.layers[-1].axon_delay)
+        for channel, steps in enumerate(description.layers[-1].axon_delay):
+            expected[:, channel] = np.roll(expected[:, channel], steps, axis=-1)
+            expected[:, channel, ..., :steps] = 0
     assert 0.01 < expected.mean() < 0.9
     assert (expected != got).mean() < 0.02  # Loihi cuts fractions off, NIR has real numbers
     assert abs(expected.mean() - got.mean()) < 0.01
