@@ -73,6 +73,15 @@ def test_examples_of_a_task_run(task: str, first: dict[str, Any]) -> None:
             exec(compile(block, f"{task}.md", "exec"), namespace)
 
 
+def test_the_example_files_are_shown_whole() -> None:
+    pages = (
+        (ROOT / "docs" / "getting-started.md").read_text(),
+        (ROOT / "docs" / "tasks" / "several-gpus.md").read_text(),
+    )
+    for page, example in zip(pages, ["first.py", "distributed.py"], strict=True):
+        assert f'--8<-- "examples/{example}"' in page  # a formatter of Markdown once took this for Python
+
+
 @pytest.mark.slayer
 def test_examples_of_coming_from_run() -> None:
     for block in blocks(ROOT / "docs" / "coming-from.md"):
