@@ -112,10 +112,10 @@ print("equal:", (reference.output[:5] == on_lava.output).all())
 # %%
 report = verify(net, result.path, digits.test_spikes, digits.test_labels, lava_samples=30)
 for layer in report.layers:
-    print(f"{layer.name}: {layer.got_rate:.2%} of steps with a spike in Lava, {layer.differing} spikes differ")
+    print(f"{layer.name}: {layer.got.rate:.2%} of steps with a spike in Lava, {layer.differing} spikes differ")
 report.save_html(directory / "report.html")
 print("open", directory / "report.html")
 
 # %%
 assert report.passed
-assert report.layers[0].got_rate < BUDGET
+assert report.layers[0].got.rate < BUDGET

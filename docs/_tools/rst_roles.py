@@ -1,0 +1,35 @@
+"""Docstrings use a few roles and directives of reStructuredText; the site reads Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from griffe import Extension
+
+_BLOCK = re.compile(r"^( *)\.\. math::\n((?:\n|\1 +.*\n?)+)", re.MULTILINE)
+_MATH_ROLE = re.compile(r":math:`([^`]+)`")
+_ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`([^`]+)`")
+_EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+_DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)  # outside of any section
+
+
+class RstRoles(Extension):
+    """Rewrites each docstring before it is parsed."""
+
+    def on_instance(self, *, obj: Any, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = _markdown(obj.docstring.value)
+
+
+def _markdown(text: str) -> str:
+    text = _BLOCK.sub(lambda match: f"{match[1]}$$\n{_dedented(match[2], match[1])}\n{match[1]}$$\n\n", text + "\n")
+    text = _EXAMPLE.sub("Examples:", text)
+    text = _DOCTEST.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
+    text = _MATH_ROLE.sub(r"$\1$", text)
+    text = _ROLE.sub(r"`\1`", text)
+    return text.replace("``", "`").rstrip("\n")
+
+
+def _dedented(block: str, indent: str) -> str:
+    return "\n".join(indent + line.strip() for line in block.strip("\n").splitlines() if line.strip())

@@ -1,0 +1,303 @@
+"""NIR: what to_nir writes means what the docstring says, comes back equal, and runs the same in another simulator."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from netx_export import ExportError, NetworkDescription, NetxFormatError, read, reference
+from netx_export.description import (
+    Average,
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    Input,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+)
+from netx_export.hdf5 import write
+from netx_export.nir import from_nir, to_nir
+
+nir = pytest.importorskip("nir")
+rng = np.random.default_rng(0)
+
+
+def neuron(current: Any = 1024, voltage: Any = 128, threshold: int = 80) -> CubaNeuron:
+    return CubaNeuron(threshold, np.atleast_1d(current), np.atleast_1d(voltage))
+
+
+def weights(*shape: int) -> np.ndarray:
+    return rng.integers(-64, 64, shape) * 2
+
+
+def network(*layers: Any, shape: tuple[int, ...] = (6,), **options: Any) -> NetworkDescription:
+    return NetworkDescription((Input(shape, delay_shift=False), *layers), **options)
+
+
+DENSE = Dense(weights(5, 6), neuron())
+CONV = Conv(weights(4, 2, 3, 3), neuron(), (2, 8, 8), padding=(1, 1))
+NETWORKS = {
+    "dense": network(DENSE, Dense(weights(3, 5), neuron(2048, 64))),
+    "without input": NetworkDescription((DENSE,)),
+    "LIF": network(Dense(weights(5, 6), neuron(4096, 410))),
+    "IF": network(Dense(weights(5, 6), neuron(4096, 0))),
+    "decays per neuron": network(Dense(weights(5, 6), neuron([100, 200, 300, 400, 500], [1, 2, 3, 4, 4095]))),
+    "bias of CubaLIF": network(Dense(weights(5, 6), neuron(), bias=np.array([-3, 0, 1, 7, 4095]))),
+    "bias of LIF": network(Dense(weights(5, 6), neuron(4096, 13), bias=np.array([-3, 0, 1, 7, 2]))),
+    "bias of IF": network(Dense(weights(5, 6), neuron(4096, 0), bias=np.array([-3, 0, 1, 7, 2]))),
+    "delay of neurons": network(Dense(weights(5, 6), neuron(), np.array([0, 1, 5, 62, 3]))),
+    "delay of inputs": network(Dense(weights(5, 6), neuron(), np.array([0, 1, 5, 62, 3, 9]))),
+    "delay of both": network(Dense(weights(5, 6), neuron(), np.arange(5)[:, None] + 2 * np.arange(6)[None, :])),
+    "bias of a second layer, no shift before it": network(
+        dataclasses.replace(DENSE, delay_shift=False), Dense(weights(3, 5), neuron(), bias=np.array([8, 9, 1]))
+    ),
+    "delay of the output": network(Dense(weights(5, 6), neuron(), axon_delay=np.array([0, 1, 5, 62, 3]))),
+    "shifts and texts": network(dataclasses.replace(DENSE, delay_shift=False), DENSE.__class__(weights(2, 5), neuron()),
+                                metadata={"rate_budget": "0.05", "note": "ü"}),
+    "conv": network(CONV, Flatten((256,)), Dense(weights(3, 256), neuron()), shape=(2, 8, 8)),
+    "conv, not square, in groups": network(
+        Conv(weights(4, 1, 3, 2), neuron(), (2, 9, 7), (2, 1), (1, 0), (1, 2), groups=2, bias=np.array([1, 2, 3, 4])),
+        shape=(2, 9, 7),
+    ),
+    "conv with LIF and bias": network(dataclasses.replace(CONV, neuron=neuron(4096, 3), bias=np.array([1, 0, -3, 4])),
+                                      shape=(2, 8, 8)),
+    "conv, decays per channel": network(dataclasses.replace(CONV, neuron=neuron([1, 2, 3, 4], 7)), shape=(2, 8, 8)),
+    "pool": network(Conv(np.full((2, 1, 2, 2), 6), neuron(), (2, 8, 8), (2, 2), groups=2), shape=(2, 8, 8)),
+    "conv, delay of the output": network(dataclasses.replace(CONV, axon_delay=np.array([0, 2, 1, 4])), shape=(2, 8, 8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_round_trip_is_equal(name: str, tmp_path: Path) -> None:
+    description = NETWORKS[name]
+    assert from_nir(to_nir(description)) == description
+    nir.write(tmp_path / "net.nir", to_nir(description, dt=1e-3, scale=1.0))
+    assert from_nir(tmp_path / "net.nir") == description
+
+
+@pytest.mark.parametrize("name", ["dense", "conv", "pool"])
+def test_a_file_goes_there_and_back(name: str, tmp_path: Path) -> None:
+    write(NETWORKS[name], tmp_path / "there.net")
+    write(from_nir(to_nir(tmp_path / "there.net")), tmp_path / "back.net")
+    assert read(tmp_path / "back.net") == read(tmp_path / "there.net")
+    assert (tmp_path / "back.net").read_bytes() == (tmp_path / "there.net").read_bytes()
+
+
+def test_a_graph_of_single_precision_comes_back_equal() -> None:
+    graph = to_nir(NETWORKS["decays per neuron"])
+    for node in graph.nodes.values():
+        for key, value in vars(node).items():
+            if isinstance(value, np.ndarray) and value.dtype == np.float64:
+                setattr(node, key, value.astype(np.float32))
+    assert from_nir(graph) == NETWORKS["decays per neuron"]
+
+
+def test_parameters_have_the_stated_units() -> None:
+    graph = to_nir(network(Dense(np.full((1, 6), 32), neuron(1024, 128, 80), np.array([3]), np.array([16]))), dt=0.001)
+    assert list(map(type, graph.nodes.values())) == [nir.Input, nir.Linear, nir.Delay, nir.CubaLIF, nir.Output]
+    cell = graph.nodes["dense1"]
+    assert graph.nodes["dense1_weight"].weight[0, 0] == 0.5
+    assert graph.nodes["dense1_delay"].delay[0] == pytest.approx(0.003)
+    assert (cell.tau_syn[0], cell.w_in[0]) == (0.004, 4)
+    assert (cell.tau_mem[0], cell.r[0]) == (0.032, 32)
+    assert (cell.v_threshold[0], cell.v_leak[0], cell.v_reset[0]) == (1.25, 0.25 * 32, 0)
+
+
+def euler(graph: Any, spikes: np.ndarray) -> np.ndarray:
+    """NIR's equations of a chain, in steps of dt, written down from its documentation."""
+    values = torch.from_numpy(spikes.astype(np.float64))
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.Input | nir.Output):
+            continue
+        if isinstance(node, nir.Delay):
+            steps = np.rint(node.delay / DT).astype(int)
+            out = torch.zeros_like(values)
+            for index in np.ndindex(node.delay.shape):
+                step = steps[index]
+                out[(slice(None), *index, slice(step, None))] = values[(slice(None), *index)][
+                    ..., : values.shape[-1] - step
+                ]
+            values = out
+        elif isinstance(node, nir.Flatten):
+            values = values.flatten(1, -2)
+        elif isinstance(node, nir.CubaLIF | nir.LIF | nir.IF):
+            values = _neurons(node, values)
+        elif isinstance(node, nir.Scale):
+            values = values * torch.from_numpy(node.scale)[..., None]
+        elif isinstance(node, nir.Linear | nir.Affine):
+            values = torch.einsum("oi,nit->not", torch.from_numpy(node.weight), values)
+            values = values + torch.from_numpy(np.atleast_1d(getattr(node, "bias", 0.0)))[:, None]
+        else:
+            frames = values.movedim(-1, 1).flatten(0, 1)
+            if isinstance(node, nir.SumPool2d):
+                size = tuple(node.kernel_size.tolist())
+                frames = torch.nn.functional.avg_pool2d(
+                    frames, size, node.stride.tolist(), node.padding.tolist()
+                ) * np.prod(size)
+            else:
+                frames = torch.nn.functional.conv2d(
+                    frames,
+                    torch.from_numpy(node.weight),
+                    torch.from_numpy(node.bias).double(),
+                    node.stride,
+                    node.padding,
+                    node.dilation,
+                    node.groups,
+                )
+            values = frames.unflatten(0, (len(spikes), -1)).movedim(1, -1)
+        assert values.shape[1:-1] == tuple(node.output_type["output"]), name
+    return values.numpy()
+
+
+def _neurons(node: Any, values: torch.Tensor) -> torch.Tensor:
+    get = lambda key: torch.from_numpy(np.asarray(getattr(node, key), np.float64))  # noqa: E731
+    synaptic = voltage = torch.zeros_like(values[..., 0])
+    fired = []
+    for step in range(values.shape[-1]):
+        current = values[..., step]
+        if isinstance(node, nir.CubaLIF):
+            synaptic = synaptic + DT / get("tau_syn") * (get("w_in") * values[..., step] - synaptic)
+            voltage = voltage + DT / get("tau_mem") * (get("v_leak") - voltage + get("r") * synaptic)
+        elif isinstance(node, nir.LIF):
+            voltage = voltage + DT / get("tau") * (get("v_leak") - voltage + get("r") * current)
+        else:
+            voltage = voltage + DT * get("r") * current
+        spike = voltage > get("v_threshold") + 1e-9
+        voltage = torch.where(spike, get("v_reset"), voltage)
+        fired.append(spike.double())
+    return torch.stack(fired, dim=-1)
+
+
+DT = 1e-4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_equations_of_nir_give_the_rates_of_the_reference(name: str) -> None:
+    description = NETWORKS[name]
+    spikes = (np.random.default_rng(1).random((8, *description.input_shape, 90)) < 0.3).astype(np.uint8)
+    layers = list(reference.run(description, torch.from_numpy(spikes)).values())
+    expected = layers[-1].numpy()
+    got = euler(to_nir(description, dt=DT), spikes)
+    if description.layers[-1].axon_delay is not None:
+        for channel, steps in enumerate(description.layers[-1].axon_delay):
+            expected[:, channel] = np.roll(expected[:, channel], steps, axis=-1)
+            expected[:, channel, ..., :steps] = 0
+    assert 0.01 < expected.mean() < 0.9
+    assert (expected != got).mean() < 0.02  # Loihi cuts fractions off, NIR has real numbers
+    assert abs(expected.mean() - got.mean()) < 0.01
+
+
+RESONATOR = Resonator(weights(5, 6), weights(5, 6), ResonatorNeuron(64, np.array([9]), np.array([99]), "phase"))
+REFUSED = {
+    "recurrent1.*recurrent layer": network(Recurrent(weights(5, 6), weights(5, 5), neuron())),
+    "resonator1.*resonator layer": network(RESONATOR),
+    "dense1.*sigma-delta": network(Dense(weights(5, 6), SigmaDeltaNeuron(3))),
+    "average2.*on the host": network(DENSE, Average((1,))),
+    "dense1.*synapses has a delay of its own": network(
+        Dense(weights(2, 2), neuron(), np.array([[0, 1], [1, 0]])), shape=(2,)
+    ),
+    "dense2.*bias sets in 1 steps before": network(DENSE, Dense(weights(3, 5), neuron(), bias=np.array([8, 9, 1]))),
+    "dense1.*current that never decays": network(Dense(weights(5, 6), neuron(0))),
+    "dense1.*voltage that never decays": network(Dense(weights(5, 6), neuron(9, 0))),
+    "dense1_delay.*0 to 62": network(Dense(weights(5, 6), neuron(), np.array([0, 63, 1, 2, 3]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_nir_cannot_hold_is_refused_by_name(message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        to_nir(REFUSED[message])
+
+
+def graph_of(*nodes: Any) -> Any:
+    names = ["input", *[f"node{index}" for index in range(len(nodes))], "output"]
+    shape = nodes[-1].output_type["output"]
+    every = [nir.Input(input_type=nodes[0].input_type["input"]), *nodes, nir.Output(output_type=shape)]
+    return nir.NIRGraph(dict(zip(names, every, strict=True)), list(zip(names[:-1], names[1:], strict=True)))  # noqa: RUF007
+
+
+def lif(size: int = 2, **changes: Any) -> Any:
+    values = {"tau": 1e-3, "r": 10.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0, **changes}
+    return nir.LIF(**{key: np.broadcast_to(np.asarray(value), (size,)).copy() for key, value in values.items()})
+
+
+LINEAR = nir.Linear(weight=np.array([[1.0, 0.5], [-0.5, 2.0]]))
+FOREIGN = {
+    "node1.*r multiplies its input by 1.00625": (LINEAR, lif(tau=1.6e-3, r=16.1)),
+    "node1.*v_reset is not 0": (LINEAR, lif(v_reset=-1.0)),
+    "node1.*v_threshold from 64 to 128; netx holds one": (LINEAR, lif(v_threshold=[1.0, 2.0])),
+    "node1.*does not fit steps": (LINEAR, lif(tau=5e-5, r=0.5)),
+    "node1.*away from a whole number": (LINEAR, lif(tau=1.0001e-3, r=10.001)),
+    "node0.*weight is up to 0.4": (nir.Linear(weight=np.array([[0.1]])), lif(1)),
+    "node1.*expected CubaLIF, LIF or IF neurons here but got Threshold": (LINEAR, nir.Threshold(np.ones(2))),
+    "node0.*expected weights here but got LIF": (lif(),),
+    "node0.*the graph ends|expected CubaLIF.*Output": (LINEAR,),
+    "node1.*Scale can only follow": (LINEAR, nir.Scale(np.ones(2)), lif()),
+    "node1.*delay in steps": (LINEAR, nir.Delay(np.array([1e-5, 0])), lif(tau=1.6e-3, r=16.0)),
+}
+
+
+@pytest.mark.parametrize("message", FOREIGN)
+def test_what_netx_cannot_hold_is_refused_by_name(message: str) -> None:
+    with pytest.raises(NetxFormatError, match=message):
+        from_nir(graph_of(*FOREIGN[message]))
+
+
+def test_graphs_that_are_no_chain_are_refused() -> None:
+    graph = graph_of(LINEAR, lif())
+    graph.edges.append(("node1", "node0"))
+    with pytest.raises(NetxFormatError, match="goes to both"):
+        from_nir(graph)
+    with pytest.raises(NetxFormatError, match="no such file"):
+        from_nir("nowhere.nir")
+    with pytest.raises(NetxFormatError, match="Expected a nir"):
+        from_nir(3)
+
+
+def test_foreign_numbers_can_be_rounded() -> None:
+    graph = graph_of(nir.Linear(weight=np.array([[0.1, -0.9]])), lif(1, tau=3.3e-3, r=33.0))
+    description = from_nir(graph, rounding="nearest")
+    layer = description.spiking["dense1"]
+    assert layer.weight.tolist() == [[6, -58]]
+    assert layer.neuron.voltage_decay.tolist() == [124]
+
+
+def test_metadata_that_does_not_fit_is_refused() -> None:
+    graph = to_nir(NETWORKS["dense"])
+    graph.metadata["lava_spikeloss"] = graph.metadata["lava_spikeloss"].replace("[false, true, true]", "[true]")
+    with pytest.raises(NetxFormatError, match="does not fit its nodes"):
+        from_nir(graph)
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ["snntorch", "nirtorch"])), reason="needs snntorch and nirtorch"
+)
+@pytest.mark.parametrize("name", ["dense", "LIF", "conv"])
+def test_snntorch_gives_the_same_rates(name: str) -> None:
+    from snntorch.import_nir import import_from_nir
+
+    description = NETWORKS[name]
+    spikes = (np.random.default_rng(2).random((16, *description.input_shape, 100)) < 0.3).astype(np.uint8)
+    expected = list(reference.run(description, torch.from_numpy(spikes)).values())[-1].numpy()
+    module = import_from_nir(to_nir(description))
+    got = np.zeros_like(expected)
+    with torch.no_grad():
+        for sample, frames in enumerate(torch.from_numpy(spikes).float()):  # its Flatten counts axes without a batch
+            for neurons in module.modules():
+                getattr(neurons, "reset_mem", lambda: None)()  # else they go on where the last sample ended
+            state = None
+            for step in range(frames.shape[-1]):
+                out, state = module(frames[..., step], state)
+                got[sample, ..., step] = out
+    rates, others = expected.mean((0, 2)), got.mean((0, 2))
+    assert rates.max() > 0.05
+    assert np.abs(rates - others).max() < 0.01
