@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 --version >/dev/null 2>&1 && echo python3.10 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# One worker per core, and one thread in each: many small operations gain nothing from more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: demo test test-all lint docs clean
 
@@ -9,10 +11,10 @@ demo: $(VENV)/installed
 	$(BIN)/netx-export demo --out demo
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -42,7 +42,10 @@ def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
         shape: shape of the input neurons, ``(C, ...)``, without batch and time.
 
     Returns:
-        The counts, int64, of shape ``shape``.
+        The counts, int64.
+
+    Shape:
+        - Counts: ``shape``.
 
     Raises:
         TypeError: ``synapse`` is not a module with a weight.

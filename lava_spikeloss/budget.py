@@ -25,7 +25,12 @@ _KINDS = ("events_per_step", "synops", "energy")
 
 
 class BudgetLine(NamedTuple):
-    """One line of a budget: what is used, what is allowed, and whether that fits."""
+    """One line of a budget: what is used, what is allowed, and whether that fits.
+
+    Examples:
+        >>> BudgetLine("synops", used=900.0, limit=1000.0).fits
+        True
+    """
 
     name: str
     used: float

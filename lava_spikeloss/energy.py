@@ -19,6 +19,10 @@ class Constant:
         source: where it was read or measured.
         status: ``"firm"`` (two independent sources agree), ``"secondary"`` (one transcription), ``"uncertain"``
             (sources disagree), or your own word, such as ``"measured"``.
+
+    Examples:
+        >>> Constant(2.4e-11, "J", "our board, 25 degrees", "measured").value
+        2.4e-11
     """
 
     value: float

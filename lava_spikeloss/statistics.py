@@ -42,6 +42,13 @@ class LayerStatistics:
         saturated: fraction of neurons whose rate reaches ``saturated_rate``.
         synops: synaptic operations per sample that this layer's synapses perform, or ``None`` if not measured.
         energy: energy per sample in joule, or ``None`` if unavailable.
+
+    Examples:
+        >>> statistics = SpikeStatistics()
+        >>> statistics.update({"hidden": torch.tensor([[[0, 1, 0, 1], [0, 0, 0, 0]]])})
+        >>> layer = statistics.compute().layers["hidden"]
+        >>> layer.rate, layer.counts.tolist(), layer.silent
+        (0.25, [2, 0], 0.5)
     """
 
     samples: int
@@ -100,6 +107,12 @@ class NetworkStatistics:
         synops: synaptic operations per sample of the whole network, those of layers without neurons (such as a last
             layer that only integrates) among them; ``None`` if not measured.
         energy: energy per sample in joule; ``None`` if unavailable.
+
+    Examples:
+        >>> statistics = SpikeStatistics()
+        >>> statistics.update({"hidden": torch.ones(2, 3, 4), "output": torch.zeros(2, 1, 4)})
+        >>> statistics.compute().events_per_step
+        3.0
     """
 
     layers: dict[str, LayerStatistics]

@@ -156,7 +156,9 @@ def _number(value: float | None) -> str:
     """For a table: nothing for None, whole numbers with commas, others short."""
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    if isinstance(value, int) or value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def _joule(value: float | None) -> str:

@@ -342,10 +342,10 @@ def _shown(
 
 
 def _raster(sample: int, expected: Spikes, got: Spikes) -> Raster:
-    """The neurons that differ, then the first ones, in their order."""
+    """The neurons that differ, then those that spike, in their order."""
     runs = [run.reshape(-1, run.shape[-1]) for run in (expected, got)]
-    unlike = (runs[0] != runs[1]).any(-1)
-    neurons = np.sort(np.argsort(~unlike, kind="stable")[:_RASTER_NEURONS])
+    worth = np.where((runs[0] != runs[1]).any(-1), 0, np.where(runs[0].any(-1), 1, 2))
+    neurons = np.sort(np.argsort(worth, kind="stable")[:_RASTER_NEURONS])
     places = [tuple((int(row), int(step)) for row, step in np.argwhere(run[neurons])) for run in runs]
     return Raster(sample, tuple(neurons.tolist()), places[0], places[1])
 

@@ -33,8 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     torch.manual_seed(0)
     neuron = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
     net = nn.Sequential(
-        cuba.Dense(neuron, 64, 32, weight_norm=True, weight_scale=2),
-        cuba.Dense(neuron, 32, 10, weight_norm=True, weight_scale=2),
+        cuba.Dense(neuron, 64, 32, weight_norm=True, weight_scale=4),
+        cuba.Dense(neuron, 32, 10, weight_norm=True, weight_scale=4),
     )
     train(net, part, epochs=2, device=torch.device("cpu"))
     path = tmp_path_factory.mktemp("trained") / "digits.net"

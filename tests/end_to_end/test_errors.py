@@ -77,7 +77,7 @@ def test_missing_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> 
         (torch.zeros(0, 64, 8), "at least one sample"),
         (torch.full((2, 64, 8), 255.0), "values between 255 and 255"),
         (torch.full((2, 64, 8), 0.5), "values between 0.5 and 0.5"),
-        (torch.full((2, 64, 8), float("nan")), "values between nan"),
+        (torch.full((2, 64, 8), float("nan")), "1024 values that are NaN"),
         (torch.full((2, 64, 8), -1.0), "values between -1 and -1"),
     ],
 )

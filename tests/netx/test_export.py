@@ -6,6 +6,7 @@ import copy
 import itertools
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -348,7 +349,8 @@ def test_killed_at_any_moment_the_path_holds_the_old_file_or_the_new_one(tmp_pat
         if child == 0:
             _replace(path, _killing_after(moment))
             os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        # The number of lines varies a little, since the garbage collector runs in between: the last may come too late.
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (-signal.SIGKILL, 0)
         found.add(path.read_bytes())
     assert found == {old, new}
 
@@ -419,7 +421,7 @@ def test_random_networks_are_exact_or_refused(drawn: tuple[list[dict[str, Any]],
     try:
         result = export(net, tmp_path / "a.net", sample)
     except ExportError as error:
-        if "would be altered" not in str(error):
+        if not re.search("would be altered|add up to", str(error)):
             raise
         return
     fresh = (torch.rand(3, options[0]["in_neurons"], 30) < 0.3).float()

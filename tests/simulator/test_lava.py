@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netx_export import NetworkDescription, SimulationError, lava_backend, read, simulate
+from netx_export import NetworkDescription, lava_backend, read, simulate
 from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input
 
 pytestmark = pytest.mark.lava
@@ -63,13 +63,18 @@ NETWORKS = {
     "weights altered on load": lambda rng: (
         Input((12,), False),
         Dense(np.where(rng.random((9, 12)) < 0.5, -128, 0), _neuron(rng), bias=rng.integers(500, 2000, 9)),
-        Dense(rng.integers(-1, 300, (5, 9)), _neuron(rng)),
+        Dense(rng.integers(-60, 200, (5, 9)), _neuron(rng)),
     ),
     "biases in every layer": lambda rng: (
         Input((12,), False),
         _dense(rng, 12, 9, bias=rng.integers(-50, 50, 9)),
         _dense(rng, 9, 5, bias=rng.integers(-50, 50, 5)),
         _dense(rng, 5, 4, bias=rng.integers(0, 99, 4)),
+    ),
+    "a bias behind a delay": lambda rng: (
+        Input((12,), False),
+        _dense(rng, 12, 9, delay=rng.integers(0, 9, 9)),
+        _dense(rng, 9, 5, bias=rng.integers(0, 90, 5)),
     ),
     "delays per input": lambda rng: (
         Input((12,), False),
@@ -169,11 +174,3 @@ def test_a_changed_file_is_loaded_anew(rng, tmp_path, mlp_spikes):
     for _ in range(2):
         write(NetworkDescription(_mlp(rng)), path)
         _assert_backends_agree(path, mlp_spikes)
-
-
-def test_a_bias_and_a_delay_are_refused(rng, saved, mlp_spikes):
-    network = NetworkDescription(
-        (Input((12,), False), _dense(rng, 12, 9, bias=np.arange(9)), _dense(rng, 9, 5, delay=np.arange(5)))
-    )
-    with pytest.raises(SimulationError, match=r"bias of dense1.*delay of dense2"):
-        simulate(saved(network), mlp_spikes, backend="lava")

@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netx_export.comparison import Comparison, LayerComparison, Tolerance
-from netx_export.description import CubaNeuron, Dense, NetworkDescription
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    Input,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+)
+from netx_export.fan_out import fan_outs
 from netx_export.tally import VAN_ROSSUM_STEPS, Run, Tally
 
 NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
@@ -202,3 +213,27 @@ def test_tolerance_decides_and_says_what_would_have_been_required() -> None:
 def test_a_tolerance_that_is_none(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"[tT]olerance"):
         Tolerance(**wrong)
+
+
+def test_fan_out_of_each_kind_of_layer() -> None:
+    draw = np.random.default_rng(0)
+    kernels = draw.integers(-1, 2, (4, 1, 3, 2)) * 2
+    conv = Conv(kernels, NEURON, (2, 5, 6), stride=(2, 1), padding=(1, 1), dilation=(1, 2), groups=2)
+    recurrent = Recurrent(draw.integers(-1, 2, (3, conv_size(conv))) * 2, draw.integers(-1, 2, (3, 3)) * 2, NEURON)
+    turn = ResonatorNeuron(200, np.array([1500]), np.array([-3000]), "phase")
+    resonator = Resonator(draw.integers(-1, 2, (2, 3)) * 2, draw.integers(-1, 2, (2, 3)) * 2, turn)
+    flatten = Flatten((conv_size(conv),))
+    counted = fan_outs(NetworkDescription((Input((2, 5, 6)), conv, flatten, recurrent, resonator)), "input")
+    # One spike at each place, through ones in place of the weights.
+    ones = torch.eye(60).reshape(60, 2, 5, 6)
+    mask = torch.from_numpy(kernels != 0).float()
+    reached = torch.nn.functional.conv2d(ones, mask, None, (2, 1), (1, 1), (1, 2), 2)
+    assert counted["input", "conv1"].flatten().tolist() == reached.sum((1, 2, 3)).tolist()
+    assert counted["conv1", "recurrent3"].flatten().tolist() == (recurrent.weight != 0).sum(0).tolist()
+    assert counted["recurrent3", "recurrent3"].tolist() == (recurrent.recurrent_weight != 0).sum(0).tolist()
+    both = (resonator.weight != 0).sum(0) + (resonator.imaginary_weight != 0).sum(0)
+    assert counted["recurrent3", "resonator4"].tolist() == both.tolist()
+
+
+def conv_size(conv: Conv) -> int:
+    return int(np.prod(conv.shape))
