@@ -14,6 +14,7 @@ __all__ = [
     "Comparison",
     "Deviation",
     "Difference",
+    "Histogram",
     "LayerComparison",
     "OutputComparison",
     "Raster",
@@ -142,6 +143,15 @@ class Activity:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Number of neurons per event rate, in bins of equal width from 0 to ``top`` spikes per step, in both runs."""
+
+    top: float
+    expected: list[int]
+    got: list[int]
+
+
+@dataclass(frozen=True)
 class LayerComparison:
     """One layer in two runs.
 
@@ -158,6 +168,7 @@ class LayerComparison:
         deviations: the distance of the runs, statistic by statistic, each with its tolerance if there is one.
         first: the earliest difference, or None.
         neuron_rates: (neuron, rate in the expected run, rate in the other), those that differ most first.
+        histogram: all neurons by their event rates.
         raster: spikes in one sample: the one with the network's first difference, else the first.
         status: the verdict; ``untested`` where no neuron spiked in either run, which proves nothing.
     """
@@ -175,6 +186,7 @@ class LayerComparison:
     deviations: tuple[Deviation, ...]
     first: Difference | None
     neuron_rates: tuple[tuple[int, float, float], ...]
+    histogram: Histogram
     raster: Raster
     status: Status
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 from torch import nn
 
 from lava_spikeloss import SparsityEnforcer, SpikeRate
@@ -117,7 +119,7 @@ def train(net: nn.Module, digits: Digits, epochs: int, device: torch.device) -> 
 
 
 def run_demo(
-    out: str | os.PathLike[str], console: Console, *, epochs: int = 25, lava_samples: int = 100
+    out: str | os.PathLike[str], console: Console, *, epochs: int = 25, lava_samples: int | None = None
 ) -> VerificationReport:
     """Train, export, verify and report into a directory.
 
@@ -127,7 +129,7 @@ def run_demo(
         out: directory; made if it does not exist.
         console: where the table is printed.
         epochs: passes over the training data.
-        lava_samples: number of test samples to run on Lava.
+        lava_samples: number of test samples, on Lava and in SLAYER; None for all.
 
     Raises:
         NetxExportError: if something is missing, or a file cannot be written.
@@ -146,13 +148,35 @@ def run_demo(
     history = train(net, digits, epochs, device)
     path = directory / "digits.net"
     export(net, path, sample=digits.test_spikes[:32], metadata=_provenance(net))
-    console.print(f"Exported to {path}. Running {lava_samples} test digits on Lava.")
-    report = verify(net, path, digits.test_spikes, digits.test_labels, lava_samples=lava_samples)
+    spikes, labels = digits.test_spikes[:lava_samples], digits.test_labels[:lava_samples]
+    console.print(f"Exported to {path}. Running {len(spikes)} test digits in SLAYER and on Lava.")
+    report = verify(net, path, spikes, labels, lava_samples=len(spikes))
     report = dataclasses.replace(report, training=history)
     save_report(report.to_dict(), directory)
+    console.print(_table(report))
     print_report(report.to_dict(), console)
     console.print(f"Wrote {path}, {directory / 'report.json'} and {directory / 'report.html'}.")
     return report
+
+
+def _table(report: VerificationReport) -> Table:
+    """SLAYER beside Lava, on the same samples: the reference simulator stands between the two."""
+    trained, on_lava = report.comparisons
+    table = Table(title=f"{trained.samples} test digits, event rates per neuron and step", box=box.SIMPLE)
+    for name in ("layer", "neurons", "spikes", "SLAYER", "Lava", "budget", "differ"):
+        table.add_column(name, justify="left" if name == "layer" else "right")
+    for ours, theirs in zip(trained.layers, on_lava.layers, strict=True):
+        rates = (ours.expected.rate, theirs.got.rate, ours.budget)
+        table.add_row(
+            *(ours.name, f"{ours.neurons:,}", f"{ours.expected.spikes:,}"),
+            *("" if rate is None else f"{rate:.2%}" for rate in rates),
+            f"{ours.differing + theirs.differing:,}",
+        )
+    accuracies = (
+        (trained.output.expected_accuracy, on_lava.output.got_accuracy) if trained.output and on_lava.output else ()
+    )
+    table.add_row("accuracy", "", "", *(f"{accuracy:.2%}" for accuracy in accuracies))
+    return table
 
 
 def _provenance(net: Any) -> dict[str, str]:

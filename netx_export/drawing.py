@@ -1,11 +1,15 @@
-"""The pictures of the report as SVG: numbers in, a few lines of text out. Colours and sizes are the page's."""
+"""The pictures of the report as SVG: numbers in, a few lines of text out. Colours and sizes are the page's.
+
+No plotting library, because the page is to follow the reader's light or dark mode and to weigh little, and whoever
+verifies a network on a small machine should need none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["curve", "raster", "scatter"]
+__all__ = ["curve", "histogram", "raster", "scatter"]
 
 Place = tuple[int, int]
 
@@ -60,6 +64,25 @@ def scatter(neuron_rates: Sequence[tuple[int, float, float]], top: float) -> str
         '<svg class="scatter" viewBox="-2 -2 104 104" role="img">'
         f'<path class="axis" d="M0 0V100H100"/><path class="diagonal" d="M0 100L100 0"/>{dots}</svg>'
     )
+
+
+def histogram(counts: Mapping[str, Any]) -> str:
+    """How many neurons have which rate: one run filled, the other as an outline over it.
+
+    Args:
+        counts: ``histogram`` of a layer in the report.
+    """
+    highest = max(*counts["expected"], *counts["got"], 1)
+    filled, outline = (_steps(counts[side], highest) for side in ("expected", "got"))
+    return (
+        '<svg class="histogram" viewBox="-2 -2 104 64" role="img"><path class="axis" d="M0 60H100"/>'
+        f'<path class="filled" d="{filled}"/><path class="outline" d="{outline}"/></svg>'
+    )
+
+
+def _steps(counts: Sequence[int], highest: int) -> str:
+    width = 100 / len(counts)
+    return "M0 60" + "".join(f"V{60 - 60 * count / highest:.2f}h{width:g}" for count in counts) + "V60"
 
 
 def _scaled(value: float, top: float) -> float:

@@ -24,6 +24,7 @@ from netx_export.comparison import (
     Activity,
     Comparison,
     Difference,
+    Histogram,
     LayerComparison,
     OutputComparison,
     Raster,
@@ -41,6 +42,7 @@ VAN_ROSSUM_STEPS = 10  # time constant of the exponential that each spike become
 _FRACTION = 2**20  # van Rossum distances are added up in units of 1 / _FRACTION
 _RASTER_NEURONS = 100
 _SCATTER_NEURONS = 400
+_HISTOGRAM_BINS = 20
 
 Spikes = npt.NDArray[Any]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -405,6 +407,7 @@ def _layer(
         deviations=listed,
         first=None if sums.first is None else Difference(sums.first[1], sums.first[2:], sums.first[0]),
         neuron_rates=_scatter(*rates),
+        histogram=_histogram(*rates),
         raster=raster,
         status=_status(counts["differing"], expected.spikes, covered),
     )
@@ -447,6 +450,12 @@ def _scatter(expected: Spikes, got: Spikes) -> tuple[tuple[int, float, float], .
     step = max(1, len(others) // _SCATTER_NEURONS)
     chosen = [*order[:unlike], *others[::step]][:_SCATTER_NEURONS]
     return tuple((int(neuron), float(expected[neuron]), float(got[neuron])) for neuron in chosen)
+
+
+def _histogram(expected: Spikes, got: Spikes) -> Histogram:
+    top = float(max(expected.max(), got.max())) or 1.0
+    counts = [np.histogram(rates, _HISTOGRAM_BINS, (0.0, top))[0].tolist() for rates in (expected, got)]
+    return Histogram(top, counts[0], counts[1])
 
 
 def _output(sums: _OutputSums, samples: int, tolerance: Tolerance | None) -> OutputComparison:
