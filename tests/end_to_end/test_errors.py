@@ -53,12 +53,6 @@ def test_an_error_inside_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPa
         simulate(trained.path, trained.spikes[:1], backend="lava")
 
 
-@pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="Lava can be there on Python 3.10")
-def test_lava_needs_python_3_10() -> None:
-    with pytest.raises(SimulationError, match=r"Lava runs on Python 3\.10 only"):
-        lava_backend._worker.request({"path": ""}, np.zeros((1, 1), np.uint8), 1.0)
-
-
 @pytest.mark.lava
 def test_missing_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lava_backend._worker.end()

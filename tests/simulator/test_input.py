@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +94,9 @@ def test_progress_is_shown_on_request_and_never_on_standard_output(mlp_file, mlp
     shown = capsys.readouterr()
     assert "Simulating on reference" in shown.err
     assert shown.out == ""
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="Lava can be there on Python 3.10")
+def test_lava_needs_python_3_10(mlp_file, mlp_spikes):
+    with pytest.raises(SimulationError, match=r"Lava runs on Python 3\.10 only"):
+        simulate(mlp_file, mlp_spikes, backend="lava")
