@@ -30,8 +30,10 @@ def check_tensor(name: str, value: object) -> None:
 
 
 def check_spikes(name: str, value: torch.Tensor, min_dims: int = 2) -> None:
-    """Raise unless ``value`` is a non-empty tensor ``(N, ..., T)`` of at least ``min_dims`` dimensions."""
+    """Raise unless ``value`` is a real, non-empty tensor ``(N, ..., T)`` of at least ``min_dims`` dimensions."""
     check_tensor(name, value)
+    if value.dtype == torch.complex64 or value.dtype == torch.complex128:  # torch 2.3 cannot trace is_complex()
+        raise TypeError(f"Expected argument `{name}` to be a real tensor but got {value.dtype}.")
     if value.dim() < min_dims:
         layout = "(N, C, ..., T)" if min_dims >= 3 else "(..., T)"
         raise ValueError(

@@ -16,6 +16,7 @@ __all__ = [
     "check_weight_length",
     "collapse",
     "compute_dtype",
+    "matmul",
     "pool_population",
     "reduce",
     "reduce_squares",
@@ -31,6 +32,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def as_float(x: torch.Tensor) -> torch.Tensor:
     """``x`` in the dtype it is accumulated in; no copy for float32 and float64."""
     return x.to(compute_dtype(x.dtype))
+
+
+def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a @ b`` in their own dtype under autocast too; the meta device has no autocast to switch off."""
+    if a.device.type == "meta":
+        return a @ b
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
@@ -94,8 +103,11 @@ def check_weight_length(weight: torch.Tensor | None, num_classes: int) -> None:
 
 
 def pool_population(x: torch.Tensor, num_classes: int, pooling: str) -> torch.Tensor:
-    """Pool ``(N, C * group, ...)`` to ``(N, C, ...)``: class ``c`` owns the ``c``-th contiguous group of neurons."""
+    """Pool ``(N, C * group, ...)`` to ``(N, C, ...)``: class ``c`` owns the ``c``-th contiguous group of neurons.
+
+    In the dtype of accumulation; what needs no pooling is returned as it is.
+    """
     if x.shape[1] == num_classes:
         return x
-    groups = x.reshape(x.shape[0], num_classes, x.shape[1] // num_classes, *x.shape[2:])
+    groups = as_float(x).reshape(x.shape[0], num_classes, x.shape[1] // num_classes, *x.shape[2:])
     return groups.sum(2) if pooling == "sum" else groups.mean(2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lava_spikeloss._arguments import check_count, check_spikes
+from lava_spikeloss._arguments import check_count, check_spikes, check_tensor
 from lava_spikeloss._reduction import check_population, collapse, pool_population
 from lava_spikeloss.spike_trains import first_spike_times, moving_window_rate, spike_count
 
@@ -151,6 +151,7 @@ def accuracy(predictions: torch.Tensor, labels: torch.Tensor) -> Accuracy:
         Accuracy(correct=1, silent=1, total=3)
     """
     check_spikes("predictions", predictions, min_dims=1)
+    check_tensor("labels", labels)
     if labels.shape != predictions.shape:
         if labels.shape != predictions.shape[:1]:
             raise ValueError(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lava_spikeloss._arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss._autograd import apply
 from lava_spikeloss._labels import class_indices, targets_per_train
-from lava_spikeloss._reduction import as_float, compute_dtype
+from lava_spikeloss._reduction import as_float, compute_dtype, matmul
 
 __all__ = [
     "delay",
@@ -172,9 +172,8 @@ def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
     reach = torch.pow(decay, torch.arange(1, block + 1, device=x.device, dtype=x.dtype))
     if reverse:
         within, between, reach = within.T, between.T, reach.flip(0)
-    with torch.autocast(x.device.type, enabled=False):
-        y = (rows.reshape(-1, block) @ within).view(-1, blocks, block)
-        carry = y[..., 0 if reverse else -1] @ between
+    y = matmul(rows.reshape(-1, block), within).view(-1, blocks, block)
+    carry = matmul(y[..., 0 if reverse else -1], between)
     y.addcmul_(carry.unsqueeze(-1), reach)
     return y.view(-1, blocks * block)[:, :steps].reshape(x.shape)
 
@@ -198,8 +197,7 @@ def _filter_by_matrix(x: torch.Tensor, kernel: list[float]) -> torch.Tensor:
     lag = index - index.unsqueeze(1)
     taps = x.new_tensor(kernel)
     toeplitz = taps[lag.clamp(0, len(kernel) - 1)] * ((lag >= 0) & (lag < len(kernel)))
-    with torch.autocast(x.device.type, enabled=False):
-        return x @ toeplitz
+    return matmul(x, toeplitz)
 
 
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
@@ -317,7 +315,8 @@ def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.T
     check_spikes("x", x, min_dims=1)
     if not isinstance(steps, (torch.Tensor, Sequence)):
         check_count("steps", steps, minimum=0)
-        return F.pad(x, (steps, 0))[..., : x.shape[-1]]
+        steps = min(int(steps), x.shape[-1])
+        return F.pad(x[..., : x.shape[-1] - steps], (steps, 0))
     delays = _channel_delays(x, steps)
     source = torch.arange(x.shape[-1], device=x.device) - delays
     source = source.reshape(1, x.shape[1], *[1] * (x.dim() - 3), x.shape[-1])

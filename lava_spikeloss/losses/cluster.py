@@ -61,7 +61,7 @@ def spike_cluster(
         v_threshold = v_threshold.unsqueeze(-1)
     else:
         check_number("v_threshold", v_threshold)
-    v = v.detach()
+    v = as_float(v.detach())
     steps = torch.arange(v.shape[-1], device=v.device)
     spikes = v >= v_threshold
     total = torch.nn.functional.pad(spikes.cumsum(-1, dtype=torch.int32), (1, 0))  # total[t]: spikes before step t

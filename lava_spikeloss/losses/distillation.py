@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lava_spikeloss._arguments import check_spikes, check_tensor
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, collapse, reduce
+from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["DistillationLoss", "distillation_loss"]
@@ -20,6 +20,10 @@ def distillation_loss(
     tau: float = 2.0,
     per_step: bool = False,
     reduction: str = "mean",
+    *,
+    population_code: bool = False,
+    num_classes: int | None = None,
+    population_pooling: str = "sum",
 ) -> torch.Tensor:
     r"""Kullback-Leibler divergence of the student's answer from the teacher's, both softened.
 
@@ -36,10 +40,13 @@ def distillation_loss(
         tau: :math:`\tau`, the temperature.
         per_step: compare every step instead of the mean over time.
         reduction: ``"mean"`` and ``"sum"`` over samples, or ``"none"``.
+        population_code: several neurons per class, in contiguous groups.
+        num_classes: number of classes, needed with ``population_code``.
+        population_pooling: how the outputs of a group are pooled, ``"sum"`` or ``"mean"``.
 
     Shape:
         - student: :math:`(N, C, ..., T)`
-        - teacher: the same, or :math:`(N, C)`
+        - teacher: the same (then pooled as the student), :math:`(N, C, T)` or :math:`(N, C)` with classes :math:`C`
         - output: a scalar, or :math:`(N)` for ``reduction="none"``
 
     Raises:
@@ -55,10 +62,20 @@ def distillation_loss(
         tensor(True)
     """
     check_spikes("student", student, min_dims=3)
-    check_options(tau=tau, per_step=per_step, reduction=reduction)
+    check_options(
+        tau=tau,
+        per_step=per_step,
+        reduction=reduction,
+        population_code=population_code,
+        population_pooling=population_pooling,
+    )
     check_tensor("teacher", teacher)
-    outputs = as_float(collapse(student))
-    wanted = _teacher_scores(teacher.detach(), student, outputs.shape[1]).to(outputs.dtype)
+    trains = as_float(collapse(student))
+    classes = check_population(trains.shape[1], population_code, num_classes)
+    outputs = pool_population(trains, classes, population_pooling)
+    if teacher.shape == student.shape:
+        teacher = pool_population(collapse(teacher), classes, population_pooling)
+    wanted = _teacher_scores(teacher.detach(), outputs).to(outputs.dtype)
     if not per_step:
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
     divergence = F.kl_div(
@@ -70,14 +87,16 @@ def distillation_loss(
     return reduce(tau**2 * divergence.sum(1).mean(-1), reduction)
 
 
-def _teacher_scores(teacher: torch.Tensor, student: torch.Tensor, classes: int) -> torch.Tensor:
-    if teacher.shape == student.shape:
-        return as_float(collapse(teacher))
-    if teacher.shape == (student.shape[0], classes):
-        return as_float(teacher).unsqueeze(-1)
+def _teacher_scores(teacher: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """The teacher's scores ``(N, C, T)``, or ``(N, C, 1)`` where they are the same at every step."""
+    if teacher.shape == outputs.shape:
+        return teacher
+    if teacher.shape == outputs.shape[:2]:
+        return teacher.unsqueeze(-1)
+    samples, classes, steps = outputs.shape
     raise ValueError(
-        f"Expected argument `teacher` to have shape {tuple(student.shape)} or ({student.shape[0]}, C={classes}) "
-        f"but got {tuple(teacher.shape)}."
+        f"Expected argument `teacher` to have the shape of `student`, ({samples}, C={classes}, T={steps}) "
+        f"or ({samples}, C={classes}) but got {tuple(teacher.shape)}."
     )
 
 
@@ -88,5 +107,21 @@ class DistillationLoss(Loss, function=distillation_loss):
     tensor(0.1109)
     """
 
-    def __init__(self, tau: float = 2.0, per_step: bool = False, reduction: str = "mean") -> None:
-        super().__init__(tau=tau, per_step=per_step, reduction=reduction)
+    def __init__(
+        self,
+        tau: float = 2.0,
+        per_step: bool = False,
+        reduction: str = "mean",
+        *,
+        population_code: bool = False,
+        num_classes: int | None = None,
+        population_pooling: str = "sum",
+    ) -> None:
+        super().__init__(
+            tau=tau,
+            per_step=per_step,
+            reduction=reduction,
+            population_code=population_code,
+            num_classes=num_classes,
+            population_pooling=population_pooling,
+        )

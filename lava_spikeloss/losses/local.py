@@ -9,7 +9,7 @@ from lava_spikeloss._arguments import check_count, check_floating, check_same_sh
 from lava_spikeloss._labels import canonical_labels, targets_per_step
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, collapse, reduce
+from lava_spikeloss._reduction import as_float, collapse, matmul, reduce
 
 __all__ = ["DECOLLELoss", "decolle_loss"]
 
@@ -74,8 +74,7 @@ def decolle_loss(
             f"Expected argument `readout` to have shape (C, {trains.shape[1]}) but got {tuple(readout.shape)}."
         )
     classes = readout.shape[0]
-    with torch.autocast(trains.device.type, enabled=False):
-        outputs = readout.to(trains.dtype) @ trains
+    outputs = matmul(readout.to(trains.dtype), trains)
     shape = torch.Size((trains.shape[0], classes, trains.shape[-1]))
     targets = targets_per_step(
         canonical_labels(labels, shape, classes, integers_are_steps=True), classes, outputs.dtype

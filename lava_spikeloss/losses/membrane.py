@@ -12,7 +12,7 @@ from lava_spikeloss._cross_entropy import cross_entropy
 from lava_spikeloss._labels import canonical_labels, sample_weights, targets_per_step
 from lava_spikeloss._module import Loss, Regularizer
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_weight_length, collapse, reduce, reduce_weighted
+from lava_spikeloss._reduction import as_float, check_weight_length, collapse, matmul, reduce, reduce_weighted
 
 __all__ = [
     "CEMaxMembraneLoss",
@@ -152,8 +152,7 @@ def ce_membrane_integral_loss(
     potentials = as_float(collapse(membrane))
     steps = potentials.shape[-1]
     time = torch.arange(steps, dtype=potentials.dtype, device=potentials.device)
-    with torch.autocast(potentials.device.type, enabled=False):
-        integral = potentials @ torch.exp(-time / (integration_time or steps))
+    integral = matmul(potentials, torch.exp(-time / (integration_time or steps)))
     return cross_entropy(
         integral,
         canonical_labels(labels, membrane.shape, potentials.shape[1]),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lava_spikeloss._arguments import check_choice, check_number, check_spikes, check_tensor
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, reduce
+from lava_spikeloss._reduction import as_float, matmul, reduce
 
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 
@@ -63,7 +63,7 @@ def kernel_dot_product(x: torch.Tensor, y: torch.Tensor, kernel: str = "linear",
     x, y = as_float(x), as_float(y)
     if kernel == "gaussian":
         return torch.exp(-_squared_distances(x, y) / (2 * parameter**2)).to(x.dtype)
-    product = _product(x, y)
+    product = matmul(x, y.T)
     if kernel == "polynomial":
         return product.pow(parameter)
     return torch.sigmoid(parameter * product) if kernel == "sigmoid" else product
@@ -116,11 +116,11 @@ def spike_similar_loss(
     check_spikes("spikes", spikes)
     check_options(kernel_type=kernel_type, loss_type=loss_type, reduction=reduction)
     x = as_float(spikes.flatten(1))
-    same = _shared_labels(labels, x.shape[0]).to(x.dtype)
     parameter = _parameter(kernel_type, args)
-    gram = _product(x, x)
+    gram = _gram(x, kernel_type)
+    same = _shared_labels(labels, x.shape[0]).to(gram.dtype)
     if loss_type == "bce":
-        return reduce(_bce(gram, same, kernel_type, parameter), reduction)
+        return reduce(_bce(gram, same, kernel_type, parameter), reduction).to(x.dtype)
     if kernel_type == "linear":
         similarity = _cosine(gram)
     elif kernel_type == "sigmoid":
@@ -128,7 +128,7 @@ def spike_similar_loss(
     else:
         similarity = torch.exp(-_distances_within(gram) / (2 * parameter**2))
     error = similarity - same
-    return reduce(error.square() if loss_type == "mse" else error.abs(), reduction)
+    return reduce(error.square() if loss_type == "mse" else error.abs(), reduction).to(x.dtype)
 
 
 def _parameter(kernel: str, args: tuple[float, ...]) -> float:
@@ -142,20 +142,22 @@ def _parameter(kernel: str, args: tuple[float, ...]) -> float:
     return args[0]
 
 
-def _product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return x @ y.T
-
-
 def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """In float64: the difference of large squares would lose all digits of a small distance."""
     x, y = x.double(), y.double()
     squares = x.square().sum(1).unsqueeze(1) + y.square().sum(1)
-    return squares.sub(_product(x, y), alpha=2).clamp(min=0)
+    return squares.sub(matmul(x, y.T), alpha=2).clamp(min=0)
+
+
+def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
+    """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
+    if kernel == "gaussian":
+        x = x.double()
+    return matmul(x, x.T)
 
 
 def _distances_within(gram: torch.Tensor) -> torch.Tensor:
-    """Squared distances of the rows of one batch from their inner products: exact for spikes, 0 on the diagonal."""
+    """Squared distances of the rows of one batch from their inner products: 0 on the diagonal."""
     squares = gram.diagonal()
     return (squares.unsqueeze(1) + squares).sub(gram, alpha=2).clamp(min=0)
 
@@ -176,7 +178,7 @@ def _shared_labels(labels: torch.Tensor, samples: int) -> torch.Tensor:
         )
     if labels.dim() == 1:
         return labels.unsqueeze(1) == labels
-    return _product(as_float(labels), as_float(labels)) > 0
+    return matmul(as_float(labels), as_float(labels).T) > 0
 
 
 def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) -> torch.Tensor:

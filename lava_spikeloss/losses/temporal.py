@@ -259,17 +259,25 @@ def first_spike_loss(
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
     times = first_spike_times(trains)
     targets = targets_per_train(canonical_labels(labels, spikes.shape, classes), classes, times.dtype)
-    log_p = torch.log_softmax(-times / xi, dim=1)
-    late = torch.expm1(times / (early_scale or trains.shape[-1]))
-    return reduce((targets * (early_weight * late - log_p)).sum(1), reduction)
+    losses = -(targets * torch.log_softmax(-times / xi, dim=1)).sum(1)
+    if early_weight:
+        labelled = torch.where(targets > 0, times, 0.0)  # the exponential of another class's time may overflow
+        late = torch.expm1(labelled / (early_scale or trains.shape[-1]))
+        losses = losses + early_weight * (targets * late).sum(1)
+    return reduce(losses, reduction)
 
 
 def _pooled(
     spikes: torch.Tensor, population_code: bool, num_classes: int | None, pooling: str
 ) -> tuple[torch.Tensor, int]:
+    """Trains ``(N, C, T)`` that are not 0 where a neuron of the group fires, and the number of classes."""
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
-    return pool_population(trains, classes, pooling), classes
+    pooled = pool_population(trains, classes, pooling)
+    if classes == trains.shape[1]:
+        return pooled, classes
+    fired = pool_population(trains != 0, classes, "sum") > 0
+    return pooled + (fired & (pooled == 0)), classes  # graded spikes of opposite sign do not cancel
 
 
 def _from_start(times: torch.Tensor, steps: int) -> torch.Tensor:

@@ -110,3 +110,5 @@ def test_accuracy_counts_silent_outputs_apart() -> None:
     assert steps == L.Accuracy(correct=1, silent=1, total=4)
     with pytest.raises(ValueError, match=r"`labels` to have shape \(2, 2\) or \(2,\) but got \(3,\)"):
         functional.accuracy(torch.zeros(2, 2), torch.zeros(3))
+    with pytest.raises(TypeError, match=r"`labels` to be a torch.Tensor but got list"):
+        functional.accuracy(torch.zeros(2), [0, 1])  # type: ignore[arg-type]

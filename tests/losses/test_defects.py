@@ -432,3 +432,84 @@ class TestLabels:
                 weight=weight, reduction=reduction, label_smoothing=smoothing, focal_gamma=1e-9
             )
             torch.testing.assert_close(nearly_plain(x, labels), expected, rtol=1e-5, atol=1e-6)
+
+    def test_an_infinite_class_index_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match="`labels` to hold whole class indices"):
+            functional.ce_count_loss(torch.zeros(1, 2, 3), torch.tensor([math.inf]))
+
+
+POOLED = {
+    "spike_rate": lambda x, y, **k: functional.spike_rate(x, y, 0.8, 0.1, **k),
+    "spike_rate-window": lambda x, y, **k: functional.spike_rate(x, y, 0.8, 0.1, moving_window=3, **k),
+    "spike_max": functional.spike_max,
+    "spike_max-window": lambda x, y, **k: functional.spike_max(x, y, moving_window=3, **k),
+    "spike_moid": functional.spike_moid,
+    "spike_moid-window": lambda x, y, **k: functional.spike_moid(x, y, moving_window=3, **k),
+    "ce_rate": functional.ce_rate_loss,
+    "ce_count": functional.ce_count_loss,
+    "mse_count": lambda x, y, **k: functional.mse_count_loss(x, y, 0.0, 0.0, **k),  # its target grows with the group
+    "region_count": lambda x, y, **k: functional.region_count_loss(x, y, 3, 0, 1, 5, **k),
+    "mse_temporal": functional.mse_temporal_loss,
+    "ce_temporal": functional.ce_temporal_loss,
+    "first_spike": functional.first_spike_loss,
+    "tet": lambda x, y, **k: functional.tet_loss(x, y, 0.3, **k),
+    "distillation": lambda x, y, **k: functional.distillation_loss(x, torch.eye(3)[y], **k),
+}
+
+
+class TestPopulationCode:
+    @pytest.mark.parametrize(
+        "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
+    )
+    @pytest.mark.parametrize("pooling", ["sum", "mean"])
+    @pytest.mark.parametrize("name", POOLED)
+    def test_is_the_loss_of_the_pooled_spikes_in_every_dtype(self, name: str, pooling: str, dtype: torch.dtype) -> None:
+        labels = torch.tensor([2, 0, 1])
+        spikes = (torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0)) < 0.4).double()
+        groups = spikes.reshape(3, 3, 3, 7)
+        pooled = groups.sum(2) if pooling == "sum" else groups.mean(2)
+        options = {"population_code": True, "num_classes": 3, "population_pooling": pooling}
+        loss = POOLED[name](spikes.to(dtype), labels, **options)
+        torch.testing.assert_close(loss.double(), POOLED[name](pooled, labels), rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["mse_temporal", "ce_temporal", "first_spike"])
+    @pytest.mark.parametrize("pooling", ["sum", "mean"])
+    def test_graded_spikes_of_opposite_sign_do_not_cancel(self, name: str, pooling: str) -> None:
+        opposite = torch.tensor([[[0.0, 1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]], requires_grad=True)
+        equal = opposite.detach().abs().requires_grad_()
+        for spikes in (opposite, equal):
+            POOLED[name](
+                spikes, torch.tensor([0]), population_code=True, num_classes=2, population_pooling=pooling
+            ).backward()
+        assert opposite.grad[0, 0, 1] < 0
+        torch.testing.assert_close(opposite.grad, equal.grad)
+
+
+class TestRange:
+    @pytest.mark.parametrize("loss", ["mse", "l1", "bce"])
+    def test_gaussian_similarity_of_large_graded_spikes(self, loss: str) -> None:
+        torch.manual_seed(0)
+        base = 1000 * torch.rand(1, 10, 50)
+        spikes = torch.cat([base, base + 0.02 * torch.randn_like(base), base + 0.05 * torch.randn_like(base)])
+        labels = torch.tensor([0, 1, 1])
+        exact = functional.spike_similar_loss(spikes.double(), labels, "gaussian", loss, 1.0)
+        ours = functional.spike_similar_loss(spikes, labels, "gaussian", loss, 1.0)
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("early_weight", [0.005, 0.0])
+    def test_first_spike_of_a_late_false_class_with_a_short_scale_is_finite(self, early_weight: float) -> None:
+        spikes = torch.zeros(1, 2, 300)
+        spikes[0, 0, 2] = 1
+        loss = functional.first_spike_loss(
+            spikes.requires_grad_(), torch.tensor([0]), early_weight=early_weight, early_scale=3.0
+        )
+        loss.backward()
+        assert loss.isfinite()
+        assert spikes.grad.isfinite().all()
+        assert loss.item() == pytest.approx(early_weight * math.expm1(2 / 3), abs=1e-6)
+
+    @pytest.mark.parametrize("loss", [functional.ce_count_loss, functional.spike_max, functional.first_spike_loss])
+    def test_complex_spikes_are_an_error(self, loss: object) -> None:
+        with pytest.raises(TypeError, match=r"`spikes` to be a real tensor but got torch.complex64"):
+            loss(torch.ones(1, 2, 3, dtype=torch.complex64), torch.tensor([0]))  # type: ignore[operator]

@@ -7,6 +7,7 @@ written from the definition in the docstring, for ``reduction="none"``.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 from collections.abc import Callable
@@ -442,6 +443,12 @@ CASES = [
         {"tau": 1.5, "per_step": True}, target=lambda: TEACHER_STEPS, any_class_order=False,
     ),
     Case(
+        "Distillation-population", L.DistillationLoss, F_.distillation_loss,
+        lambda x: distillation(2.0)([pooled(sample, C) for sample in x]),
+        {"population_code": True, "num_classes": C}, target=lambda: TEACHER, shape=(N, 2 * C, T),
+        any_time_order=True, any_class_order=False,
+    ),
+    Case(
         "DECOLLE",
         lambda readout, membrane, **o: _decolle_module(readout, membrane, **o), F_.decolle_loss, decolle,
         {"lam_high": 0.2, "lam_low": 0.3}, target=lambda: torch.tensor(DECOLLE_LABELS),
@@ -653,6 +660,18 @@ def _on(case: Case, x: torch.Tensor, device: torch.device) -> torch.Tensor:
     target = case.target()
     positional = [x] if target is None else [x, target.to(device)]
     return case.function(*positional, **{k: v.to(device) for k, v in case.call.items()}, **case.options)
+
+
+@every_case
+def test_values_are_never_read_by_the_host(case: Case) -> None:
+    """Tensors on the meta device have no values: ``.item()`` and ``bool(tensor)`` raise there."""
+    case = dataclasses.replace(case, call={name: tensor.to("meta") for name, tensor in case.call.items()})
+    args = [tensor.to("meta") for tensor in arguments(case, case.input(torch.float32))]
+    x = args[0].requires_grad_()
+    loss = case(x, *args[1:]) if len(args) > 1 else case(x, None)
+    loss.backward()
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
 
 
 @every_case

@@ -111,7 +111,7 @@ def test_first_spike_index_takes_graded_negative_and_bool_spikes() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
-@pytest.mark.parametrize("steps", [0, 2, 5, 9])
+@pytest.mark.parametrize("steps", [0, 2, 5, 9, 10**13])
 def test_delay(dtype: torch.dtype, steps: int) -> None:
     x = (torch.rand(2, 3, 4, 5) < 0.5).to(dtype)
     y = functional.delay(x, steps)
@@ -253,3 +253,11 @@ def test_spike_cluster_takes_a_threshold_per_neuron() -> None:
     assert count.tolist() == [1, 0]
     with pytest.raises(ValueError, match=r"`T_in` to be at least 0 but got -1"):
         functional.spike_cluster(v, 1.0, -1)
+
+
+def test_spike_cluster_takes_integer_potentials() -> None:
+    v = torch.tensor([[64, 64, 10, 20, 0, 64], [0, 0, 0, 0, 0, 0]])
+    for found, expected in zip(
+        functional.spike_cluster(v, 64, 1), functional.spike_cluster(v.float(), 64, 1), strict=True
+    ):
+        assert torch.equal(found, expected)
