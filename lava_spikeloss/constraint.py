@@ -122,7 +122,7 @@ class LagrangeMultiplier(torch.nn.Module):
             self.multipliers[name] = raised.clamp(min=_LEAST)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "multipliers": self.multipliers, "starts": self._starts}
+        return {"steps": self.steps, "multipliers": dict(self.multipliers), "starts": dict(self._starts)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.steps, self.multipliers, self._starts = state["steps"], state["multipliers"], state["starts"]
+        self.steps, self.multipliers, self._starts = state["steps"], dict(state["multipliers"]), dict(state["starts"])

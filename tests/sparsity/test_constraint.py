@@ -103,6 +103,18 @@ def test_checkpoint_into_a_fresh_module_and_copy():
         assert torch.equal(trained.loss, other.loss)
 
 
+def test_a_module_that_was_loaded_goes_its_own_way():
+    source, twin = LagrangeMultiplier(), LagrangeMultiplier()
+    source({"g": torch.tensor(1.0, requires_grad=True)}).backward()
+    kept = source.state_dict()
+    twin.load_state_dict(kept)
+    before = twin.multipliers["g"].item()
+    source({"g": torch.tensor(1.0, requires_grad=True)}).backward()
+    assert twin.multipliers["g"].item() == before
+    source.load_state_dict(kept)  # the best epoch, say
+    assert source.multipliers["g"].item() == before
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"`lr` to be greater than 0.0 but got 0"):
         LagrangeMultiplier(0)
