@@ -78,7 +78,7 @@ def is_kwta(module: torch.nn.Module) -> bool:
 
 
 def shifts_output(block: Any) -> bool:
-    """Whether ``block`` puts out its spikes a step later. Sigma-delta's Input takes the option and does not act on it."""
+    """Whether ``block`` puts out its spikes a step later: sigma-delta's Input takes that option and ignores it."""
     ignored = hasattr(block.neuron, "delta") and not hasattr(block, "synapse")
     return getattr(block, "delay_shift", False) is True and not ignored
 

@@ -16,7 +16,16 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from .._arguments import check_choice
-from ._slayer import is_block, is_delay, is_kwta, is_neuron, is_recurrent, is_stateful, self_feeding_neurons, shifts_output
+from ._slayer import (
+    is_block,
+    is_delay,
+    is_kwta,
+    is_neuron,
+    is_recurrent,
+    is_stateful,
+    self_feeding_neurons,
+    shifts_output,
+)
 from .state import fresh_state, reset_net
 
 __all__ = ["Carry", "in_step_mode", "recurrent_feedback", "set_step_mode", "streaming"]
