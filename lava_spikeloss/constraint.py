@@ -11,7 +11,6 @@ from lava_spikeloss._arguments import check_number
 
 __all__ = ["LagrangeMultiplier"]
 
-_FIRST = 1e-3  # where a multiplier begins, in units of the task loss
 _BAND = 0.1  # violations beyond this count in full
 _LEAST = 1e-6  # it never falls below this, or it could not come back
 
@@ -37,15 +36,19 @@ class LagrangeMultiplier(torch.nn.Module):
     :math:`b_k` of which :math:`u_k` is used. The safety margin :math:`m` keeps what fluctuates around the goal inside
     the budget.
 
-    During the first ``warmup`` passes the goal falls geometrically from the first use to the budget, so that a network
-    that was trained before is led there, not thrown: neurons that a sudden pull has silenced do not come back. From
-    scratch, a network that feels the budget from the start ends more accurate.
+    Where it begins matters, though the end does not depend on it. A high ``start`` throws the use below the budget in
+    the first passes; neurons that are silenced then mostly stay silent, and the others share the budget. A low one
+    lowers all neurons alike, and at a tight budget many that fire rarely carry less than a few that fire well. So the
+    default, a tenth of a unit of task loss for the whole of a budget, suits training from scratch. For a network that
+    is trained already take a low ``start`` and a ``warmup``: during so many passes the goal falls geometrically from
+    the first use to the budget, so that it is led there, not thrown.
 
     Args:
         lr: dual step size :math:`\eta` per backward pass.
         damping: the proportional coefficient :math:`\rho`; 0 gives plain dual ascent.
         warmup: number of backward passes until the goal is the budget.
         margin: the part :math:`m` of every budget that is kept in reserve.
+        start: the first value of every multiplier, in units of the task loss.
 
     Raises:
         TypeError: an argument is not a number.
@@ -70,7 +73,9 @@ class LagrangeMultiplier(torch.nn.Module):
         2.000 4.000
     """
 
-    def __init__(self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.01) -> None:
+    def __init__(
+        self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.01, start: float = 0.1
+    ) -> None:
         super().__init__()
         check_number("lr", lr, above=0.0)
         check_number("damping", damping, minimum=0.0)
@@ -79,13 +84,15 @@ class LagrangeMultiplier(torch.nn.Module):
         self.lr = lr
         self.damping = damping
         self.warmup = warmup
+        check_number("start", start, above=0.0)
         self.margin = margin
+        self.start = start
         self.steps = 0
         self.multipliers: dict[str, torch.Tensor] = {}
         self._starts: dict[str, torch.Tensor] = {}
 
     def extra_repr(self) -> str:
-        return f"lr={self.lr}, damping={self.damping}, warmup={self.warmup}, margin={self.margin}"
+        return f"lr={self.lr}, damping={self.damping}, warmup={self.warmup}, margin={self.margin}, start={self.start}"
 
     def forward(self, violations: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The term of the Lagrangian, a scalar; its backward pass moves the multipliers.
@@ -96,7 +103,7 @@ class LagrangeMultiplier(torch.nn.Module):
         """
         for name, violation in violations.items():
             if name not in self.multipliers:
-                self.multipliers[name] = torch.full_like(violation.detach(), _FIRST)
+                self.multipliers[name] = torch.full_like(violation.detach(), self.start)
                 self._starts[name] = torch.relu(violation.detach())
         eased = {name: self._eased(name, violation) for name, violation in violations.items()}
         pressures = {name: (g.detach() / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
@@ -122,7 +129,7 @@ class LagrangeMultiplier(torch.nn.Module):
             self.multipliers[name] = raised.clamp(min=_LEAST)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "multipliers": self.multipliers, "starts": self._starts}
+        return {"steps": self.steps, "multipliers": dict(self.multipliers), "starts": dict(self._starts)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.steps, self.multipliers, self._starts = state["steps"], state["multipliers"], state["starts"]
+        self.steps, self.multipliers, self._starts = state["steps"], dict(state["multipliers"]), dict(state["starts"])

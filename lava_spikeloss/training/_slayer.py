@@ -22,6 +22,7 @@ __all__ = [
     "magnitude",
     "named",
     "self_feeding_neurons",
+    "shifts_output",
     "states",
 ]
 
@@ -74,6 +75,12 @@ def is_recurrent(module: torch.nn.Module) -> bool:
 def is_kwta(module: torch.nn.Module) -> bool:
     """A K-winner-takes-all block."""
     return is_block(module) and hasattr(module, "num_winners")
+
+
+def shifts_output(block: Any) -> bool:
+    """Whether ``block`` puts out its spikes a step later: sigma-delta's Input takes that option and ignores it."""
+    ignored = hasattr(block.neuron, "delta") and not hasattr(block, "synapse")
+    return getattr(block, "delay_shift", False) is True and not ignored
 
 
 def self_feeding_neurons(net: torch.nn.Module) -> set[torch.nn.Module]:

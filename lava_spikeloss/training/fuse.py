@@ -117,7 +117,8 @@ def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float
         b: added to every fused weight.
 
     Raises:
-        TypeError: for modules of another kind.
+        TypeError: for modules of another kind, and for a ``conv`` under weight norm, whose weight is computed anew at
+            every forward.
         ValueError: if ``b`` is not zero and a channel's gain in ``bn`` is.
 
     Example:
@@ -129,6 +130,8 @@ def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float
     """
     conv, bn = _checked(conv, bn)
     _check_scale(k, b)
+    if hasattr(conv, "weight_g") or parametrize.is_parametrized(conv, "weight"):
+        raise TypeError("Expected argument `conv` to hold its weight itself but it is under a weight norm.")
     with torch.no_grad():
         gain = _gain(bn)
         if b != 0 and bool((gain == 0).any()):

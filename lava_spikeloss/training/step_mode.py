@@ -16,7 +16,16 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from .._arguments import check_choice
-from ._slayer import is_block, is_delay, is_kwta, is_neuron, is_recurrent, is_stateful, self_feeding_neurons
+from ._slayer import (
+    is_block,
+    is_delay,
+    is_kwta,
+    is_neuron,
+    is_recurrent,
+    is_stateful,
+    self_feeding_neurons,
+    shifts_output,
+)
 from .state import fresh_state, reset_net
 
 __all__ = ["Carry", "in_step_mode", "recurrent_feedback", "set_step_mode", "streaming"]
@@ -154,7 +163,7 @@ class _CarryingBlock(_Hooks):
             self.handles.append(block.input_synapse.register_forward_hook(self.feed_back))
 
     def take_over_shift(self, block: Any, args: tuple[Any, ...]) -> None:
-        self.shifts = getattr(block, "delay_shift", False) is True
+        self.shifts = shifts_output(block)
         if self.shifts:
             block.delay_shift = False
 

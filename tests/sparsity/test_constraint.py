@@ -47,7 +47,7 @@ def test_every_element_is_a_constraint_of_its_own():
 
 
 def test_value_gradient_and_step_are_the_formula():
-    multiplier = LagrangeMultiplier(lr=0.3, damping=2.0)
+    multiplier = LagrangeMultiplier(lr=0.3, damping=2.0, start=1e-3)
     g = torch.tensor([0.05, -0.025, 7.0], dtype=torch.double, requires_grad=True)
     pressure = torch.tensor([0.5, -0.25, 1.0], dtype=torch.double)
     force = 1e-3 * torch.exp(2 * pressure)
@@ -59,7 +59,7 @@ def test_value_gradient_and_step_are_the_formula():
 
 
 def test_warmup_leads_the_goal_geometrically_from_the_first_use_to_the_budget():
-    multiplier = LagrangeMultiplier(warmup=4, damping=0.0, lr=1e-9)
+    multiplier = LagrangeMultiplier(warmup=4, damping=0.0, lr=1e-9, start=1e-3)
     use, goals = torch.tensor(15.0, requires_grad=True), []  # sixteen budgets
     for _ in range(6):
         term = multiplier({"use": use})
@@ -103,6 +103,18 @@ def test_checkpoint_into_a_fresh_module_and_copy():
         assert torch.equal(trained.loss, other.loss)
 
 
+def test_a_module_that_was_loaded_goes_its_own_way():
+    source, twin = LagrangeMultiplier(), LagrangeMultiplier()
+    source({"g": torch.tensor(1.0, requires_grad=True)}).backward()
+    kept = source.state_dict()
+    twin.load_state_dict(kept)
+    before = twin.multipliers["g"].item()
+    source({"g": torch.tensor(1.0, requires_grad=True)}).backward()
+    assert twin.multipliers["g"].item() == before
+    source.load_state_dict(kept)  # the best epoch, say
+    assert source.multipliers["g"].item() == before
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"`lr` to be greater than 0.0 but got 0"):
         LagrangeMultiplier(0)
@@ -110,6 +122,8 @@ def test_wrong_arguments():
         LagrangeMultiplier(damping=-1)
     with pytest.raises(ValueError, match=r"`margin` to be at most 0.5"):
         LagrangeMultiplier(margin=0.6)
+    with pytest.raises(ValueError, match=r"`start` to be greater than 0.0"):
+        LagrangeMultiplier(start=0.0)
     with pytest.raises(TypeError, match=r"`warmup` to be a number but got NoneType"):
         LagrangeMultiplier(warmup=None)
     with pytest.raises(ValueError, match=r"`max_rate` to be greater than 0.0"):

@@ -158,3 +158,10 @@ def test_an_offset_needs_a_gain() -> None:
     torch.nn.init.zeros_(bn.weight)
     with pytest.raises(ValueError, match="no channel of gain zero"):
         scale_fused_conv_weight(conv, bn, b=1.0)
+
+
+@pytest.mark.parametrize("norm", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm])
+def test_a_weight_that_every_forward_computes_anew_cannot_be_scaled(norm: Any) -> None:
+    conv = norm(torch.nn.Conv2d(4, 6, 3))
+    with pytest.raises(TypeError, match="`conv` to hold its weight itself but it is under a weight norm"):
+        scale_fused_conv_weight(conv, torch.nn.BatchNorm2d(6), k=2.0)

@@ -152,6 +152,13 @@ class _Breaking(torch.nn.Module):
 
 
 @pytest.mark.slayer
+def test_an_input_block_that_ignores_its_shift_is_not_shifted(slayer: Any, spikes: torch.Tensor) -> None:
+    params = {"threshold": 0.2, "activation": torch.nn.functional.relu}
+    net = slayer.block.sigma_delta.Input(params, delay_shift=True)
+    assert torch.equal(chunk_multi_step_forward(7, spikes, net), net(spikes))
+
+
+@pytest.mark.slayer
 def test_decimation_must_fit_the_chunk(slayer: Any, spikes: torch.Tensor) -> None:
     net = torch.nn.Sequential(slayer.block.cuba.TimeDecimation(4))
     assert chunk_multi_step_forward(8, spikes, net).shape == (3, 8, 6)
