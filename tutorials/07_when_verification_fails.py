@@ -66,14 +66,14 @@ path = export(net, directory / "digits.net", sample=spikes[:8]).path
 # %% [markdown]
 # ## How to read a report
 #
-# A report holds comparisons: SLAYER against the reference simulator, and the reference against Lava or a recording. Read
-# them in this order:
+# A report holds comparisons: SLAYER against the reference simulator, and the reference against Lava or a recording.
+# Read them in this order:
 #
 # 1. `report.comparisons`: the first that did not pass says between which two runs the spikes changed.
 # 2. `cause.layer` and `cause.place`: the first layer that differs, and its earliest difference. What comes later, and
 #    in later layers, follows from it.
-# 3. `cause.name` and `cause.detail`: what was tried, and what gives exactly the other run's spikes. If nothing does, the
-#    name is "not found", and no cause is made up.
+# 3. `cause.name` and `cause.detail`: what was tried, and what gives exactly the other run's spikes. If nothing does,
+#    the name is "not found", and no cause is made up.
 # 4. `cause.steps`, `expected_membrane`, `got_membrane`: what the neuron's membrane did around that step.
 
 
@@ -95,7 +95,8 @@ def read_out(report: VerificationReport) -> Cause | None:
 # %% [markdown]
 # ## 1. Trained on after the export
 #
-# The commonest one: the file is older than the network. Both of them classify digits; they are two networks all the same.
+# The commonest one: the file is older than the network. Both of them classify digits; they are two networks all the
+# same.
 
 # %%
 train(1)
@@ -116,9 +117,9 @@ assert verify(net, path, spikes, lava_samples=0).passed
 # %% [markdown]
 # ## 2. A current that wraps
 #
-# Loihi keeps a synaptic current in 24 bits. A neuron with many strong inputs and a slow current can go past the end, and
-# comes out at the other end with the other sign. SLAYER has no such end. Here the sample given to `export` is a single
-# step long, so the proof at export sees nothing of it.
+# Loihi keeps a synaptic current in 24 bits. A neuron with many strong inputs and a slow current can go past the end,
+# and comes out at the other end with the other sign. SLAYER has no such end. Here the sample given to `export` is a
+# single step long, so the proof at export sees nothing of it.
 
 # %%
 slow = torch.nn.Sequential(cuba.Dense({"threshold": 1.0, "current_decay": 0.001, "voltage_decay": 0.5}, 400, 2))
@@ -181,8 +182,8 @@ assert carried.name == "state carried over from an earlier batch"
 assert carried.place.sample > 0  # the first sample has nothing before it
 
 # %% [markdown]
-# The first sample is right, and some later one is not: state leaks from one into the next. What to do: reset the neurons
-# before each sample, or leave enough empty steps between them.
+# The first sample is right, and some later one is not: state leaks from one into the next. What to do: reset the
+# neurons before each sample, or leave enough empty steps between them.
 
 # %% [markdown]
 # ## 5. A layer that proves nothing
