@@ -475,6 +475,12 @@ EXACT = [
     ),
     Case("sigma_delta.Flatten", "", lambda m: _sd(m, m.block.sigma_delta.Flatten(), _sd_out(m, 24)), (2, 3, 4)),
     Case("sigma_delta.Output", "", lambda m: _sd(m, _sd_out(m, 12))),
+    Case(
+        "sigma_delta.Output",
+        "weights that netx would alter",
+        lambda m: _sd(m, *_with_weights([_sd_out(m, 12)], -1.0)),
+        how="as a convolution",
+    ),
     Case("sigma_delta.Pool", "", lambda m: _sd_image(m, "Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_DENSE_ONLY),
     Case("sigma_delta.ConvT", "", lambda m: _sd_image(m, "ConvT", 3 * 6 * 6, 2, 3, 3), (2, 4, 4), how=_DENSE_ONLY),
     Case("sigma_delta.Unpool", "", lambda m: _sd_image(m, "Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_DENSE_ONLY),
