@@ -91,10 +91,12 @@ class ResonatorNeuron(_PlainData):
 
 @dataclass(frozen=True, eq=False)
 class SigmaDeltaNeuron(_PlainData):
-    """Parameters of a sigma-delta neuron. They can be read and checked, not simulated here.
+    """Parameters of a sigma-delta neuron, which sums up what it gets and sends changes of the sum as numbers.
+
+    A message counts in units of 1/4096, and a sum in units of 1/4096 times 1/64.
 
     Attributes:
-        threshold: mantissa of the smallest change that is sent.
+        threshold: mantissa of the smallest change that is sent, in units of 1/64.
         sends: False for a last layer that only sums up what it gets.
         message_bits: bits of the changes that it sends.
     """
@@ -338,6 +340,11 @@ class NetworkDescription(_PlainData):
         return {
             f"{layer.kind}{index}": layer for index, layer in enumerate(self.layers) if isinstance(layer, SpikingLayer)
         }
+
+    @property
+    def graded(self) -> bool:
+        """Whether there are sigma-delta neurons, whose messages are numbers other than 0 and 1."""
+        return any(isinstance(layer.neuron, SigmaDeltaNeuron) for layer in self.spiking.values())
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -62,7 +62,8 @@ def export(
     Args:
         net: a module whose blocks of ``lava.lib.dl.slayer.block`` form a chain.
         path: the file to write.
-        sample: binary input spikes ``(N, C, ..., T)``; always give one, for without it nothing is proved.
+        sample: binary input spikes ``(N, C, ..., T)``, or numbers if the network begins with input neurons; always give
+            one, for without it nothing is proved.
         target: the chip whose limits apply; recorded in the file.
         metadata: further texts to record in the file; the stock loader ignores them.
 
@@ -123,7 +124,8 @@ def _source_hash(net: nn.Module) -> str:
 
 def _prove(net: nn.Module, path: Path, sample: torch.Tensor) -> None:
     """Compare the file on the reference simulator with the network itself."""
-    names = list(read(path).spiking)
+    description = read(path)
+    names = list(description.spiking)
     trained = record(net, sample, names)
     exported = simulate(path, sample.detach().cpu())
     pairs = [(name, trained.layers[name], exported.layers[name]) for name in names]
@@ -139,6 +141,15 @@ def _prove(net: nn.Module, path: Path, sample: torch.Tensor) -> None:
             raise ExportError(
                 f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
                 f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
-                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. Does the network's forward "
-                f"do more than run its blocks one after the other?"
+                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_advice(description)}"
             )
+
+
+def _advice(description: NetworkDescription) -> str:
+    chain = "Does the network's forward do more than run its blocks one after the other?"
+    if not description.graded:
+        return chain
+    return (
+        f"{chain} Or do its sigma-delta states leave the range of about 128 up to which float32, in which SLAYER "
+        f"computes, holds them exactly? Then scale the weights or the input down."
+    )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import h5py
 import numpy as np
@@ -47,6 +47,7 @@ __all__ = ["content_hash", "read", "replacing", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
+_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 # What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
 _DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
 
@@ -139,6 +140,13 @@ def _write_layer(group: h5py.Group, layer: Layer, shape: tuple[int, ...]) -> Non
         _write_dense(group, layer)
     if isinstance(layer, SpikingLayer):
         _write_neuron(group.create_group("neuron"), layer.neuron)
+    if isinstance(layer, Input) and _is_in_layer(layer.encoder):
+        _write_encoder(group, layer.encoder)
+
+
+def _is_in_layer(encoder: Encoder | None) -> TypeGuard[Encoder]:
+    """Whether input neurons belong into the layer itself: from those of sigma-delta netx learns the message bits."""
+    return encoder is not None and isinstance(encoder.neuron, SigmaDeltaNeuron)
 
 
 def _write_dense(group: h5py.Group, layer: Dense | Recurrent | Resonator) -> None:
@@ -172,7 +180,7 @@ def _write_conv(group: h5py.Group, layer: Conv) -> None:
 
 def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
     group["vThMant"] = neuron.threshold
-    group["gradedSpike"] = False
+    group["gradedSpike"] = isinstance(neuron, SigmaDeltaNeuron)
     if isinstance(neuron, CubaNeuron):
         group["type"] = np.bytes_("CUBA")
         group["iDecay"] = _scalar_if_single(neuron.current_decay)
@@ -184,7 +192,12 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
         group["sinDecay"] = _scalar_if_single(sin)
         group["cosDecay"] = _scalar_if_single(cos)
     else:
-        raise ExportError("Sigma-delta neurons can be read, but not written. Keep the file that they came from.")
+        if neuron.message_bits != _MESSAGE_BITS:
+            raise ExportError(f"netx loads sigma-delta neurons with {_MESSAGE_BITS} message bits only.")
+        group["type"] = np.bytes_("SDNN")
+        group["activation"] = np.bytes_("relu")
+        if not neuron.sends:
+            group["sigma_output"] = True
 
 
 def rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
@@ -209,7 +222,7 @@ def _write_own(group: h5py.Group, description: NetworkDescription) -> None:
             group[f"axon_delay/{index}"] = layer.axon_delay
         if layer.shape != _file_shape(description, index):
             group[f"shape/{index}"] = np.array(layer.shape, np.int64)
-    if description.encoder is not None:
+    if description.encoder is not None and not _is_in_layer(description.encoder):
         _write_encoder(group.create_group("encoder"), description.encoder)
     if description.readout is not None:
         _write_readout(group.create_group("readout"), description.readout)
@@ -466,7 +479,8 @@ def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
     kind = group.text("type")
     group.ignore("wgtExp", "weight_exp", neutral=0)
     group.ignore("refDelay", neutral=1)
-    group.ignore("gradedSpike", neutral=0)
+    if kind != "SDNN":
+        group.ignore("gradedSpike", neutral=0)
     threshold = group.integer("vThMant")
     if kind in ("CUBA", "LOIHI"):
         current, voltage = (np.atleast_1d(group.integers(name)) for name in ("iDecay", "vDecay"))
@@ -478,7 +492,7 @@ def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
         _check_sizes([sin, cos], channels)
         return ResonatorNeuron(threshold, sin, cos, "phase" if kind == "RF_PHASE" else "izhikevich")
     if kind == "SDNN":
-        bits = group.integer("messageBits") if "messageBits" in group else 16
+        bits = group.integer("messageBits") if "messageBits" in group else _MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 

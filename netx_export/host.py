@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 
 from netx_export import reference
-from netx_export.description import Affine, CubaNeuron, Encoder, HostLayer
-from netx_export.errors import SimulationError
+from netx_export.description import Affine, Encoder, HostLayer, SigmaDeltaNeuron
 
 __all__ = ["encode", "read_out"]
 
@@ -23,17 +22,19 @@ _UNITY_DECAY = 4096
 
 
 def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
-    """Input of any size as spikes, uint8, in the neurons' own time.
+    """Input of any size as spikes, uint8, or as sigma-delta messages, int32, in the neurons' own time.
 
     Args:
         encoder: the input neurons.
         values: numbers ``(N, C, ..., T)``; SLAYER rounds them to 1/32 between -4 and 3.97.
     """
-    if not isinstance(encoder.neuron, CubaNeuron):
-        raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
     quantised = (torch.round(values.float() * 32) * 2).clamp(-256, 254).double()
     current = quantised * encoder.weight + encoder.bias * _WEIGHT_SCALE
-    spikes = reference.integrate_and_fire(current.movedim(-1, 0).contiguous(), encoder.neuron)
+    frames = current.movedim(-1, 0).contiguous()
+    if isinstance(encoder.neuron, SigmaDeltaNeuron):
+        spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * _WEIGHT_SCALE)
+    else:
+        spikes = reference.integrate_and_fire(frames, encoder.neuron)
     return spikes.movedim(0, -1)
 
 

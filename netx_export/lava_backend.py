@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from netx_export.errors import SimulationError
 
 __all__ = ["run_on_lava"]
 
-_SpikeArray = npt.NDArray[np.uint8]
+_SpikeArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or int32 for messages
 
 # The child takes its modules from where Python is installed, never from the user's directory, where a file named like
 # a module would be run: it works in an empty directory, and its own code it takes from a file that it names.
@@ -70,7 +70,7 @@ def run_on_lava(
     Args:
         path: the netx file.
         description: what :func:`netx_export.read` makes of it.
-        spikes: binary input ``(N, C, ..., T)``.
+        spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
         timeout: seconds, or None for a limit in proportion to the work.
         advance: called with the number of samples of each block that is done.
 
@@ -83,7 +83,9 @@ def run_on_lava(
     samples, steps = len(spikes), spikes.shape[-1]
     limit = timeout if timeout is not None else _time_limit(description, samples, steps)
     deadline = time.monotonic() + limit
-    layers = {name: np.empty((samples, *layer.shape, steps), np.uint8) for name, layer in description.spiking.items()}
+    layers = {
+        name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
+    }
     size = _block_size(description, steps)
     for start in range(0, samples, size):
         block = slice(start, start + size)
@@ -134,6 +136,7 @@ def _run_block(
         "version": [status.st_mtime_ns, status.st_size, status.st_ino],
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
+        "dtype": str(spikes.dtype),
         "sparse": _sparse_is_faster(description),
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
         "skip_layers": int(description.encoder is not None),
@@ -158,12 +161,17 @@ def _bias_starts(description: NetworkDescription) -> list[int]:
 def _netx_reset_is_exact(description: NetworkDescription) -> bool:
     """Whether a layer's reset clears all that the last sample left in it.
 
-    It does not clear spikes that wait in delays or come back through a recurrence, and resonators know no reset. And a
+    It does not clear spikes that wait in delays or come back through a recurrence, and resonators and sigma-delta
+    neurons know no reset. And a
     bias that has to set in before a layer's first step would do so while the sample before is still in the layer.
     """
-    return description.lead == 0 and all(
-        isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
-        for layer in description.spiking.values()
+    return (
+        not description.graded
+        and description.lead == 0
+        and all(
+            isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
+            for layer in description.spiking.values()
+        )
     )
 
 

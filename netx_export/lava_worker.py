@@ -19,7 +19,7 @@ import numpy as np
 __all__ = ["serve"]
 
 _PROCESS_NAMES = ("neuron", "synapse", "synapse_rec", "real_synapse", "imag_synapse")
-_STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf")
+_STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf", "sigma", "act", "residue")
 # Lava's pipes between our process and the simulation hold 50 frames; as many steps the output may trail the input.
 _STEPS_UNDER_WAY = 32
 _POLL_SECONDS = 0.2
@@ -59,7 +59,7 @@ class _Network:
         from lava.lib.dl.netx import hdf5
         from lava.magma.core.run_configs import Loihi1SimCfg
         from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
-        from lava.proc.io.injector import Injector, PyLoihiInjectorModel
+        from lava.proc.io.injector import Injector
 
         self.key = key
         self._used = False
@@ -78,7 +78,7 @@ class _Network:
         for layer, sink in zip(self._network.layers, self._sinks, strict=True):
             layer.out.connect(sink.in_port)
         self._biases = [] if key["bias_starts"] is None else _take_biases(self._network, key["bias_starts"])
-        models = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
+        models = {Injector: _injector_model(key["dtype"]), Extractor: PyLoihiExtractorModel}
         self._network.create_runtime(run_cfg=Loihi1SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
         self._actors = multiprocessing.active_children()
 
@@ -87,7 +87,7 @@ class _Network:
         frames = np.load(directory / "frames.npy", mmap_mode="r")
         create: Any = np.lib.format.open_memmap
         rasters = [
-            create(directory / f"{index}.npy", "w+", np.uint8, (*frames.shape[:2], *layer.out.shape))
+            create(directory / f"{index}.npy", "w+", np.dtype(self.key["dtype"]), (*frames.shape[:2], *layer.out.shape))
             for index, layer in enumerate(self._network.layers)
         ]
         for run, run_frames in enumerate(frames):
@@ -147,6 +147,18 @@ class _Network:
         self._network.stop()
 
 
+def _injector_model(dtype: str) -> Any:
+    """Lava's model of a source; it sends floats, by which sigma-delta layers cannot shift."""
+    from lava.magma.core.model.py.ports import PyOutPort
+    from lava.magma.core.model.py.type import LavaPyType
+    from lava.proc.io.injector import PyLoihiInjectorModel
+
+    if dtype == "uint8":
+        return PyLoihiInjectorModel
+    port = LavaPyType(PyOutPort.VEC_DENSE, np.dtype(dtype).type)
+    return type("IntegerInjectorModel", (PyLoihiInjectorModel,), {"out_port": port})
+
+
 def _cause_of_death(actor: Any) -> str:
     exception = getattr(actor, "exception", None)
     if exception:
@@ -158,7 +170,7 @@ def _take_biases(network: Any, starts: list[int]) -> list[tuple[int, Any, Any]]:
     """Set all biases to 0; the step after which each has to set in, its variable and its value, in order."""
     biases = []
     for start, layer in zip(starts, network.layers, strict=True):
-        variable = getattr(layer.neuron, "bias_mant", None)
+        variable = getattr(layer.neuron, "bias_mant", getattr(layer.neuron, "bias", None))
         if variable is not None and np.any(variable.init):
             biases.append((start, variable, np.broadcast_to(variable.init, variable.shape).astype(np.int32)))
             variable.init = np.zeros(variable.shape, np.int32)

@@ -6,7 +6,8 @@ one before it: the synapses of a layer are one product over the whole sequence, 
 The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
 
 The arithmetic is that of ``PyLifModelBitAcc`` (``lava/proc/lif/models.py``), ``PyDenseModelBitAcc``
-(``lava/proc/dense/models.py``) and ``PyConvModelFixed`` (``lava/proc/conv/models.py``) of lava-nc 0.10.0, and exact:
+(``lava/proc/dense/models.py``), ``PyConvModelFixed`` (``lava/proc/conv/models.py``) and the fixed-point models of
+resonators (``lava/proc/rf``, ``rf_iz``) and sigma-delta neurons (``lava/proc/sdn``) of lava-nc 0.10.0, and exact:
 sums of weights are taken in a floating-point type in which no partial sum can round, and the states are int32 as in
 Lava, decayed in float64, which holds every product of a 24-bit state and a 12-bit decay.
 
@@ -37,7 +38,7 @@ from netx_export.description import (
 from netx_export.errors import SimulationError
 from netx_export.loading import LoadedWeights, load_dense_weights, load_weights
 
-__all__ = ["chunk_size", "integrate_and_fire", "one_thread", "peaks", "run"]
+__all__ = ["chunk_size", "integrate_and_fire", "one_thread", "peaks", "run", "send_changes"]
 
 _STATE_LIMIT = 2**23
 _ACTIVATION_LIMIT = 2**23
@@ -50,6 +51,12 @@ _SPARSE_RATE = 0.15
 # Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache.
 _CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
 _BYTES_PER_SPIKE = 16
+_BYTES_PER_MESSAGE = 64
+# A sum counts in units of 1/64 of a message's, and a threshold or bias in units of 64 messages.
+_SUM_BITS = 6
+_THRESHOLD_BITS = 12
+# Lava takes its convolutions in float32, where sums beyond this many bits are rounded, in an order nobody knows.
+_FLOAT_BITS = 24
 
 
 @contextmanager
@@ -67,7 +74,8 @@ def chunk_size(description: NetworkDescription, steps: int, device: torch.device
     """Samples to simulate at a time, so that the working memory is bounded for any number of samples."""
     shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
     largest = max(int(torch.Size(shape).numel()) for shape in shapes)
-    return max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // (largest * steps * _BYTES_PER_SPIKE))
+    size = largest * steps * (_BYTES_PER_MESSAGE if description.graded else _BYTES_PER_SPIKE)
+    return max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // size)
 
 
 def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -75,11 +83,12 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
 
     Args:
         description: the network.
-        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, on the device to run on, beginning with
-            ``description.lead`` empty steps, in which a bias may act already.
+        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, or messages, int32, on the device to run on, beginning
+            with ``description.lead`` empty steps, in which a bias may act already.
 
     Returns:
-        For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time.
+        For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time; for sigma-delta neurons
+        their messages or sums, int32.
     """
     names = iter(description.spiking)
     layers: dict[str, torch.Tensor] = {}
@@ -132,15 +141,77 @@ def _peaks(
 
 
 def _run_layer(layer: SpikingLayer, frames: torch.Tensor, bias_start: int) -> torch.Tensor:
-    if isinstance(layer.neuron, SigmaDeltaNeuron):
-        raise SimulationError("Sigma-delta neurons are not simulated here; such a file can be read and checked only.")
-    if isinstance(layer, Resonator):
+    _refuse_mixture(layer, frames)
+    if isinstance(layer, Dense | Conv) and isinstance(layer.neuron, SigmaDeltaNeuron):
+        fired = _sigma_delta(layer.neuron, layer.bias, bias_start, _weighted_messages(layer, frames))
+    elif isinstance(layer, Resonator):
         fired = _resonate_and_fire(layer, frames.flatten(2))
     else:
         feedback = _recurrence(layer, frames.device) if isinstance(layer, Recurrent) else None
+        assert not isinstance(layer.neuron, SigmaDeltaNeuron)  # of which there are no recurrent layers
         aligned = _activation(layer, frames).mul_(_ALIGNMENT)
         fired = integrate_and_fire(aligned, layer.neuron, layer.bias, bias_start, feedback)
     return fired.reshape(*frames.shape[:2], *layer.shape)
+
+
+def _refuse_mixture(layer: SpikingLayer, frames: torch.Tensor) -> None:
+    sigma_delta = isinstance(layer.neuron, SigmaDeltaNeuron)
+    if sigma_delta != (frames.dtype == torch.int32):
+        raise SimulationError(
+            "Sigma-delta neurons are not simulated here together with spikes; such a file can be read and checked "
+            "only. All layers have to be of sigma-delta neurons, the input layer included."
+        )
+    if sigma_delta and getattr(layer, "delay", None) is not None:
+        raise SimulationError("Delays of sigma-delta messages are not simulated here; such a file can be read only.")
+
+
+def _sigma_delta(
+    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor
+) -> torch.Tensor:
+    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava."""
+    sums = weighted.cumsum(0, dtype=torch.int32)
+    if not neuron.sends:
+        return sums
+    if bias is not None:
+        sums[bias_start:] += _per_channel(bias << _THRESHOLD_BITS, sums[0]).to(torch.int32)
+    return send_changes(sums.clamp_(min=0), neuron.threshold << _THRESHOLD_BITS) >> _SUM_BITS
+
+
+@one_thread()
+def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:
+    """The changes of whole numbers along their first axis that reach a threshold; smaller ones wait and add up."""
+    sent = torch.empty_like(values)
+    before = waiting = torch.zeros_like(values[0])
+    for value, message in zip(values, sent, strict=True):
+        change = value - before + waiting
+        message.copy_(change.masked_fill(change.abs() < threshold, 0))
+        before, waiting = value, change - message
+    return sent
+
+
+def _weighted_messages(layer: Dense | Conv, frames: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of messages, int32, time first."""
+    if isinstance(layer, Conv):
+        return _convolve_messages(layer, frames.reshape(*frames.shape[:2], *layer.input_shape))
+    loaded = load_dense_weights(layer.weight)
+    weight = torch.as_tensor(loaded.mantissa, dtype=torch.float64, device=frames.device)
+    sums = (frames.flatten(2).double() @ weight.t()).long().to(torch.int32)
+    return sums << loaded.exponent if loaded.exponent > 0 else sums >> -loaded.exponent
+
+
+def _convolve_messages(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
+    weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=frames.device)
+    messages = frames.double().flatten(0, 1)
+    options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    bound = messages.abs().max() * weight.abs().flatten(1).sum(1).max()
+    if bound >= 2**_FLOAT_BITS and F.conv2d(messages.abs(), weight.abs(), *options).max() >= 2**_FLOAT_BITS:
+        raise SimulationError(
+            f"The messages into a convolution add up to more than {_FLOAT_BITS} bits, where Lava's own simulator "
+            f"rounds in float32. Scale the input or the weights down."
+        )
+    sums = F.conv2d(messages, weight, *options)
+    wrapped = (sums + _ACTIVATION_LIMIT).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
+    return wrapped.to(torch.int32).reshape(*frames.shape[:2], *sums.shape[1:])
 
 
 def _activation(layer: SpikingLayer, frames: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,6 @@ import numpy as np
 
 from netx_export.description import (
     Conv,
-    CubaNeuron,
     Dense,
     Flatten,
     Input,
@@ -117,7 +116,6 @@ def _as_convolution(index: int, layer: SpikingLayer, shape: tuple[int, ...]) -> 
     if not isinstance(layer, Dense) or layer.delay is not None or max(shape[1:]) > _MAX_KERNEL:
         why = "it or a layer behind it would load exactly as a convolution only, which has no delays or recurrence"
         raise _altered(index, layer, why)
-    assert isinstance(layer.neuron, CubaNeuron)
     shared: dict[str, Any] = {
         item.name: getattr(layer, item.name)
         for item in fields(layer)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from netx_export import host, reference
-from netx_export.description import IntArray, NetworkDescription
+from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 
 __all__ = ["Simulation", "check_input", "network_input", "simulate"]
 
-SpikeArray = npt.NDArray[np.uint8]
+# What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
+_MESSAGE_SCALE = 2**12
+_SUM_SCALE = 2**18
+LayerArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or float64 for sigma-delta neurons
 Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 
 
@@ -33,11 +36,12 @@ class Simulation:
     Attributes:
         output: the last layer's spikes ``(N, C, ..., T)``, or what is read out of them on the host, lined up so that
             it equals ``net(spikes)`` in SLAYER.
-        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``).
+        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``), uint8; what
+            sigma-delta neurons send or sum up, in SLAYER's scale, float64.
     """
 
-    output: SpikeArray | npt.NDArray[np.float32]
-    layers: dict[str, SpikeArray]
+    output: LayerArray
+    layers: dict[str, LayerArray]
 
 
 def simulate(
@@ -95,10 +99,10 @@ def simulate(
 
 def _run_reference(
     description: NetworkDescription, spikes: Spikes, advance: Callable[[int], None]
-) -> dict[str, SpikeArray]:
+) -> dict[str, LayerArray]:
     """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
-    layers = {name: np.zeros((samples, *layer.shape, steps), np.uint8) for name, layer in description.spiking.items()}
+    layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
     size = reference.chunk_size(description, steps + description.lead, device)
     for start in range(0, samples, size):
@@ -117,19 +121,27 @@ def _run_lava(
     description: NetworkDescription,
     spikes: Spikes,
     advance: Callable[[int], None],
-) -> dict[str, SpikeArray]:
+) -> dict[str, LayerArray]:
     frames = network_input(description, spikes).cpu().numpy()
     rasters = run_on_lava(path, description, frames, timeout, advance)
     layers = {}
     for name, raster in rasters.items():
-        layers[name] = np.zeros((*raster.shape[:-1], spikes.shape[-1]), np.uint8)
+        layers[name] = _empty(description.spiking[name], len(raster), spikes.shape[-1])
         _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
     return layers
+
+
+def _empty(layer: SpikingLayer, samples: int, steps: int) -> LayerArray:
+    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
+    return np.zeros((samples, *layer.shape, steps), np.float64 if graded else np.uint8)
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
     """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
     delay: IntArray | None = description.spiking[name].axon_delay
+    neuron = description.spiking[name].neuron
+    if isinstance(neuron, SigmaDeltaNeuron):
+        raster = raster.double() / (_MESSAGE_SCALE if neuron.sends else _SUM_SCALE)
     shift = description.shifts[name] - description.lead
     if delay is None:
         _copy_shifted(raster, target, shift)

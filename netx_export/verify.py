@@ -150,6 +150,11 @@ def verify(
     if net is None and recorded is None and lava_samples <= 0:
         raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
     description = read(path)
+    if description.graded:
+        raise SimulationError(
+            f"{os.fspath(path)} holds sigma-delta neurons, which send numbers, and the statistics of verify are those "
+            f"of spikes. `export` has compared such a network with its file; compare `simulate` of both back ends."
+        )
     inputs = spikes if isinstance(spikes, torch.Tensor) else np.asanyarray(spikes)
     data = Data(net, description, inputs)
     check_input(description, data.samples(0))

@@ -23,6 +23,11 @@ of lava-dl 0.6.0 is in it. *Exact* means: every spike of every layer equals SLAY
 Lava's fixed-point simulator, through the stock `lava.lib.dl.netx.hdf5.Network`. *Refused* means: `export` writes
 nothing and says which block it is, why, and what to use instead.
 
+A sigma-delta network sends numbers, and *exact* means that they are equal too. SLAYER computes them in float32, which
+holds their sums exactly up to 128 (2^24 steps of 2^-17). In 120 random networks of three layers, all 58 whose states
+stayed below 123 were equal in every number; all 62 with states above 176 differed, by at most 0.007. The proof at
+export refuses such a network on its sample; whether another input drives the states beyond 128 is not known from it.
+
 | block | option | result |
 |---|---|---|
 """

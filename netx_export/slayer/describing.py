@@ -13,6 +13,7 @@ from netx_export.description import (
     Affine,
     Average,
     Conv,
+    CubaNeuron,
     Dense,
     Encoder,
     Flatten,
@@ -22,6 +23,7 @@ from netx_export.description import (
     NetworkDescription,
     Recurrent,
     Resonator,
+    SigmaDeltaNeuron,
     SpikingLayer,
 )
 from netx_export.errors import ExportError
@@ -39,6 +41,7 @@ from netx_export.slayer.reading import (
     pool_kernel,
     refuse_norm,
     resonator_neuron,
+    sigma_delta_neuron,
     weights,
 )
 from netx_export.slayer.running import check_chain, fresh_state
@@ -61,6 +64,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     blocks = find_blocks(net)
     for index, block in enumerate(blocks):
         _refuse_block(index, block)
+    _refuse_mixture(blocks)
     with fresh_state(net), torch.no_grad():
         if sample is not None:
             check_chain(net, blocks, sample[:_TRACED_SAMPLES])
@@ -89,6 +93,24 @@ def _refusal(attempt: Callable[[], object]) -> str:
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
     _refuse_lazy(index, block)
+
+
+def _refuse_mixture(blocks: list[Block]) -> None:
+    """Refuse sigma-delta neurons beside others: messages count in units of 1/4096, spikes in units of 1."""
+    families = [family(block) for block in blocks if not kind(block).endswith(".Flatten")]
+    if "sigma_delta" not in families:
+        return
+    if kind(blocks[0]) != "sigma_delta.Input" or blocks[0].neuron is None:
+        index = families.index("sigma_delta")
+        refuse(
+            index,
+            blocks[index],
+            "netx takes the input of graded changes for spikes unless input neurons make it",
+            "Begin the network with a sigma_delta.Input that has neurons.",
+        )
+    for index, block in enumerate(blocks):
+        if family(block) != "sigma_delta" and not kind(block).endswith(".Flatten"):
+            refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
 
 
 def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
@@ -124,7 +146,7 @@ def _per_value(layer: Layer) -> IntArray | None:
 
 def _refuse_unsupported(index: int, block: Block) -> None:
     if index == 0 and kind(block) in _INPUTS:
-        if block.neuron is not None and family(block) != "cuba":
+        if block.neuron is not None and family(block) not in ("cuba", "sigma_delta"):
             refuse(0, block, "only cuba neurons can encode the input", "Use cuba.Input, or give spikes.")
         return
     if kind(block) in _READERS:
@@ -171,7 +193,15 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
         default if parameter is None else int(torch.round(block.pre_hook_fx(parameter.detach(), descale=True)).item())
         for parameter, default in ((block.weight, scale), (block.bias, 0))
     )
+    if family(block) == "sigma_delta":  # whose forward never shifts
+        return Input(shape, False, Encoder(sigma_delta_neuron(place, activates=False), weight, bias))
     return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(place), weight, bias))
+
+
+def _neuron(place: Place, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
+    if family(place.block) == "sigma_delta":
+        return sigma_delta_neuron(place, sends=not kind(place.block).endswith(".Output"))
+    return cuba_neuron(place, repeats=repeats)
 
 
 def _read_flatten(place: Place) -> list[Layer]:
@@ -189,8 +219,8 @@ def _read_as_dense(place: Place) -> list[Layer]:
 
 
 def _dense_layers(place: Place, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
+    neuron = _neuron(place, repeats=len(weight) // shape[0])
     weight, bias = fold_norm(place, weight)
-    neuron = cuba_neuron(place, repeats=len(weight) // shape[0])
     own_delay = axon_delay(place)
     # A bias does not wait for a delay on the way in, so the delay has to be made behind the neuron.
     delay_on_the_way_in = bias is None and len(weight) == shape[0]
@@ -274,6 +304,7 @@ def _read_pool(place: Place) -> list[Layer]:
 
 def _conv_layers(place: Place, weight: IntArray, pairs: dict[str, tuple[int, int]], groups: int) -> list[Layer]:
     place.refuse_waiting("a convolution")
+    neuron = _neuron(place)
     weight, bias = fold_norm(place, weight)
     weight, groups = fewer_groups(weight, groups)
     largest = max(max(pair) for pair in (*pairs.values(), weight.shape[2:]))
@@ -289,7 +320,7 @@ def _conv_layers(place: Place, weight: IntArray, pairs: dict[str, tuple[int, int
         refuse(place.index, place.block, f"its weights reach from {low} to {high}", "Loihi holds -256 to 255.")
     layer = Conv(
         weight=weight,
-        neuron=cuba_neuron(place),
+        neuron=neuron,
         input_shape=place.shape,
         groups=groups,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
@@ -361,9 +392,9 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-_INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input"}
+_INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _READERS: dict[str, Callable[[Place], list[Layer]]] = {
-    **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz")},
+    **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},
     **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
     "cuba.Affine": _read_affine,
     "cuba.Dense": _read_dense,
@@ -373,6 +404,10 @@ _READERS: dict[str, Callable[[Place], list[Layer]]] = {
     "cuba.Unpool": _read_as_dense,
     "cuba.Recurrent": _read_recurrent,
     "cuba.KWTA": _read_kwta,
+    "sigma_delta.Dense": _read_dense,
+    "sigma_delta.Output": _read_dense,
+    "sigma_delta.Conv": _read_conv,
+    **{f"sigma_delta.{name}": _read_as_dense for name in ("Pool", "ConvT", "Unpool")},
     **{f"{name}.Dense": _read_resonator for name in ("rf", "rf_iz")},
     **{
         f"{name}.{block}": _read_resonator_as_dense
@@ -385,9 +420,9 @@ _REFUSALS = {
     "alif": ("netx cannot load adaptive thresholds", "Use cuba blocks."),
     "adrf": ("netx would load it as resonators without adaptation", "Use rf blocks."),
     "adrf_iz": ("netx would load it as resonators without adaptation", "Use rf_iz blocks."),
-    "sigma_delta": ("graded changes cannot be proved exact here", "Use cuba blocks, or lava-dl's own export."),
 }
 _BLOCK_REFUSALS = {
+    "Average": ("netx has no average of graded changes", "Take the average of what the network gives out."),
     "Input": ("an Input makes sense only at the start of a network", "Remove it."),
     "TimeDecimation": ("netx has no layer that merges steps", "Merge the steps of the data beforehand."),
     "KWTA": ("netx has no recurrent layer of resonators", "Use cuba.KWTA."),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron
+from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.slayer.blocks import Block, family, refuse
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "pool_kernel",
     "refuse_norm",
     "resonator_neuron",
+    "sigma_delta_neuron",
     "weights",
 ]
 
@@ -37,6 +38,8 @@ _MAX_SYNAPSES = 2**24
 _MAX_EXACT_THRESHOLD = 2**18 >> 6
 # A resonator fires at its threshold, so nothing is lost until the state itself leaves its 24 bits.
 _MAX_RESONATOR_THRESHOLD = 2**17
+# SLAYER's float32 holds sigma-delta states, in units of 2^-18, up to 64.
+_MAX_SIGMA_DELTA_THRESHOLD = 2**12
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,6 +265,43 @@ def resonator_neuron(place: Place, repeats: int = 1) -> ResonatorNeuron:
         cos_decay=_spread(cos.astype(np.int64).reshape(-1), repeats),
         reset="izhikevich" if family(place.block) == "rf_iz" else "phase",
     )
+
+
+def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = True) -> SigmaDeltaNeuron:
+    """The block's sigma-delta neurons; those of an input have no activation, and those of an output send nothing."""
+    neuron = place.block.neuron
+    _refuse_foreign_neuron(place)
+    refuse_norm(place)
+    probe = torch.tensor([-3.0, -0.25, 0.0, 0.25, 3.0])
+    unsupported = {
+        "netx ignores cum_error": (neuron.delta.cum_error, "Use cum_error=False."),
+        "netx starts from rest": (neuron.persistent_state, "Use persistent_state=False."),
+        "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
+        f"its scale is {neuron.w_scale}": (neuron.w_scale != 64, "Use the default scale of 64."),
+        "it has an axonal delay": (place.block.delay is not None, "Use delay=False."),
+        "its activation is not relu, and netx knows no other": (
+            activates and sends and not torch.equal(neuron.activation(probe), torch.relu(probe)),
+            "Use activation=torch.relu.",
+        ),
+    }
+    for reason, (found, advice) in unsupported.items():
+        if found:
+            refuse(place.index, place.block, reason, advice)
+    return SigmaDeltaNeuron(_sigma_delta_threshold(place) if sends else 0, sends)
+
+
+def _sigma_delta_threshold(place: Place) -> int:
+    """The threshold that is trained; lava-dl's own export writes the one that the block was made with."""
+    mantissas = place.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * 64
+    threshold = int(mantissas[0])
+    if (mantissas != threshold).any() or not 0 < threshold < _MAX_SIGMA_DELTA_THRESHOLD:
+        refuse(
+            place.index,
+            place.block,
+            f"its threshold of {mantissas[0] / 64:g} is not the same whole number of 1/64 for all neurons",
+            f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / 64:g} that is not trained.",
+        )
+    return threshold
 
 
 def _refuse_foreign_neuron(place: Place) -> None:

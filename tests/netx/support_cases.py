@@ -74,6 +74,8 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
     modules = type("Modules", (), {"slayer": slayer, "block": block, "bootstrap": bootstrap})
     net = Chain(case.build(modules))
     sample = (torch.rand(4, *case.shape, 24) < 0.3).float()
+    if case.block.startswith("sigma_delta"):
+        sample = torch.randn(4, *case.shape, 24).cumsum(-1) / 4
     if case.refused or case.raises:
         return net, sample
     if not case.block.startswith("bootstrap"):
@@ -135,6 +137,36 @@ def _rf(m: Any, family: str, block: str = "Dense", neuron: dict[str, Any] | None
     return cls({**RF, **(neuron or {})}, *arguments, weight_scale=4, **options)
 
 
+def _sd(m: Any, *blocks: Any) -> Blocks:
+    return [m.block.sigma_delta.Input(dict(SDNN)), *blocks]
+
+
+def _sd_dense(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
+    first = m.block.sigma_delta.Dense({**SDNN, **(neuron or {})}, 12, 10, weight_scale=4, **options)
+    return _sd(m, first, _sd_out(m, 10))
+
+
+def _sd_out(m: Any, size: int) -> Any:
+    return m.block.sigma_delta.Output(dict(SDNN), size, 5, weight_scale=2)
+
+
+def _sd_image(m: Any, block: str, size: int, *arguments: Any, **options: Any) -> Blocks:
+    layer = getattr(m.block.sigma_delta, block)(dict(SDNN), *arguments, weight_scale=2, **options)
+    return _sd(m, layer, m.block.sigma_delta.Flatten(), _sd_out(m, size))
+
+
+def _sd_with_bias(m: Any) -> Blocks:
+    blocks = _sd_dense(m)
+    blocks[1].neuron.set_bias(torch.full((10,), 0.3))
+    return blocks
+
+
+def _sd_with_threshold(m: Any, value: float) -> Blocks:
+    blocks = _sd_dense(m, {"requires_grad": True})
+    blocks[1].neuron.delta.threshold.data.fill_(value)
+    return blocks
+
+
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Input": (),
     "Dense": (12, 10),
@@ -165,6 +197,7 @@ _ADAPTIVE = (
     *("Input", "Flatten", "Average", "TimeDecimation", "Dense", "Conv", "ConvT", "Pool", "Unpool", "KWTA", "Recurrent"),
 )
 _DENSE_ONLY = "as a dense layer"
+_DELTAS = "on the host; the messages go to the layer behind it"
 _TO_NEXT = "as the next dense layer's input delay"
 
 EXACT = [
@@ -418,6 +451,39 @@ EXACT = [
         lambda m: [m.bootstrap.cuba.Dense(CUBA, 12, 10, weight_scale=4), m.bootstrap.cuba.Affine(CUBA, 10, 3)],
         how="on the host",
     ),
+    Case("sigma_delta.Input", "", lambda m: _sd_dense(m), how=_DELTAS, slow=False),
+    Case(
+        "sigma_delta.Input",
+        "weight and bias",
+        lambda m: [m.block.sigma_delta.Input(dict(SDNN), weight=0.7, bias=-0.3), *_sd_dense(m)[1:]],
+        how=_DELTAS,
+    ),
+    Case("sigma_delta.Dense", "", lambda m: _sd_dense(m)),
+    Case("sigma_delta.Dense", "weight_norm", lambda m: _sd_dense(m, weight_norm=True)),
+    Case("sigma_delta.Dense", "delay_shift=True", lambda m: _sd_dense(m, delay_shift=True)),
+    Case("sigma_delta.Dense", "dropout", lambda m: _sd_dense(m, {"dropout": m.slayer.neuron.Dropout(0.3)})),
+    Case("sigma_delta.Dense", "shared_param=False", lambda m: _sd_dense(m, {"shared_param": False})),
+    Case("sigma_delta.Dense", "threshold trained to a whole 1/64", lambda m: _sd_with_threshold(m, 5 / 64)),
+    Case("sigma_delta.Conv", "", lambda m: _sd_image(m, "Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), slow=False),
+    Case(
+        "sigma_delta.Conv",
+        "stride, padding, dilation, groups",
+        lambda m: _sd_image(
+            m, "Conv", 4 * 4 * 6, 2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2
+        ),
+        (2, 7, 8),
+    ),
+    Case("sigma_delta.Flatten", "", lambda m: _sd(m, m.block.sigma_delta.Flatten(), _sd_out(m, 24)), (2, 3, 4)),
+    Case("sigma_delta.Output", "", lambda m: _sd(m, _sd_out(m, 12))),
+    Case(
+        "sigma_delta.Output",
+        "weights that netx would alter",
+        lambda m: _sd(m, *_with_weights([_sd_out(m, 12)], -1.0)),
+        how="as a convolution",
+    ),
+    Case("sigma_delta.Pool", "", lambda m: _sd_image(m, "Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_DENSE_ONLY),
+    Case("sigma_delta.ConvT", "", lambda m: _sd_image(m, "ConvT", 3 * 6 * 6, 2, 3, 3), (2, 4, 4), how=_DENSE_ONLY),
+    Case("sigma_delta.Unpool", "", lambda m: _sd_image(m, "Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_DENSE_ONLY),
 ]
 
 
@@ -533,8 +599,29 @@ REFUSED = [
         )
     ],
     *[
-        Case(f"sigma_delta.{name}", "", _any_block("sigma_delta", name), refused="graded changes")
-        for name in ("Input", "Flatten", "Average", "Dense", "Conv", "ConvT", "Pool", "Unpool", "Output")
+        Case(f"sigma_delta.{name}", "without sigma_delta.Input", _any_block("sigma_delta", name), refused="for spikes")
+        for name in ("Dense", "Conv", "Output")
+    ],
+    Case("sigma_delta.Average", "", _any_block("sigma_delta", "Average"), refused="average of graded changes"),
+    Case(
+        "cuba.Dense",
+        "after sigma_delta.Input",
+        lambda m: [m.block.sigma_delta.Input(dict(SDNN)), *_dense(m)],
+        refused="graded changes are no spikes",
+    ),
+    *[
+        Case("sigma_delta.Dense", option, build, refused=text)
+        for option, build, text in (
+            ("cum_error", lambda m: _sd_dense(m, {"cum_error": True}), "cannot run"),
+            ("persistent_state", lambda m: _sd_dense(m, {"persistent_state": True}), "starts from rest"),
+            ("another activation", lambda m: _sd_dense(m, {"activation": torch.sigmoid}), "activation is not relu"),
+            ("another scale", lambda m: _sd_dense(m, {"scale": 1 << 7}), "its scale is 128"),
+            ("norm", lambda m: _sd_dense(m, {"norm": _mean_only(m)}), "no bias in netx"),
+            ("bias", lambda m: _sd_with_bias(m), "no fixed precision"),
+            ("delay", lambda m: _sd_dense(m, delay=True), "never ran"),
+            ("threshold trained", lambda m: _sd_with_threshold(m, 0.11), "whole number of 1/64"),
+            ("threshold of 0", lambda m: _sd_dense(m, {"threshold": 0.001}), "whole number of 1/64"),
+        )
     ],
 ]
 

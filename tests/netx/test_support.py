@@ -32,7 +32,7 @@ def test_exact_on_the_reference(case: Case, tmp_path: Path) -> None:
     trained = record(net, sample, list(result.description.spiking))
     simulated = simulate(tmp_path / "a.net", sample)
     _assert_equal(trained, simulated)
-    assert max(raster.sum() for raster in trained.layers.values()) > 0, "a silent network proves nothing"
+    assert any(raster.any() for raster in trained.layers.values()), "a silent network proves nothing"
     assert read(tmp_path / "a.net") == result.description
 
 

@@ -1,0 +1,175 @@
+"""Sigma-delta networks: the simulator equals Lava, also where numbers overflow, and what it cannot do it refuses."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from netx_export import ExportError, SimulationError, export, read, simulate, verify
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Encoder,
+    Input,
+    Layer,
+    NetworkDescription,
+    SigmaDeltaNeuron,
+)
+from netx_export.hdf5 import write
+from netx_export.reference import send_changes
+
+ENCODER = Encoder(SigmaDeltaNeuron(2))
+NEURON = SigmaDeltaNeuron(5)
+OUTPUT = SigmaDeltaNeuron(0, sends=False)
+
+
+def _weights(*shape: int, largest: int = 60, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).integers(-largest // 2, largest // 2 + 1, shape) * 2
+
+
+def _file(path: Path, *layers: Layer, shape: tuple[int, ...] = (12,), encoder: Encoder | None = ENCODER) -> Path:
+    write(NetworkDescription((Input(shape, False, encoder), *layers)), path)
+    return path
+
+
+def _values(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).cumsum(-1) / 4
+
+
+def _shipped(name: str) -> Path:
+    spec = find_spec("tests.lava")
+    locations = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [Path(place, "lib", "dl", "netx", "gts", name) for place in locations]
+    existing = [path for path in found if path.exists()]
+    if not existing:
+        pytest.skip(f"{name} is not installed with lava-dl")
+    return existing[0]
+
+
+def _assert_equals_lava(path: Path, values: torch.Tensor) -> None:
+    reference, lava = simulate(path, values), simulate(path, values, backend="lava")
+    for name, layer in reference.layers.items():
+        assert layer.any(), f"{name} is silent"
+        np.testing.assert_array_equal(layer, lava.layers[name], err_msg=name)
+    np.testing.assert_array_equal(reference.output, lava.output)
+
+
+def _written(path: Path) -> NetworkDescription:
+    layers = (
+        Conv(_weights(4, 2, 3, 3), NEURON, (2, 7, 8), bias=np.array([3, -3, 0, 40]), delay_shift=False),
+        Conv(_weights(3, 4, 2, 2), NEURON, (4, 5, 6), delay_shift=False),
+    )
+    _file(path, *layers, shape=(2, 7, 8), encoder=Encoder(SigmaDeltaNeuron(3), 40, -7))
+    return NetworkDescription((Input((2, 7, 8), False, Encoder(SigmaDeltaNeuron(3), 40, -7)), *layers))
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert _written(tmp_path / "a.net") == read(tmp_path / "a.net")
+
+
+def test_message_bits_that_netx_cannot_load_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="16 message bits only"):
+        _file(tmp_path / "a.net", Dense(_weights(5, 12), SigmaDeltaNeuron(5, message_bits=8)))
+
+
+@pytest.mark.lava
+def test_a_bias_and_an_encoder_with_weight_and_bias(tmp_path: Path) -> None:
+    _written(tmp_path / "a.net")
+    _assert_equals_lava(tmp_path / "a.net", _values(2, 2, 7, 8, 12))
+
+
+@pytest.mark.lava
+def test_sums_that_leave_32_bits_wrap_as_in_lava(tmp_path: Path) -> None:
+    layers = [
+        Dense(_weights(size, before, largest=250), neuron, delay_shift=False)
+        for before, size, neuron in ((12, 200, NEURON), (200, 200, NEURON), (200, 5, OUTPUT))
+    ]
+    path = _file(tmp_path / "a.net", *layers)
+    values = _values(3, 12, 20) * 8
+    _assert_equals_lava(path, values)
+    assert np.abs(simulate(path, values).output).max() > 2**12, "nothing came near 32 bits"
+
+
+@pytest.mark.lava
+def test_sums_that_leave_24_bits_wrap_in_a_convolution_as_in_lava(tmp_path: Path) -> None:
+    wide = Conv(np.full((1, 1, 2, 2), 250), NEURON, (1, 6, 6), delay_shift=False)
+    path = _file(tmp_path / "a.net", wide, shape=(1, 6, 6))
+    on = torch.rand(2, 1, 6, 6, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+    _assert_equals_lava(path, on * 3.9)
+
+
+def test_a_convolution_beyond_what_lava_holds_is_refused(tmp_path: Path) -> None:
+    wide = Conv(np.full((1, 1, 3, 3), 250), NEURON, (1, 6, 6), delay_shift=False)
+    path = _file(tmp_path / "a.net", wide, shape=(1, 6, 6))
+    with pytest.raises(SimulationError, match="more than 24 bits"):
+        simulate(path, torch.full((1, 1, 6, 6, 4), 3.9))
+    assert simulate(path, torch.full((1, 1, 6, 6, 4), 0.5)).output.any()
+
+
+@pytest.mark.parametrize(
+    ("layers", "encoder"),
+    [
+        ((Dense(_weights(5, 12), NEURON),), None),
+        ((Dense(_weights(5, 12), NEURON), Dense(_weights(5, 5), CubaNeuron(5, np.array([1]), np.array([1])))), ENCODER),
+        ((Dense(_weights(5, 12), NEURON, delay=np.arange(5)),), ENCODER),
+    ],
+    ids=["spikes into sigma-delta", "sigma-delta into spikes", "delay"],
+)
+def test_what_is_not_simulated_is_refused(layers: Any, encoder: Encoder | None, tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", *layers, encoder=encoder)
+    with pytest.raises(SimulationError, match="not simulated here"):
+        simulate(path, np.zeros((1, 12, 4)))
+
+
+def test_verify_refuses_numbers_instead_of_counting_them_as_spikes(tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(5, 12), NEURON))
+    with pytest.raises(SimulationError, match="statistics of verify are those of spikes"):
+        verify(None, path, _values(2, 12, 8))
+
+
+def test_chunks_of_samples_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(9, 12), NEURON), Dense(_weights(5, 9), OUTPUT))
+    values = _values(5, 12, 16)
+    whole = simulate(path, values)
+    monkeypatch.setattr("netx_export.reference._CHUNK_BYTES", {"cpu": 1})
+    np.testing.assert_array_equal(simulate(path, values).output, whole.output)
+
+
+@pytest.mark.slayer
+def test_changes_of_the_input_that_lava_dl_recorded() -> None:
+    folder = _shipped("tinynet_sdnn")
+    wave = np.sin(2 * np.pi * np.arange(15) / 15)
+    values = torch.from_numpy((np.load(folder / "input_bias.npy")[..., None] * wave).astype(int)).movedim(-1, 0)
+    np.testing.assert_array_equal(send_changes(values << 6, 20 << 6).movedim(0, -1), np.load(folder / "input.npy"))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("square_network.net", (3, 33, 33)), pytest.param("network.net", (3, 33, 100), marks=pytest.mark.slow)],
+)
+def test_the_network_that_lava_dl_ships(name: str, shape: tuple[int, ...]) -> None:
+    _assert_equals_lava(_shipped("pilotnet_sdnn") / name, _values(2, *shape, 4))
+
+
+@pytest.mark.slayer
+def test_states_beyond_float32_are_refused_by_the_proof(tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import sigma_delta
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.1, "activation": torch.relu}
+    net = torch.nn.Sequential(
+        sigma_delta.Input(neuron),
+        sigma_delta.Dense(neuron, 20, 128, weight_scale=24),
+        sigma_delta.Dense(neuron, 128, 128, weight_scale=24),
+        sigma_delta.Output(neuron, 128, 5, weight_scale=24),
+    )
+    with pytest.raises(ExportError, match="float32"):
+        export(net, tmp_path / "a.net", _values(4, 20, 60))
+    assert not list(tmp_path.iterdir())
