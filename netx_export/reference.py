@@ -10,7 +10,8 @@ The arithmetic is that of ``PyLifModelBitAcc`` (``lava/proc/lif/models.py``), ``
 sums of weights are taken in a floating-point type in which no partial sum can round, and the states are int32 as in
 Lava, decayed in float64, which holds every product of a 24-bit state and a 12-bit decay.
 
-Tensors are time first inside, ``(T, N, C, ...)``, so that the neurons of one step lie side by side.
+Tensors are time first inside, ``(T, N, C, ...)``, but lie in memory sample by sample, ``(N, T, C, ...)``: a step is
+still made of long runs of neurons, and a sample is turned from and to the outer ``(N, C, ..., T)`` within the cache.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ _ALIGNMENT = 2**6
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices.
 _SPARSE_RATE = 0.15
 # Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache.
-_CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
-_BYTES_PER_SPIKE = 16
+_CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
+_BYTES_PER_SPIKE = 12
+# Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
+_BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
 
 
 @contextmanager
@@ -83,7 +86,7 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
     """
     names = iter(description.spiking)
     layers: dict[str, torch.Tensor] = {}
-    frames = spikes.movedim(-1, 0).contiguous()
+    frames = spikes.movedim(-1, 1).contiguous().transpose(0, 1)
     for layer in description.layers:
         if isinstance(layer, Flatten):
             frames = frames.flatten(2)
@@ -184,15 +187,21 @@ def _recurrence(layer: Recurrent, device: torch.device) -> Callable[[torch.Tenso
 
 def _synapses(loaded: LoadedWeights, frames: torch.Tensor) -> torch.Tensor:
     """Sums ``(T, N, out)`` of loaded weights over spikes ``(T, N, in)``."""
-    sums = _sums(loaded, frames.device)(frames.flatten(0, 1))
-    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+    return _by_rows(_sums(loaded, frames.device), frames)
+
+
+def _by_rows(function: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
+    """Apply a function of rows to every sample and step of ``(T, N, ...)``, in the order in which they lie in memory."""
+    by_sample = frames.transpose(0, 1)
+    rows = function(by_sample.flatten(0, 1))
+    return rows.reshape(*by_sample.shape[:2], *rows.shape[1:]).transpose(0, 1)
 
 
 def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, as a function of the spikes."""
     integers = torch.as_tensor(loaded.mantissa if loaded.rounds else loaded.effective, device=device)
     magnitude = integers.abs()
-    weight = integers.t().contiguous().to(_exact_dtype(magnitude.sum(1).max(), magnitude.max()))
+    weight = integers.to(_exact_dtype(magnitude.sum(1).max(), magnitude.max())).t().contiguous()
     if not loaded.rounds:
         return lambda spikes: _weighted_sums(spikes, weight)
     return lambda spikes: (_weighted_sums(spikes, weight) * 2.0**loaded.exponent).floor()
@@ -200,18 +209,30 @@ def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor
 
 def _weighted_sums(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The product of ``(rows, in)`` spikes and ``(in, out)`` weights, in a time that follows the number of spikes."""
-    if int(torch.count_nonzero(spikes)) > _SPARSE_RATE * spikes.numel():
-        return spikes.to(weight.dtype) @ weight
-    return _sums_of_active(spikes, weight)
+    sums = torch.empty((len(spikes), weight.shape[1]), dtype=weight.dtype, device=weight.device)
+    rows = max(1, _BLOCK_SPIKES.get(spikes.device.type, _BLOCK_SPIKES["cpu"]) // spikes.shape[1])
+    for block, target in zip(spikes.split(rows), sums.split(rows), strict=True):
+        active = _active(block.reshape(-1))
+        if len(active) > _SPARSE_RATE * block.numel():
+            torch.mm(block.to(weight.dtype), weight, out=target)
+        else:
+            target.copy_(_sums_of_active(active, len(block), weight))
+    return sums
+
+
+def _active(spikes: torch.Tensor) -> torch.Tensor:
+    """Where a flat raster has spikes; numpy finds rare ones in a third of torch's time."""
+    if spikes.is_cuda:
+        return spikes.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(spikes.view(torch.bool).numpy()))
 
 
 @one_thread()
-def _sums_of_active(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The same, adding up the weights of the active inputs of each row."""
-    rows, inputs = spikes.shape
-    active = spikes.reshape(-1).nonzero().squeeze(1)
-    offsets = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=spikes.device))
-    return F.embedding_bag(active % inputs, weight, offsets, mode="sum")
+def _sums_of_active(active: torch.Tensor, rows: int, weight: torch.Tensor) -> torch.Tensor:
+    """The weights of the active inputs of each row, added up; they are given by their places in all rows."""
+    inputs = len(weight)
+    starts = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=active.device))
+    return F.embedding_bag(active % inputs, weight, starts, mode="sum")
 
 
 def _convolve(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
@@ -221,19 +242,16 @@ def _convolve(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
     largest_sum = magnitude.flatten(1).sum(1).max()
     # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none.
     dtype = torch.float64 if frames.is_cuda else _exact_dtype(largest_sum, magnitude.max())
+    kernel = weight.to(dtype)
+
+    def convolve(rows: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(rows.to(dtype), kernel, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
     with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
-        sums = F.conv2d(
-            frames.flatten(0, 1).to(dtype),
-            weight.to(dtype),
-            None,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-        )
+        sums = _by_rows(convolve, frames)
     if largest_sum >= _ACTIVATION_LIMIT:
         sums = (sums + _ACTIVATION_LIMIT).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
-    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+    return sums
 
 
 def _exact_dtype(largest_sum: torch.Tensor, largest_weight: torch.Tensor) -> torch.dtype:

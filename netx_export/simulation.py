@@ -23,6 +23,8 @@ from netx_export.lava_backend import run_on_lava
 __all__ = ["Simulation", "check_input", "network_input", "simulate"]
 
 SpikeArray = npt.NDArray[np.uint8]
+# Input values to check at a time: few enough to stay in a processor's cache.
+_BLOCK_VALUES = 2**20
 Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 
 
@@ -144,7 +146,9 @@ def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: int) -> Non
     """``target[..., t] = source[..., t - shift]`` wherever both are."""
     late, early = max(0, shift), max(0, -shift)
     steps = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
-    target[..., late : late + steps].copy_(source[..., early : early + steps])
+    target, source = target[..., late : late + steps], source[..., early : early + steps]
+    for to, sample in zip(target, source, strict=True):  # one by one, since they turn faster within the cache
+        to.copy_(sample)
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -196,13 +200,22 @@ def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 @reference.one_thread()
 def _binary(spikes: Spikes) -> torch.Tensor:
-    """Zeros and ones of any type as uint8."""
+    """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first.
+
+    A sample is checked and turned around while it is in the cache.
+    """
     tensor = spikes if isinstance(spikes, torch.Tensor) else _tensor(spikes)
-    binary = tensor.to(torch.bool)
-    if tensor.dtype != torch.bool and not _is_binary(tensor, binary):
-        raise SimulationError(
-            f"Expected spikes of 0 and 1, since netx makes every other value a 1, but got {_describe_values(tensor)}."
-        )
+    binary = torch.empty_like(tensor.movedim(-1, 1), dtype=torch.bool, memory_format=torch.contiguous_format)
+    binary = binary.movedim(1, -1)
+    block = max(1, _BLOCK_VALUES // tensor[0].numel())
+    for values, target in zip(tensor.split(block), binary.split(block), strict=True):
+        nonzero = values.to(torch.bool)
+        if tensor.dtype != torch.bool and not _is_binary(values, nonzero):
+            raise SimulationError(
+                "Expected spikes of 0 and 1, since netx makes every other value a 1, but got "
+                f"{_describe_values(tensor)}."
+            )
+        target.copy_(nonzero)
     return binary.view(torch.uint8)
 
 
