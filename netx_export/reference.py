@@ -141,8 +141,8 @@ def _run_layer(layer: SpikingLayer, frames: torch.Tensor, bias_start: int) -> to
         fired = _resonate_and_fire(layer, frames.flatten(2))
     else:
         feedback = _recurrence(layer, frames.device) if isinstance(layer, Recurrent) else None
-        aligned = _activation(layer, frames).mul_(_ALIGNMENT)
-        fired = integrate_and_fire(aligned, layer.neuron, layer.bias, bias_start, feedback)
+        activation = _activation(layer, frames)
+        fired = integrate_and_fire(activation, layer.neuron, layer.bias, bias_start, feedback, _ALIGNMENT)
     return fired.reshape(*frames.shape[:2], *layer.shape)
 
 
@@ -191,7 +191,7 @@ def _synapses(loaded: LoadedWeights, frames: torch.Tensor) -> torch.Tensor:
 
 
 def _by_rows(function: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
-    """Apply a function of rows to every sample and step of ``(T, N, ...)``, in the order in which they lie in memory."""
+    """Apply a function of rows to every sample and step of ``(T, N, ...)``, as they follow each other in memory."""
     by_sample = frames.transpose(0, 1)
     rows = function(by_sample.flatten(0, 1))
     return rows.reshape(*by_sample.shape[:2], *rows.shape[1:]).transpose(0, 1)
@@ -224,7 +224,7 @@ def _active(spikes: torch.Tensor) -> torch.Tensor:
     """Where a flat raster has spikes; numpy finds rare ones in a third of torch's time."""
     if spikes.is_cuda:
         return spikes.nonzero().squeeze(1)
-    return torch.from_numpy(np.flatnonzero(spikes.view(torch.bool).numpy()))
+    return torch.from_numpy(np.flatnonzero(spikes.numpy().view(np.bool_)))
 
 
 @one_thread()
@@ -276,42 +276,44 @@ def integrate_and_fire(
     bias: IntArray | None = None,
     bias_start: int = 0,
     feedback: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    scale: int = 1,
 ) -> torch.Tensor:
     """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place.
 
     Args:
-        synaptic_input: whole numbers of any type, aligned with the state: weighted sums shifted up by six bits.
+        synaptic_input: whole numbers of any type.
         neuron: parameters of the neurons.
         bias: bias mantissa per channel, or None.
         bias_start: the step from which on the bias acts.
-        feedback: what the spikes ``(N, C)`` of one step add to the weighted sums of the next, or None.
+        feedback: what the spikes ``(N, C)`` of one step add to the synaptic input of the next, or None.
+        scale: what aligns the synaptic input with the state: 64 for weighted sums.
 
     Returns:
         Spikes, uint8.
     """
     current = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
-    voltage, synaptic, silent = torch.zeros_like(current), torch.empty_like(current), torch.empty_like(current)
+    # The voltage is kept with its sign turned, since torch has an operation that resets what lies below a threshold.
+    depth, synaptic = torch.zeros_like(current), torch.empty_like(current)
     product = torch.empty_like(current, dtype=torch.float64)
     spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
     keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
     drive = None if bias is None else (_per_channel(bias, current) * _ALIGNMENT).to(torch.int32)
-    threshold = neuron.threshold * _ALIGNMENT
-    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron)
+    lowest = -neuron.threshold * _ALIGNMENT
+    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
     for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
         synaptic.copy_(frame)
         if feedback is not None and step > 0:
-            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32), alpha=_ALIGNMENT)
+            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32))
         # Copying a float into an int cuts off towards zero, as Lava's decay does.
-        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic)
+        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic, alpha=scale)
         if may_wrap:
             _wrap(current)
-        voltage.copy_(product.copy_(voltage).mul_(keep_voltage)).add_(current)
+        depth.copy_(product.copy_(depth).mul_(keep_voltage)).sub_(current)
         if drive is not None and step >= bias_start:
-            voltage.add_(drive)
-        voltage.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
-        torch.gt(voltage, threshold, out=fired)
-        torch.le(voltage, threshold, out=silent)
-        voltage.mul_(silent)
+            depth.sub_(drive)
+        depth.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        torch.lt(depth, lowest, out=fired)
+        F.threshold_(depth, lowest - 1, 0)
     return spikes
 
 
@@ -352,10 +354,10 @@ def _per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1, *[1] * (state.dim() - 2)).expand_as(state).contiguous()
 
 
-def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron) -> bool:
+def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron, scale: int) -> bool:
     """Whether a current could leave 24 bits: the sum of a geometric series bounds it, and the number of steps."""
     low, high = torch.aminmax(synaptic_input)
-    peak = max(float(high), -float(low))
+    peak = max(float(high), -float(low)) * scale
     decay = int(neuron.current_decay.min())
     steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
     return peak * steps >= _STATE_LIMIT
