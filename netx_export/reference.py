@@ -313,7 +313,7 @@ def integrate_and_fire(
             depth.sub_(drive)
         depth.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
         torch.lt(depth, lowest, out=fired)
-        F.threshold_(depth, lowest - 1, 0)
+        torch.threshold_(depth, lowest - 1, 0)
     return spikes
 
 
