@@ -1,15 +1,18 @@
 """Time the reference simulator against SLAYER's forward and Lava's CPU simulator on the same network and spikes.
 
 Every round runs all of them once, one after the other in one process; the ratios are medians over the rounds of the
-ratio within a round, so that a busy machine slows both sides. Before anything is timed, the spikes are compared.
+ratio within a round, so that a busy machine slows both sides. Each is timed by the wall clock and by the processor
+(user and system time of this process and its children), which other work on the machine disturbs far less. Before
+anything is timed, the spikes are compared.
 
-    python benchmarks/simulator.py --rounds 7
+    OMP_NUM_THREADS=1 python benchmarks/simulator.py --rounds 7
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 import os
 import platform
 import statistics
@@ -48,10 +51,20 @@ def build(sample: torch.Tensor, delay: bool) -> torch.nn.Sequential:
     return net.eval()
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def processor_seconds() -> float:
+    """User and system time of this process and of its living children, such as Lava's processes."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock and processor time of a call."""
+    processor, wall = processor_seconds(), time.perf_counter()
     run()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, processor_seconds() - processor
 
 
 class Lava:
@@ -69,10 +82,13 @@ class Lava:
         self._network.stop()
 
 
-def report(name: str, times: list[float], reference: list[float]) -> None:
-    ratio = statistics.median(time / base for time, base in zip(times, reference, strict=True))
-    spread = f"{min(times):.3f} to {max(times):.3f}"
-    print(f"{name:42} {statistics.median(times):9.3f} s ({spread})   {ratio:9.1f} x reference", flush=True)
+def report(name: str, times: list[tuple[float, float]], reference: list[tuple[float, float]]) -> None:
+    print(f"{name:38}", end="")
+    for label, values, bases in zip(("wall", "processor"), np.transpose(times), np.transpose(reference), strict=True):
+        ratio = statistics.median(value / base for value, base in zip(values, bases, strict=True))
+        spread = f"{statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})"
+        print(f"  {label} {spread:32} {ratio:8.1f} x", end="")
+    print(flush=True)
 
 
 def compare(arguments: argparse.Namespace, directory: Path, delay: bool) -> None:
@@ -94,20 +110,22 @@ def compare(arguments: argparse.Namespace, directory: Path, delay: bool) -> None
     lava_steps = 4 if delay else arguments.steps
     scale = arguments.samples * arguments.steps / lava_steps
     dense, sparse = Lava(path, spikes[0], sparse=False), Lava(path, spikes[0], sparse=True)
-    dense_rate = (torch.rand(shape) < 0.5).float()
-    times: dict[str, list[float]] = {}
+    rare, frequent = [(torch.rand(shape) < rate).float() for rate in (0.01, 0.5)]
+    times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
         with torch.no_grad():
             runs = {
                 "reference": lambda: simulate(path, spikes),
-                "reference, half of all inputs active": lambda: simulate(path, dense_rate),
+                "reference, 1 % input rate": lambda: simulate(path, rare),
+                "reference, 50 % input rate": lambda: simulate(path, frequent),
                 "SLAYER forward": lambda: net(spikes),
                 "Lava, dense synapses": lambda: dense.run(lava_steps),
                 "Lava, sparse synapses": lambda: sparse.run(lava_steps),
             }
             for name, run in runs.items():
                 factor = scale if name.startswith("Lava") else 1.0
-                times.setdefault(name, []).append(factor * seconds(run))
+                wall, processor = seconds(run)
+                times.setdefault(name, []).append((factor * wall, factor * processor))
     dense.stop()
     sparse.stop()
     for name, values in times.items():

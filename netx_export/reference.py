@@ -11,7 +11,8 @@ resonators (``lava/proc/rf``, ``rf_iz``) and sigma-delta neurons (``lava/proc/sd
 sums of weights are taken in a floating-point type in which no partial sum can round, and the states are int32 as in
 Lava, decayed in float64, which holds every product of a 24-bit state and a 12-bit decay.
 
-Tensors are time first inside, ``(T, N, C, ...)``, so that the neurons of one step lie side by side.
+Tensors are time first inside, ``(T, N, C, ...)``, but lie in memory sample by sample, ``(N, T, C, ...)``: a step is
+still made of long runs of neurons, and a sample is turned from and to the outer ``(N, C, ..., T)`` within the cache.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ _ALIGNMENT = 2**6
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices.
 _SPARSE_RATE = 0.15
 # Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache.
-_CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**31}
-_BYTES_PER_SPIKE = 16
+_CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**31}
+_BYTES_PER_SPIKE = 12
+# Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
+_BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
 _BYTES_PER_MESSAGE = 64
 # A sum counts in units of 1/64 of a message's, and a threshold or bias in units of 64 messages.
 _SUM_BITS = 6
@@ -92,7 +95,7 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
     """
     names = iter(description.spiking)
     layers: dict[str, torch.Tensor] = {}
-    frames = spikes.movedim(-1, 0).contiguous()
+    frames = spikes.movedim(-1, 1).contiguous().transpose(0, 1)
     for layer in description.layers:
         if isinstance(layer, Flatten):
             frames = frames.flatten(2)
@@ -149,8 +152,8 @@ def _run_layer(layer: SpikingLayer, frames: torch.Tensor, bias_start: int) -> to
     else:
         feedback = _recurrence(layer, frames.device) if isinstance(layer, Recurrent) else None
         assert not isinstance(layer.neuron, SigmaDeltaNeuron)  # of which there are no recurrent layers
-        aligned = _activation(layer, frames).mul_(_ALIGNMENT)
-        fired = integrate_and_fire(aligned, layer.neuron, layer.bias, bias_start, feedback)
+        activation = _activation(layer, frames)
+        fired = integrate_and_fire(activation, layer.neuron, layer.bias, bias_start, feedback, _ALIGNMENT)
     return fired.reshape(*frames.shape[:2], *layer.shape)
 
 
@@ -255,15 +258,21 @@ def _recurrence(layer: Recurrent, device: torch.device) -> Callable[[torch.Tenso
 
 def _synapses(loaded: LoadedWeights, frames: torch.Tensor) -> torch.Tensor:
     """Sums ``(T, N, out)`` of loaded weights over spikes ``(T, N, in)``."""
-    sums = _sums(loaded, frames.device)(frames.flatten(0, 1))
-    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+    return _by_rows(_sums(loaded, frames.device), frames)
+
+
+def _by_rows(function: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor) -> torch.Tensor:
+    """Apply a function of rows to every sample and step of ``(T, N, ...)``, as they follow each other in memory."""
+    by_sample = frames.transpose(0, 1)
+    rows = function(by_sample.flatten(0, 1))
+    return rows.reshape(*by_sample.shape[:2], *rows.shape[1:]).transpose(0, 1)
 
 
 def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, as a function of the spikes."""
     integers = torch.as_tensor(loaded.mantissa if loaded.rounds else loaded.effective, device=device)
     magnitude = integers.abs()
-    weight = integers.t().contiguous().to(_exact_dtype(magnitude.sum(1).max(), magnitude.max()))
+    weight = integers.to(_exact_dtype(magnitude.sum(1).max(), magnitude.max())).t().contiguous()
     if not loaded.rounds:
         return lambda spikes: _weighted_sums(spikes, weight)
     return lambda spikes: (_weighted_sums(spikes, weight) * 2.0**loaded.exponent).floor()
@@ -271,18 +280,30 @@ def _sums(loaded: LoadedWeights, device: torch.device) -> Callable[[torch.Tensor
 
 def _weighted_sums(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The product of ``(rows, in)`` spikes and ``(in, out)`` weights, in a time that follows the number of spikes."""
-    if int(torch.count_nonzero(spikes)) > _SPARSE_RATE * spikes.numel():
-        return spikes.to(weight.dtype) @ weight
-    return _sums_of_active(spikes, weight)
+    sums = torch.empty((len(spikes), weight.shape[1]), dtype=weight.dtype, device=weight.device)
+    rows = max(1, _BLOCK_SPIKES.get(spikes.device.type, _BLOCK_SPIKES["cpu"]) // spikes.shape[1])
+    for block, target in zip(spikes.split(rows), sums.split(rows), strict=True):
+        active = _active(block.reshape(-1))
+        if len(active) > _SPARSE_RATE * block.numel():
+            torch.mm(block.to(weight.dtype), weight, out=target)
+        else:
+            target.copy_(_sums_of_active(active, len(block), weight))
+    return sums
+
+
+def _active(spikes: torch.Tensor) -> torch.Tensor:
+    """Where a flat raster has spikes; numpy finds rare ones in a third of torch's time."""
+    if spikes.is_cuda:
+        return spikes.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(spikes.numpy().view(np.bool_)))
 
 
 @one_thread()
-def _sums_of_active(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The same, adding up the weights of the active inputs of each row."""
-    rows, inputs = spikes.shape
-    active = spikes.reshape(-1).nonzero().squeeze(1)
-    offsets = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=spikes.device))
-    return F.embedding_bag(active % inputs, weight, offsets, mode="sum")
+def _sums_of_active(active: torch.Tensor, rows: int, weight: torch.Tensor) -> torch.Tensor:
+    """The weights of the active inputs of each row, added up; they are given by their places in all rows."""
+    inputs = len(weight)
+    starts = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=active.device))
+    return F.embedding_bag(active % inputs, weight, starts, mode="sum")
 
 
 def _convolve(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
@@ -292,19 +313,16 @@ def _convolve(layer: Conv, frames: torch.Tensor) -> torch.Tensor:
     largest_sum = magnitude.flatten(1).sum(1).max()
     # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none.
     dtype = torch.float64 if frames.is_cuda else _exact_dtype(largest_sum, magnitude.max())
+    kernel = weight.to(dtype)
+
+    def convolve(rows: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(rows.to(dtype), kernel, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
     with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
-        sums = F.conv2d(
-            frames.flatten(0, 1).to(dtype),
-            weight.to(dtype),
-            None,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-        )
+        sums = _by_rows(convolve, frames)
     if largest_sum >= _ACTIVATION_LIMIT:
         sums = (sums + _ACTIVATION_LIMIT).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
-    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+    return sums
 
 
 def _exact_dtype(largest_sum: torch.Tensor, largest_weight: torch.Tensor) -> torch.dtype:
@@ -329,42 +347,44 @@ def integrate_and_fire(
     bias: IntArray | None = None,
     bias_start: int = 0,
     feedback: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    scale: int = 1,
 ) -> torch.Tensor:
     """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``, step by step in place.
 
     Args:
-        synaptic_input: whole numbers of any type, aligned with the state: weighted sums shifted up by six bits.
+        synaptic_input: whole numbers of any type.
         neuron: parameters of the neurons.
         bias: bias mantissa per channel, or None.
         bias_start: the step from which on the bias acts.
-        feedback: what the spikes ``(N, C)`` of one step add to the weighted sums of the next, or None.
+        feedback: what the spikes ``(N, C)`` of one step add to the synaptic input of the next, or None.
+        scale: what aligns the synaptic input with the state: 64 for weighted sums.
 
     Returns:
         Spikes, uint8.
     """
     current = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
-    voltage, synaptic, silent = torch.zeros_like(current), torch.empty_like(current), torch.empty_like(current)
+    # The voltage is kept with its sign turned, since torch has an operation that resets what lies below a threshold.
+    depth, synaptic = torch.zeros_like(current), torch.empty_like(current)
     product = torch.empty_like(current, dtype=torch.float64)
     spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
     keep_current, keep_voltage = _kept(neuron.current_decay, current), _kept(neuron.voltage_decay, current)
     drive = None if bias is None else (_per_channel(bias, current) * _ALIGNMENT).to(torch.int32)
-    threshold = neuron.threshold * _ALIGNMENT
-    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron)
+    lowest = -neuron.threshold * _ALIGNMENT
+    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
     for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
         synaptic.copy_(frame)
         if feedback is not None and step > 0:
-            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32), alpha=_ALIGNMENT)
+            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32))
         # Copying a float into an int cuts off towards zero, as Lava's decay does.
-        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic)
+        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic, alpha=scale)
         if may_wrap:
             _wrap(current)
-        voltage.copy_(product.copy_(voltage).mul_(keep_voltage)).add_(current)
+        depth.copy_(product.copy_(depth).mul_(keep_voltage)).sub_(current)
         if drive is not None and step >= bias_start:
-            voltage.add_(drive)
-        voltage.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
-        torch.gt(voltage, threshold, out=fired)
-        torch.le(voltage, threshold, out=silent)
-        voltage.mul_(silent)
+            depth.sub_(drive)
+        depth.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        torch.lt(depth, lowest, out=fired)
+        torch.threshold_(depth, lowest - 1, 0)
     return spikes
 
 
@@ -405,10 +425,10 @@ def _per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1, *[1] * (state.dim() - 2)).expand_as(state).contiguous()
 
 
-def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron) -> bool:
+def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron, scale: int) -> bool:
     """Whether a current could leave 24 bits: the sum of a geometric series bounds it, and the number of steps."""
     low, high = torch.aminmax(synaptic_input)
-    peak = max(float(high), -float(low))
+    peak = max(float(high), -float(low)) * scale
     decay = int(neuron.current_decay.min())
     steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
     return peak * steps >= _STATE_LIMIT
