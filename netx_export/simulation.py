@@ -144,7 +144,8 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
         raster = raster.double() / (_MESSAGE_SCALE if neuron.sends else _SUM_SCALE)
     shift = description.shifts[name] - description.lead
     if delay is None:
-        _copy_shifted(raster, target, shift)
+        for sample, place in zip(raster, target, strict=True):  # one by one, since they turn faster within the cache
+            _copy_shifted(sample.contiguous(), place, shift)
         return
     # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
     for steps in np.unique(delay):
@@ -156,9 +157,7 @@ def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: int) -> Non
     """``target[..., t] = source[..., t - shift]`` wherever both are."""
     late, early = max(0, shift), max(0, -shift)
     steps = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
-    target, source = target[..., late : late + steps], source[..., early : early + steps]
-    for to, sample in zip(target, source, strict=True):  # one by one, since they turn faster within the cache
-        to.copy_(sample.contiguous())
+    target[..., late : late + steps].copy_(source[..., early : early + steps])
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
