@@ -45,7 +45,7 @@ directory = Path(mkdtemp(prefix="several-"))
 #   them see the same penalty.
 
 # %%
-SCRIPT = '''
+SCRIPT = """
 import json
 import os
 import sys
@@ -88,7 +88,7 @@ torch.save(net.cpu().state_dict(), f"{sys.argv[1]}/rank{rank}.pt")
 with open(f"{sys.argv[1]}/rank{rank}.json", "w") as file:
     json.dump(curve, file)
 torch.distributed.destroy_process_group()
-'''
+"""
 script = directory / "train.py"
 script.write_text(SCRIPT)
 
