@@ -36,7 +36,7 @@ def test_the_budget_of_training_holds_on_lava(tmp_path: Path) -> None:
         synops=start.layers[HIDDEN].synops + 0.5 * start.layers[OUTPUT].synops,
     )
     passes = 150
-    enforcer = BudgetEnforcer(budget, LagrangeMultiplier(warmup=passes // 3)).attach(net)
+    enforcer = BudgetEnforcer(budget, LagrangeMultiplier(warmup=passes // 3, start=0.001)).attach(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, passes)
     for _ in range(passes):
