@@ -27,6 +27,15 @@ _POLL_SECONDS = 0.2
 
 def serve(reply_fd: int) -> None:
     """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``."""
+    try:
+        _answer(reply_fd)
+    except BrokenPipeError:
+        pass  # the user's program is gone
+    finally:
+        _end_group()
+
+
+def _answer(reply_fd: int) -> None:
     network: _Network | None = None
     with os.fdopen(reply_fd, "w") as replies:
         for line in sys.stdin:
@@ -44,8 +53,14 @@ def serve(reply_fd: int) -> None:
                 reply = {"error": f"{type(error).__name__}: {error}"}
             replies.write(json.dumps(reply) + "\n")
             replies.flush()
-    if network is not None:
-        network.stop()
+
+
+def _end_group() -> None:
+    """End this process and all of Lava's: left to themselves they wait for each other for ever.
+
+    Python's resource tracker takes no SIGTERM, and stays just long enough to unlink the shared memory.
+    """
+    os.killpg(0, signal.SIGTERM)
 
 
 class _Network:
@@ -123,7 +138,7 @@ class _Network:
             if dead:
                 raise RuntimeError(_cause_of_death(dead[0]))
             if os.getppid() != parent:
-                os.killpg(0, signal.SIGTERM)  # the user's program is gone: leave nothing behind
+                _end_group()  # the user's program is gone: leave nothing behind
         if failures:
             raise failures[0]
 
