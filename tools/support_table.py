@@ -1,7 +1,7 @@
-"""Write the support table in ``docs/support.md`` from the list that the tests run through.
+"""Write the support tables in ``docs/support.md`` and ``README.md`` from the list that the tests run through.
 
-python tools/support_table.py          # write it
-python tools/support_table.py --check  # exit with 1 if it is out of date
+python tools/support_table.py          # write them
+python tools/support_table.py --check  # exit with 1 if one is out of date
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT / "tests" / "netx"))
 from support_cases import EXACT, REFUSED, Case  # noqa: E402
 
 TARGET = ROOT / "docs" / "support.md"
+README = ROOT / "README.md"
+START, END = "<!-- made by tools/support_table.py -->\n", "<!-- end of the table -->\n"
 HEAD = """\
 # What arrives in Lava, and what is refused
 
@@ -48,12 +50,33 @@ def _row(case: Case) -> str:
     return f"| `{case.block}` | {case.option} | {result} |\n"
 
 
+def readme() -> str:
+    """The README with its short table: a row for each block that can be exact, and one for all that cannot."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    exact = {case.block: [other.option for other in EXACT if other.block == case.block] for case in EXACT}
+    never = sorted({case.block for case in REFUSED} - set(exact), key=str.lower)
+    rows = [
+        f"| `{block}` | {_listed(options)} | {sum(case.block == block for case in REFUSED) or ''} |\n"
+        for block, options in sorted(exact.items(), key=lambda item: item[0].lower())
+    ]
+    rows.append(f"| {', '.join(f'`{block}`' for block in never)} | | all |\n")
+    return f"{before}{START}| block | exact | refused |\n|---|---|---|\n{''.join(rows)}{END}{after}"
+
+
+def _listed(options: list[str]) -> str:
+    named = "; ".join(option for option in options if option)
+    return f"yes; also: {named}" if named else "yes"
+
+
 def main() -> int:
-    """Write the document, or compare it."""
+    """Write the tables, or compare them."""
+    wanted = {TARGET: table(), README: readme()}
     if "--check" in sys.argv[1:]:
-        return int(not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != table())
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(table(), encoding="utf-8")
+        return int(any(not file.is_file() or file.read_text(encoding="utf-8") != text for file, text in wanted.items()))
+    for file, text in wanted.items():
+        file.write_text(text, encoding="utf-8")
     return 0
 
 
