@@ -9,7 +9,6 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,7 @@ HIDDEN_NEURONS = 256
 RATE_BUDGET = 0.03
 _BATCH = 32
 _SEED = 0
+_PROVENANCE = {"data": "scikit-learn digits", "network": f"64-{HIDDEN_NEURONS}-10", "rate_budget": str(RATE_BUDGET)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def run_demo(
     console.print(f"Training on {len(digits.train_labels)} digits, on {device}.")
     history = train(net, digits, epochs, device)
     path = directory / "digits.net"
-    export(net, path, sample=digits.test_spikes[:32], metadata=_provenance(net))
+    export(net, path, sample=digits.test_spikes[:32], metadata=_PROVENANCE)
     spikes, labels = digits.test_spikes[:lava_samples], digits.test_labels[:lava_samples]
     console.print(f"Exported to {path}. Running {len(spikes)} test digits in SLAYER and on Lava.")
     report = verify(net, path, spikes, labels, lava_samples=len(spikes))
@@ -177,7 +177,3 @@ def _table(report: VerificationReport) -> Table:
     )
     table.add_row("accuracy", "", "", *(f"{accuracy:.2%}" for accuracy in accuracies))
     return table
-
-
-def _provenance(net: Any) -> dict[str, str]:
-    return {"data": "scikit-learn digits", "network": f"64-{HIDDEN_NEURONS}-10", "rate_budget": str(RATE_BUDGET)}

@@ -70,6 +70,7 @@ class _Hooks:
         self.install()
 
     def install(self) -> None:
+        """Put the hooks in place, each kind of block in its own way."""
         raise NotImplementedError
 
     def remove(self) -> None:
