@@ -7,7 +7,7 @@ from math import prod
 import torch
 
 from lava_spikeloss._arguments import check_count
-from lava_spikeloss._autograd import sum_of_squares
+from lava_spikeloss._autograd import Gradient, separable
 from lava_spikeloss._labels import sample_weights
 
 __all__ = [
@@ -16,10 +16,10 @@ __all__ = [
     "check_weight_length",
     "collapse",
     "compute_dtype",
+    "half_squares",
     "matmul",
     "pool_population",
     "reduce",
-    "reduce_squares",
     "reduce_weighted",
 ]
 
@@ -51,12 +51,11 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     return values
 
 
-def reduce_squares(errors: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Mean, sum or nothing of squared errors; the squares are only written out where they are returned."""
-    if reduction == "none":
-        return errors.square()
-    total = sum_of_squares(errors).sum()
-    return total / errors.numel() if reduction == "mean" else total
+@separable
+def half_squares(x: torch.Tensor, targets: torch.Tensor, out: torch.Tensor | None) -> tuple[torch.Tensor, Gradient]:
+    """Half of the squared difference of ``x`` ``(*, T)`` and its targets, summed over time, ``(*, 1)``."""
+    errors = torch.sub(as_float(x), targets, out=out)
+    return torch.linalg.vector_norm(errors, dim=-1, keepdim=True).square().div(2), lambda: errors
 
 
 def reduce_weighted(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, exp, isqrt
+from math import exp, isqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_count, check_number, check_spikes, check_tensor
-from lava_spikeloss._autograd import apply
+from lava_spikeloss._autograd import apply, blocks
 from lava_spikeloss._labels import class_indices, targets_per_train
 from lava_spikeloss._reduction import as_float, compute_dtype, matmul
 
@@ -42,7 +42,23 @@ def spike_count(spikes: torch.Tensor) -> torch.Tensor:
         tensor([2., 0.])
     """
     check_spikes("spikes", spikes, min_dims=1)
+    if spikes.dtype in (torch.float16, torch.bfloat16):
+        return apply(_HalfCount, spikes)
     return spikes.sum(-1, dtype=compute_dtype(spikes.dtype))
+
+
+class _HalfCount(torch.autograd.Function):
+    """Sum over time of half-precision spikes in float32, which torch would do on a float32 copy of all spikes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        trains = x.reshape(-1, x.shape[-1])
+        return torch.cat([trains[block].sum(-1, dtype=torch.float32) for block in blocks(trains)]).reshape(x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad.to(ctx.dtype).unsqueeze(-1).expand(ctx.shape)
 
 
 def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
@@ -86,10 +102,11 @@ class _MovingWindow(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _anticausal_mean(grad, ctx.window), None
+        return moving_window_gradient(grad, ctx.window), None
 
 
-def _anticausal_mean(x: torch.Tensor, window: int) -> torch.Tensor:
+def moving_window_gradient(x: torch.Tensor, window: int) -> torch.Tensor:
+    """Mean over the next ``window`` steps, at every step: the gradient of :func:`moving_window_rate`."""
     total = x.cumsum(-1)
     whole = max(0, x.shape[-1] - window + 1)  # steps whose window does not reach beyond the end
     ahead = torch.empty_like(total)
@@ -134,48 +151,55 @@ def exponential_filter(
     check_count("filter_order", filter_order)
     if length is not None:
         check_count("length", length)
+    return low_pass(as_float(x), time_constant, length, filter_order)
+
+
+def low_pass(
+    x: torch.Tensor, time_constant: float, length: int | None, filter_order: int, *, reverse: bool = False
+) -> torch.Tensor:
+    """:func:`exponential_filter` of floating-point numbers, or its adjoint: the same in reversed time."""
     steps = x.shape[-1]
-    y = as_float(x)
     cut = length if length is not None and length < steps else None
     if cut is not None and filter_order > 1:
-        return _filter_by_matrix(y, [comb(k + filter_order - 1, k) * exp(-k / time_constant) for k in range(cut)])
+        return _filter_by_matrix(x, time_constant, cut, filter_order, reverse=reverse)
+    y = x
     for _ in range(filter_order):
-        y = apply(_LeakySum, y, exp(-1 / time_constant))
+        y = apply(_LeakySum, y, exp(-1 / time_constant), reverse)
     if cut is not None and exp(-cut / time_constant) > torch.finfo(y.dtype).eps / 2:
         # the tail of the kernel is the whole kernel, delayed and scaled
-        y = y - F.pad(y[..., :-cut], (cut, 0)) * exp(-cut / time_constant)
+        tail = F.pad(y[..., cut:], (0, cut)) if reverse else F.pad(y[..., :-cut], (cut, 0))
+        y = y - tail * exp(-cut / time_constant)
     return y
 
 
 class _LeakySum(torch.autograd.Function):
-    """``y[t] = decay * y[t-1] + x[t]``; its gradient is the same recurrence in reversed time."""
+    """``y[t] = decay * y[t-1] + x[t]``, or with ``y[t+1]``; the gradient of one is the other."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, decay: float) -> torch.Tensor:
-        ctx.decay = decay
-        return _leaky_sum(x, decay, reverse=False)
+    def forward(ctx: Any, x: torch.Tensor, decay: float, reverse: bool) -> torch.Tensor:
+        ctx.options = decay, not reverse
+        return _leaky_sum(x, decay, reverse=reverse)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _leaky_sum(grad, ctx.decay, reverse=True), None
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return apply(_LeakySum, grad, *ctx.options), None, None
 
 
 def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
     steps = x.shape[-1]
     block = _block_length(steps)
-    blocks = -(-steps // block)
+    count = -(-steps // block)
     rows = x.reshape(-1, steps)
-    if blocks * block != steps:
-        rows = F.pad(rows, (0, blocks * block - steps))
+    rows = F.pad(rows, (0, count * block - steps)) if count * block != steps else rows.clone()
+    rows = rows.view(-1, count, block)
     within = _powers(decay, block, x)  # [from, to] inside a block
-    between = _powers(decay**block, blocks, x).roll(1, 1).triu(1)  # end of an earlier block to the start of this one
-    reach = torch.pow(decay, torch.arange(1, block + 1, device=x.device, dtype=x.dtype))
+    between = _powers(decay**block, count, x).roll(1, 1).triu(1) * decay  # end of a block to the start of a later one
     if reverse:
-        within, between, reach = within.T, between.T, reach.flip(0)
-    y = matmul(rows.reshape(-1, block), within).view(-1, blocks, block)
-    carry = matmul(y[..., 0 if reverse else -1], between)
-    y.addcmul_(carry.unsqueeze(-1), reach)
-    return y.view(-1, blocks * block)[:, :steps].reshape(x.shape)
+        within, between = within.T, between.T
+    start, end = (-1, 0) if reverse else (0, -1)
+    carry = matmul(matmul(rows, within[:, end].contiguous()), between)
+    rows[..., start].add_(carry)
+    return matmul(rows.view(-1, block), within).view(-1, count * block)[:, :steps].reshape(x.shape)
 
 
 def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
@@ -185,19 +209,23 @@ def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _block_length(steps: int) -> int:
-    """About the square root of ``steps``, a divisor of it if there is one near."""
+    """About the square root of ``steps``: a multiple of 4, for which products are fast, that divides it if one does."""
     root = isqrt(steps - 1) + 1
-    divisors = [size for size in range(root, 2 * root) if steps % size == 0]
-    return divisors[0] if divisors else root
+    sizes = range(max(12, root // 8 * 4), 2 * root + 12, 4)
+    divisors = [size for size in sizes if steps % size == 0]
+    return divisors[0] if divisors else sizes[0]
 
 
-def _filter_by_matrix(x: torch.Tensor, kernel: list[float]) -> torch.Tensor:
+def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order: int, *, reverse: bool) -> torch.Tensor:
     steps = x.shape[-1]
-    index = torch.arange(steps, device=x.device)
-    lag = index - index.unsqueeze(1)
-    taps = x.new_tensor(kernel)
-    toeplitz = taps[lag.clamp(0, len(kernel) - 1)] * ((lag >= 0) & (lag < len(kernel)))
-    return matmul(x, toeplitz)
+    # Made where it is used: a copy from the host would make it wait.
+    k = torch.arange(length, device=x.device, dtype=torch.float64)
+    kernel = torch.exp(-k / time_constant)
+    for i in range(1, order):
+        kernel = kernel * (k + i) / i
+    taps = F.pad(kernel.to(x.dtype), (steps - 1, steps - length))
+    toeplitz = taps.unfold(0, steps, 1).flip(0)  # [from, to]
+    return matmul(x, toeplitz.T if reverse else toeplitz)
 
 
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
@@ -273,9 +301,9 @@ class _SpikeTimes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spikes: torch.Tensor, num_spikes: int, silent: float) -> torch.Tensor:
         steps = spikes.shape[-1]
-        fired = (spikes != 0).cumsum(-1, dtype=torch.int32)
-        ranks = torch.arange(1, num_spikes + 1, dtype=torch.int32, device=spikes.device)
-        index = torch.searchsorted(fired, ranks.expand(*spikes.shape[:-1], num_spikes).contiguous())
+        trains = spikes.reshape(-1, steps)
+        index = torch.cat([_first_steps(trains[block], num_spikes) for block in blocks(trains)])
+        index = index.reshape(*spikes.shape[:-1], num_spikes)
         ctx.save_for_backward(index.clamp(max=steps - 1))
         ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
         times = index.to(compute_dtype(spikes.dtype))
@@ -285,7 +313,24 @@ class _SpikeTimes(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (index,) = ctx.saved_tensors
         zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
-        return zeros.scatter_add(-1, index, -grad).to(ctx.dtype), None, None
+        return zeros.scatter_add_(-1, index, -grad).to(ctx.dtype), None, None
+
+
+def _first_steps(x: torch.Tensor, count: int) -> torch.Tensor:
+    """The first ``count`` steps ``(*, count)`` of ``x`` that are not 0, and ``T`` where there are fewer."""
+    fired = torch.ne(x, 0, out=torch.empty_like(x, dtype=torch.float32))  # sums and maxima of bool take far longer
+    if count == 1:
+        return first_step(fired)
+    ranks = torch.arange(1, count + 1, dtype=torch.float32, device=x.device)
+    return torch.searchsorted(fired.cumsum(-1), ranks.expand(*x.shape[:-1], count).contiguous())
+
+
+def first_step(mask: torch.Tensor) -> torch.Tensor:
+    """First step ``(*, 1)`` of a float32 mask that is 1, and ``T`` where there is none. Overwrites the mask."""
+    steps = mask.shape[-1]
+    left = torch.arange(steps, 0, -1, dtype=mask.dtype, device=mask.device)
+    first: torch.Tensor = steps - mask.mul_(left).amax(-1, keepdim=True).long()
+    return first
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
@@ -296,7 +341,8 @@ def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.T
     Args:
         x: any dtype.
         steps: :math:`d`, one delay for all, or one for each channel (dimension 1), in steps. A tensor's values are
-            checked on the CPU only: looking at them on an accelerator would make the host wait.
+            checked on the CPU only: looking at them on an accelerator would make the host wait. So does copying a list
+            or a tensor of the CPU there.
 
     Shape:
         - x: :math:`(*, T)`; :math:`(N, C, ..., T)` for delays per channel

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_spikes, check_tensor
+from lava_spikeloss._autograd import Gradient, separable
+from lava_spikeloss._cross_entropy import exp
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
@@ -70,21 +72,27 @@ def distillation_loss(
         population_pooling=population_pooling,
     )
     check_tensor("teacher", teacher)
-    trains = as_float(collapse(student))
+    trains = collapse(student)
     classes = check_population(trains.shape[1], population_code, num_classes)
     outputs = pool_population(trains, classes, population_pooling)
     if teacher.shape == student.shape:
         teacher = pool_population(collapse(teacher), classes, population_pooling)
-    wanted = _teacher_scores(teacher.detach(), outputs).to(outputs.dtype)
+    wanted = as_float(_teacher_scores(teacher.detach(), outputs))
     if not per_step:
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
-    divergence = F.kl_div(
-        F.log_softmax(outputs / tau, dim=1),
-        F.log_softmax(wanted / tau, dim=1).expand_as(outputs),
-        log_target=True,
-        reduction="none",
-    )
-    return reduce(tau**2 * divergence.sum(1).mean(-1), reduction)
+    return reduce(_softened_divergence(outputs, wanted, tau).mean((1, 2)), reduction)
+
+
+@separable
+def _softened_divergence(
+    outputs: torch.Tensor, wanted: torch.Tensor, out: torch.Tensor | None, tau: float
+) -> tuple[torch.Tensor, Gradient]:
+    """Divergence ``(N, 1, T)`` of outputs ``(N, C, T)`` from wanted ones, ``(N, C, T)`` or ``(N, C, 1)``."""
+    log_p = F.log_softmax(as_float(outputs) / tau, dim=1)
+    log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
+    q = exp(log_q)
+    losses = tau**2 * (q * (log_q - log_p)).sum(1, keepdim=True)
+    return losses, lambda: torch.mul(exp(log_p) - q, tau, out=out)
 
 
 def _teacher_scores(teacher: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

@@ -6,13 +6,23 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes
-from lava_spikeloss._autograd import apply, sum_of_squares
+from lava_spikeloss._arguments import check_spikes, check_tensor
+from lava_spikeloss._autograd import Gradient, apply, blocks, separable
 from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, sample_weights, targets_per_step
+from lava_spikeloss._labels import canonical_labels, class_indices, sample_weights, targets_per_step
 from lava_spikeloss._module import Loss, Regularizer
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_weight_length, collapse, matmul, reduce, reduce_weighted
+from lava_spikeloss._reduction import (
+    as_float,
+    check_weight_length,
+    collapse,
+    compute_dtype,
+    half_squares,
+    matmul,
+    reduce,
+    reduce_weighted,
+)
+from lava_spikeloss.spike_trains import first_step
 
 __all__ = [
     "CEMaxMembraneLoss",
@@ -88,16 +98,23 @@ class _MaxOverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        index = x.argmax(-1, keepdim=True)
-        ctx.save_for_backward(index)
+        top, first = zip(*(_first_maximum(x[block]) for block in blocks(x)), strict=True)
+        ctx.save_for_backward(torch.cat(first))
         ctx.shape = x.shape
-        return x.gather(-1, index).squeeze(-1)
+        return torch.cat(top).squeeze(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         (index,) = ctx.saved_tensors
         zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
-        return zeros.scatter(-1, index, grad.unsqueeze(-1))
+        return zeros.scatter_(-1, index, grad.unsqueeze(-1))
+
+
+def _first_maximum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maximum ``(*, 1)`` over time and its first step; the last step for NaN."""
+    top = x.amax(-1, keepdim=True)
+    mask = torch.eq(x, top, out=torch.empty_like(x, dtype=torch.float32))
+    return top, first_step(mask).clamp(max=x.shape[-1] - 1)
 
 
 def ce_membrane_integral_loss(
@@ -215,9 +232,12 @@ def mse_membrane_loss(
         reduction=reduction,
         weight=weight,
     )
-    potentials = as_float(collapse(membrane))
-    classes = potentials.shape[1]
+    potentials = collapse(membrane)
+    classes, dtype = potentials.shape[1], compute_dtype(membrane.dtype)
     check_weight_length(weight, classes)
+    check_tensor("labels", labels)
+    if time_var_targets and labels.shape == (membrane.shape[0], membrane.shape[-1]):
+        labels = class_indices(labels, classes)  # of any dtype: no (N, C) is possible here, also where C = T
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=time_var_targets)
     per_step = labels.dim() == (2 if labels.dtype == torch.int64 else 3)
     if per_step != time_var_targets:
@@ -225,11 +245,11 @@ def mse_membrane_loss(
             f"Expected argument `labels` to be {'(N, T) or (N, C, T)' if time_var_targets else '(N,) or (N, C)'} "
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
         )
-    targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, potentials.dtype)
-    errors = potentials - targets
+    targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, dtype)
     if weight is not None and per_step:
-        return _mean_of_weighted_steps(errors.square(), labels, weight.to(errors.dtype), reduction)
-    return reduce_weighted(sum_of_squares(errors) / errors.shape[-1], labels, weight, reduction)
+        return _mean_of_weighted_steps((potentials - targets).square(), labels, weight.to(dtype), reduction)
+    errors = half_squares(potentials, targets).squeeze(-1) * (2 / potentials.shape[-1])
+    return reduce_weighted(errors, labels, weight, reduction)
 
 
 def _mean_of_weighted_steps(
@@ -278,11 +298,21 @@ def membrane_suppression_loss(
     """
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
-    potentials = as_float(collapse(membrane))
-    classes = potentials.shape[1]
+    potentials = collapse(membrane)
+    classes, steps = potentials.shape[1:]
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
-    false = 1 - targets_per_step(labels, classes, potentials.dtype)
-    return reduce(((potentials - ceiling).relu().square() * false).mean(-1), reduction)
+    false = 1 - targets_per_step(labels, classes, compute_dtype(membrane.dtype))
+    return reduce(_suppression(potentials, false, ceiling).squeeze(-1) * (2 / steps), reduction)
+
+
+@separable
+def _suppression(
+    potentials: torch.Tensor, false: torch.Tensor, out: torch.Tensor | None, ceiling: float
+) -> tuple[torch.Tensor, Gradient]:
+    """Half of what lies above the ceiling, squared, of false classes, summed over time, ``(N, C, 1)``."""
+    excess = torch.sub(as_float(potentials), ceiling, out=out).relu_()
+    losses = (excess * false * excess).sum(-1, keepdim=True).div(2)
+    return losses, lambda: torch.mul(excess, false, out=out)
 
 
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:

@@ -10,7 +10,6 @@ from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_p
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import (
-    as_float,
     check_population,
     check_weight_length,
     collapse,
@@ -81,7 +80,7 @@ def ce_rate_loss(
     """
     check_spikes("spikes", spikes, min_dims=3)
     check_options(population_code=population_code, population_pooling=population_pooling)
-    trains = as_float(collapse(spikes))
+    trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
         pool_population(trains, classes, population_pooling),

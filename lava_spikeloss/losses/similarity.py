@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_choice, check_number, check_spikes, check_tensor
+from lava_spikeloss._autograd import apply
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import as_float, matmul, reduce
@@ -153,7 +156,21 @@ def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
     if kernel == "gaussian":
         x = x.double()
-    return matmul(x, x.T)
+    return apply(_Gram, x)
+
+
+class _Gram(torch.autograd.Function):
+    """``x @ x.T``; its gradient is one product, where autograd would take one for each factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return matmul(x, x.T)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return matmul(grad + grad.T, x)
 
 
 def _distances_within(gram: torch.Tensor) -> torch.Tensor:

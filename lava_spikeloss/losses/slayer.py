@@ -5,22 +5,63 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
-from lava_spikeloss._autograd import apply
-from lava_spikeloss._labels import canonical_labels, targets_per_step, targets_per_train
+from lava_spikeloss._autograd import Gradient, Rule, separable
+from lava_spikeloss._cross_entropy import cross_entropy_rule
+from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_step
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce, reduce_squares
-from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count
+from lava_spikeloss._reduction import (
+    as_float,
+    check_population,
+    collapse,
+    compute_dtype,
+    pool_population,
+    reduce,
+)
+from lava_spikeloss.spike_trains import (
+    exponential_filter,
+    low_pass,
+    moving_window_gradient,
+    moving_window_rate,
+    spike_count,
+)
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
 _EPS = 1e-6  # lava-dl's, in the denominator of a probability
+
+
+def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
+    """The reduced losses of ``rule`` for rates ``(N, C)``, or for those of a moving window of trains ``(N, C, T)``.
+
+    With a window the way from the spikes to a sample's loss is one rule: neither rates nor their gradient are kept.
+    """
+    of_rates = separable(rule)
+
+    @separable
+    def of_trains(
+        trains: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, window: int, mean: bool, *options: Any
+    ) -> tuple[torch.Tensor, Gradient]:
+        losses, gradient = rule(moving_window_rate(trains, window), labels, None, *options)
+        share = losses.shape[1:].numel() if mean else 1
+        per_sample = losses.sum((1, 2), keepdim=True) / share
+        return per_sample, lambda: moving_window_gradient(gradient() / share, window)
+
+    def loss(x: torch.Tensor, labels: torch.Tensor, window: int | None, reduction: str, *options: Any) -> torch.Tensor:
+        if window is None:
+            return reduce(of_rates(x, labels, *options), reduction)
+        if reduction == "none":
+            return of_rates(moving_window_rate(x, window), labels, *options)
+        return reduce(of_trains(x, labels, window, reduction == "mean", *options), reduction)
+
+    return loss
 
 
 def spike_time(
@@ -71,9 +112,30 @@ def spike_time(
     check_same_shape("desired", desired, "spikes", spikes)
     check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
     region = check_region(start, stop, spikes.shape[-1])
-    trains = as_float(spikes)
-    error = exponential_filter(trains - desired.to(trains.dtype), time_constant, length, filter_order)
-    return reduce_squares(error[..., region], reduction)
+    if reduction == "none":
+        difference = as_float(spikes) - desired.to(compute_dtype(spikes.dtype))
+        return exponential_filter(difference, time_constant, length, filter_order)[..., region].square()
+    rows = spikes.reshape(-1, spikes.shape[-1]), desired.reshape(-1, spikes.shape[-1])
+    total = _filtered_squares(*rows, region.start, region.stop, time_constant, length, filter_order).sum()
+    return total / spikes[..., region].numel() if reduction == "mean" else total
+
+
+@separable
+def _filtered_squares(
+    spikes: torch.Tensor,
+    desired: torch.Tensor,
+    out: torch.Tensor | None,
+    start: int,
+    stop: int,
+    *kernel: Any,
+) -> tuple[torch.Tensor, Gradient]:
+    """Sum ``(*, 1)`` of the squares of the filtered difference in a region."""
+    difference = as_float(spikes)
+    difference = difference - desired.to(difference.dtype)
+    error = low_pass(difference, *kernel)[..., start:stop]
+    outside = start, spikes.shape[-1] - stop
+    losses = torch.linalg.vector_norm(error, dim=-1, keepdim=True).square()
+    return losses, lambda: low_pass(F.pad(error * 2, outside), *kernel, reverse=True)
 
 
 def spike_rate(
@@ -126,11 +188,20 @@ def spike_rate(
         tensor(0.2500)
     """
     check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
-    rates, targets = _rates_and_targets(
+    x, labels = _rates_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    error = rates - torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
-    return reduce_squares(error, reduction)
+    targets = _one_hot(labels, x) if labels.dtype == torch.int64 else labels
+    wanted = torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
+    return _squared_errors(x, wanted, moving_window, reduction)
+
+
+@_of_rates
+def _squared_errors(
+    rates: torch.Tensor, wanted: torch.Tensor, out: torch.Tensor | None
+) -> tuple[torch.Tensor, Gradient]:
+    errors = rates - wanted
+    return errors.square(), lambda: torch.mul(errors, 2, out=out)
 
 
 def spike_max(
@@ -190,48 +261,52 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    rates, targets = _rates_and_targets(
+    x, labels = _rates_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
     if mode == "softmax":
-        losses = -(targets * F.log_softmax(rates * scale, dim=1)).sum(1)
+        losses = _softmax_cross_entropy(x, labels, moving_window, reduction, scale)
     else:
         one_spike = 1 / (moving_window or spikes.shape[-1])
-        losses = apply(_ShareCrossEntropy, rates, targets, one_spike, mode == "count")
-    return reduce(losses, reduction)
+        losses = _share_cross_entropy(x, labels.detach(), moving_window, reduction, one_spike, mode == "count")
+    return losses.squeeze(1) if reduction == "none" else losses
 
 
-class _ShareCrossEntropy(torch.autograd.Function):
-    """Negative log-likelihood ``(N, ...)`` of ``m / sum m``, where ``m`` are the rates, lifted to one spike if needed.
+@_of_rates
+def _softmax_cross_entropy(
+    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, scale: float
+) -> tuple[torch.Tensor, Gradient]:
+    losses, gradient = cross_entropy_rule(rates * scale, labels, None)
+    return losses, lambda: torch.mul(gradient(), scale, out=out)
+
+
+@_of_rates
+def _share_cross_entropy(
+    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, one_spike: float, always_lift: bool
+) -> tuple[torch.Tensor, Gradient]:
+    """Negative log-likelihood ``(N, 1, ...)`` of ``m / sum m``: ``m`` are the rates, lifted to one spike if needed.
 
     The gradient passes the lifting unchanged.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any, rates: torch.Tensor, targets: torch.Tensor, one_spike: float, always_lift: bool
-    ) -> torch.Tensor:
-        labelled = targets > 0
-        if always_lift:
-            lowest = torch.full_like(rates[:, :1], one_spike)
-        else:
-            lowest = ((rates <= 0) & labelled).any(1, keepdim=True) * one_spike
-        lowest = lowest.to(rates.dtype)
-        ctx.save_for_backward(rates, targets, lowest)
-        ctx.eps = 0.0 if always_lift else _EPS
-        lifted = torch.maximum(rates, lowest)
-        total = lifted.sum(1) + ctx.eps
-        log_rates = torch.where(labelled, lifted, 1.0).log_()
-        losses: torch.Tensor = targets.sum(1) * total.log_() - log_rates.mul_(targets).sum(1)
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        rates, targets, lowest = ctx.saved_tensors
-        lifted = torch.maximum(rates, lowest)
-        share = (targets.sum(1) / (lifted.sum(1) + ctx.eps)).unsqueeze(1)
-        pull = targets / torch.where(targets > 0, lifted, 1.0)
-        return (share - pull) * grad.unsqueeze(1), None, None, None
+    indices = labels.dtype == torch.int64
+    if indices:
+        labels = labels.expand(-1, -1, *rates.shape[2:])
+    eps = 0.0 if always_lift else _EPS
+    if always_lift:
+        lifted = rates.clamp(min=one_spike)
+    elif indices:
+        lifted = torch.maximum(rates, (rates.gather(1, labels) <= 0).to(rates.dtype) * one_spike)
+    else:
+        silent = ((rates <= 0) & (labels > 0)).any(1, keepdim=True)
+        lifted = torch.maximum(rates, silent.to(rates.dtype) * one_spike)
+    total = lifted.sum(1, keepdim=True) + eps
+    if indices:
+        labelled = lifted.gather(1, labels)
+        losses = total.log() - labelled.log()
+        return losses, lambda: (1 / total).expand_as(lifted).scatter_add(1, labels, -1 / labelled)
+    weight = labels.sum(1, keepdim=True)
+    losses = weight * total.log() - torch.xlogy(labels, lifted).sum(1, keepdim=True)
+    return losses, lambda: weight / total - labels / (lifted + (labels <= 0))
 
 
 def spike_moid(
@@ -287,31 +362,29 @@ def spike_moid(
         tensor(0.1578)
     """
     check_options(reduction=reduction, alpha=alpha, theta=theta)
-    rates, targets = _rates_and_targets(
+    x, labels = _rates_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    return reduce(apply(_SigmoidCrossEntropy, rates, targets, alpha, theta), reduction)
+    return _sigmoid_cross_entropy(x, labels.detach(), moving_window, reduction, alpha, theta)
 
 
-class _SigmoidCrossEntropy(torch.autograd.Function):
+@_of_rates
+def _sigmoid_cross_entropy(
+    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, alpha: float, theta: float
+) -> tuple[torch.Tensor, Gradient]:
     """Value from the probability, with each logarithm at least -100, as lava-dl; gradient from the logit."""
-
-    @staticmethod
-    def forward(ctx: Any, rates: torch.Tensor, targets: torch.Tensor, alpha: float, theta: float) -> torch.Tensor:
-        ctx.save_for_backward(rates, targets)
-        ctx.alpha, ctx.theta = alpha, theta
-        p = rates.sub(theta).div_(alpha).sigmoid_()
-        log_not = p.neg().log1p_().clamp_(min=-100)
-        return log_not.lerp_(p.log_().clamp_(min=-100), targets.expand_as(p)).neg_()
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        rates, targets = ctx.saved_tensors
-        p = rates.sub(ctx.theta).div_(ctx.alpha).sigmoid()
-        return (p - targets) * (grad / ctx.alpha), None, None, None
+    p = ((rates - theta) / alpha).sigmoid()
+    wrong = -(-p).log1p().clamp(min=-100)
+    if labels.dtype == torch.int64:
+        labels = labels.expand(-1, -1, *rates.shape[2:])
+        right = -p.gather(1, labels).log().clamp(min=-100)
+        one = torch.ones_like(right)
+        return wrong.scatter(1, labels, right), lambda: p.scatter_add(1, labels, -one) / alpha
+    right = -p.log().clamp(min=-100)
+    return torch.lerp(wrong, right, labels.expand_as(p)), lambda: (p - labels) / alpha
 
 
-def _rates_and_targets(
+def _rates_or_trains(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None,
@@ -321,18 +394,33 @@ def _rates_and_targets(
     *,
     integers_are_steps: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rates ``(N, C)`` with targets ``(N, C)``, or with a window ``(N, C, T)`` with targets that broadcast to it."""
+    """Rates ``(N, C)``, or with a window the trains ``(N, C, T)``, and their labels.
+
+    Labels are class indices, with a dimension of 1 for the classes, or targets. Both broadcast.
+    """
     check_spikes("spikes", spikes)
     check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
-    per_step = moving_window is not None
-    labels = canonical_labels(labels, spikes.shape, classes, integers_are_steps=integers_are_steps and per_step)
+    steps = trains.shape[-1]
+    labels = canonical_labels(
+        labels, spikes.shape, classes, integers_are_steps=integers_are_steps and moving_window is not None
+    )
+    dtype = compute_dtype(spikes.dtype)
     if moving_window is None:
-        rates = pool_population(spike_count(trains) / trains.shape[-1], classes, population_pooling)
-        return rates, targets_per_train(labels, classes, rates.dtype)
-    rates = moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
-    return rates, targets_per_step(labels, classes, rates.dtype)
+        rates = pool_population(spike_count(trains) / steps, classes, population_pooling)
+        labels = labels_per_train(labels, classes, dtype)
+        return rates, labels.unsqueeze(1) if labels.dtype == torch.int64 else labels
+    pooled = pool_population(trains, classes, population_pooling)
+    if labels.dtype == torch.int64:
+        return pooled, labels.reshape(labels.shape[0], 1, -1)
+    return pooled, targets_per_step(labels, classes, dtype)
+
+
+def _one_hot(indices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Targets of rates or trains ``x`` from their class indices, ``(N, 1)``, ``(N, 1, 1)`` or ``(N, 1, T)``."""
+    zeros = torch.zeros(x.shape[0], x.shape[1], *indices.shape[2:], dtype=compute_dtype(x.dtype), device=x.device)
+    return zeros.scatter(1, indices, 1.0)
 
 
 class SpikeTime(Loss, function=spike_time):

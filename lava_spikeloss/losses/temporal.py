@@ -292,10 +292,11 @@ def _times(name: str, value: SpikeTimes, multi_spike: bool, device: torch.device
         raise TypeError(
             f"Expected argument `{name}` to be a number without `multi_spike=True` but got {type(value).__name__}."
         )
-    times = value if isinstance(value, torch.Tensor) else torch.tensor(list(value))
-    if times.dim() != 1 or times.shape[0] == 0:
-        raise ValueError(f"Expected argument `{name}` to hold a list of times but got shape {tuple(times.shape)}.")
-    return times.to(device=device, dtype=torch.float32)
+    if not isinstance(value, torch.Tensor):  # one fill for each: a copy from the host would make it wait
+        value = torch.cat([torch.full((1,), float(time), device=device) for time in value] or [torch.empty(0)])
+    if value.dim() != 1 or value.shape[0] == 0:
+        raise ValueError(f"Expected argument `{name}` to hold a list of times but got shape {tuple(value.shape)}.")
+    return value.to(device=device, dtype=torch.float32)
 
 
 def _given_times(times: torch.Tensor, samples: int, classes: int, multi_spike: bool) -> torch.Tensor:

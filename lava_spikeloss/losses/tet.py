@@ -11,7 +11,7 @@ from lava_spikeloss._cross_entropy import cross_entropy
 from lava_spikeloss._labels import canonical_labels
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_population, pool_population, reduce
+from lava_spikeloss._reduction import check_population, half_squares, pool_population, reduce
 
 __all__ = ["TETLoss", "temporal_efficient_training_cross_entropy", "tet_loss"]
 
@@ -77,7 +77,7 @@ def tet_loss(
         lam=lam, phi=phi, reduction=reduction, population_code=population_code, population_pooling=population_pooling
     )
     classes = check_population(x.shape[1], population_code, num_classes)
-    outputs = pool_population(as_float(x), classes, population_pooling)
+    outputs = pool_population(x, classes, population_pooling)
     rows, labels = _rows_per_position(outputs, labels)
     ce = cross_entropy(
         rows,
@@ -92,7 +92,9 @@ def tet_loss(
         ce = ce.reshape(x.shape[0], *x.shape[2:-1])
     if lam == 0:
         return ce
-    return (1 - lam) * ce + lam * reduce((outputs - phi).square().mean((1, -1)), reduction)
+    wanted = torch.full((), phi, dtype=ce.dtype, device=x.device).expand_as(outputs)
+    pull = half_squares(outputs, wanted).squeeze(-1).mean(1) * (2 / x.shape[-1])
+    return (1 - lam) * ce + lam * reduce(pull, reduction)
 
 
 def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -73,6 +73,7 @@ class TestSnnTorch:
     def test_mse_membrane_time_varying_targets(self) -> None:
         v = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[0, 1]])) == 0
+        assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[0.0, 1.0]])) == 0  # C = T: still (N, T)
         assert L.MSEMembraneLoss(time_var_targets=True)(v, torch.tensor([[1, 0]])) > 0.99
         with pytest.raises(ValueError, match=r"`labels` to be \(N,\) or \(N, C\) with `time_var_targets=False`"):
             L.MSEMembraneLoss()(torch.zeros(1, 2, 3), torch.tensor([[0, 1, 0]]))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerator import DEVICE, Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -562,6 +563,21 @@ def test_gradient_is_the_derivative(case: Case) -> None:
         assert torch.autograd.gradcheck(lambda v, options=options: case(v, case.target(), **options), (x,))
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.smooth and case.reducible], ids=lambda case: case.name)
+def test_gradient_twice_and_in_blocks(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second backward gives the same gradient, and so do other blocks and a gradient to be differentiated again."""
+    x = (case.input(seed=1) + 1e-3).requires_grad_()
+    if case.name.startswith("SpikeSimilarity"):
+        return
+    loss = case(x, case.target())
+    first, second = (torch.autograd.grad(loss, x, retain_graph=True)[0] for _ in range(2))
+    torch.testing.assert_close(second, first)
+    torch.testing.assert_close(torch.autograd.grad(loss, x, create_graph=True)[0], first)
+    monkeypatch.setattr("lava_spikeloss._autograd._BLOCK", 1)
+    torch.testing.assert_close(torch.autograd.grad(case(x, case.target()), x)[0], first)
+    assert torch.autograd.gradgradcheck(lambda v: case(v, case.target()), (x,), atol=1e-4, fast_mode=True)
+
+
 @pytest.mark.parametrize(
     "case", [case for case in CASES if "Temporal" in case.name or case.name == "FirstSpike"], ids=lambda case: case.name
 )
@@ -663,15 +679,61 @@ def _on(case: Case, x: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @every_case
-def test_values_are_never_read_by_the_host(case: Case) -> None:
-    """Tensors on the meta device have no values: ``.item()`` and ``bool(tensor)`` raise there."""
-    case = dataclasses.replace(case, call={name: tensor.to("meta") for name, tensor in case.call.items()})
-    args = [tensor.to("meta") for tensor in arguments(case, case.input(torch.float32))]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_host_and_accelerator_are_neither_mixed_nor_made_to_wait(case: Case, dtype: torch.dtype) -> None:
+    case = dataclasses.replace(case, call={name: tensor.to(DEVICE) for name, tensor in case.call.items()})
+    args = [tensor.to(DEVICE) for tensor in arguments(case, case.input(dtype))]
     x = args[0].requires_grad_()
-    loss = case(x, *args[1:]) if len(args) > 1 else case(x, None)
-    loss.backward()
-    assert x.grad is not None
-    assert x.grad.shape == x.shape
+    with Accelerator() as accelerator:
+        loss = case(x, *args[1:]) if len(args) > 1 else case(x, None)
+        loss.backward()
+    assert not accelerator.waits
+    assert loss.device == DEVICE
+    assert (x.grad.shape, x.grad.dtype, x.grad.device) == (x.shape, dtype, DEVICE)
+
+
+@pytest.mark.parametrize("case", LABELLED, ids=lambda case: case.name)
+def test_no_form_of_label_or_weight_makes_the_host_wait(case: Case) -> None:
+    if case.call:
+        return
+    x, labels = case.input(torch.float32).to(DEVICE), case.target()
+    forms = [labels, labels.int(), torch.nn.functional.one_hot(labels, C), torch.nn.functional.one_hot(labels, C) > 0]
+    if not case.name.startswith(("SpikeSimilarity", "STCA", "MSEMembrane")):
+        forms.append(labels.unsqueeze(1).expand(N, T))
+    weighted = "weight" in case.function.__code__.co_varnames
+    options = {"weight": torch.tensor(WEIGHT, device=DEVICE)} if weighted else {}
+    forms = [form.to(DEVICE) for form in forms]
+    with Accelerator() as accelerator:
+        for form in forms:
+            case(x, form, **options)
+    assert not accelerator.waits
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        functional.first_spike_index,
+        functional.first_spike_times,
+        functional.spike_count,
+        lambda x: functional.moving_window_rate(x, 3),
+        lambda x: functional.exponential_filter(x, 2.0),
+        lambda x: functional.exponential_filter(x, 2.0, length=4, filter_order=2),
+        lambda x: functional.delay(x, 2),
+        lambda x: functional.delay(x, torch.arange(C, device=DEVICE)),
+        lambda x: functional.van_rossum_distance(x, x, 2.0),
+        lambda x: functional.victor_purpura_distance(x, x, 0.5),
+        lambda x: functional.redundant_one_hot(torch.zeros(N, dtype=torch.long, device=DEVICE), C, 2),
+        L.RateClassifier(),
+        L.FirstSpikeClassifier(),
+        L.WindowClassifier(3),
+    ],
+)
+def test_no_primitive_makes_the_host_wait(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.ones(N, C, T, device=DEVICE)
+    with Accelerator() as accelerator:
+        result = function(x)
+    assert result.device == DEVICE
+    assert not accelerator.waits
 
 
 @every_case

@@ -261,3 +261,17 @@ def test_spike_cluster_takes_integer_potentials() -> None:
         functional.spike_cluster(v, 64, 1), functional.spike_cluster(v.float(), 64, 1), strict=True
     ):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_spikes_are_counted_in_float32(dtype: torch.dtype) -> None:
+    trains = (torch.arange(3 * 300 * 700) % 2).to(dtype).reshape(3, 700, 300).mT  # several blocks, not contiguous
+    x = trains.requires_grad_()
+    count = spike_count(x)
+    assert count.dtype == torch.float32
+    assert torch.equal(count, x.detach().float().sum(-1))
+    (gradient,) = torch.autograd.grad(count.square().sum(), x, create_graph=True)
+    assert torch.equal(gradient, (2 * count).to(dtype).unsqueeze(-1).expand_as(x))
+    (second,) = torch.autograd.grad(gradient.sum(dtype=torch.float32), x)
+    assert torch.equal(second, torch.full_like(x, 2 * x.shape[-1]))
+    assert spike_count(torch.ones(4096, dtype=dtype)) == 4096
