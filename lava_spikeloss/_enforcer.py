@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["Enforcer", "Factor"]
 Factor = float | Callable[[int], float] | LagrangeMultiplier
 
 
-class Enforcer(torch.nn.Module):
+class Enforcer(torch.nn.Module, ABC):
     """Base of a loss on what was collected since the last clear. Subclasses give excess and violations."""
 
     def __init__(self, lam: Factor, power: int) -> None:
@@ -54,13 +55,13 @@ class Enforcer(torch.nn.Module):
             loss.register_hook(self._after_backward)
         return loss
 
+    @abstractmethod
     def _excesses(self) -> list[torch.Tensor]:
         """How much each constraint is broken, zero where it holds: for a factor that is given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _violations(self, margin: float) -> dict[str, torch.Tensor]:
         """How much each constraint is broken, relative to its budget less ``margin``: for a factor that is found."""
-        raise NotImplementedError
 
     def _start(self) -> None:
         """Start anew if the last backward pass used the graph up: running it backward twice would raise."""

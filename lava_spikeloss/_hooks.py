@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-__all__ = ["Watcher", "events_of", "spiking_blocks", "synapses", "untraced", "watched"]
+__all__ = ["Hook", "Watcher", "events_of", "spiking_blocks", "synapses", "untraced", "watched"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _NOT_EVENTS = {"AbstractAffine", "Output"}  # SLAYER blocks that end in a voltage or an accumulated value
@@ -49,7 +49,7 @@ def untraced(function: _Function) -> _Function:
     return cast(_Function, torch.compiler.disable(function))
 
 
-class _Hook:
+class Hook:
     """A forward hook that falls silent in a copy or a pickle of the network it hangs on.
 
     Without this a deep copy of the network would copy its watcher too, with the graph of the last forward.
@@ -62,11 +62,11 @@ class _Hook:
         if self.callback is not None:
             self.callback(*args)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return _Hook(None)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
+        return Hook(None)
 
-    def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
-        return _Hook, (None,)
+    def __reduce__(self) -> tuple[type[Hook], tuple[None]]:
+        return Hook, (None,)
 
 
 class Watcher:
@@ -82,11 +82,11 @@ class Watcher:
     ) -> None:
         """Call ``record(name, module, inputs, output)`` after each of ``modules``."""
         for name, module in modules:
-            self._handles.append(module.register_forward_hook(_Hook(partial(record, name))))
+            self._handles.append(module.register_forward_hook(Hook(partial(record, name))))
 
     def before(self, net: torch.nn.Module, start: Callable[[], None]) -> None:
         """Call ``start()`` before each forward of ``net``."""
-        self._handles.append(net.register_forward_pre_hook(_Hook(lambda *_: start())))
+        self._handles.append(net.register_forward_pre_hook(Hook(lambda *_: start())))
 
     def release(self) -> None:
         """Take all hooks off."""

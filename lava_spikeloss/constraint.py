@@ -11,8 +11,8 @@ from lava_spikeloss._arguments import check_number
 
 __all__ = ["LagrangeMultiplier"]
 
-_BAND = 0.1  # violations beyond this count in full
-_LEAST = 1e-6  # it never falls below this, or it could not come back
+_BAND = 0.1  # violations beyond this count in full; a first violation counts as this at least
+_LEAST, _MOST = 1e-6, 1e9  # it stays between these, or it could not come back
 
 
 class LagrangeMultiplier(torch.nn.Module):
@@ -36,19 +36,20 @@ class LagrangeMultiplier(torch.nn.Module):
     :math:`b_k` of which :math:`u_k` is used. The safety margin :math:`m` keeps what fluctuates around the goal inside
     the budget.
 
-    Where it begins matters, though the end does not depend on it. A high ``start`` throws the use below the budget in
-    the first passes; neurons that are silenced then mostly stay silent, and the others share the budget. A low one
-    lowers all neurons alike, and at a tight budget many that fire rarely carry less than a few that fire well. So the
-    default, a tenth of a unit of task loss for the whole of a budget, suits training from scratch. For a network that
-    is trained already take a low ``start`` and a ``warmup``: during so many passes the goal falls geometrically from
-    the first use to the budget, so that it is led there, not thrown.
+    Where it begins matters, though the end does not depend on it. A multiplier begins where one step of plain dual
+    ascent from zero would take it, in proportion to the first violation: :math:`\lambda_k = \text{start} \cdot
+    \max(0.1, g_k)`. So a loose budget is approached from above and used, while a tight one throws the use below the
+    budget in the first passes: neurons that are silenced then mostly stay silent, and the others share the budget. From
+    a low start all neurons are lowered alike, and at a tight budget many that fire rarely carry less than a few that
+    fire well. For a network that is trained already take a low ``start`` and a ``warmup``: during so many passes the
+    goal falls geometrically from the first use to the budget, so that it is led there, not thrown.
 
     Args:
         lr: dual step size :math:`\eta` per backward pass.
         damping: the proportional coefficient :math:`\rho`; 0 gives plain dual ascent.
         warmup: number of backward passes until the goal is the budget.
         margin: the part :math:`m` of every budget that is kept in reserve.
-        start: the first value of every multiplier, in units of the task loss.
+        start: the first value of a multiplier per unit of its first violation, in units of the task loss.
 
     Raises:
         TypeError: an argument is not a number.
@@ -74,17 +75,17 @@ class LagrangeMultiplier(torch.nn.Module):
     """
 
     def __init__(
-        self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.01, start: float = 0.1
+        self, lr: float = 0.05, *, damping: float = 2.0, warmup: int = 0, margin: float = 0.015, start: float = 0.01
     ) -> None:
         super().__init__()
         check_number("lr", lr, above=0.0)
         check_number("damping", damping, minimum=0.0)
         check_number("warmup", warmup, minimum=0)
         check_number("margin", margin, minimum=0.0, maximum=0.5)
+        check_number("start", start, above=0.0)
         self.lr = lr
         self.damping = damping
         self.warmup = warmup
-        check_number("start", start, above=0.0)
         self.margin = margin
         self.start = start
         self.steps = 0
@@ -103,8 +104,11 @@ class LagrangeMultiplier(torch.nn.Module):
         """
         for name, violation in violations.items():
             if name not in self.multipliers:
-                self.multipliers[name] = torch.full_like(violation.detach(), self.start)
+                self.multipliers[name] = self.start * violation.detach().clamp(min=_BAND)
                 self._starts[name] = torch.relu(violation.detach())
+            # A loaded state comes to the device once: the host waits for a copy.
+            self.multipliers[name] = self.multipliers[name].to(violation)
+            self._starts[name] = self._starts[name].to(violation)
         eased = {name: self._eased(name, violation) for name, violation in violations.items()}
         pressures = {name: (g.detach() / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
         terms = [(self._force(name, pressures[name]) * g).sum() for name, g in eased.items()]
@@ -116,17 +120,17 @@ class LagrangeMultiplier(torch.nn.Module):
     def _eased(self, name: str, violation: torch.Tensor) -> torch.Tensor:
         """The violation of the goal of this step instead of that of the budget."""
         rest = max(0.0, 1.0 - self.steps / self.warmup) if self.warmup else 0.0
-        goal = (1.0 + self._starts[name].to(violation)).pow(rest)
+        goal = (1.0 + self._starts[name]).pow(rest)
         return (1.0 + violation) / goal - 1.0
 
     def _force(self, name: str, pressure: torch.Tensor) -> torch.Tensor:
-        return self.multipliers[name].to(pressure) * torch.exp(self.damping * pressure)
+        return self.multipliers[name] * torch.exp(self.damping * pressure)
 
     def _ascend(self, pressures: Mapping[str, torch.Tensor]) -> None:
         self.steps += 1
         for name, pressure in pressures.items():
-            raised = self.multipliers[name].to(pressure) * torch.exp(self.lr * pressure)
-            self.multipliers[name] = raised.clamp(min=_LEAST)
+            raised = self.multipliers[name] * torch.exp(self.lr * pressure)
+            self.multipliers[name] = raised.clamp(_LEAST, _MOST)
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"steps": self.steps, "multipliers": dict(self.multipliers), "starts": dict(self._starts)}

@@ -150,10 +150,10 @@ class SparsityEnforcer(Enforcer):
         if not is_distributed():
             return self._collected
         layers = list(self._collected.values())
-        sizes = torch.tensor([layer.size for layer in layers], dtype=torch.float64, device=layers[0].events.device)
+        sizes = [layer.events.new_full((1,), layer.size, dtype=torch.float64) for layer in layers]  # no copy from host
         sums = [part.flatten().double() for layer in layers for part in (layer.events, layer.rising)]
         lengths = [len(layers), *(part.numel() for part in sums)]
-        total = torch.split(sum_over_ranks(torch.cat([sizes, *sums])), lengths)
+        total = torch.split(sum_over_ranks(torch.cat([*sizes, *sums])), lengths)
         return {
             name: _Activity(
                 total[1 + 2 * i].view(layer.events.shape).to(layer.events.dtype),

@@ -256,6 +256,13 @@ class SpikeStatistics:
         for name, layer in spikes.items():
             self._add_spikes(name, layer)
 
+    def merge(self, other: SpikeStatistics) -> None:
+        """Add all that another one has collected."""
+        for name, sums in other._sums.items():
+            _add(self._sums, name, sums)
+        for key, operations in other._operations.items():
+            _add(self._operations, key, operations)
+
     def compute(self) -> NetworkStatistics:
         """The statistics of all batches so far, of all ranks under ``torch.distributed``: each rank has to call it."""
         sums, operations = _reduce(self._sums), _reduce(self._operations)
@@ -291,7 +298,7 @@ class SpikeStatistics:
                 f"Expected a fan-out into {key[0]!r} of shape {tuple(spikes.shape[1:-1])}, that of the neurons, "
                 f"but got {tuple(fan_out_of_source.shape)}."
             )
-        counts = (spikes != 0).sum((0, -1))
+        counts = (spikes != 0).sum(-1, dtype=torch.int32).sum(0)  # int32, since torch is slow to add up into int64
         synops = (counts * fan_out_of_source.to(counts)).sum()
         samples = torch.full_like(synops, spikes.shape[0])
         _add(self._operations, key, {"synops": synops, "samples": samples})
@@ -354,8 +361,8 @@ def _sums_of(spikes: torch.Tensor) -> _Sums:
         "gaps": per_neuron(train[1:], (gap > 0).long()),
         "gap_times": per_neuron(train[1:], gap),
         "gap_squares": per_neuron(train[1:], gap.square()),
-        "samples": ones.new_tensor(samples),
-        "steps": ones.new_tensor(samples * steps),
+        "samples": ones.new_full((), samples),
+        "steps": ones.new_full((), samples * steps),
         "population_squares": population.square().sum(),
     }
 

@@ -109,6 +109,7 @@ def named(net: torch.nn.Module, module: torch.nn.Module) -> str:
 
 def magnitude(layer: Any, weight: torch.Tensor) -> torch.Tensor:
     """The norm of ``weight`` over the dimensions that the weight norm of ``layer`` normalises."""
-    normed_over = [dim for dim, size in enumerate(layer.weight_g.shape) if size == 1]
-    norm: torch.Tensor = torch.linalg.vector_norm(weight, dim=normed_over, keepdim=True)
+    over_all = layer.weight_g.dim() == 0
+    normed_over = None if over_all else [dim for dim, size in enumerate(layer.weight_g.shape) if size == 1]
+    norm: torch.Tensor = torch.linalg.vector_norm(weight, dim=normed_over, keepdim=not over_all)
     return norm

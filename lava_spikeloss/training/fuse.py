@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from .._arguments import check_number
-from ._slayer import is_neuron, magnitude, named
+from ._slayer import is_block, is_leaky, is_neuron, magnitude, named
 
 __all__ = [
     "fold_norms",
@@ -258,34 +258,42 @@ def _copied(module: torch.nn.Module) -> Any:
     return copy.deepcopy(module)
 
 
-def fold_norms(net: torch.nn.Module) -> torch.nn.Module:
+def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
     r"""A copy of ``net`` whose SLAYER norms are what a chip can do: a bias, and nothing else.
 
     A ``WgtScaleBatchNorm`` divides the current by a power of two. The division is moved to the other side of the
     comparison: threshold and membrane are multiplied by it, the weights keep all their bits, and no weight exponent is
     left, which netx writes but never reads.
 
-    .. math:: \frac{c - \mu}{\sigma} \text{ against } \theta \quad\Longleftrightarrow\quad c - \mu \text{ against }
-    \sigma\theta
+    .. math::
+        \frac{c - \mu}{\sigma} \text{ against } \theta
+        \quad\Longleftrightarrow\quad c - \mu \text{ against } \sigma\theta
 
     What stays is a ``MeanOnlyBatchNorm`` with fixed mean, whose bias SLAYER exports. Existing ones have nothing to
-    fold; in the copy they are fixed too. Since the membrane is then held at another scale, its rounding differs in the
-    last bit of the state; everything else is equal. The surrogate gradient is scaled along, so the copy can be trained
-    on.
+    fold; in the copy they are fixed too.
+
+    States are integers, so the two sides are equal only where nothing is rounded: the voltage must not be rounded as it
+    decays (a voltage decay of 0 or 1), nor the current as it is divided (:math:`\sigma < 1`, or a current decay of 0 or
+    1 too). Everywhere else a few spikes differ, since the membrane is rounded at another scale, and the net is refused
+    unless ``exact`` is false. Train such a copy on, or test it before it is exported: the export is exact to the copy.
+    Its surrogate gradient is scaled along.
 
     Args:
         net: a net in which every norm has seen training data.
+        exact: refuse a net whose copy would not spike alike.
 
     Returns:
         The copy.
 
     Raises:
-        ValueError: if a norm has seen no data, or a threshold does not stay a multiple of the chip's unit.
+        TypeError: for a ``WgtScaleBatchNorm`` that divides, in other than spiking CUBA neurons.
+        ValueError: if a norm has seen no data, a threshold does not stay a multiple of the chip's unit, or the copy
+            would not be exact.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
         >>> neuron = {
-        ...     "threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.5,
+        ...     "threshold": 1.0, "current_decay": 0.5, "voltage_decay": 1.0,
         ...     "norm": slayer.neuron.norm.WgtScaleBatchNorm,
         ... }
         >>> net = slayer.block.cuba.Dense(neuron, 4, 2)
@@ -294,27 +302,63 @@ def fold_norms(net: torch.nn.Module) -> torch.nn.Module:
         'MeanOnlyBatchNorm'
     """
     folded: torch.nn.Module = _copied(net)
-    for neuron in _normed_neurons(folded):
-        _fold(folded, neuron)
+    spiking = {block.neuron for block in _blocks(folded) if not hasattr(block, "dynamics")}
+    for neuron, name in _norms(folded):
+        scale = _scale(folded, getattr(neuron, name))
+        if scale != 1:
+            _check_foldable(folded, neuron, neuron in spiking)
+            if exact:
+                _check_rounding(folded, neuron, scale)
+            _scale_threshold(folded, neuron, scale)
+        setattr(neuron, name, _mean_only(getattr(neuron, name)))
     return folded
 
 
-def _normed_neurons(net: torch.nn.Module) -> Iterator[Any]:
+def _blocks(net: torch.nn.Module) -> list[Any]:
+    return [module for module in net.modules() if is_block(module)]
+
+
+def _norms(net: torch.nn.Module) -> Iterator[tuple[Any, str]]:
+    """SLAYER's norms, by the neuron and the name there."""
     for module in net.modules():
-        norm = getattr(module, "norm", None)
-        if is_neuron(module) and hasattr(norm, "running_mean") and hasattr(norm, "pre_hook_fx"):
-            yield module
+        for name in ("norm", "real_norm", "imag_norm"):
+            norm = getattr(module, name, None)
+            if is_neuron(module) and hasattr(norm, "running_mean") and hasattr(norm, "pre_hook_fx"):
+                yield module, name
 
 
-def _fold(net: torch.nn.Module, neuron: Any) -> None:
-    norm = neuron.norm
+def _scale(net: torch.nn.Module, norm: Any) -> float:
+    """What the norm divides by."""
     if norm.num_features is None:
         raise ValueError(f"Expected {named(net, norm)} to have seen data but it has not: train or run the net first.")
-    if hasattr(norm, "running_var"):
-        scale = float(norm.std(norm.running_var))
-        _scale_threshold(net, neuron, scale)
-        neuron.norm = _mean_only(norm)
-    neuron.norm.update = False
+    return float(norm.std(norm.running_var)) if hasattr(norm, "running_var") else 1.0
+
+
+def _check_foldable(net: torch.nn.Module, neuron: Any, spiking: bool) -> None:
+    """Only a spiking CUBA neuron compares what its norm puts out with one threshold, and with nothing else."""
+    if not (spiking and is_leaky(neuron)) or hasattr(neuron, "threshold_state"):
+        raise TypeError(
+            f"Expected a WgtScaleBatchNorm in spiking CUBA neurons only but got {named(net, neuron)} of "
+            f"{type(neuron).__module__}: use a MeanOnlyBatchNorm there."
+        )
+
+
+def _check_rounding(net: torch.nn.Module, neuron: Any, scale: float) -> None:
+    whole_voltage = _decays_whole(neuron, neuron.voltage_decay)
+    # An undecayed current is made of weights, on a grid coarser than any division of the norm.
+    whole_current = scale < 1 or _decays_whole(neuron, neuron.current_decay)
+    if not (whole_voltage and whole_current):
+        raise ValueError(
+            f"Expected the norm of {named(net, neuron)} to be folded without rounding but it divides by {scale:g}, and "
+            "membranes of another scale are rounded differently: a few spikes would differ. Use a MeanOnlyBatchNorm, "
+            "or `fold_norms(net, exact=False)` and test the copy."
+        )
+
+
+def _decays_whole(neuron: Any, decay: torch.Tensor) -> bool:
+    """Whether a state that decays so stays whole: all of it goes in every step, or nothing."""
+    steps = decay.detach().round().clamp(0, neuron.p_scale)
+    return bool(((steps == 0) | (steps == neuron.p_scale)).all())
 
 
 def _scale_threshold(net: torch.nn.Module, neuron: Any, scale: float) -> None:
@@ -329,8 +373,13 @@ def _scale_threshold(net: torch.nn.Module, neuron: Any, scale: float) -> None:
 
 
 def _mean_only(norm: Any) -> Any:
+    """A fixed norm that subtracts what this one does."""
+    if not hasattr(norm, "running_var"):
+        norm.update = False
+        return norm
     from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
 
     mean_only = MeanOnlyBatchNorm(norm.num_features, norm.momentum, norm.pre_hook_fx)
     mean_only.running_mean = norm.running_mean.clone()
+    mean_only.update = False
     return mean_only.train(norm.training)

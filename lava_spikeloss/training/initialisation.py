@@ -71,7 +71,8 @@ def firing_rate_(
     is found by bisection, :math:`\overline{s^l}` being the spikes per neuron and step. It replaces the variance of
     layer-sequential unit-variance initialisation by what a spiking layer passes on, with the aim of fluctuation-driven
     initialisation: no layer starts silent, so every layer has a gradient from the first step on. The directions of the
-    weights stay as drawn: call :func:`kaiming_normal_` first for another distribution.
+    weights stay as drawn: call :func:`kaiming_normal_` first for another distribution. The rate of each trial is read:
+    on CUDA the host waits for it.
 
     Args:
         net: a net with SLAYER blocks.

@@ -53,6 +53,7 @@ class LocalReadouts:
             raise ValueError("Expected argument `blocks` to hold at least one module but got none.")
         self.num_classes = num_classes
         self.seed = seed
+        self._matrices: dict[torch.nn.Module, torch.Tensor] = {}
 
     @contextmanager
     def attached(self) -> Iterator[list[torch.Tensor]]:
@@ -80,6 +81,9 @@ class LocalReadouts:
 
     def _matrix(self, block: torch.nn.Module, flat: torch.Tensor) -> torch.Tensor:
         size = flat.shape[1]
-        generator = torch.Generator().manual_seed(self.seed + self.blocks.index(block))
-        uniform = torch.rand(self.num_classes, size, generator=generator)
-        return ((2 * uniform - 1) / math.sqrt(size)).to(flat)
+        matrix = self._matrices.get(block)
+        if matrix is None or matrix.shape[1] != size:
+            generator = torch.Generator().manual_seed(self.seed + self.blocks.index(block))
+            matrix = (2 * torch.rand(self.num_classes, size, generator=generator) - 1) / math.sqrt(size)
+        self._matrices[block] = matrix.to(flat)  # kept where it is used: the host waits for a copy
+        return self._matrices[block]

@@ -96,8 +96,7 @@ def fptt_online_training(
     Raises:
         TypeError: if ``x`` or ``target`` is not a tensor.
         ValueError: if ``alpha`` is not positive, the shapes do not fit, the state belongs to other parameters, or
-        ``net``
-            has axonal delays.
+            ``net`` has axonal delays.
 
     References:
         Kag and Saligrama, "Training recurrent neural networks via forward propagation through time", ICML 2021.
@@ -144,8 +143,9 @@ def ottt_online_training(
 ) -> torch.Tensor:
     r"""One pass of online training through time over a batch.
 
-    .. math:: \nabla_W L = \sum_t \delta[t] \, \hat a[t]^\top, \qquad \hat a[t] = \sum_{\tau \le t} \kappa[t - \tau]\,
-    s[\tau]
+    .. math::
+        \nabla_W L = \sum_t \delta[t] \, \hat a[t]^\top, \qquad
+        \hat a[t] = \sum_{\tau \le t} \kappa[t - \tau] \, s[\tau]
 
     Where :math:`s` are the spikes that enter a synapse, :math:`\kappa` is the response of the neurons behind it to one
     spike, and :math:`\delta[t]` is the gradient of the loss of step :math:`t` with respect to the membrane potentials,

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from .._arguments import check_number
-from ._slayer import is_leaky, is_neuron
+from ._slayer import is_neuron
 
 __all__ = ["parameter_groups"]
 
-LEAKY = ("current_decay", "voltage_decay")
-RESONATOR = ("sin_decay", "cos_decay")
+DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay", "threshold_decay", "refractory_decay")
+WRONG_SIGN = ("current_decay", "voltage_decay")
 
 
 def parameter_groups(net: torch.nn.Module, lr: float, decay_lr: float | None = None) -> list[dict[str, Any]]:
@@ -23,8 +23,10 @@ def parameter_groups(net: torch.nn.Module, lr: float, decay_lr: float | None = N
     0.01 means for a decay, which lies between 0 and 1, what it means for a weight. They have no weight decay.
 
     SLAYER's gradient for current and voltage decays also has the wrong sign (it is the gradient with respect to what is
-    kept, ``1 - decay``, on the CPU and in the CUDA kernels alike), so their group descends with ``maximize=True``, an
-    option of every optimizer in ``torch.optim`` that takes single steps. The resonators' decays have the right sign.
+    kept, ``1 - decay``, on the CPU and in the CUDA kernels alike), so their group descends with ``maximize=True``. That
+    is an option of the optimizers in ``torch.optim``, apart from LBFGS and Muon, and before torch 2.4 from NAdam and
+    RAdam, which pass over it in silence: do not train these decays with those. The resonators' decays have the right
+    sign. Adaptive neurons' threshold and refractory decays get no gradient from SLAYER: they stay.
 
     Args:
         net: the net to train.
@@ -49,11 +51,13 @@ def parameter_groups(net: torch.nn.Module, lr: float, decay_lr: float | None = N
     rate = lr if decay_lr is None else decay_lr
     check_number("decay_lr", rate, minimum=0)
     scaled: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    taken: set[torch.nn.Parameter] = set()
     for neuron in _neurons(net):
-        names = LEAKY if is_leaky(neuron) else RESONATOR
-        decays = [getattr(neuron, name) for name in names if hasattr(neuron, name)]
-        scaled.setdefault((neuron.p_scale, is_leaky(neuron)), []).extend(p for p in decays if p.requires_grad)
-    taken = {parameter for parameters in scaled.values() for parameter in parameters}
+        for name in DECAYS:
+            decay = getattr(neuron, name, None)
+            if decay is not None and decay.requires_grad and decay not in taken:
+                scaled.setdefault((neuron.p_scale, name in WRONG_SIGN), []).append(decay)
+                taken.add(decay)
     rest = [parameter for parameter in net.parameters() if parameter.requires_grad and parameter not in taken]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": lr}]
     for (scale, maximize), parameters in scaled.items():

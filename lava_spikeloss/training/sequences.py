@@ -54,9 +54,9 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) 
 
     The output is that of ``net(x)``, bit for bit, as long as the norms are in evaluation mode (in training a norm sees
     the statistics of one chunk), dropout is off, and the neurons' ``scale`` is a power of two, as it is by default: a
-    state must survive as a float. The last chunk may be shorter. In evaluation the memory for intermediate results is
-    that of one chunk, however long the sequence. In training what is carried is detached: back-propagation through time
-    truncated at the borders of the chunks.
+    state must survive as a float. The last chunk may be shorter. Under ``torch.no_grad()`` the memory for intermediate
+    results is that of one chunk, however long the sequence; otherwise each chunk keeps its graph. What is carried is
+    detached: back-propagation through time truncated at the borders of the chunks.
 
     A net in step mode ``"s"`` goes on from its state; any other starts at rest, and its old state is put back
     afterwards.

@@ -8,6 +8,7 @@ here supply what is missing. They are the mode: setting the other mode removes t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -61,7 +62,7 @@ def recurrent_feedback(block: Any, spikes: torch.Tensor) -> torch.Tensor:
     return torch.matmul(spikes, weight.transpose(0, 1))
 
 
-class _Hooks:
+class _Hooks(ABC):
     """Hooks of one module that can be taken off and put back."""
 
     def __init__(self, module: Any) -> None:
@@ -69,9 +70,9 @@ class _Hooks:
         self.handles: list[RemovableHandle] = []
         self.install()
 
+    @abstractmethod
     def install(self) -> None:
         """Put the hooks in place, each kind of block in its own way."""
-        raise NotImplementedError
 
     def remove(self) -> None:
         for handle in self.handles:
@@ -263,7 +264,8 @@ def set_step_mode(net: torch.nn.Module, mode: Literal["s", "m"]) -> None:
     starts at rest, Recurrent and KWTA blocks included, whose state survives in an untouched net.
 
     The mode is kept on the modules and by hooks on them; the dictionaries the blocks were built from are not touched.
-    A module added later needs another call. Either call leaves the net at rest.
+    A module added later needs another call. Either call leaves the net at rest. In mode ``"s"`` the longest of each
+    layer's axonal delays is read at every forward, for which the host waits on CUDA.
 
     Args:
         net: any module; those without SLAYER neurons stay as they are.

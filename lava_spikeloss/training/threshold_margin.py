@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .._arguments import check_number, check_tensor
+from .._labels import class_indices
 from ._slayer import is_block, states
 
 __all__ = ["ThresholdMargin"]
@@ -74,6 +75,11 @@ class ThresholdMargin:
         Args:
             target: class indices ``(N,)``, or ``(N, C)`` with true and false classes as non-zero and zero. With several
                 output neurons per class it is ``(N, neurons)``.
+
+        Raises:
+            TypeError: if ``target`` is not a tensor.
+            ValueError: if it has another shape, or (checked on the CPU) indices that are no output neurons.
+            RuntimeError: inside another margin on the same block.
         """
         check_tensor("target", target)
         if target.dim() not in (1, 2):
@@ -81,6 +87,10 @@ class ThresholdMargin:
                 f"Expected argument `target` to be class indices (N,) or (N, C) but got shape {tuple(target.shape)}."
             )
         neuron = self.block.neuron
+        if "forward" in vars(neuron):
+            raise RuntimeError(
+                "Expected one ThresholdMargin on a block at a time but there is another around this one."
+            )
         neuron.forward = _TwoRuns(self, target)  # shadows the method of this one neuron
         try:
             yield
@@ -145,6 +155,8 @@ def _buffers(neuron: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, t
 def _true_mask(target: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
     """``(N, C, 1, ..., 1)``, true where the neuron stands for a class of the sample."""
     samples, neurons = spikes.shape[:2]
+    if target.dim() == 1:
+        target = class_indices(target, neurons, "target")
     target = target.to(spikes.device)
     mask = target.unsqueeze(1) == torch.arange(neurons, device=spikes.device) if target.dim() == 1 else target != 0
     if mask.shape != (samples, neurons):

@@ -95,7 +95,6 @@ def main(rank: int, world: int, folder: str) -> None:
         absent.update({"only": torch.ones(2, 3, 4)})
     results["absent"] = flatten(absent.compute().to_dict())
     torch.save(results, f"{folder}/{rank}")
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,18 @@ def test_a_constraint_that_does_not_bind_has_no_force():
     assert multiplier.multipliers["each"].max() < 1e-5
 
 
+def test_a_constraint_that_cannot_be_met_leaves_the_loss_finite():
+    multiplier = LagrangeMultiplier(lr=1.0)
+    violation = torch.ones((), requires_grad=True)
+    for _ in range(200):
+        multiplier({"x": violation}).backward()
+    assert torch.isfinite(multiplier({"x": violation}))
+    assert torch.isfinite(violation.grad)
+    for _ in range(40):  # and it comes back
+        multiplier({"x": -violation}).backward()
+    assert multiplier.multipliers["x"].item() == pytest.approx(1e-6)
+
+
 def test_every_element_is_a_constraint_of_its_own():
     x = torch.nn.Parameter(torch.full((3,), 3.0))
     limit = torch.tensor([1.0, 2.0, 4.0])
@@ -50,12 +62,13 @@ def test_value_gradient_and_step_are_the_formula():
     multiplier = LagrangeMultiplier(lr=0.3, damping=2.0, start=1e-3)
     g = torch.tensor([0.05, -0.025, 7.0], dtype=torch.double, requires_grad=True)
     pressure = torch.tensor([0.5, -0.25, 1.0], dtype=torch.double)
-    force = 1e-3 * torch.exp(2 * pressure)
+    first = torch.tensor([1e-4, 1e-4, 7e-3], dtype=torch.double)
+    force = first * torch.exp(2 * pressure)
     term = multiplier({"g": g})
     torch.testing.assert_close(term, (force * g).sum().detach(), check_dtype=False)
     term.backward()
     torch.testing.assert_close(g.grad, force)
-    torch.testing.assert_close(multiplier.multipliers["g"], 1e-3 * torch.exp(0.3 * pressure))
+    torch.testing.assert_close(multiplier.multipliers["g"], first * torch.exp(0.3 * pressure))
 
 
 def test_warmup_leads_the_goal_geometrically_from_the_first_use_to_the_budget():
@@ -63,7 +76,7 @@ def test_warmup_leads_the_goal_geometrically_from_the_first_use_to_the_budget():
     use, goals = torch.tensor(15.0, requires_grad=True), []  # sixteen budgets
     for _ in range(6):
         term = multiplier({"use": use})
-        goals.append(16 / (term.item() / 1e-3 + 1))
+        goals.append(16 / (term.item() / 15e-3 + 1))
         term.backward()
     assert goals == pytest.approx([16, 8, 4, 2, 1, 1], rel=1e-4)
 

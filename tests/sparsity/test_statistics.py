@@ -94,6 +94,17 @@ def test_a_regular_train_has_no_variation_and_a_silent_net_no_numbers():
     assert [silent[key] for key in ("isi", "isi_cv", "first_spike", "fano", "synchrony")] == [None] * 5
 
 
+def test_merged_statistics_are_those_of_all_samples():
+    spikes = trains(3, (6, 4, 10))
+    parts = [SpikeStatistics(fan_out={("in", "layer"): torch.arange(4)}) for _ in range(3)]
+    for part, samples in zip(parts, (spikes, spikes[:2], spikes[2:]), strict=True):
+        part.update({"layer": samples}, {"in": samples})
+    whole, one, other = parts
+    one.merge(other)
+    assert one.compute().to_dict() == whole.compute().to_dict()
+    assert torch.equal(one.compute().layers["layer"].counts, whole.compute().layers["layer"].counts)
+
+
 def test_synchrony_tells_a_choir_from_a_crowd():
     crowd = torch.rand(20, 100, 200) < 0.05
     choir = crowd[:, :1].expand(-1, 100, -1)

@@ -18,6 +18,11 @@ LAYERS = {
     "transposed": lambda: (torch.nn.ConvTranspose2d(40, 60, 3), 360, 540),
     "transposed groups": lambda: (torch.nn.ConvTranspose2d(40, 60, 3, groups=2), 180, 270),
     "weight norm": lambda: (torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(300, 100)), 300, 100),
+    "weight norm of all": lambda: (
+        torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(300, 100), dim=None),
+        300,
+        100,
+    ),
 }
 
 
@@ -31,6 +36,15 @@ def test_standard_deviation_follows_the_fan(name: str, mode: str) -> None:
     assert layer.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
     assert layer.weight.mean().abs() < 0.01
     assert torch.equal(layer.bias, bias)
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_the_older_weight_norm_over_any_dimension(dim: int | None) -> None:
+    """As SLAYER uses it: the weight in use is made of its two parts in the forward."""
+    layer = torch.nn.utils.weight_norm(torch.nn.Linear(300, 100), dim=dim)
+    kaiming_normal_(layer)
+    layer(torch.ones(1, 300))
+    assert layer.weight.std().item() == pytest.approx((2 / 300) ** 0.5, rel=0.03)
 
 
 def test_gain_of_the_nonlinearity() -> None:

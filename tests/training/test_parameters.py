@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from slayer_nets import CUBA, NETS, dense
+from slayer_nets import ADAPTIVE, CUBA, NETS, alif, dense, resonator
 
 from lava_spikeloss.training import build_block, check_neuron_params, parameter_groups, set_step_mode
 
@@ -134,6 +134,46 @@ def test_groups_hold_every_trainable_parameter_once(slayer: Any) -> None:
     ]
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "Rprop")
+SINCE_TORCH_2_4 = ("NAdam", "RAdam")
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *SINCE_TORCH_2_4])
+def test_which_optimizers_know_maximize(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = getattr(torch.optim, name)([{"params": [parameter], "maximize": True}], lr=0.1)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    old = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 4)
+    assert bool((parameter > 0).all()) == (name in OPTIMIZERS or not old)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("kind", ["alif", "adrf"])
+def test_decays_without_a_gradient_stay(kind: str) -> None:
+    net = alif() if kind == "alif" else resonator("adrf", **ADAPTIVE)
+    for block in net:
+        for name, parameter in block.neuron.named_parameters():
+            parameter.requires_grad_(name.endswith("_decay"))
+    optimizer = torch.optim.AdamW(parameter_groups(net, lr=0.1), weight_decay=0.5)
+    neuron = net[0].neuron
+    before = neuron.threshold_decay.item(), neuron.refractory_decay.item()
+    for _ in range(5):
+        optimizer.zero_grad()
+        net((torch.rand(4, 8, 16) < 0.5).float()).sum().backward()
+        optimizer.step()
+    assert (neuron.threshold_decay.item(), neuron.refractory_decay.item()) == before
+
+
+@pytest.mark.slayer
+def test_neurons_that_blocks_share_are_grouped_once(slayer: Any) -> None:
+    net = torch.nn.Sequential(*(slayer.block.cuba.Dense({**CUBA, "requires_grad": True}, 4, 4) for _ in range(2)))
+    net[1].neuron.current_decay = net[0].neuron.current_decay
+    groups = parameter_groups(net, lr=0.1)
+    assert [len(group["params"]) for group in groups] == [2, 3]
+    torch.optim.Adam(groups)  # refuses parameters that come twice
 
 
 @pytest.mark.slayer

@@ -170,3 +170,24 @@ def test_wrong_targets_and_factors(spikes: torch.Tensor, slayer: Any) -> None:
     with pytest.raises(ValueError, match=r"shape \(3,\) or \(3, 6\)"), margin(torch.zeros(3, 5)):
         block(spikes)
     assert block.neuron.threshold == 1.0
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("target", [torch.tensor([0, 9, 1]), torch.tensor([0, -1, 1]), torch.tensor([0.0, 1.0, 1.5])])
+def test_labels_that_are_no_output_neuron_are_refused(target: torch.Tensor, spikes: torch.Tensor, slayer: Any) -> None:
+    net = slayer.block.cuba.Dense(dict(CUBA), 8, 4)
+    with ThresholdMargin(net)(target), pytest.raises(ValueError, match=r"`target` to hold (whole )?class indices"):
+        net(spikes)
+
+
+@pytest.mark.slayer
+def test_a_margin_inside_a_margin_is_refused(spikes: torch.Tensor, slayer: Any) -> None:
+    net = slayer.block.cuba.Dense(dict(CUBA), 8, 4, weight_scale=4)
+    outer, inner = ThresholdMargin(net), ThresholdMargin(net, true=1.5)
+    target = torch.tensor([0, 1, 2])
+    with outer(target):
+        expected = net(spikes)
+        with pytest.raises(RuntimeError, match="one ThresholdMargin on a block at a time"), inner(target):
+            pass
+        assert torch.equal(net(spikes), expected)
+    assert "forward" not in vars(net.neuron)
