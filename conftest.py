@@ -7,6 +7,9 @@ import importlib.util
 import hypothesis
 import pytest
 
+# Doctests are looked for in every module, and this one cannot be imported without numba (the extra `fast`).
+collect_ignore = [] if importlib.util.find_spec("numba") else ["netx_export/reference/compiled.py"]
+
 # The first example of a property test may import Lava or compile, which takes seconds: no deadline.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

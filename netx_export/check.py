@@ -150,7 +150,8 @@ def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[
 
 
 def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
-    yield from _outside("weight", name, _all_weights(layer), limits, "Quantise with neuron.quantize_8bit.")
+    extremes = np.array([extreme for part in _weights(layer) for extreme in (part.min(), part.max())])
+    yield from _outside("weight", name, extremes, limits, "Quantise with neuron.quantize_8bit.")
     yield from _check_format(name, layer, limits)
     neuron = layer.neuron
     if not isinstance(neuron, SigmaDeltaNeuron):
@@ -170,9 +171,10 @@ def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Fin
     yield from _check_bounds(name, layer, limits)
 
 
-def _all_weights(layer: SpikingLayer) -> IntArray:
-    others = [getattr(layer, name, None) for name in ("recurrent_weight", "imaginary_weight")]
-    return np.concatenate([layer.weight.reshape(-1), *(other.reshape(-1) for other in others if other is not None)])
+def _weights(layer: SpikingLayer) -> list[IntArray]:
+    """All matrices or kernels of a layer."""
+    others = (getattr(layer, name, None) for name in ("recurrent_weight", "imaginary_weight"))
+    return [layer.weight, *(other for other in others if other is not None)]
 
 
 def _outside(rule: str, layer: str, values: IntArray, limits: Limits, hint: str) -> Iterator[Finding]:
@@ -190,7 +192,7 @@ def _check_format(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Fi
     if not loads_exactly(layer):
         hint = "Export the trained network with netx_export.export, which writes it in another way."
         yield Finding("weights altered", "error", name, "weights change when netx loads them", "the same weights", hint)
-    if not _all_weights(layer).any():
+    if not any(part.any() for part in _weights(layer)):
         return
     bits, exponent = weight_format(_joined(layer))
     yield from _outside("weight bits", name, np.array([bits]), limits, "Use weights in steps of 2.")
@@ -251,7 +253,7 @@ def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:
 
 
 def _synapse_bits(layer: SpikingLayer, *, shared_kernels: bool) -> int:
-    synapses = _all_weights(layer).size
+    synapses = sum(part.size for part in _weights(layer))
     if isinstance(layer, Conv):
         positions = 1 if shared_kernels else int(np.prod(layer.spatial_shape[1:]))
         return int(synapses) * positions * 8

@@ -106,7 +106,7 @@ def simulate(
     from netx_export.simulation import simulate as run
 
     spikes, _ = load_spikes(data)
-    simulation = run(file, spikes, backend=backend.value)
+    simulation = run(file, spikes, backend=backend.value, progress=_errors.is_terminal)
     save_simulation(out, simulation)
     print(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}.")
 
@@ -143,7 +143,16 @@ def verify(
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint, spikes[:1])
-        result = run(net, file, spikes, labels, lava_samples=lava_samples, recorded=recorded, stop_early=stop_early)
+        result = run(
+            net,
+            file,
+            spikes,
+            labels,
+            lava_samples=lava_samples,
+            recorded=recorded,
+            stop_early=stop_early,
+            progress=_errors.is_terminal,
+        )
     if rank == 0:
         _tell(result, report, as_json)
     raise typer.Exit(OK if result.passed else FAILED)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from netx_export.description import Gives
+
 __all__ = [
     "Activity",
+    "BudgetUse",
     "Cause",
     "Comparison",
     "Deviation",
@@ -31,12 +34,14 @@ class Tolerance:
     """How far a layer of one run may lie from the other. What is left at None is not asked for.
 
     Attributes:
-        differing: differing places, as a share of the spikes in the expected run.
+        differing: differing places, as a share of the events in the expected run.
+        value: largest difference of a single value: 1 for a spike, anything for graded messages and sums.
         rate: difference of the layer's mean event rate, in spikes per neuron and step.
         neuron_rate: largest difference of a single neuron's event rate, in spikes per step.
         cosine: 1 minus the cosine of the two rasters.
         first_spike: mean shift of the first spike of a neuron in a sample, in steps.
-        van_rossum: van Rossum distance of the two rasters, root mean square over the samples.
+        van_rossum: van Rossum distance of the two rasters, root mean square over the samples; of graded messages each
+            counts with its value.
         changed_predictions: of the output only: share of the samples whose predicted class changed.
         accuracy: of the output only: loss of accuracy.
         loss: of the output only: difference of the task loss.
@@ -51,6 +56,7 @@ class Tolerance:
     """
 
     differing: float | None = None
+    value: float | None = None
     rate: float | None = None
     neuron_rate: float | None = None
     cosine: float | None = None
@@ -109,22 +115,24 @@ class Raster:
     Attributes:
         sample: index of the sample in the data.
         neurons: flat indices of the neurons shown, one row each; those that differ come first to be chosen.
-        expected, got: places of the spikes, (row, step).
+        expected, got: places of the events, (row, step); none for sums, which are there at every step.
+        unequal: places at which both runs have something, but not the same; of spikes there are none.
     """
 
     sample: int
     neurons: tuple[int, ...]
     expected: tuple[tuple[int, int], ...]
     got: tuple[tuple[int, int], ...]
+    unequal: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What one layer did in one run.
+    """What one layer did in one run. Of a layer that gives sums, which are no events, only their number is known.
 
     Attributes:
-        spikes: over all samples and steps.
-        rate: spikes per neuron and step.
+        spikes: events over all samples and steps: spikes, messages, or sums that are not 0.
+        rate: events per neuron and step.
         silent, saturated: neurons that never spiked, and neurons that spiked in at least nine of ten steps.
         first_spike: mean step of a neuron's first spike in a sample, or None where nothing spiked.
         latency: mean steps from a sample's first input spike to the layer's first spike, or None.
@@ -133,9 +141,9 @@ class Activity:
     """
 
     spikes: int
-    rate: float
-    silent: int
-    saturated: int
+    rate: float | None
+    silent: int | None
+    saturated: int | None
     first_spike: float | None
     latency: float | None
     synops: float | None
@@ -159,16 +167,18 @@ class LayerComparison:
         name: kind and index in the file.
         shape: of the layer, without batch and time.
         neurons: number of neurons.
+        gives: ``spikes``, or what sigma-delta neurons give: ``messages``, or ``sums`` in a last layer.
         expected, got: what the layer did in the two runs.
+        trained_rate: event rate on the sample that the network was exported with, as the file records it, or None.
         budget: the event rate that the layer was trained to stay under, or None.
         differing: number of places, a neuron at a step of a sample, at which the runs are not equal.
-        cosine: of the two rasters; 1 where both are silent, 0 where one is.
+        cosine: of the two rasters, graded messages with their values; 1 where both are silent, 0 where one is.
         moved_first_spikes: trains, a neuron in a sample, that spike first at another step.
         lost_first_spikes: trains that spike in one run only.
         deviations: the distance of the runs, statistic by statistic, each with its tolerance if there is one.
         first: the earliest difference, or None.
-        neuron_rates: (neuron, rate in the expected run, rate in the other), those that differ most first.
-        histogram: all neurons by their event rates.
+        neuron_rates: (neuron, rate in the expected run, rate in the other), those that differ most first; none of sums.
+        histogram: all neurons by their event rates; None for sums.
         raster: spikes in one sample: the one with the network's first difference, else the first.
         status: the verdict; ``untested`` where no neuron spiked in either run, which proves nothing.
     """
@@ -176,8 +186,10 @@ class LayerComparison:
     name: str
     shape: tuple[int, ...]
     neurons: int
+    gives: Gives
     expected: Activity
     got: Activity
+    trained_rate: float | None
     budget: float | None
     differing: int
     cosine: float
@@ -186,7 +198,7 @@ class LayerComparison:
     deviations: tuple[Deviation, ...]
     first: Difference | None
     neuron_rates: tuple[tuple[int, float, float], ...]
-    histogram: Histogram
+    histogram: Histogram | None
     raster: Raster
     status: Status
 
@@ -203,7 +215,8 @@ class OutputComparison:
     Attributes:
         expected_accuracy, got_accuracy: share of the samples whose class was predicted; None without class labels.
         expected_loss, got_loss: mean over the samples of the task loss; None without a loss.
-        changed_predictions: samples whose predicted class differs. A silent output predicts no class, -1.
+        changed_predictions: samples whose predicted class differs. A silent output predicts no class, -1. None for
+            numbers without class labels, which need not stand for classes.
         differing: number of output values that differ.
         confusion: (label or None, class in the expected run, class in the other run, number of samples).
         deviations: as in a layer.
@@ -214,11 +227,27 @@ class OutputComparison:
     got_accuracy: float | None
     expected_loss: float | None
     got_loss: float | None
-    changed_predictions: int
+    changed_predictions: int | None
     differing: int
     confusion: tuple[tuple[int | None, int, int, int], ...]
     deviations: tuple[Deviation, ...]
     status: Status
+
+
+@dataclass(frozen=True)
+class BudgetUse:
+    """A line of the budget that the file records, and what the two runs use of it.
+
+    Attributes:
+        name: ``synops``, ``energy`` in joule, both per sample, or ``events_per_step``; of a layer with its name before.
+        limit: what is allowed.
+        expected, got: what is used; None where it is not known.
+    """
+
+    name: str
+    limit: float
+    expected: float | None
+    got: float | None
 
 
 @dataclass(frozen=True)
@@ -258,6 +287,7 @@ class Comparison:
         output: of the network as a whole; None if a recording does not hold it.
         expected_energy, got_energy: of the whole network, joule per sample.
         expected_synops, got_synops: of the whole network, per sample.
+        budget: the recorded budget; the events of single layers stand with these, as rates.
         cause: why they differ; None if they do not.
         stopped: whether it ended at the first difference, on request, before all samples had run.
     """
@@ -273,6 +303,7 @@ class Comparison:
     got_synops: float | None
     expected_energy: float | None
     got_energy: float | None
+    budget: tuple[BudgetUse, ...]
     cause: Cause | None
     stopped: bool
 
@@ -300,5 +331,5 @@ def deviations(required: Mapping[str, float | None], tolerance: Tolerance | None
 
 
 def _deviation(name: str, required: float | None, limit: float | None) -> Deviation:
-    passed = None if limit is None else required is not None and required <= limit
+    passed = None if limit is None else required is not None and bool(required <= limit)  # numpy's False is not False
     return Deviation(name, required, limit, passed)

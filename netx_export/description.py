@@ -24,6 +24,7 @@ __all__ = [
     "Dense",
     "Encoder",
     "Flatten",
+    "Gives",
     "HostLayer",
     "Input",
     "Layer",
@@ -36,7 +37,9 @@ __all__ = [
     "SpikingLayer",
 ]
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
+IntArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]  # weights of large networks are int32, to save memory
+# What a neuron gives out: spikes of 0 and 1, numbers from time to time, or the state that it sums up at every step.
+Gives = Literal["spikes", "messages", "sums"]
 
 
 class _PlainData:
@@ -67,6 +70,7 @@ class CubaNeuron(_PlainData):
         voltage_decay: decay of the membrane potential per step in units of 1/4096: one value, or one per channel.
     """
 
+    gives: ClassVar[Gives] = "spikes"
     threshold: int
     current_decay: IntArray
     voltage_decay: IntArray
@@ -83,6 +87,7 @@ class ResonatorNeuron(_PlainData):
         reset: what a spike does: ``"phase"`` nothing (RF), ``"izhikevich"`` puts the state to the threshold (RF_IZ).
     """
 
+    gives: ClassVar[Gives] = "spikes"
     threshold: int
     sin_decay: IntArray
     cos_decay: IntArray
@@ -104,6 +109,11 @@ class SigmaDeltaNeuron(_PlainData):
     threshold: int
     sends: bool = True
     message_bits: int = 16
+
+    @property
+    def gives(self) -> Gives:
+        """Messages, or the sum of what came in."""
+        return "messages" if self.sends else "sums"
 
 
 Neuron: TypeAlias = CubaNeuron | ResonatorNeuron | SigmaDeltaNeuron

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from netx_export import reference
@@ -25,7 +24,7 @@ from netx_export.description import NetworkDescription, Resonator, SigmaDeltaNeu
 from netx_export.errors import NetxExportError
 from netx_export.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
 from netx_export.rewriting import loadable
-from netx_export.simulation import check_input
+from netx_export.simulation import network_input
 from netx_export.slayer import describe, find_blocks, fresh_state
 from netx_export.slayer.blocks import spikes as has_spikes
 from netx_export.slayer.running import forward
@@ -56,7 +55,7 @@ _FIELD_CAUSES = {
     "bias": "bias",
     "delay_shift": "different delay_shift",
 }
-_CHECKED_NEURONS = 16  # a cause has to explain this many neurons of the sample
+_CHECKED_NEURONS = 32  # a cause has to explain this many neurons of the sample
 _STEPS_AROUND = 4
 _EARLIER_SAMPLES = 8
 _BATCH = 128
@@ -124,7 +123,7 @@ class _Scene:
         return self.shift - self.lead + (0 if axon_delay is None else int(axon_delay[neuron[0]]))
 
     def explains(self, inputs: Spikes, feedback: Spikes, assumed: Assumptions = AS_LAVA) -> bool:
-        """Whether the neurons that differ would have done what the other run did.
+        """Whether the neurons, those that differ first, would have done what the other run did.
 
         Input may begin before the sample does; what it makes them do then does not count.
         """
@@ -137,11 +136,14 @@ class _Scene:
         return True
 
     def _neurons(self) -> list[tuple[int, ...]]:
-        """The neurons that differ in this sample, the earliest ones."""
+        """Some neurons: those that differ in this sample, the earliest first, then some that do not.
+
+        A single neuron that differs is explained by much; what would have changed its neighbours too is no explanation.
+        """
         different = self.reference != self.other
-        places = np.argwhere(different.any(-1))
-        order = np.argsort([different[tuple(place)].argmax() for place in places], kind="stable")
-        return [tuple(place) for place in places[order[:_CHECKED_NEURONS]].tolist()]
+        first = np.where(different.any(-1), different.argmax(-1), different.shape[-1])
+        order = np.argsort(first, axis=None, kind="stable")
+        return [tuple(np.unravel_index(index, first.shape)) for index in order[:_CHECKED_NEURONS]]
 
     def own_time(self, spikes: npt.NDArray[Any]) -> Spikes:
         """The layer's spikes in its neurons' own time; the last steps, which nothing shows, are silent."""
@@ -175,7 +177,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         other=origin.got if is_expected else origin.expected,
         source=comparison.got if is_expected else comparison.expected,
     )
-    name, detail = next(_findings(data, scene, order), ("not found", "No single assumption explains it."))
+    name, detail = next(_findings(data, scene, order), ("not found", _say_not_found(scene)))
     steps = tuple(range(max(0, place.step - _STEPS_AROUND), min(comparison.steps, place.step + _STEPS_AROUND + 1)))
     membranes = _reference_membrane(scene, place.neuron, steps), _slayer_membrane(data, scene, place.neuron, steps)
     return Cause(
@@ -184,9 +186,20 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         layer=origin.layer,
         place=place,
         steps=steps,
-        threshold=layer.neuron.threshold << 6,
+        threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << 6,
         expected_membrane=membranes[not is_expected],
         got_membrane=membranes[is_expected],
+    )
+
+
+def _say_not_found(scene: _Scene) -> str:
+    none = "No single assumption explains it."
+    if not isinstance(scene.layer.neuron, SigmaDeltaNeuron) or scene.source != "SLAYER":
+        return none
+    states = scene.reference.cumsum(-1) if scene.layer.neuron.sends else scene.reference
+    return (
+        f"{none} SLAYER computes sigma-delta states in float32, which holds them exactly up to about 128; in this "
+        f"sample the layer reaches {np.abs(states).max():g}."
     )
 
 
@@ -209,7 +222,7 @@ def _layer_inputs(data: Data, name: str, samples: npt.NDArray[np.int64]) -> Spik
 
 
 def _inputs(data: Data, samples: npt.NDArray[np.int64]) -> torch.Tensor:
-    return F.pad(check_input(data.description, data.choose(samples)), (data.description.lead, 0))
+    return network_input(data.description, data.choose(samples))
 
 
 def _own_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
@@ -330,6 +343,8 @@ def _training_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
     )
     if not np.array_equal(alone, again):
         yield dropout
+    elif np.array_equal(alone[0], scene.other):
+        return  # it differs in evaluation mode too
     training, once_more = (_with_seed(data, scene, sample, seed, training=True) for seed in (0, 1))
     if not np.array_equal(training, once_more) and not np.any((scene.other != 0) & (scene.reference == 0)):
         yield dropout
@@ -375,7 +390,7 @@ def _slayer_membrane(
     data: Data, scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]
 ) -> tuple[float, ...] | None:
     """The membrane in SLAYER, in the chip's units; None for a run that is not SLAYER's."""
-    if data.net is None or scene.source != "SLAYER":
+    if data.net is None or scene.source != "SLAYER" or isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         return None
     block = _block(data, scene.name)
     parts: list[torch.Tensor] = []

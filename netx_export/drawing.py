@@ -15,7 +15,7 @@ Place = tuple[int, int]
 
 
 def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:
-    """One run's spikes, a row per neuron from the bottom up; in red where the other run has none, or has one more.
+    """One run's events, a row per neuron from the bottom up; in red where the other has none or another value.
 
     Args:
         layer_raster: ``raster`` of a layer in the report.
@@ -23,15 +23,17 @@ def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:
         steps: length of the sample.
     """
     rows = len(layer_raster["neurons"])
-    expected, got = ({(row, step) for row, step in layer_raster[one]} for one in ("expected", "got"))
+    expected, got, unequal = (
+        {(row, step) for row, step in layer_raster[places]} for places in ("expected", "got", "unequal")
+    )
     own, other = (expected, got) if side == "expected" else (got, expected)
     # A single difference among many steps has to stay visible on a phone.
     width, height = max(1.0, steps / 50), max(1.0, rows / 25)
     return (
         f'<svg class="raster" viewBox="0 0 {steps} {rows}" preserveAspectRatio="none" role="img">'
-        f'<path class="{side}" d="{_boxes(own & other, rows, 1, 0.8)}"/>'
+        f'<path class="{side}" d="{_boxes((own & other) - unequal, rows, 1, 0.8)}"/>'
         f'<path class="missing" d="{_boxes(other - own, rows, width, height)}"/>'
-        f'<path class="extra" d="{_boxes(own - other, rows, width, height)}"/></svg>'
+        f'<path class="extra" d="{_boxes((own - other) | unequal, rows, width, height)}"/></svg>'
     )
 
 

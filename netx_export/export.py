@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +12,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_spikeloss import LoihiBudget
+from lava_spikeloss._arguments import check_tensor
 from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError
 from netx_export.hdf5 import content_hash, read, replacing, write
+from netx_export.provenance import budget_texts, check_texts, rate_texts, source_hash, versions
 from netx_export.rewriting import loadable
 from netx_export.simulation import simulate
-from netx_export.slayer import describe, record
+from netx_export.slayer import Recording, describe, record
 
 __all__ = ["ExportResult", "export"]
-
-_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +49,7 @@ def export(
     sample: torch.Tensor | None = None,
     *,
     target: Literal["loihi1", "loihi2"] = "loihi2",
+    budget: float | LoihiBudget | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ExportResult:
     """Write a trained SLAYER network to a netx HDF5 file that the stock ``netx.hdf5.Network`` loads.
@@ -59,12 +58,17 @@ def export(
     ``net(sample)``, spike for spike in every layer; if anything differs, nothing is written and the error says where.
     ``path`` holds either what it held before or the whole new file, never a part of it.
 
+    The file records where it comes from: versions, hashes, the target, the budget, and the event rate of each layer on
+    the sample. :func:`netx_export.verify` holds the rates of what runs against both.
+
     Args:
         net: a module whose blocks of ``lava.lib.dl.slayer.block`` form a chain.
         path: the file to write.
         sample: binary input spikes ``(N, C, ..., T)``, or numbers if the network begins with input neurons; always give
             one, for without it nothing is proved.
         target: the chip whose limits apply; recorded in the file.
+        budget: what the network was trained to keep to: the event rate of its hidden layers in spikes per neuron and
+            step, or a :class:`lava_spikeloss.LoihiBudget`, whose layers are spiking blocks by their name in ``net``.
         metadata: further texts to record in the file; the stock loader ignores them.
 
     Returns:
@@ -73,62 +77,41 @@ def export(
     Raises:
         ExportError: if a block, neuron or option cannot be exact on Lava, the exported network differs from ``net``, or
             the file cannot be written.
-        ValueError: for an unknown target, or a text in ``metadata`` that is too long.
-        TypeError: if ``metadata`` holds anything but texts.
+        ValueError: for an unknown target, a budget that does not fit the network, or a text in ``metadata`` that HDF5
+            cannot hold.
+        TypeError: if ``sample`` is no tensor, ``metadata`` holds anything but texts, or ``budget`` is neither a number
+            nor a budget.
 
     Example:
         >>> from netx_export import export
-        >>> result = export(net, "digits.net", sample=spikes[:16])  # doctest: +SKIP
+        >>> result = export(net, "digits.net", sample=spikes[:16], budget=0.03)  # doctest: +SKIP
         >>> print(result.description)  # doctest: +SKIP
     """
     if target not in ("loihi1", "loihi2"):
         raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
+    if sample is not None:
+        check_tensor("sample", sample)
+    texts = check_texts(metadata or {})
     plain = loadable(describe(net, sample))
-    provenance = {**_versions(), "target": target, "source sha256": _source_hash(net)}
-    own = {**provenance, "content sha256": content_hash(plain)}
-    description = NetworkDescription(plain.layers, {**_texts(metadata or {}), **own})
+    texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
+    trained = None if sample is None else record(net, sample, list(plain.spiking))
+    if trained is not None:
+        texts |= rate_texts(plain, trained)
+    texts["content sha256"] = content_hash(plain)
+    graded = plain.graded
     with replacing(path) as temporary:
-        write(description, temporary)
-        if sample is not None:
-            _prove(net, temporary, sample)
+        write(NetworkDescription(plain.layers, texts), temporary)
+        del plain  # what counts from here on is what is in the file
+        if sample is not None and trained is not None:
+            _prove(trained, temporary, sample, graded=graded)
         written = read(temporary)
     return ExportResult(Path(path), written, proved=sample is not None, findings=check(written, target))
 
 
-def _versions() -> dict[str, str]:
-    """Versions of what made the file; lava-dl's is that of the network's blocks."""
-    found = {"torch": str(torch.__version__)}
-    for name in ("lava-spikeloss", "lava-dl"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
-        if len(value.encode()) > _MAX_TEXT:
-            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
-    return dict(metadata)
-
-
-def _source_hash(net: nn.Module) -> str:
-    """SHA-256 over the network's parameters and buffers, under their names."""
-    digest = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _prove(net: nn.Module, path: Path, sample: torch.Tensor) -> None:
-    """Compare the file on the reference simulator with the network itself."""
-    description = read(path)
-    names = list(description.spiking)
-    trained = record(net, sample, names)
+def _prove(trained: Recording, path: Path, sample: torch.Tensor, *, graded: bool) -> None:
+    """Compare the file on the reference simulator with what the network itself did."""
     exported = simulate(path, sample.detach().cpu())
-    pairs = [(name, trained.layers[name], exported.layers[name]) for name in names]
+    pairs = [(name, raster, exported.layers[name]) for name, raster in trained.layers.items()]
     for name, expected, got in [*pairs, ("the output", trained.output, exported.output)]:
         if expected.shape != got.shape:
             raise ExportError(
@@ -141,13 +124,13 @@ def _prove(net: nn.Module, path: Path, sample: torch.Tensor) -> None:
             raise ExportError(
                 f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
                 f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
-                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_advice(description)}"
+                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_advice(graded)}"
             )
 
 
-def _advice(description: NetworkDescription) -> str:
+def _advice(graded: bool) -> str:
     chain = "Does the network's forward do more than run its blocks one after the other?"
-    if not description.graded:
+    if not graded:
         return chain
     return (
         f"{chain} Or do its sigma-delta states leave the range of about 128 up to which float32, in which SLAYER "

@@ -41,12 +41,13 @@ from netx_export.description import (
 )
 from netx_export.errors import ExportError, NetxFormatError
 from netx_export.loading import load_resonator_decays
-from netx_export.safe_hdf5 import Budget, SafeGroup
+from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
 
 __all__ = ["content_hash", "read", "replacing", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
+_BLOCK = 2**20  # numbers to hash at a time
 _MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 # What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
 _DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
@@ -80,7 +81,10 @@ def _digest(digest: Any, value: Any) -> None:
             digest.update(item.name.encode())
             _digest(digest, getattr(value, item.name))
     elif isinstance(value, np.ndarray):
-        digest.update(str(value.shape).encode() + value.astype("<i8").tobytes())
+        digest.update(str(value.shape).encode())
+        flat = value.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):  # part by part, since int64 takes twice the memory
+            digest.update(flat[start : start + _BLOCK].astype("<i8"))
     else:
         digest.update(repr(value).encode() + b";")
 
@@ -92,9 +96,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Whatever happens, ``path`` holds either what it held before or the whole new file.
 
     Raises:
-        ExportError: if the directory does not exist or cannot be written to.
+        ExportError: if the directory does not exist or cannot be written to, or ``path`` is something else than a file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # a device, say, which a rename would put a file in the place of
+        raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         os.close(handle)
@@ -153,12 +159,12 @@ def _write_dense(group: h5py.Group, layer: Dense | Recurrent | Resonator) -> Non
     group["inFeatures"] = layer.weight.shape[1]
     group["outFeatures"] = layer.weight.shape[0]
     if isinstance(layer, Resonator):
-        group["weight/real"] = layer.weight.astype(np.int32)
-        group["weight/imag"] = layer.imaginary_weight.astype(np.int32)
+        group["weight/real"] = layer.weight.astype(np.int32, copy=False)
+        group["weight/imag"] = layer.imaginary_weight.astype(np.int32, copy=False)
         return
-    group["weight"] = layer.weight.astype(np.int32)
+    group["weight"] = layer.weight.astype(np.int32, copy=False)
     if isinstance(layer, Recurrent):
-        group["weight_rec"] = layer.recurrent_weight.astype(np.int32)
+        group["weight_rec"] = layer.recurrent_weight.astype(np.int32, copy=False)
     elif layer.delay is not None:
         group["delay"] = layer.delay
     if layer.bias is not None:
@@ -173,7 +179,7 @@ def _write_conv(group: h5py.Group, layer: Conv) -> None:
     group["padding"] = np.array(layer.padding, np.int64)
     group["dilation"] = np.array(layer.dilation, np.int64)
     group["groups"] = layer.groups
-    group["weight"] = layer.weight.astype(np.int32)
+    group["weight"] = layer.weight.astype(np.int32, copy=False)
     if layer.bias is not None:
         group["bias"] = layer.bias
 
@@ -240,7 +246,7 @@ def _write_readout(group: h5py.Group, readout: HostLayer) -> None:
     group["type"] = np.bytes_(readout.kind)
     group["shape"] = np.array(readout.shape, np.int64)
     if isinstance(readout, Affine):
-        group["weight"] = readout.weight.astype(np.int32)
+        group["weight"] = readout.weight.astype(np.int32, copy=False)
         group["scale"] = readout.scale
         if readout.neuron is not None:
             _write_neuron(group.create_group("neuron"), readout.neuron)
@@ -267,6 +273,7 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         if not Path(path).is_file():
             raise NetxFormatError("no such file. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
+            check_heaps(file)
             return _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
@@ -424,7 +431,7 @@ def _read_bias(group: SafeGroup, channels: int) -> IntArray | None:
 
 
 def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Conv:
-    weight = group.integers("weight")
+    weight = group.integers("weight", dtype=np.int32)
     if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[4] != 1) or len(input_shape) != 3:
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
     group.ignore("delay")

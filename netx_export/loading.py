@@ -45,16 +45,21 @@ class LoadedWeights:
     @property
     def rounds(self) -> bool:
         """Whether the shift may cut off bits of a sum; the loader shifted the weights up before, so it rarely can."""
-        return self.exponent < 0 and bool(np.any(self.mantissa & ((1 << -self.exponent) - 1)))
+        return self.exponent < 0 and bool(np.bitwise_or.reduce(self.mantissa, axis=None) & ((1 << -self.exponent) - 1))
 
     @property
     def effective(self) -> IntArray:
         """The weights whose sums are the shifted sums of mantissas, unless the shift :attr:`rounds`."""
-        return self.mantissa << self.exponent if self.exponent >= 0 else self.mantissa >> -self.exponent
+        if self.exponent > 0:
+            return self.mantissa.astype(np.int64) << self.exponent
+        return self.mantissa >> -self.exponent
 
     def equals(self, weight: IntArray) -> bool:
         """Whether every possible sum of these weights is the same sum of ``weight``."""
-        return not self.rounds and bool(np.array_equal(self.effective, weight))
+        rows = zip(self.mantissa, weight, strict=True)  # one by one, to save memory
+        return not self.rounds and all(
+            np.array_equal(LoadedWeights(row, self.exponent).effective, other) for row, other in rows
+        )
 
 
 def load_dense_weights(weight: IntArray) -> LoadedWeights:
@@ -78,7 +83,10 @@ def load_weights(*weights: IntArray) -> list[LoadedWeights]:
     Raises:
         OverflowError: if all are zero, which the stock loader cannot load at all.
     """
-    shifted, bits, exponent = _optimize(np.hstack(weights))
+    joined = weights[0] if len(weights) == 1 else np.hstack(weights)
+    clipped, bits, exponent = _optimize(joined)
+    factor = 2**-exponent if exponent <= 0 else 0  # numpy shifts by a negative count to zero, and so does netx
+    shifted = clipped.astype(np.int32, copy=False) * np.int32(factor)
     parts = np.split(shifted, np.cumsum([weight.shape[1] for weight in weights])[:-1], axis=1)
     return [LoadedWeights(_clip_and_truncate(part, bits), exponent) for part in parts]
 
@@ -107,18 +115,21 @@ def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[An
 
 
 def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
-    """What Lava's Dense process makes of shifted weights at its first step."""
+    """What Lava's Dense process makes of shifted weights at its first step; in place, since they may be large."""
     sign = _lava_sign(weight)
-    magnitude = -weight if sign is _Sign.INHIBITORY else weight
-    lowest = -256 if sign is _Sign.MIXED else 0
+    turn = -1 if sign is _Sign.INHIBITORY else 1
     unused = np.int32(8 - bits + (sign is _Sign.MIXED))
+    weight *= turn
+    np.clip(weight, -256 if sign is _Sign.MIXED else 0, 255, out=weight)
     # numpy shifts by a negative count to zero, and so does Lava here.
-    kept = np.left_shift(np.right_shift(np.clip(magnitude, lowest, 255).astype(np.int32), unused), unused)
-    return (-kept if sign is _Sign.INHIBITORY else kept).astype(np.int64)
+    np.right_shift(weight, unused, out=weight)
+    np.left_shift(weight, unused, out=weight)
+    weight *= turn
+    return weight.astype(np.int16)  # which holds 256, at half the memory
 
 
 def _optimize(weight: IntArray) -> tuple[IntArray, int, int]:
-    """The shifted weights, the number of weight bits and the exponent that netx decides on."""
+    """The weights, clipped if there is need, and the number of weight bits and the exponent that netx decides on."""
     if weight.max() > 254 and weight.min() < 0:
         weight = np.clip(weight, -256, 254)
     if weight.min() < -256 and weight.max() > 0:
@@ -135,7 +146,7 @@ def _optimize(weight: IntArray) -> tuple[IntArray, int, int]:
     common = int(np.bitwise_or.reduce(weight, axis=None)) | 2**8
     trailing = (common & -common).bit_length() - 1  # zero bits at the end of every weight, at most eight
     bits = 8 - scale_bits - (trailing - signed)
-    return np.left_shift(weight.astype(np.int32), np.int32(scale_bits)).astype(np.int64), bits, -scale_bits
+    return weight, bits, -scale_bits
 
 
 def _lava_sign(weight: IntArray) -> _Sign:

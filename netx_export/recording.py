@@ -10,11 +10,12 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.description import NetworkDescription
+from netx_export.description import Gives, NetworkDescription
 from netx_export.errors import SimulationError
 from netx_export.tally import Run
 
@@ -64,6 +65,11 @@ def check_recording(
                 f"Expected recorded spikes of {name} of shape {(samples, *shapes[name], steps)} for this input but got "
                 f"{layer.shape}."
             )
-        if layer.dtype.kind not in "biuf" or not bool(((layer == 0) | (layer == 1)).all()):
-            raise SimulationError(f"Expected recorded spikes of {name} to be 0 and 1 but got other values.")
+        if layer.dtype.kind not in "biuf" or not _are_possible(layer, description.spiking[name].neuron.gives):
+            expected = "0 and 1" if description.spiking[name].neuron.gives == "spikes" else "finite numbers"
+            raise SimulationError(f"Expected recorded spikes of {name} to be {expected} but got other values.")
     return Run(layers, output)
+
+
+def _are_possible(layer: npt.NDArray[Any], gives: Gives) -> bool:
+    return bool(((layer == 0) | (layer == 1)).all() if gives == "spikes" else np.isfinite(layer).all())

@@ -35,6 +35,9 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         _print(console, "", _title(comparison), "bold")
         for layer in comparison["layers"]:
             _print(console, _WORDS[layer["status"]], _layer_line(layer))
+        for line in comparison["budget"]:
+            over = line["got"] is not None and line["got"] > line["limit"]
+            _print(console, "", _budget_line(line), "red" if over else "")
         for name in comparison["unrecorded"]:
             _print(console, "UNTESTED", f"{name}: not in the recording")
         if comparison["output"] is not None:
@@ -57,20 +60,31 @@ def _title(comparison: Mapping[str, Any]) -> str:
 
 
 def _layer_line(layer: Mapping[str, Any]) -> str:
-    parts = [
-        f"{layer['name']}: {layer['expected']['spikes']:,} spikes of {layer['neurons']:,} neurons",
-        f"rate {_percent(layer['got']['rate'])}"
-        + ("" if layer["budget"] is None else f" of {_percent(layer['budget'])} allowed"),
-    ]
-    if layer["status"] == "untested":
-        parts.append("it never spiked, so nothing is known of it")
-    else:
-        parts.append(f"{layer['differing']:,} differ")
+    parts = [f"{layer['name']}: {layer['expected']['spikes']:,} {layer['gives']} of {layer['neurons']:,} neurons"]
+    if layer["got"]["rate"] is not None:
+        rate = f"rate {_percent(layer['got']['rate'])}"
+        trained, budget = (None if layer[key] is None else _percent(layer[key]) for key in ("trained_rate", "budget"))
+        parts += [rate if budget is None else f"{rate} of {budget} allowed"]
+        parts += [] if trained is None else [f"{trained} at export"]
+    untested = layer["status"] == "untested"
+    parts.append(f"it {_silent(layer)}, so nothing is known of it" if untested else f"{layer['differing']:,} differ")
     return ", ".join(parts)
 
 
+def _silent(layer: Mapping[str, Any]) -> str:
+    return "never spiked" if layer["gives"] == "spikes" else "gave nothing but zeros"
+
+
+def _budget_line(line: Mapping[str, Any]) -> str:
+    number = _joule if line["name"].endswith("energy") else _number
+    used = "not known" if line["got"] is None else number(line["got"])
+    return f"Budget of {line['name'].replace('_', ' ')}: {used} of {number(line['limit'])} allowed"
+
+
 def _output_line(output: Mapping[str, Any]) -> str:
-    parts = [f"output: {output['changed_predictions']:,} predictions changed"]
+    parts = [f"output: {output['differing']:,} values differ"]
+    if output["changed_predictions"] is not None:
+        parts.append(f"{output['changed_predictions']:,} predictions changed")
     if output["expected_accuracy"] is not None:
         parts.append(f"accuracy {_percent(output['expected_accuracy'])} and {_percent(output['got_accuracy'])}")
     if output["expected_loss"] is not None:
@@ -96,18 +110,21 @@ def _percent(share: float) -> str:
 
 def verdict_text(report: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
+    kinds = {layer["gives"] for comparison in report["comparisons"] for layer in comparison["layers"]}
+    thing = "spike" if kinds == {"spikes"} else "value"
     if report["passed"]:
-        equal = "every spike of every layer is equal."
-        return equal if report["exact"] else "some spikes differ, all within the tolerance that was given."
+        equal = f"every {thing} of every layer is equal."
+        return equal if report["exact"] else f"some {thing}s differ, all within the tolerance that was given."
     for comparison in report["comparisons"]:
         runs = f"{comparison['expected']} and {comparison['got']}"
         for layer in comparison["layers"]:
             if layer["status"] == "untested":
                 return (
-                    f"layer {layer['name']} never spiked, so nothing is known of it. Give it input that makes it spike."
+                    f"layer {layer['name']} {_silent(layer)}, so nothing is known of it. Give it input that changes "
+                    f"that."
                 )
             if layer["status"] == "different":
-                return f"{layer['differing']:,} spikes of layer {layer['name']} differ between {runs}."
+                return f"{layer['differing']:,} {thing}s of layer {layer['name']} differ between {runs}."
         output = comparison["output"]
         if output is not None and output["status"] == "different":
             return f"{output['differing']:,} values of the output differ between {runs}."
@@ -140,6 +157,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         loader=jinja2.PackageLoader("netx_export"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
+    environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,
         verdict=verdict_text(report),
@@ -172,8 +190,13 @@ def _joule(value: float | None) -> str:
 
 def _top_rate(comparison: Mapping[str, Any]) -> float:
     """The largest rate or budget among the layers, which the bars end at."""
-    rates = [layer[side]["rate"] for layer in comparison["layers"] for side in ("expected", "got")]
-    return max([*rates, *(layer["budget"] or 0.0 for layer in comparison["layers"])]) or 1.0
+    sides = [layer[side]["rate"] for layer in comparison["layers"] for side in ("expected", "got")]
+    others = [layer[key] for layer in comparison["layers"] for key in ("trained_rate", "budget")]
+    return max(rate or 0.0 for rate in (*sides, *others)) or 1.0
+
+
+def _is_graded(comparison: Mapping[str, Any]) -> bool:
+    return any(layer["gives"] != "spikes" for layer in comparison["layers"])
 
 
 def _confusion(output: Mapping[str, Any]) -> dict[str, Any] | None:

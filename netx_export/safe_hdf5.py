@@ -6,6 +6,8 @@ Nothing is read before its declared size was charged to a budget.
 
 from __future__ import annotations
 
+import mmap
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,13 +16,52 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from netx_export.description import IntArray
 from netx_export.errors import NetxFormatError
 
-__all__ = ["Budget", "SafeGroup"]
+__all__ = ["Budget", "SafeGroup", "check_heaps"]
 
 _MAX_VALUES = 2**25  # in a whole file: far more than Lava can simulate, and no more than some hundred MB
 _MAX_TEXT = 2**16
 _MAX_INTEGER = 2**31
+_HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixed length
+_HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
+_HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
+_MAX_HEAP_OBJECTS = 2**20
+
+
+def check_heaps(file: h5py.File) -> None:
+    """Walk through all global heaps as HDF5 will, which ends nowhere if a damaged size leads it to zeros.
+
+    Raises:
+        NetxFormatError: for a heap whose objects do not fill it, or more objects than any network has texts.
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise NetxFormatError("its addresses and lengths are not of 64 bits, as h5py writes them.")
+    objects = 0
+    with open(file.filename, "rb") as plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0 and objects <= _MAX_HEAP_OBJECTS:
+            objects += _heap_objects(data, start)
+            start = data.find(_HEAP, start + 1)
+    if objects > _MAX_HEAP_OBJECTS:
+        raise NetxFormatError(f"it holds more than {_MAX_HEAP_OBJECTS} texts.")
+
+
+def _heap_objects(data: mmap.mmap, start: int) -> int:
+    """The number of objects in the heap that starts there."""
+    rest = len(data) - start
+    size = _HEAP_HEADER.unpack_from(data, start)[0] if rest >= _HEAP_HEADER.size else rest + 1
+    place, objects = _HEAP_HEADER.size, 0
+    while place + _HEAP_OBJECT.size <= size <= rest:
+        index, length = _HEAP_OBJECT.unpack_from(data, start + place)
+        step = _HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
+        if not 0 < step <= size - place:
+            break
+        place, objects = place + step, objects + 1
+    if place + _HEAP_OBJECT.size <= size:
+        raise NetxFormatError(f"the heap of its texts at byte {start} is damaged.")
+    return objects
 
 
 class Budget:
@@ -82,21 +123,22 @@ class SafeGroup:
                 found[key] = str(self._group.attrs[key])
         return found
 
-    def numbers(self, name: str) -> npt.NDArray[np.float64]:
-        """Finite numbers of any shape."""
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """Finite numbers of any shape, of the type that they have in the file."""
         dataset = self._dataset(name)
         if dataset.dtype.kind not in "iufb":
             raise NetxFormatError(f"group {self.name}: expected `{name}` to hold numbers but got {dataset.dtype}.")
-        values = np.asarray(dataset[()], np.float64)
-        if values.size == 0 or not np.isfinite(values).all() or np.abs(values).max() >= _MAX_INTEGER:
+        values = np.asarray(dataset[()])
+        # False for NaN too, which is the smallest and the largest of its array.
+        if values.size == 0 or not (values.min() > -_MAX_INTEGER and values.max() < _MAX_INTEGER):
             raise NetxFormatError(
                 f"group {self.name}: `{name}` is empty, or holds values that are not finite or absurd."
             )
         return values
 
-    def integers(self, name: str, ndim: int | None = None) -> npt.NDArray[np.int64]:
+    def integers(self, name: str, ndim: int | None = None, dtype: type[np.signedinteger[Any]] = np.int64) -> IntArray:
         """Integers of any shape, or with so many axes; fractions are cut off as netx does."""
-        values = self.numbers(name).astype(np.int64)
+        values: IntArray = self.numbers(name).astype(dtype, copy=False)
         if ndim is not None and values.ndim != ndim:
             raise NetxFormatError(f"group {self.name}: expected `{name}` to have {ndim} axes but got {values.shape}.")
         return values
@@ -124,9 +166,9 @@ class SafeGroup:
             raise NetxFormatError(f"group {self.name}: `{name}` is {values.tolist()[:8]}; expected 1 to 3 sizes.")
         return tuple(int(value) for value in values)
 
-    def matrix(self, name: str, rows: int) -> npt.NDArray[np.int64]:
-        """A matrix of integers with so many rows; one without axes is split into rows."""
-        values = self.integers(name)
+    def matrix(self, name: str, rows: int) -> IntArray:
+        """A matrix of integers, int32, with so many rows; one without axes is split into rows."""
+        values = self.integers(name, dtype=np.int32)
         if values.ndim > 2 or values.size % rows or (values.ndim == 2 and len(values) != rows):
             raise NetxFormatError(f"group {self.name}: `{name}` of shape {values.shape} does not make {rows} rows.")
         return values.reshape(rows, -1)

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from lava_spikeloss import LayerStatistics, SpikeStatistics
+from lava_spikeloss import LOIHI_1, LOIHI_2, LayerStatistics, NetworkStatistics, SpikeStatistics
 from lava_spikeloss._distributed import is_distributed
 from netx_export.comparison import (
     Activity,
+    BudgetUse,
     Comparison,
     Difference,
     Histogram,
@@ -32,14 +33,15 @@ from netx_export.comparison import (
     Tolerance,
     deviations,
 )
-from netx_export.description import NetworkDescription
+from netx_export.description import Gives, NetworkDescription
 from netx_export.fan_out import fan_outs
+from netx_export.provenance import layer_budgets, recorded_budgets, recorded_rates
 
 __all__ = ["INPUT", "Origin", "Run", "Tally", "gather_from_ranks", "rank_and_size"]
 
 INPUT = "input"
 VAN_ROSSUM_STEPS = 10  # time constant of the exponential that each spike becomes
-_FRACTION = 2**20  # van Rossum distances are added up in units of 1 / _FRACTION
+_FRACTION = 2**20  # real numbers are added up in units of 1 / _FRACTION
 _RASTER_NEURONS = 100
 _SCATTER_NEURONS = 400
 _HISTOGRAM_BINS = 20
@@ -82,21 +84,25 @@ class Origin:
 class _LayerSums:
     counts: Counter[str] = field(default_factory=Counter)
     first: tuple[int, ...] | None = None  # step, sample, neuron
+    largest: float = 0.0  # difference of a value
 
     def merge(self, other: _LayerSums) -> None:
         self.counts.update(other.counts)
+        self.largest = max(self.largest, other.largest)
         self.first = min((first for first in (self.first, other.first) if first is not None), default=None)
 
 
 @dataclass
 class _OutputSums:
     differing: int = 0
+    largest: float = 0.0  # difference of a value
     confusion: Counter[tuple[int | None, int, int]] = field(default_factory=Counter)
     expected_losses: list[float] = field(default_factory=list)
     got_losses: list[float] = field(default_factory=list)
 
     def merge(self, other: _OutputSums) -> None:
         self.differing += other.differing
+        self.largest = max(self.largest, other.largest)
         self.confusion.update(other.confusion)
         self.expected_losses += other.expected_losses
         self.got_losses += other.got_losses
@@ -138,10 +144,14 @@ class Tally:
 
     def __init__(self, description: NetworkDescription, names: tuple[str, str], loss: Loss | None) -> None:
         self._description = description
+        self._gives: dict[str, Gives] = {name: layer.neuron.gives for name, layer in description.spiking.items()}
         self._names = names
         self._loss = loss
         fan_out = fan_outs(description, INPUT)
-        self._statistics = [SpikeStatistics(fan_out=fan_out) for _ in names]
+        # Only Loihi 2 sends numbers.
+        energy = LOIHI_2 if description.graded else LOIHI_1
+        # Those of the one run, of the other, and of samples in which both are equal.
+        self._statistics = [SpikeStatistics(fan_out=fan_out, energy=energy) for _ in range(3)]
         self._sums = _Sums()
 
     @property
@@ -161,7 +171,7 @@ class Tally:
 
         Args:
             expected, got: both runs.
-            inputs: the input spikes ``(N, C, ..., T)``.
+            inputs: what enters the first layer ``(N, C, ..., T)``.
             samples: their indices in the data.
             labels: their labels, or None.
         """
@@ -170,30 +180,30 @@ class Tally:
         chunk = _Sums(len(samples), inputs.shape[-1])
         starts = _first_steps(inputs.reshape(len(inputs), -1, inputs.shape[-1]).any(1))
         for name, pair in pairs.items():
-            chunk.layers[name] = _sums_of_layer(*pair, starts, samples)
+            chunk.layers[name] = _sums_of_layer(*pair, starts, samples, self._gives[name])
         chunk.origin = _origin(list(self._description.spiking), pairs, chunk.layers, samples)
-        chunk.shown = _shown(pairs, chunk.origin, samples)
+        chunk.shown = _shown(pairs, self._gives, chunk.origin, samples)
         if expected.output is not None and got.output is not None:
             chunk.output = self._sums_of_output(expected.output, got.output, labels)
         self._sums.merge(chunk)
-        self._add_statistics(0, pairs, inputs)
-        self._add_statistics(1, pairs, inputs)
+        sides = zip(self._statistics, (expected, got), strict=False) if chunk.origin else [(self._statistics[2], got)]
+        for statistics, run in sides:
+            self._add_statistics(statistics, {name: run.layers[name] for name in names}, inputs)
 
-    def _add_statistics(self, side: int, pairs: Mapping[str, tuple[Spikes, Spikes]], inputs: Spikes) -> None:
-        statistics = self._statistics[side]
+    def _add_statistics(self, statistics: SpikeStatistics, run: Mapping[str, Spikes], inputs: Spikes) -> None:
         statistics.fan_out = {
             (source, target): fan_out
             for (source, target), fan_out in statistics.fan_out.items()
-            if source == INPUT or source in pairs
+            if source == INPUT or source in run
         }
-        layers = {name: torch.from_numpy(np.ascontiguousarray(pair[side])) for name, pair in pairs.items()}
+        layers = {name: torch.from_numpy(_events(layer, self._gives[name])) for name, layer in run.items()}
         statistics.update(layers, {INPUT: torch.from_numpy(np.ascontiguousarray(inputs))})
 
     def _sums_of_output(self, expected: Spikes, got: Spikes, labels: torch.Tensor | None) -> _OutputSums:
-        predicted = _predict(expected), _predict(got)
-        classes = [None] * len(got) if not _are_classes(labels) else labels.tolist()  # type: ignore[union-attr]
-        sums = _OutputSums(int((expected != got).sum()))
-        sums.confusion.update(zip(classes, predicted[0].tolist(), predicted[1].tolist(), strict=True))
+        sums = _OutputSums(int(np.count_nonzero(expected != got)), _largest_difference(expected, got))
+        if _are_classes(labels) or not self._description.graded:
+            classes = labels.tolist() if _are_classes(labels) else [None] * len(got)  # type: ignore[union-attr]
+            sums.confusion.update(zip(classes, _predict(expected).tolist(), _predict(got).tolist(), strict=True))
         if self._loss is not None and labels is not None:
             sums.expected_losses = _losses(self._loss, expected, labels)
             same = np.array_equal(expected, got)
@@ -201,7 +211,7 @@ class Tally:
         return sums
 
     def finish(
-        self, budgets: Mapping[str, float], tolerance: Tolerance | Mapping[str, Tolerance] | None, stopped: bool
+        self, tolerance: Tolerance | Mapping[str, Tolerance] | None, stopped: bool
     ) -> tuple[Comparison, Origin | None]:
         """The comparison, without a cause, and where the runs part. Under torchrun every rank has to call this."""
 
@@ -212,15 +222,23 @@ class Tally:
         for part in gather_from_ranks(self._sums):
             sums.merge(part)
         shown = sums.shown[1] if sums.shown else {}
-        expected, got = (statistics.compute() for statistics in self._statistics)
+        for statistics in self._statistics[:2]:
+            statistics.merge(self._statistics[2])
+        expected, got = (statistics.compute() for statistics in self._statistics[:2])
         names = [name for name in self._description.spiking if name in sums.layers]
+        unrecorded = tuple(name for name in self._description.spiking if name not in names)
+        if unrecorded:  # totals of the others would pass for those of the network
+            expected, got = (NetworkStatistics(layers, None, None) for layers in (expected.layers, got.layers))
+        budgets, rates = layer_budgets(self._description), recorded_rates(self._description.metadata)
         layers = tuple(
             _layer(
                 name,
+                self._gives[name],
                 sums.layers[name],
                 (expected.layers[name], got.layers[name]),
                 shown[name],
                 sums.samples,
+                rates.get(name),
                 budgets.get(name),
                 tolerance_of(name),
             )
@@ -236,12 +254,17 @@ class Tally:
             samples=sums.samples,
             steps=sums.steps,
             layers=layers,
-            unrecorded=tuple(name for name in self._description.spiking if name not in names),
+            unrecorded=unrecorded,
             output=output,
             expected_synops=expected.synops,
             got_synops=got.synops,
             expected_energy=expected.energy,
             got_energy=got.energy,
+            budget=tuple(
+                BudgetUse(name, limit, *(_used(name, statistics, not unrecorded) for statistics in (expected, got)))
+                for name, limit in recorded_budgets(self._description).items()
+                if name != "rate" and not name.endswith(".events_per_step")
+            ),
             cause=None,
             stopped=any(gather_from_ranks(stopped)),
         )
@@ -262,51 +285,89 @@ def gather_from_ranks(value: Any) -> list[Any]:
     return values
 
 
+def _events(layer: Spikes, gives: Gives) -> Spikes:
+    """What a layer sends: a last layer of sigma-delta neurons, which only sums up, sends nothing."""
+    return np.zeros(layer.shape, np.uint8) if gives == "sums" else np.ascontiguousarray(layer)
+
+
 def _first_steps(spikes: Spikes) -> npt.NDArray[np.int64]:
     """Step of the first spike along the last axis, -1 where there is none."""
     return np.where(spikes.any(-1), (spikes != 0).argmax(-1), -1)
 
 
+def _used(name: str, statistics: NetworkStatistics, complete: bool) -> float | None:
+    """What a network, or one of its layers, uses of a line of the budget; None where that is not known."""
+    layer, _, kind = name.rpartition(".")
+    measured = statistics.layers.get(layer) if layer else (statistics if complete else None)
+    used: float | None = getattr(measured, kind, None)
+    return used
+
+
 def _sums_of_layer(
-    expected: Spikes, got: Spikes, starts: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]
+    expected: Spikes, got: Spikes, starts: npt.NDArray[np.int64], samples: npt.NDArray[np.int64], gives: Gives
 ) -> _LayerSums:
     """All sums of one layer in some samples, whose inputs begin at ``starts``."""
-    flat = [run.reshape(len(run), -1, run.shape[-1]) != 0 for run in (expected, got)]
+    values = [run.reshape(len(run), -1, run.shape[-1]) for run in (expected, got)]
+    flat = [run != 0 for run in values]
     different = expected != got
     trains = different.reshape(flat[0].shape).any(-1)
+    unlike = [run[trains] for run in values]
     first_steps = [_first_steps(run) for run in flat]
     both = (first_steps[0] >= 0) & (first_steps[1] >= 0)
     shifts = np.abs(first_steps[0] - first_steps[1])[both]
     counts = {
         "differing": np.count_nonzero(different),
-        "shared": np.count_nonzero(flat[0] & flat[1]),
+        "expected": np.count_nonzero(flat[0]),
+        "got": np.count_nonzero(flat[1]),
+        **_products(*(flat if gives == "spikes" else values)),
         "moved_first_spikes": np.count_nonzero(shifts),
         "lost_first_spikes": np.count_nonzero((first_steps[0] >= 0) != (first_steps[1] >= 0)),
         "shift_total": shifts.sum(),
         "shift_trains": len(shifts),
-        "van_rossum": _van_rossum(flat[0][trains], flat[1][trains]),
+        "van_rossum": _van_rossum(*unlike),
     }
     for side, run in zip(("expected", "got"), flat, strict=True):
         latencies = (_first_steps(run.any(1)) - starts)[run.any((1, 2)) & (starts >= 0)]
         counts[f"{side}_latency"] = latencies.sum()
         counts[f"{side}_latency_samples"] = len(latencies)
-    return _LayerSums(Counter({name: int(count) for name, count in counts.items()}), _first(different, samples))
+    sums = Counter({name: int(count) for name, count in counts.items()})
+    return _LayerSums(sums, _first(different, samples), _largest_difference(*unlike))
+
+
+def _largest_difference(expected: Spikes, got: Spikes) -> float:
+    return float(np.abs(np.subtract(expected, got, dtype=np.float64)).max(initial=0.0))
+
+
+def _products(expected: Spikes, got: Spikes) -> dict[str, int]:
+    """What the cosine of two rasters is made of; of graded ones sample by sample, in units of ``1 / _FRACTION``."""
+    pairs = {"product": (expected, got), "expected_square": (expected, expected), "got_square": (got, got)}
+    if expected.dtype == np.bool_:
+        return {name: np.count_nonzero(one & other) for name, (one, other) in pairs.items()}
+    return {
+        name: sum(_in_fractions(float(np.vdot(*rows))) for rows in zip(one.astype(float), other, strict=True))
+        for name, (one, other) in pairs.items()
+    }
+
+
+def _in_fractions(value: float) -> int:
+    return round(value * _FRACTION)
 
 
 def _van_rossum(expected: Spikes, got: Spikes) -> int:
     r"""Sum of the squared van Rossum distances of some trains ``(M, T)``, in units of ``1 / _FRACTION``.
 
-    Each spike becomes :math:`e^{-t / \tau}` from its step on, and the square of the difference is summed over all
-    time, also after the last step, so that one spike more or less counts 1/2 wherever it is (van Rossum, 2001).
+    Each spike becomes :math:`e^{-t / \tau}` from its step on, graded messages times their value, and the square of the
+    difference is summed over all time, also after the last step, so that one spike more or less counts 1/2 wherever it
+    is (van Rossum, 2001).
     """
     keep = math.exp(-1 / VAN_ROSSUM_STEPS)
     trace = np.zeros(len(expected))
     total = np.zeros(len(expected))
     for step in range(expected.shape[-1]):
-        trace = keep * trace + expected[:, step] - got[:, step].astype(np.float64)
+        trace = keep * trace + np.subtract(expected[:, step], got[:, step], dtype=np.float64)
         total += trace**2
     squared = ((1 - keep**2) * total + keep**2 * trace**2) / 2
-    return int(np.rint(squared * _FRACTION).astype(np.int64).sum())
+    return sum(map(_in_fractions, squared.tolist()))
 
 
 def _first(different: npt.NDArray[np.bool_], samples: npt.NDArray[np.int64]) -> tuple[int, ...] | None:
@@ -334,22 +395,35 @@ def _origin(
 
 
 def _shown(
-    pairs: Mapping[str, tuple[Spikes, Spikes]], origin: Origin | None, samples: npt.NDArray[np.int64]
+    pairs: Mapping[str, tuple[Spikes, Spikes]],
+    gives: Mapping[str, Gives],
+    origin: Origin | None,
+    samples: npt.NDArray[np.int64],
 ) -> tuple[tuple[int, ...], dict[str, Raster]]:
     """Rasters of the sample most worth looking at: that of the earliest difference, or the first of all."""
     sample = int(samples.min()) if origin is None else origin.place.sample
     worth = (1, sample) if origin is None else (0, *origin.rank)
     row = int(np.flatnonzero(samples == sample)[0])
-    return worth, {name: _raster(sample, expected[row], got[row]) for name, (expected, got) in pairs.items()}
+    return worth, {
+        name: _raster(sample, expected[row], got[row], gives[name]) for name, (expected, got) in pairs.items()
+    }
 
 
-def _raster(sample: int, expected: Spikes, got: Spikes) -> Raster:
+def _raster(sample: int, expected: Spikes, got: Spikes, gives: Gives) -> Raster:
     """The neurons that differ, then those that spike, in their order."""
     runs = [run.reshape(-1, run.shape[-1]) for run in (expected, got)]
     worth = np.where((runs[0] != runs[1]).any(-1), 0, np.where(runs[0].any(-1), 1, 2))
     neurons = np.sort(np.argsort(worth, kind="stable")[:_RASTER_NEURONS])
-    places = [tuple((int(row), int(step)) for row, step in np.argwhere(run[neurons])) for run in runs]
-    return Raster(sample, tuple(neurons.tolist()), places[0], places[1])
+    one, other = (run[neurons] for run in runs)
+    rows = tuple(neurons.tolist())
+    if gives == "sums":  # which are there at every step
+        return Raster(sample, rows, (), (), _places(one != other))
+    unequal = (one != other) & (one != 0) & (other != 0)
+    return Raster(sample, rows, _places(one != 0), _places(other != 0), _places(unequal))
+
+
+def _places(where: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(row), int(step)) for row, step in np.argwhere(where))
 
 
 def _are_classes(labels: torch.Tensor | None) -> bool:
@@ -371,24 +445,32 @@ def _losses(loss: Loss, output: Spikes, labels: torch.Tensor) -> list[float]:
 
 def _layer(
     name: str,
+    gives: Gives,
     sums: _LayerSums,
     statistics: tuple[LayerStatistics, LayerStatistics],
     raster: Raster,
     samples: int,
+    trained_rate: float | None,
     budget: float | None,
     tolerance: Tolerance | None,
 ) -> LayerComparison:
     counts = sums.counts
-    expected, got = (_activity(one, counts, side) for one, side in zip(statistics, ("expected", "got"), strict=True))
+    expected, got = (
+        _activity(one, counts, side, gives) for one, side in zip(statistics, ("expected", "got"), strict=True)
+    )
     rates = [one.rates.flatten().numpy() for one in statistics]
-    cosine = _cosine(counts["shared"], expected.spikes, got.spikes)
+    cosine = _cosine(counts)
+    has_rates = expected.rate is not None and got.rate is not None
     listed, covered = deviations(
         {
             "differing": counts["differing"] / expected.spikes if expected.spikes else float(counts["differing"]),
-            "rate": abs(expected.rate - got.rate),
-            "neuron_rate": float(np.abs(rates[0] - rates[1]).max()),
+            "value": sums.largest,
+            "rate": abs(statistics[0].rate - statistics[1].rate) if has_rates else None,
+            "neuron_rate": float(np.abs(rates[0] - rates[1]).max()) if has_rates else None,
             "cosine": 1 - cosine,
-            "first_spike": counts["shift_total"] / counts["shift_trains"] if counts["shift_trains"] else None,
+            "first_spike": counts["shift_total"] / counts["shift_trains"]
+            if has_rates and counts["shift_trains"]
+            else None,
             "van_rossum": math.sqrt(counts["van_rossum"] / _FRACTION / samples),
         },
         tolerance,
@@ -397,8 +479,10 @@ def _layer(
         name=name,
         shape=tuple(statistics[0].counts.shape),
         neurons=len(rates[0]),
+        gives=gives,
         expected=expected,
         got=got,
+        trained_rate=trained_rate,
         budget=budget,
         differing=counts["differing"],
         cosine=cosine,
@@ -406,8 +490,8 @@ def _layer(
         lost_first_spikes=counts["lost_first_spikes"],
         deviations=listed,
         first=None if sums.first is None else Difference(sums.first[1], sums.first[2:], sums.first[0]),
-        neuron_rates=_scatter(*rates),
-        histogram=_histogram(*rates),
+        neuron_rates=_scatter(*rates) if has_rates else (),
+        histogram=_histogram(*rates) if has_rates else None,
         raster=raster,
         status=_status(counts["differing"], expected.spikes, covered),
     )
@@ -419,8 +503,10 @@ def _status(differing: int, spikes: int, covered: bool) -> Status:
     return "exact" if spikes else "untested"
 
 
-def _activity(statistics: LayerStatistics, counts: Counter[str], side: str) -> Activity:
-    spikes = int(statistics.counts.sum())
+def _activity(statistics: LayerStatistics, counts: Counter[str], side: str, gives: Gives) -> Activity:
+    spikes = counts[side]
+    if gives == "sums":
+        return Activity(spikes, None, None, None, None, None, statistics.synops, statistics.energy)
     latency_samples = counts[f"{side}_latency_samples"]
     return Activity(
         spikes=spikes,
@@ -434,11 +520,12 @@ def _activity(statistics: LayerStatistics, counts: Counter[str], side: str) -> A
     )
 
 
-def _cosine(shared: int, expected: int, got: int) -> float:
-    """Of two rasters of zeros and ones: 1 where both are silent, 0 where one is."""
-    if expected == got == shared:
+def _cosine(counts: Counter[str]) -> float:
+    """Of two rasters: 1 where both are silent, 0 where one is."""
+    product, expected, got = (counts[name] for name in ("product", "expected_square", "got_square"))
+    if expected == got == product:
         return 1.0
-    return shared / math.sqrt(expected * got) if expected and got else 0.0
+    return product / math.sqrt(expected * got) if expected and got else 0.0
 
 
 def _scatter(expected: Spikes, got: Spikes) -> tuple[tuple[int, float, float], ...]:
@@ -463,10 +550,11 @@ def _output(sums: _OutputSums, samples: int, tolerance: Tolerance | None) -> Out
     labelled = [(key, number) for key, number in confusion if key[0] is not None]
     accuracies = [sum(number for key, number in labelled if key[side] == key[0]) / samples for side in (1, 2)]
     losses = [math.fsum(losses) / max(1, len(losses)) for losses in (sums.expected_losses, sums.got_losses)]
-    changed = sum(number for (_, expected, got), number in confusion if expected != got)
+    changed = sum(number for (_, expected, got), number in confusion if expected != got) if confusion else None
     listed, covered = deviations(
         {
-            "changed_predictions": changed / samples,
+            "value": sums.largest,
+            "changed_predictions": None if changed is None else changed / samples,
             "accuracy": max(0.0, accuracies[0] - accuracies[1]) if labelled else None,
             "loss": abs(losses[0] - losses[1]) if sums.got_losses else None,
         },

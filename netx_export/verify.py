@@ -6,30 +6,32 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from torch import nn
 
-from lava_spikeloss import LOIHI_1
+from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.comparison import Comparison, LayerComparison, Tolerance
 from netx_export.description import NetworkDescription
 from netx_export.diagnosis import Data, diagnose
 from netx_export.errors import ExportError, SimulationError
 from netx_export.hdf5 import read
+from netx_export.provenance import recorded_budgets
 from netx_export.recording import check_recording, load_recording
-from netx_export.simulation import check_input, simulate
+from netx_export.simulation import check_input, network_input, simulate
 from netx_export.slayer import find_blocks, record
 from netx_export.slayer.blocks import spikes as has_spikes
 from netx_export.tally import Loss, Run, Tally, rank_and_size
 
 __all__ = ["VerificationReport", "verify"]
 
-SCHEMA = 1
+SCHEMA = 2
 _CHUNK_BYTES = 2**28
 _CHUNK_SAMPLES = 256
 
@@ -46,7 +48,9 @@ class VerificationReport:
             them, or against a recorded run.
         metadata: what the file records of its own origin.
         budgets: what the network was to keep to, as recorded at export: ``rate`` of each hidden layer's neurons in
-            spikes per step, ``synops`` and ``energy`` (in joule) of the network per sample.
+            spikes per step, ``synops`` and ``energy`` (in joule) per sample, ``events_per_step``; those of a layer with
+            its name before (``dense1.synops``).
+        energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
     """
 
@@ -54,6 +58,7 @@ class VerificationReport:
     comparisons: tuple[Comparison, ...]
     metadata: Mapping[str, str]
     budgets: Mapping[str, float]
+    energy_table: EnergyTable = LOIHI_1
     training: Sequence[Mapping[str, float]] = ()
 
     @property
@@ -80,7 +85,7 @@ class VerificationReport:
             "network": self.network,
             "metadata": dict(self.metadata),
             "budgets": dict(self.budgets),
-            "energy_table": dataclasses.asdict(LOIHI_1),
+            "energy_table": dataclasses.asdict(self.energy_table),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "training": [dict(row) for row in self.training],
         }
@@ -113,6 +118,7 @@ def verify(
     stop_early: bool = False,
     seed: int = 0,
     timeout: float | None = None,
+    progress: bool = False,
 ) -> VerificationReport:
     """Compare an exported file with the network it came from, spike for spike, in every layer.
 
@@ -120,10 +126,13 @@ def verify(
     compared with a recorded run. Samples are worked through in chunks, so that any number of them fits into memory.
     Under ``torchrun`` each rank takes its share of them, and all get the same report.
 
+    The numbers that sigma-delta networks send are compared as numbers; an event is one other than 0. Statistics that do
+    not exist for them (the rate of a layer that only sums up, an energy) are None.
+
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
         path: the netx file.
-        spikes: binary input ``(N, C, ..., T)``; on every rank the same.
+        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
         labels: class indices ``(N,)`` for accuracies; other labels ``(N, ...)`` only serve the loss.
         lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
         recorded: spikes of the layers and the output, from another simulator or a chip, in place of Lava: a mapping, or
@@ -134,6 +143,7 @@ def verify(
         stop_early: whether to end at the first chunk of samples that is not equal, and leave out what would follow.
         seed: for the draw.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
+        progress: whether to show a progress bar.
 
     Raises:
         ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
@@ -150,11 +160,6 @@ def verify(
     if net is None and recorded is None and lava_samples <= 0:
         raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
     description = read(path)
-    if description.graded:
-        raise SimulationError(
-            f"{os.fspath(path)} holds sigma-delta neurons, which send numbers, and the statistics of verify are those "
-            f"of spikes. `export` has compared such a network with its file; compare `simulate` of both back ends."
-        )
     inputs = spikes if isinstance(spikes, torch.Tensor) else np.asanyarray(spikes)
     data = Data(net, description, inputs)
     check_input(description, data.samples(0))
@@ -166,6 +171,7 @@ def verify(
         tolerance=_check_tolerance(tolerance, description),
         stop_early=stop_early,
         timeout=timeout,
+        progress=progress and rank_and_size()[0] == 0,
     )
     comparisons = []
     for comparison in subject.comparisons(recorded, lava_samples, seed):
@@ -173,7 +179,11 @@ def verify(
         if stop_early and not comparison.passed:
             break
     return VerificationReport(
-        str(description), tuple(comparisons), description.metadata, _recorded_budgets(description.metadata)
+        network=str(description),
+        comparisons=tuple(comparisons),
+        metadata=description.metadata,
+        budgets=recorded_budgets(description),
+        energy_table=LOIHI_2 if description.graded else LOIHI_1,
     )
 
 
@@ -188,6 +198,7 @@ class _Subject:
     tolerance: Tolerance | Mapping[str, Tolerance] | None
     stop_early: bool
     timeout: float | None
+    progress: bool
 
     def comparisons(
         self, recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None, lava_samples: int, seed: int
@@ -209,18 +220,25 @@ class _Subject:
     def _compare(
         self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: npt.NDArray[np.int64]
     ) -> Comparison:
-        tally = Tally(self.data.description, (expected[0], got[0]), self.loss)
+        description = self.data.description
+        tally = Tally(description, (expected[0], got[0]), self.loss)
         rank, size = rank_and_size()
+        own = np.array_split(samples, size)[rank]
         stopped = False
-        for chunk in _chunks(np.array_split(samples, size)[rank], self.data.description, self.data.inputs.shape[-1]):
-            inputs = self.data.choose(chunk)
-            runs = _same_shapes(expected[1](chunk, inputs), got[1](chunk, inputs))
-            frames = check_input(self.data.description, inputs).cpu().numpy()
-            tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
-            stopped = self.stop_early and not tally.equal
-            if stopped:
-                break
-        comparison, origin = tally.finish(_layer_budgets(self.data.description), self.tolerance, stopped)
+        # Lava shows a bar of its own, for what takes time there.
+        hidden = not self.progress or got[0] == "Lava"
+        with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+            task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(own))
+            for chunk in _chunks(own, description, self.data.inputs.shape[-1]):
+                inputs = self.data.choose(chunk)
+                runs = _same_shapes(expected[1](chunk, inputs), got[1](chunk, inputs))
+                frames = network_input(description, inputs)[..., description.lead :].cpu().numpy()
+                tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
+                bar.advance(task, len(chunk))
+                stopped = self.stop_early and not tally.equal
+                if stopped:
+                    break
+        comparison, origin = tally.finish(self.tolerance, stopped)
         return dataclasses.replace(comparison, cause=diagnose(self.data, comparison, origin, samples))
 
     def _slayer(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
@@ -233,7 +251,7 @@ class _Subject:
         return Run(simulation.layers, simulation.output)
 
     def _lava(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
-        simulation = simulate(self.path, inputs, backend="lava", timeout=self.timeout)
+        simulation = simulate(self.path, inputs, backend="lava", timeout=self.timeout, progress=self.progress)
         return Run(simulation.layers, simulation.output)
 
 
@@ -261,9 +279,10 @@ def _same_shapes(expected: Run, got: Run) -> tuple[Run, Run]:
 def _chunks(
     samples: npt.NDArray[np.int64], description: NetworkDescription, steps: int
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """The samples in parts that fit into memory in both runs."""
-    neurons = sum(int(np.prod(layer.shape)) for layer in description.spiking.values())
-    size = int(np.clip(_CHUNK_BYTES // (neurons * steps * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
+    """The samples in parts that fit into memory in both runs, the input as SLAYER takes it among them."""
+    shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
+    values = steps * sum(int(np.prod(shape)) for shape in shapes)
+    size = int(np.clip(_CHUNK_BYTES // (values * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
@@ -311,18 +330,3 @@ def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -
             rank[members] = (np.arange(len(members)) + 0.5) / len(members)
         order = order[np.argsort(rank[order], kind="stable")]
     return np.sort(order[:number])
-
-
-def _recorded_budgets(metadata: Mapping[str, str]) -> dict[str, float]:
-    """The budgets that the file records; a text that is no number is no budget."""
-    budgets = {}
-    for name in ("rate", "synops", "energy"):
-        with suppress(KeyError, ValueError):
-            budgets[name] = float(metadata[f"{name}_budget"])
-    return budgets
-
-
-def _layer_budgets(description: NetworkDescription) -> dict[str, float]:
-    """The event rate that each hidden layer was trained to stay under."""
-    budgets = _recorded_budgets(description.metadata)
-    return dict.fromkeys(list(description.spiking)[:-1], budgets["rate"]) if "rate" in budgets else {}

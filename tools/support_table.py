@@ -30,8 +30,8 @@ holds their sums exactly up to 128 (2^24 steps of 2^-17). In 120 random networks
 stayed below 123 were equal in every number; all 62 with states above 176 differed, by at most 0.007. The proof at
 export refuses such a network on its sample; whether another input drives the states beyond 128 is not known from it.
 
-| block | option | result |
-|---|---|---|
+| block | option | result | instead |
+|---|---|---|---|
 """
 
 
@@ -44,10 +44,10 @@ def _row(case: Case) -> str:
     if case.raises:
         result = f"refused by lava-dl itself: {case.how}"
     elif case.refused:
-        result = f"refused: {case.how or case.refused}"
+        result = f"refused: {case.refused}{f' ({case.how})' if case.how else ''}"
     else:
         result = f"exact, {case.how}" if case.how else "exact"
-    return f"| `{case.block}` | {case.option} | {result} |\n"
+    return f"| `{case.block}` | {case.option} | {result} | {case.instead} |\n"
 
 
 def readme() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,8 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
+    _refuse_not_finite(index, block)
+    _refuse_options(index, block)
     _refuse_lazy(index, block)
 
 
@@ -152,6 +155,36 @@ def _refuse_unsupported(index: int, block: Block) -> None:
     if kind(block) in _READERS:
         return
     refuse(index, block, *_REFUSALS.get(family(block), _BLOCK_REFUSALS.get(kind(block).partition(".")[2], _UNKNOWN)))
+
+
+def _refuse_not_finite(index: int, block: Block) -> None:
+    for name, values in (*block.named_parameters(), *block.named_buffers()):
+        if not bool(torch.isfinite(values).all()):
+            refuse(index, block, f"its `{name}` is not finite", "Go back to parameters from before training failed.")
+
+
+def _refuse_options(index: int, block: Block) -> None:
+    """Refuse options on which lava-dl's own forward fails, or with which it would run for nothing."""
+    neuron: Any = getattr(block, "neuron", None)
+    graded = family(block) == "sigma_delta" and neuron is not None
+    unsupported = {
+        "lava-dl itself cannot run count_log=True": (
+            getattr(block, "count_log", False),
+            "Use count_log=False, and count what the block returns.",
+        ),
+        "lava-dl itself cannot run an Input that has no neuron and delays": (
+            kind(block) in _INPUTS and neuron is None and block.delay_shift,
+            "Use delay_shift=False.",
+        ),
+        "netx ignores cum_error": (graded and neuron.delta.cum_error, "Use cum_error=False."),
+        "it has an axonal delay, which netx does not give graded changes": (
+            graded and getattr(block, "delay", None) is not None,
+            "Use delay=False.",
+        ),
+    }
+    for reason, (found, advice) in unsupported.items():
+        if found:
+            refuse(index, block, reason, advice)
 
 
 def _refuse_lazy(index: int, block: Block) -> None:
@@ -273,7 +306,7 @@ def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray
             place.index,
             place.block,
             "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
-            "Use current_decay=1, where the two are the same, no norm, and half of the neurons as winners.",
+            "Use current_decay=1, where the two are the same; or no norm, and half of the neurons as winners.",
         )
     layer = Recurrent(
         weight=joined[:, : weight.shape[1]],

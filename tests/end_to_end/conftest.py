@@ -38,5 +38,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     )
     train(net, part, epochs=2, device=torch.device("cpu"))
     path = tmp_path_factory.mktemp("trained") / "digits.net"
-    export(net, path, sample=part.test_spikes[:8], metadata={"rate_budget": "0.08"})
+    export(net, path, sample=part.test_spikes[:8], budget=0.08)
     return Trained(net, path, part.test_spikes, part.test_labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,10 +18,19 @@ from netx_export import NetxFormatError, SimulationError, lava_backend, read, si
 
 
 def left_behind() -> set[str]:
-    """Shared memory of Python, and the children of this process."""
+    """Shared memory of Python that no living process uses, and the children of this process."""
     shared = {f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem."))}
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return shared | set(children)
+    return (shared - in_use()) | set(children)
+
+
+def in_use() -> set[str]:
+    """The shared memory that living processes have mapped, other tests' runs of Lava among them."""
+    mapped: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # the process has just ended, or is another user's
+            mapped.update(line.split()[-1] for line in maps.read_text().splitlines() if "/dev/shm/" in line)
+    return mapped
 
 
 def wait_until_nothing_is_left(before: set[str]) -> None:

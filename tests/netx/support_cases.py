@@ -31,7 +31,8 @@ class Case:
         build: makes the network's blocks from ``lava.lib.dl.slayer.block`` (or bootstrap's) and slayer itself.
         shape: shape of the input without batch and time.
         how: how it is written, or where it runs, if that is not plain.
-        refused: a part of the error that it is refused with; empty if it arrives exactly.
+        refused: the reason, a part of the error that it is refused with; empty if it arrives exactly.
+        instead: what to use instead, a part of that error too.
         raises: a part of the error that lava-dl itself raises as soon as the block is made or run.
         slow: whether its test on Lava is left for the slow group.
     """
@@ -42,6 +43,7 @@ class Case:
     shape: tuple[int, ...] = (12,)
     how: str = ""
     refused: str = ""
+    instead: str = ""
     raises: str = ""
     slow: bool = True
 
@@ -501,126 +503,252 @@ def _fixed_mean(m: Any, mean: float) -> Any:
     return norm
 
 
+_NEVER_RAN = (
+    "are made at the first forward, and this network never ran one",
+    "Run the network forward once before you train it and before load_state_dict.",
+)
+_BINARY = "Train with graded_spike=False."
+_NORM = "Use norm=None."
+_DECIMATION = ("netx has no layer that merges steps", "Merge the steps of the data beforehand.")
+_THRESHOLD = "It has to lie between 1 and 4095, beyond which SLAYER or Loihi rounds it or cannot hold it."
+_CURRENT = (
+    "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
+    "Use current_decay=1, where the two are the same; or no norm, and half of the neurons as winners.",
+)
+_SD_THRESHOLD = (
+    "is not the same whole number of 1/64 for all neurons",
+    "Use a threshold between 1/64 and 64 that is not trained.",
+)
+_UNMADE = "lava-dl cannot make it"
+
+
+def _refused(block: str, option: str, build: Callable[[Any], Blocks], why: tuple[str, str], **more: Any) -> Case:
+    return Case(block, option, build, refused=why[0], instead=why[1], **more)
+
+
 REFUSED = [
-    Case("cuba.Dense", "graded spikes", lambda m: _dense(m, {"graded_spike": True}), refused="binary"),
-    Case("cuba.Dense", "not quantised", lambda m: _dense(m, pre_hook_fx=None), refused="not quantised"),
-    Case("cuba.Dense", "threshold of 64 or more", lambda m: _dense(m, {"threshold": 64}), refused="mantissa 4096"),
-    Case("cuba.Dense", "threshold of 0", lambda m: _dense(m, {"threshold": 0.001}), refused="mantissa 0"),
-    Case("cuba.Dense", "current_decay of 0", lambda m: _dense(m, {"current_decay": 0}), refused="12-bit register"),
-    Case("cuba.Dense", "voltage_decay of 1", lambda m: _dense(m, {"voltage_decay": 1}), refused="12-bit register"),
-    Case(
+    _refused(
+        "cuba.Dense",
+        "graded spikes",
+        lambda m: _dense(m, {"graded_spike": True}),
+        ("netx makes graded CUBA spikes binary", _BINARY),
+    ),
+    _refused(
+        "cuba.Dense",
+        "not quantised",
+        lambda m: _dense(m, pre_hook_fx=None),
+        ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default."),
+    ),
+    _refused(
+        "cuba.Dense",
+        "threshold of 64 or more",
+        lambda m: _dense(m, {"threshold": 64}),
+        ("threshold 64.0 has the mantissa 4096", _THRESHOLD),
+    ),
+    _refused(
+        "cuba.Dense",
+        "threshold of 0",
+        lambda m: _dense(m, {"threshold": 0.001}),
+        ("threshold 0.0 has the mantissa 0", _THRESHOLD),
+    ),
+    _refused(
+        "cuba.Dense",
+        "current_decay of 0",
+        lambda m: _dense(m, {"current_decay": 0}),
+        ("current_decay 0 does not fit Loihi's 12-bit register", "Use a current_decay between 1/4096 and 4096/4096."),
+    ),
+    _refused(
+        "cuba.Dense",
+        "voltage_decay of 1",
+        lambda m: _dense(m, {"voltage_decay": 1}),
+        ("voltage_decay 1 does not fit Loihi's 12-bit register", "Use a voltage_decay between 0/4096 and 4095/4096."),
+    ),
+    _refused(
         "cuba.Dense",
         "WgtScaleBatchNorm, current_decay below 1",
         lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5)}),
-        refused="WgtScaleBatchNorm divides",
+        ("its WgtScaleBatchNorm divides the current by 0.5, netx ignores that", "Use MeanOnlyBatchNorm."),
     ),
-    Case("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), refused="never ran"),
-    Case(
-        "cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), refused="never ran"
-    ),
-    Case(
+    _refused("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), _NEVER_RAN),
+    _refused("cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), _NEVER_RAN),
+    _refused(
         "cuba.Dense",
         "count_log",
         lambda m: _dense(m, count_log=True),
-        refused="cannot run",
-        how="lava-dl cannot run it",
+        ("lava-dl itself cannot run count_log=True", "Use count_log=False, and count what the block returns."),
     ),
-    Case("cuba.Input", "delay_shift", lambda m: [m.block.cuba.Input(None), *_dense(m)], refused="cannot run"),
-    Case(
+    _refused(
+        "cuba.Input",
+        "without a neuron, delay_shift",
+        lambda m: [m.block.cuba.Input(None), *_dense(m)],
+        ("lava-dl itself cannot run an Input that has no neuron and delays", "Use delay_shift=False."),
+    ),
+    _refused(
         "cuba.Input",
         "not first",
         lambda m: [*_dense(m), m.block.cuba.Input(None, delay_shift=False)],
-        refused="start of a network",
+        ("an Input makes sense only at the start of a network", "Remove it."),
     ),
-    Case("cuba.KWTA", "other numbers of winners", lambda m: _kwta(m, 2, threshold=8), refused="constant current"),
-    Case(
+    _refused("cuba.KWTA", "other numbers of winners", lambda m: _kwta(m, 2, threshold=8), _CURRENT),
+    _refused(
         "cuba.Conv",
         "per-channel decays",
         lambda m: _conv(m, {"shared_param": False}),
-        (2, 7, 8),
-        refused="never ran",
+        _NEVER_RAN,
+        shape=(2, 7, 8),
         how="lava-dl cannot run it on the CPU",
     ),
-    Case("cuba.Conv", "delay, then Conv", lambda m: _delayed_convs(m), (2, 7, 8), refused="netx drops it"),
-    Case(
+    _refused(
+        "cuba.Conv",
+        "delay, then Conv",
+        lambda m: _delayed_convs(m),
+        (
+            "the axonal delay of the block before would have to be made by a convolution, and netx drops it there",
+            "Use delay=False in the block before this one.",
+        ),
+        shape=(2, 7, 8),
+    ),
+    _refused(
         "cuba.Conv",
         "kernel of more than 127",
         lambda m: [m.block.cuba.Conv(CUBA, 1, 1, (128, 1))],
-        (1, 129, 1),
-        refused="8-bit variables",
+        ("a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables", "The limit is 127."),
+        shape=(1, 129, 1),
     ),
-    Case(
+    _refused(
         "cuba.Recurrent",
         "weights that netx would alter: all -1",
         lambda m: _same_recurrent(m, -1.0),
-        refused="would be altered",
+        (
+            "would be altered when netx and Lava load them",
+            "Keep weights of both signs in the layer, between -254 and 254 in steps of 2.",
+        ),
     ),
-    Case(
+    _refused(
         "cuba.Recurrent",
         "MeanOnlyBatchNorm, current_decay below 1",
         lambda m: _recurrent(m, {"norm": lambda: _fixed_mean(m, 0.5)}),
-        refused="constant current",
+        _CURRENT,
     ),
-    Case("cuba.TimeDecimation", "", _any_block("cuba", "TimeDecimation"), refused="merges steps"),
     *[
-        Case(f"{family}.{name}", "", _any_block(family, name), refused="Use cuba")
+        _refused(f"{family}.TimeDecimation", "", _any_block(family, "TimeDecimation"), _DECIMATION)
+        for family in ("cuba", "rf", "rf_iz")
+    ],
+    *[
+        _refused(
+            f"{family}.{name}",
+            "",
+            _any_block(family, name),
+            ("netx has no recurrent layer of resonators", f"Use cuba.{name}."),
+        )
         for family in ("rf", "rf_iz")
         for name in ("KWTA", "Recurrent")
     ],
     *[
-        Case(f"{family}.TimeDecimation", "", _any_block(family, "TimeDecimation"), refused="merges steps")
+        _refused(f"{family}.Dense", option, lambda m, f=family, n=neuron: [_rf(m, f, neuron=n(m))], why)
         for family in ("rf", "rf_iz")
-    ],
-    *[
-        Case(f"{family}.Dense", option, lambda m, f=family, n=neuron: [_rf(m, f, neuron=n(m))], refused=text)
-        for family in ("rf", "rf_iz")
-        for option, neuron, text in (
-            ("norm", lambda m: {"norm": _mean_only(m)}, "no bias in netx"),
-            ("graded spikes", lambda m: {"graded_spike": True}, "binary"),
+        for option, neuron, why in (
+            ("norm", lambda m: {"norm": _mean_only(m)}, ("its norm MeanOnlyBatchNorm has no bias in netx", _NORM)),
+            ("graded spikes", lambda m: {"graded_spike": True}, ("netx makes graded spikes binary", _BINARY)),
         )
     ],
     *[
-        Case(f"{family}.Input", "with a neuron", _any_block(family, "Input"), refused="only cuba neurons")
+        _refused(
+            f"{family}.Input",
+            "with a neuron",
+            _any_block(family, "Input"),
+            ("only cuba neurons can encode the input", "Use cuba.Input, or give spikes."),
+        )
         for family in ("rf", "rf_iz")
     ],
-    *[Case(f"alif.{name}", "", _any_block("alif", name), refused="adaptive thresholds") for name in _ADAPTIVE],
     *[
-        Case(f"{family}.{name}", "", _any_block(family, name), refused="without adaptation")
-        for family in ("adrf", "adrf_iz")
+        _refused(
+            f"alif.{name}",
+            "",
+            _any_block("alif", name),
+            ("netx cannot load adaptive thresholds", "Use cuba blocks."),
+        )
+        for name in _ADAPTIVE
+    ],
+    *[
+        _refused(
+            f"{family}.{name}",
+            "",
+            _any_block(family, name),
+            ("netx would load it as resonators without adaptation", f"Use {resonators} blocks."),
+        )
+        for family, resonators in (("adrf", "rf"), ("adrf_iz", "rf_iz"))
         for name in _ADAPTIVE
         if (family, name) != ("adrf_iz", "ConvT")
     ],
     *[
-        Case(f"{family}.{name}", "", _any_block(family, name), raises=text, how="lava-dl cannot make it")
-        for family, name, text in (
-            ("rf", "Affine", "threshold"),
-            ("rf_iz", "Affine", "threshold"),
-            ("adrf_iz", "ConvT", "ConvT"),
+        Case(f"{family}.{name}", "", _any_block(family, name), raises=text, how=_UNMADE, instead=instead)
+        for family, name, text, instead in (
+            ("rf", "Affine", "threshold", "Use cuba.Affine."),
+            ("rf_iz", "Affine", "threshold", "Use cuba.Affine."),
+            ("adrf_iz", "ConvT", "ConvT", "Use rf_iz blocks."),
         )
     ],
     *[
-        Case(f"sigma_delta.{name}", "without sigma_delta.Input", _any_block("sigma_delta", name), refused="for spikes")
+        _refused(
+            f"sigma_delta.{name}",
+            "without sigma_delta.Input",
+            _any_block("sigma_delta", name),
+            (
+                "netx takes the input of graded changes for spikes unless input neurons make it",
+                "Begin the network with a sigma_delta.Input that has neurons.",
+            ),
+        )
         for name in ("Dense", "Conv", "Output")
     ],
-    Case("sigma_delta.Average", "", _any_block("sigma_delta", "Average"), refused="average of graded changes"),
-    Case(
+    _refused(
+        "sigma_delta.Average",
+        "",
+        _any_block("sigma_delta", "Average"),
+        ("netx has no average of graded changes", "Take the average of what the network gives out."),
+    ),
+    _refused(
         "cuba.Dense",
         "after sigma_delta.Input",
         lambda m: [m.block.sigma_delta.Input(dict(SDNN)), *_dense(m)],
-        refused="graded changes are no spikes",
+        ("graded changes are no spikes", "Use sigma_delta blocks only, or none."),
     ),
     *[
-        Case("sigma_delta.Dense", option, build, refused=text)
-        for option, build, text in (
-            ("cum_error", lambda m: _sd_dense(m, {"cum_error": True}), "cannot run"),
-            ("persistent_state", lambda m: _sd_dense(m, {"persistent_state": True}), "starts from rest"),
-            ("another activation", lambda m: _sd_dense(m, {"activation": torch.sigmoid}), "activation is not relu"),
-            ("another scale", lambda m: _sd_dense(m, {"scale": 1 << 7}), "its scale is 128"),
-            ("norm", lambda m: _sd_dense(m, {"norm": _mean_only(m)}), "no bias in netx"),
-            ("bias", lambda m: _sd_with_bias(m), "no fixed precision"),
-            ("delay", lambda m: _sd_dense(m, delay=True), "never ran"),
-            ("threshold trained", lambda m: _sd_with_threshold(m, 0.11), "whole number of 1/64"),
-            ("threshold of 0", lambda m: _sd_dense(m, {"threshold": 0.001}), "whole number of 1/64"),
+        _refused("sigma_delta.Dense", option, build, why)
+        for option, build, why in (
+            (
+                "cum_error",
+                lambda m: _sd_dense(m, {"cum_error": True}),
+                ("netx ignores cum_error", "Use cum_error=False."),
+            ),
+            (
+                "persistent_state",
+                lambda m: _sd_dense(m, {"persistent_state": True}),
+                ("netx starts from rest", "Use persistent_state=False."),
+            ),
+            (
+                "another activation",
+                lambda m: _sd_dense(m, {"activation": torch.sigmoid}),
+                ("its activation is not relu, and netx knows no other", "Use activation=torch.relu."),
+            ),
+            (
+                "another scale",
+                lambda m: _sd_dense(m, {"scale": 1 << 7}),
+                ("its scale is 128", "Use the default scale of 64."),
+            ),
+            (
+                "norm",
+                lambda m: _sd_dense(m, {"norm": _mean_only(m)}),
+                ("its norm MeanOnlyBatchNorm has no bias in netx", _NORM),
+            ),
+            (
+                "bias",
+                lambda m: _sd_with_bias(m),
+                ("its bias is a number of no fixed precision", "Do not call set_bias."),
+            ),
+            ("delay", lambda m: _sd_dense(m, delay=True), ("it has an axonal delay", "Use delay=False.")),
+            ("threshold trained", lambda m: _sd_with_threshold(m, 0.11), _SD_THRESHOLD),
+            ("threshold of 0", lambda m: _sd_dense(m, {"threshold": 0.001}), _SD_THRESHOLD),
         )
     ],
 ]

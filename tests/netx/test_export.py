@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support_cases import CUBA, EXACT, Chain, network
 
+from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatistics
 from netx_export import ExportError, export, read, simulate
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import replacing, write
@@ -109,6 +112,22 @@ def test_the_callers_neuron_params_stay_as_they_are(tmp_path: Path) -> None:
     assert params == CUBA
 
 
+def test_enforcers_and_statistics_do_not_count_what_export_runs(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path
+) -> None:
+    net, sample = digits
+    enforcer, statistics = SparsityEnforcer(0.01, 1.0).attach(net), SpikeStatistics().attach(net)
+    net(sample[:2])
+    loss, before = enforcer.loss, statistics.compute().to_dict()
+    export(net, tmp_path / "a.net", sample)
+    assert torch.equal(enforcer.loss, loss)
+    assert statistics.compute().to_dict() == before
+    net(sample[:1])
+    assert statistics.compute().to_dict() != before  # they still watch
+    enforcer.detach()
+    statistics.detach()
+
+
 def test_hooks_can_still_be_removed(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     net, sample = digits
     calls: list[int] = []
@@ -161,6 +180,17 @@ def test_the_same_network_gives_the_same_bytes_later_too(digits: tuple[Chain, to
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
 
 
+def test_the_parts_in_which_weights_are_taken_change_nothing(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, sample = digits
+    export(net, tmp_path / "a.net", sample)
+    for module in ("netx_export.hdf5", "netx_export.slayer.reading"):
+        monkeypatch.setattr(sys.modules[module], "_BLOCK", 7)
+    export(net, tmp_path / "b.net", sample)
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
 def test_the_file_says_where_it_came_from(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     net, sample = digits
     result = export(net, tmp_path / "a.net", sample, target="loihi1", metadata={"budget": "0.1", "rates": "[0.05]"})
@@ -173,6 +203,62 @@ def test_the_file_says_where_it_came_from(digits: tuple[Chain, torch.Tensor], tm
     changed = export(net, tmp_path / "a.net", sample).description.metadata
     assert changed["source sha256"] != metadata["source sha256"]
     assert changed["content sha256"] != metadata["content sha256"]
+
+
+def test_the_rates_of_training_are_recorded_without_being_asked_for(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path
+) -> None:
+    net, sample = digits
+    metadata = export(net, tmp_path / "a.net", sample).description.metadata
+    net.eval()
+    with torch.no_grad():
+        hidden = net.blocks[0](sample)
+        rates = {"dense1": hidden.mean().item(), "dense2": net.blocks[1](hidden).mean().item()}
+    assert json.loads(metadata["trained rates"]) == pytest.approx(rates)
+    assert min(rates.values()) > 0
+    assert metadata["trained rates measured on"] == "4 samples of 24 steps"
+    unproved = export(net, tmp_path / "a.net").description.metadata
+    assert not [key for key in (*metadata, *unproved) if "budget" in key]
+    assert "trained rates" not in unproved
+
+
+def test_the_budget_is_recorded_under_the_names_of_the_file(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, sample = digits
+
+    def budgets(budget: Any) -> dict[str, str]:
+        metadata = export(net, tmp_path / "a.net", sample, budget=budget).description.metadata
+        return {key: text for key, text in metadata.items() if "budget" in key}
+
+    assert budgets(0.03) == {"rate_budget": "0.03"}
+    assert budgets(LoihiBudget(synops=2000, energy=1e-6)) == {"synops_budget": "2000.0", "energy_budget": "1e-06"}
+    of_blocks = LoihiBudget(events_per_step={"blocks.1": 4.0}, synops={"blocks.0": 7, "blocks.1": 8})
+    assert budgets(of_blocks) == {
+        "dense2.events_per_step_budget": "4.0",
+        "dense1.synops_budget": "7.0",
+        "dense2.synops_budget": "8.0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("budget", "error", "match"),
+    [
+        (0.0, ValueError, "`budget` to be greater than 0"),
+        (1.5, ValueError, "`budget` to be at most 1"),
+        ("0.1", TypeError, "`budget` to be a number but got str"),
+        (
+            LoihiBudget(synops={"blocks": 7}),
+            ValueError,
+            r"spiking blocks, \['blocks.0', 'blocks.1'\], but",
+        ),
+        (LoihiBudget(energy=1e-6, table=replace(LOIHI_1, chip="mine")), ValueError, "by LOIHI_1.*the table of mine"),
+    ],
+)
+def test_budgets_that_do_not_fit(
+    budget: Any, error: type[Exception], match: str, digits: tuple[Chain, torch.Tensor], tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=match):
+        export(digits[0], tmp_path / "a.net", digits[1], budget=budget)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -276,6 +362,26 @@ def test_neurons_that_are_not_lava_dls_are_refused(tmp_path: Path) -> None:
         export(net, tmp_path / "a.net", torch.ones(1, 6, 9))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("index", "name"), [(0, "weight"), (1, "delay.delay"), (2, "neuron.voltage_decay"), (3, "synapse.weight")]
+)
+@pytest.mark.parametrize("with_sample", [True, False])
+def test_what_is_not_finite_is_refused_by_name(
+    index: int, name: str, value: float, with_sample: bool, tmp_path: Path
+) -> None:
+    blocks = _blocks()
+    dense = [blocks.Dense(CUBA, 6, 6, delay=True), blocks.Dense(CUBA, 6, 6)]
+    net = Chain([blocks.Input(CUBA, weight=1.0, bias=0.0), *dense, blocks.Affine(CUBA, 6, 3)])
+    sample = torch.ones(1, 6, 9)
+    net(sample)
+    tensors = {**dict(net.blocks[index].named_parameters()), **dict(net.blocks[index].named_buffers())}
+    tensors[name].data.fill_(value)
+    with pytest.raises(ExportError, match=f"Block {index} .* its `{name}` is not finite"):
+        export(net, tmp_path / "a.net", sample if with_sample else None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_sample_nothing_is_proved(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     assert not export(digits[0], tmp_path / "a.net").proved
     assert export(digits[0], tmp_path / "a.net", digits[1]).proved
@@ -288,6 +394,34 @@ def test_the_old_file_stays_if_the_new_one_fails(digits: tuple[Chain, torch.Tens
         export(digits[0], path, torch.zeros(1, 99, 5))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_stays_as_it_is(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "a.net"
+    make(path)
+    before = path.stat()
+    with pytest.raises(ExportError, match="no file"):
+        export(digits[0], path, digits[1])
+    assert path.stat().st_ino == before.st_ino
+    assert path.stat().st_mode == before.st_mode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("metadata", [{"": "a"}, {"a\0b": "c"}, {"a": "b\0"}])
+def test_texts_that_hdf5_cannot_hold(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path, metadata: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match="metadata"):
+        export(digits[0], tmp_path / "a.net", digits[1], metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sample_that_is_no_tensor(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="sample"):
+        export(digits[0], tmp_path / "a.net", digits[1].numpy())  # type: ignore[arg-type]
 
 
 def test_a_directory_that_is_not_there(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:

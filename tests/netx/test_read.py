@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import resource
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -351,10 +354,33 @@ def test_truncated_anywhere(mlp: Path, tmp_path: Path) -> None:
 @given(data=st.data())
 def test_damaged_anywhere(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.net"
-    write(MLP, path)
+    write(NetworkDescription(MLP.layers, {"target": "loihi2"}), path)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     with suppress(NetxFormatError):
         read(path)
+
+
+def test_a_text_whose_size_is_damaged(tmp_path: Path) -> None:
+    """HDF5 itself would go on for ever, and in a process of its own it can be stopped."""
+    path = tmp_path / "a.net"
+    write(NetworkDescription(MLP.layers, {"target": "loihi2"}), path)
+    content = bytearray(path.read_bytes())
+    first_size = content.index(b"GCOL") + 24
+    content[first_size + 1] = 8  # so the next text lies 2048 bytes further, among zeros
+    path.write_bytes(content)
+    code = f"from netx_export import read; read({str(path)!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "NetxFormatError" in run.stderr.splitlines()[-1]
+    assert "heap of its texts" in run.stderr
+
+
+def test_more_texts_than_can_be_walked_in_bounded_time(mlp: Path) -> None:
+    """Each of these heaps holds all that come after it, so that their lengths add up to a square."""
+    text, count = struct.pack("<H6xQ", 1, 16), 5_000
+    heaps = (struct.pack("<5s3xQ", b"GCOL\x01", 32 * (count - place) - 16) for place in range(count))
+    mlp.write_bytes(mlp.read_bytes() + b"".join(text + heap for heap in heaps))
+    with pytest.raises(NetxFormatError, match="more than 1048576 texts"):
+        read(mlp)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, SimulationError, export, read, simulate, verify
+from netx_export import ExportError, SimulationError, export, read, simulate
 from netx_export.description import (
     Conv,
     CubaNeuron,
@@ -127,17 +127,11 @@ def test_what_is_not_simulated_is_refused(layers: Any, encoder: Encoder | None, 
         simulate(path, np.zeros((1, 12, 4)))
 
 
-def test_verify_refuses_numbers_instead_of_counting_them_as_spikes(tmp_path: Path) -> None:
-    path = _file(tmp_path / "a.net", Dense(_weights(5, 12), NEURON))
-    with pytest.raises(SimulationError, match="statistics of verify are those of spikes"):
-        verify(None, path, _values(2, 12, 8))
-
-
 def test_chunks_of_samples_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _file(tmp_path / "a.net", Dense(_weights(9, 12), NEURON), Dense(_weights(5, 9), OUTPUT))
     values = _values(5, 12, 16)
     whole = simulate(path, values)
-    monkeypatch.setattr("netx_export.reference._CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr("netx_export.reference._CHUNK_BYTES", {"cpu": 1, "compiled": 1})
     np.testing.assert_array_equal(simulate(path, values).output, whole.output)
 
 

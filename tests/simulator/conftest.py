@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,17 @@ from netx_export.hdf5 import write
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["torch", "compiled"], scope="module")
+def loops(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The reference simulator with its inner loops in torch and compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr("netx_export.reference.loops._compiled", lambda: None)
+        else:
+            pytest.importorskip("numba")
+        yield request.param
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def test_the_input_is_left_alone(mlp_file, mlp_spikes):
         (lambda x: np.where(x, 1, -1), "values between -1 and 1"),
         (lambda x: np.where(x, np.inf, 0), "values between 0 and inf"),
         (lambda x: x.astype(np.float32) * np.float32(0.999), r"values between 0 and 0\.999"),
+        (lambda x: np.where(np.arange(20) == 7, 1 - 2**-24, 1 + 0 * x).astype(np.float32), "values between 1 and 1"),
         (lambda x: x + 1e-30, "values between 1e-30 and 1"),
         (lambda x: x.astype(str), "numeric type but got <U"),
         (lambda x: x.astype(object), "numeric type but got object"),

@@ -10,6 +10,11 @@ import torch
 
 from netx_export import NetworkDescription, reference, simulate
 from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input
+from netx_export.loading import LoadedWeights
+from netx_export.reference import synapses
+from netx_export.reference.synapses import WeightedSums
+
+pytestmark = pytest.mark.usefixtures("loops")
 
 
 def _run(network, spikes):
@@ -25,9 +30,9 @@ def _assert_equal(first, second):
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.2, 0.5, 1.0])
 def test_sparse_and_dense_products_are_the_same(mlp, rng, monkeypatch, rate):
     spikes = rng.random((3, 12, 40)) < rate
-    monkeypatch.setattr(reference, "_SPARSE_RATE", 1.0)
+    monkeypatch.setattr(synapses, "_SPARSE_RATE", {"torch": 1.0, "compiled": 1.0})
     sparse = _run(mlp, spikes)
-    monkeypatch.setattr(reference, "_SPARSE_RATE", -1.0)
+    monkeypatch.setattr(synapses, "_SPARSE_RATE", {"torch": -1.0, "compiled": -1.0})
     _assert_equal(sparse, _run(mlp, spikes))
 
 
@@ -106,7 +111,7 @@ def test_sums_beyond_float32_are_exact():
     weight[0, 0] = 251
     neuron = CubaNeuron(1, np.array([4096]), np.array([4096]))
     network = NetworkDescription((Input((inputs,), False), Dense(weight, neuron)))
-    sums = reference._weighted_sums(torch.ones(1, inputs, dtype=torch.uint8), torch.from_numpy(weight).t().contiguous())
+    sums = WeightedSums(LoadedWeights(weight, 0), torch.device("cpu"))(torch.ones(1, inputs, dtype=torch.uint8))
     assert sums.tolist() == [weight.sum(1).tolist()]
     assert _run(network, np.ones((1, inputs, 2)))["dense1"].shape == (1, 2, 2)
 

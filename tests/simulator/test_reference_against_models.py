@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from netx_export import reference
 from netx_export.description import CubaNeuron
 from netx_export.loading import load_dense_weights
+from netx_export.reference.synapses import dense_synapses, spike_synapses
 
-pytestmark = pytest.mark.lava
+pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("loops")]
+CPU = torch.device("cpu")
 decays = st.sampled_from([0, 1, 128, 1024, 4095, 4096]) | st.integers(0, 4096)
 
 
@@ -67,6 +69,21 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
     assert np.array_equal(spikes.numpy(), _lava_neurons(activation, neuron, bias))
 
 
+@pytest.mark.parametrize(
+    "activation",
+    [
+        [131_071, 0, 131_072, 0, 131_073, 0],  # the last current that is not wrapped, and the first that is
+        [-131_071, -131_071, 131_071, 2, 0, 0],  # the voltage stops at one above -2^23, and one step over 64 fires
+        [-131_071, -131_072, -131_073, 1, 1, 1],
+    ],
+)
+def test_neurons_equal_lavas_at_the_edges_of_24_bits(activation):
+    neuron = CubaNeuron(1, np.array([4096]), np.array([0]))
+    values = np.array(activation).reshape(-1, 1, 1)
+    spikes = reference.integrate_and_fire(torch.from_numpy(values * 64), neuron)
+    assert np.array_equal(spikes.numpy(), _lava_neurons(values, neuron, None))
+
+
 @settings(max_examples=500, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -90,7 +107,7 @@ def test_sums_of_loaded_weights_equal_lavas(seed, low, span, step):
     sums = np.stack([mantissa[:, row].sum(axis=1) for row in spikes])
     expected = np.left_shift(sums, exponent) if exponent > 0 else np.right_shift(sums, -exponent)
     frames = torch.from_numpy(spikes[np.newaxis].astype(np.uint8))
-    assert np.array_equal(reference._synapses(load_dense_weights(weight), frames)[0].numpy(), expected)
+    assert np.array_equal(dense_synapses(load_dense_weights(weight), CPU)(frames)[0].numpy(), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,4 +136,4 @@ def test_convolutions_equal_lavas(seed, kernel, stride, padding, dilation, group
     sums = conv(spikes.transpose(2, 1, 0), lava_weight, *pairs, groups)
     expected = signed_clamp(sums, bits=24).transpose(2, 1, 0)
     frames = torch.from_numpy(spikes[np.newaxis, np.newaxis].astype(np.uint8))
-    assert np.array_equal(reference._convolve(layer, frames)[0, 0].numpy(), expected)
+    assert np.array_equal(spike_synapses(layer, CPU)(frames)[0, 0].numpy(), expected)

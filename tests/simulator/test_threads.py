@@ -1,11 +1,13 @@
-"""The simulator uses one thread where more only wait, and gives the others back."""
+"""The simulator shares its threads out among samples, and gives them back."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from netx_export import simulate
+from netx_export.errors import SimulationError
 
 
 def test_the_number_of_threads_is_as_before(mlp_file, mlp_spikes):
@@ -19,3 +21,29 @@ def test_the_number_of_threads_is_as_before(mlp_file, mlp_spikes):
     finally:
         torch.set_num_threads(before)
     assert np.array_equal(alone.output, simulate(mlp_file, mlp_spikes).output)
+
+
+def test_samples_on_many_threads_come_out_in_order(mlp_file, rng, monkeypatch):
+    spikes = rng.random((40, 12, 20)) < 0.3
+    expected = simulate(mlp_file, spikes).output
+    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert np.array_equal(simulate(mlp_file, spikes).output, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_one_chunk_ends_all_and_gives_the_threads_back(mlp_file, monkeypatch):
+    spikes = np.zeros((40, 12, 20))
+    spikes[17, 3, 2] = 0.5
+    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(SimulationError, match="0 and 1"):
+            simulate(mlp_file, spikes)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -100,7 +100,7 @@ def export_kind(kind: str, directory: Path) -> Exported:
             module.delay.data = torch.arange(module.delay.numel()).float() % 5
     net.eval()
     path = directory / f"{kind}.net"
-    export(net, path, sample=spikes[:4], metadata={"rate_budget": "0.5"})
+    export(net, path, sample=spikes[:4], budget=0.5)
     return Exported(net, path, spikes, torch.arange(16) % 5)
 
 
@@ -120,3 +120,24 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
 @pytest.fixture(scope="session")
 def mlp(exported: Callable[[str], Exported]) -> Exported:
     return exported("mlp")
+
+
+@pytest.fixture(scope="session")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A sigma-delta network with values for it."""
+    from lava.lib.dl.slayer.block import sigma_delta
+
+    from lava_spikeloss import LoihiBudget
+    from netx_export import export
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.1, "activation": torch.relu}
+    net = torch.nn.Sequential(
+        sigma_delta.Input(dict(neuron)),
+        sigma_delta.Dense(dict(neuron), 12, 10, weight_scale=4),
+        sigma_delta.Output(dict(neuron), 10, 5, weight_scale=2),
+    )
+    values = torch.randn(16, 12, 24).cumsum(-1) / 4
+    path = tmp_path_factory.mktemp("graded") / "graded.net"
+    export(net, path, sample=values[:4], budget=LoihiBudget(synops=900, events_per_step=5))
+    return Exported(net, path, values, torch.arange(16) % 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -108,6 +109,32 @@ def test_json_is_all_that_is_printed(command: Command, capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     assert json.loads(printed.out)["exact"] is True
     assert "hello" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        (("simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz"), b"Simulating on reference"),
+        (("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0"), b"SLAYER against reference"),
+    ],
+)
+def test_a_terminal_shows_progress_and_nothing_else_does(
+    arguments: tuple[str, ...], title: bytes, command: Command, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments) == 0
+    assert not capfd.readouterr().err
+    mine, theirs = pty.openpty()
+    run = subprocess.run(
+        [sys.executable, "-m", "netx_export.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    assert title in os.read(mine, 2**16)
+    os.close(mine)
+    assert b"\x1b" not in run.stdout
 
 
 def test_simulate_then_verify_against_the_recording(command: Command, here: Path, mlp: Any) -> None:

@@ -132,6 +132,19 @@ def test_a_reset_that_comes_late(tmp_path: Path) -> None:
     assert "after the sample began" in cause.detail
 
 
+def test_one_neuron_is_not_enough_for_a_cause_that_all_neurons_would_show(tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8, samples=1)
+    late = inputs.copy()
+    late[..., 0] = 0
+    recorded, of_late = simulated(path, inputs).copy(), simulated(path, late)
+    different = np.flatnonzero((recorded != of_late).any(-1))
+    assert len(different) > 1
+    recorded[:, different[0]] = of_late[:, different[0]]
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "not found"
+
+
 def test_noise_has_no_cause(tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)

@@ -61,7 +61,7 @@ def tallied(expected: Run, got: Run, inputs: Any, chunks: list[list[int]], **opt
             for run in (expected, got)
         ]
         tally.add(*parts, inputs[index], index, None if labels is None else labels[torch.from_numpy(index)])
-    return tally.finish({}, options.pop("tolerance", None), False)[0]
+    return tally.finish(options.pop("tolerance", None), False)[0]
 
 
 def whole(expected: Run, got: Run, inputs: Any, **options: Any) -> Comparison:

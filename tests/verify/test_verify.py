@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, SimulationError, Tolerance, lava_backend, simulate, verify
+from lava_spikeloss import LoihiBudget, SpikeStatistics
+from netx_export import ExportError, SimulationError, Tolerance, export, lava_backend, simulate, verify
 from netx_export import verify as verify_function
 from netx_export.verify import VerificationReport, _choose
 
@@ -56,9 +57,9 @@ def test_chunks_are_sized_by_memory(mlp: Any, monkeypatch: pytest.MonkeyPatch) -
     sizes = []
     simulated = VERIFY.simulate
     monkeypatch.setattr(VERIFY, "simulate", lambda path, x, **more: sizes.append(len(x)) or simulated(path, x, **more))
-    monkeypatch.setattr(VERIFY, "_CHUNK_BYTES", 2 * 33 * 24 * 4)  # two samples of 33 neurons and 24 steps
+    monkeypatch.setattr(VERIFY, "_CHUNK_BYTES", 3 * (12 + 33) * 24 * 4)  # three samples of 12 inputs, 33 neurons
     verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
-    assert sizes == [2] * 8
+    assert sizes == [3, 3, 3, 3, 3, 1]
 
 
 @pytest.mark.slayer
@@ -110,6 +111,43 @@ def test_the_recorded_budget(mlp: Any) -> None:
     report = verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
     assert report.budgets == {"rate": 0.5}
     assert [layer.budget for layer in report.layers] == [0.5, 0.5, None]
+
+
+@pytest.mark.slayer
+def test_rates_of_training_and_each_line_of_a_budget(mlp: Any, tmp_path: Path) -> None:
+    budget = LoihiBudget(events_per_step={"0": 4.0}, synops=900.0, energy=1e-12)
+    path = export(mlp.net, tmp_path / "a.net", sample=mlp.spikes[:4], budget=budget).path
+    comparison = verify(mlp.net, path, mlp.spikes, lava_samples=0).comparisons[0]
+    measured = SpikeStatistics().attach(mlp.net)
+    with torch.no_grad():
+        mlp.net(mlp.spikes[:4])
+        trained = [layer.rate for layer in measured.compute().layers.values()]
+        measured.reset()
+        mlp.net(mlp.spikes)
+    measured.detach()
+    lines = {line.name: line for line in comparison.budget}
+    expected = {line.name.replace("0.", "dense1."): line for line in budget.lines(measured.compute())}
+    of_layer = expected.pop("dense1.events_per_step")
+    assert comparison.layers[0].expected.rate == pytest.approx(of_layer.used / 16)
+    assert list(lines) == list(expected) == ["synops", "energy"]
+    for name, line in expected.items():
+        assert (lines[name].limit, lines[name].expected) == pytest.approx((line.limit, line.used))
+        assert lines[name].got == lines[name].expected
+    assert [layer.trained_rate for layer in comparison.layers] == pytest.approx(trained)
+    assert [layer.budget for layer in comparison.layers] == [4.0 / 16, None, None]
+
+
+@pytest.mark.slayer
+def test_texts_that_only_look_like_records(mlp: Any, tmp_path: Path) -> None:
+    def spoil(file: Any) -> None:
+        texts = {"rate_budget": "nan", "synops_budget": "much", "my_budget": "3", "energy_budget": "inf"}
+        file["lava_spikeloss"].attrs.update({**texts, "trained rates": '{"dense1": "fast", "dense2": 0.25}'})
+
+    report = verify(mlp.net, mlp.spoiled(tmp_path / "a.net", spoil), mlp.spikes, lava_samples=0)
+    assert report.passed
+    assert report.budgets == {}
+    assert [layer.trained_rate for layer in report.layers] == [None, None, None]
+    report.to_json()
 
 
 @pytest.mark.slayer

@@ -1,0 +1,147 @@
+"""Where a file comes from, as texts beside the network: what made it, what the trained network did, what it may use.
+
+The stock loader ignores these texts. ``verify`` reads back the rates and the budgets, which are named here only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from torch import nn
+
+from lava_spikeloss import LOIHI_1, LoihiBudget
+from lava_spikeloss._arguments import check_number
+from netx_export.description import NetworkDescription
+from netx_export.slayer import Recording, find_blocks
+from netx_export.slayer.blocks import spikes
+
+__all__ = [
+    "budget_texts",
+    "check_texts",
+    "layer_budgets",
+    "rate_texts",
+    "recorded_budgets",
+    "recorded_rates",
+    "source_hash",
+    "versions",
+]
+
+_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
+_RATES = "trained rates"
+_BUDGET = "_budget"
+_KINDS = ("events_per_step", "synops", "energy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the file; lava-dl's is that of the network's blocks."""
+    found = {"torch": str(torch.__version__)}
+    for name in ("lava-spikeloss", "lava-dl"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def source_hash(net: nn.Module) -> str:
+    """SHA-256 over the network's parameters and buffers, under their names."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the texts that the caller wants to have in the file.
+
+    Raises:
+        TypeError: if something is no text.
+        ValueError: if a text is longer than HDF5 allows, a name is empty, or either holds a NUL character.
+    """
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
+        if not key or "\0" in key + value:  # HDF5 would end a name at its first NUL, whatever comes behind
+            raise ValueError(
+                f"Expected names and texts without NUL characters in `metadata` but got {key!r}: {value!r}."
+            )
+        if len(value.encode()) > _MAX_TEXT:
+            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
+    return dict(metadata)
+
+
+def rate_texts(description: NetworkDescription, recording: Recording) -> dict[str, str]:
+    """The event rate of each layer that sends events, and how much data it was measured on."""
+    sending = {
+        name: recording.layers[name] for name, layer in description.spiking.items() if layer.neuron.gives != "sums"
+    }
+    rates = {name: np.count_nonzero(raster) / raster.size for name, raster in sending.items()}
+    samples, steps = (next(iter(recording.layers.values())).shape[axis] for axis in (0, -1))
+    return {_RATES: json.dumps(rates), f"{_RATES} measured on": f"{samples} samples of {steps} steps"}
+
+
+def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:
+    """The rates that a file records, by layer; a text that is something else holds none."""
+    with suppress(KeyError, ValueError, TypeError, AttributeError):
+        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if math.isfinite(rate)}
+    return {}
+
+
+def budget_texts(net: nn.Module, description: NetworkDescription, budget: float | LoihiBudget | None) -> dict[str, str]:
+    """Each line of a budget, under the names that the layers have in the file.
+
+    Raises:
+        TypeError: if the budget is neither a number nor a :class:`LoihiBudget`.
+        ValueError: if it is no rate, names something else than a spiking block, or counts energy by another table than
+            verification does.
+    """
+    if budget is None:
+        return {}
+    if not isinstance(budget, LoihiBudget):
+        check_number("budget", budget, above=0.0, maximum=1.0)
+        return {f"rate{_BUDGET}": repr(float(budget))}
+    if budget.energy is not None and budget.table != LOIHI_1:
+        raise ValueError(
+            f"Expected argument `budget` to count energy by LOIHI_1, as `verify` does, but got the table of "
+            f"{budget.table.chip}. Give a budget of `synops` instead."
+        )
+    blocks = {id(block): layer for block, layer in zip(_spiking_blocks(net), description.spiking, strict=True)}
+    layers = {name: blocks[id(module)] for name, module in net.named_modules() if id(module) in blocks}
+    texts = {}
+    for kind in _KINDS:
+        for block, limit in budget.limits(kind):
+            if block is not None and block not in layers:
+                raise ValueError(f"Expected `budget` to name spiking blocks, {list(layers)}, but got {block!r}.")
+            texts[f"{kind if block is None else f'{layers[block]}.{kind}'}{_BUDGET}"] = repr(float(limit))
+    return texts
+
+
+def _spiking_blocks(net: nn.Module) -> list[nn.Module]:
+    return [block for block in find_blocks(net) if spikes(block)]
+
+
+def recorded_budgets(description: NetworkDescription) -> dict[str, float]:
+    """The budgets that a file records: of the network, then of its layers; a text that is no number is no budget."""
+    of_layers = [f"{layer}.{kind}" for layer in description.spiking for kind in _KINDS]
+    budgets = {}
+    for name in ("rate", *_KINDS, *of_layers):
+        with suppress(KeyError, ValueError):
+            budgets[name] = float(description.metadata[name + _BUDGET])
+    return {name: limit for name, limit in budgets.items() if math.isfinite(limit)}
+
+
+def layer_budgets(description: NetworkDescription) -> dict[str, float]:
+    """The event rate that each layer was to stay under: its own, or the one of all hidden layers."""
+    budgets = recorded_budgets(description)
+    names = list(description.spiking)
+    rates = dict.fromkeys(names[:-1], budgets["rate"]) if "rate" in budgets else {}
+    for name, layer in description.spiking.items():
+        if f"{name}.events_per_step" in budgets:
+            rates[name] = budgets[f"{name}.events_per_step"] / int(np.prod(layer.shape))
+    return rates

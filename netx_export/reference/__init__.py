@@ -1,0 +1,186 @@
+"""The reference simulator: a netx network in Lava's fixed-point arithmetic, for whole batches, in torch.
+
+Each layer runs in its neurons' own time: step 0 is the first step at which a neuron can see the sample. In that frame
+a layer's synaptic input at step t is its weights times the spikes that came in at step t, and no layer waits for the
+one before it: the synapses of a layer are one product over the whole sequence, and only the neurons go step by step.
+The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
+
+The synapses of a layer are in :mod:`~netx_export.reference.synapses`, its neurons in
+:mod:`~netx_export.reference.neurons`. Both have an inner loop, over rare spikes and over steps, that is there in torch,
+for every device, and compiled by numba, for a CPU (:mod:`~netx_export.reference.compiled`).
+
+Tensors are time first inside, ``(T, N, C, ...)``, but lie in memory sample by sample, ``(N, T, C, ...)``: a step is
+still made of long runs of neurons, and a sample is turned from and to the outer ``(N, C, ..., T)`` within the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.errors import SimulationError
+from netx_export.loading import load_dense_weights
+from netx_export.reference.loops import compiled_loops, in_parallel, one_thread
+from netx_export.reference.neurons import (
+    ALIGNMENT,
+    integrate_and_fire,
+    kept,
+    per_channel,
+    resonate_and_fire,
+    send_changes,
+    sigma_delta,
+)
+from netx_export.reference.synapses import dense_synapses, message_synapses, recurrent_sums, spike_synapses
+
+__all__ = ["chunk_size", "in_parallel", "integrate_and_fire", "one_thread", "peaks", "prepare", "run", "send_changes"]
+
+_Stage: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+
+# Working memory per chunk of samples; on a CPU small enough for the states to stay in its cache. The compiled loops
+# take little time per call, and there is a chunk on each thread.
+_CHUNK_BYTES = {"compiled": 2**25, "cpu": 2**28, "cuda": 2**31}
+_BYTES_PER_SPIKE = 12
+_BYTES_PER_MESSAGE = 64
+
+
+def chunk_size(description: NetworkDescription, steps: int, device: torch.device) -> int:
+    """Samples to simulate at a time, so that the working memory is bounded for any number of samples."""
+    shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
+    largest = max(int(torch.Size(shape).numel()) for shape in shapes)
+    size = largest * steps * (_BYTES_PER_MESSAGE if description.graded else _BYTES_PER_SPIKE)
+    loops = "compiled" if compiled_loops(device) else device.type
+    return max(1, _CHUNK_BYTES.get(loops, _CHUNK_BYTES["cpu"]) // size)
+
+
+def prepare(description: NetworkDescription, device: torch.device) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
+    """Load a network's weights for a device, once for many batches; what comes back does what :func:`run` does."""
+    names = iter(description.spiking)
+    stages: list[tuple[str | None, _Stage]] = []
+    for layer in description.layers:
+        if isinstance(layer, Flatten):
+            stages.append((None, _flatten))
+        elif isinstance(layer, SpikingLayer):
+            name = next(names)
+            stages.append((name, _layer(layer, _bias_start(description, name), device)))
+    return partial(_run_stages, stages)
+
+
+def _flatten(frames: torch.Tensor) -> torch.Tensor:
+    return frames.flatten(2)
+
+
+def _run_stages(stages: list[tuple[str | None, _Stage]], spikes: torch.Tensor) -> dict[str, torch.Tensor]:
+    layers: dict[str, torch.Tensor] = {}
+    frames = spikes.movedim(-1, 1).contiguous().transpose(0, 1)
+    for name, stage in stages:
+        frames = stage(frames)
+        if name is not None:
+            layers[name] = frames.movedim(0, -1)
+    return layers
+
+
+def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Simulate a batch from rest.
+
+    Args:
+        description: the network.
+        spikes: binary input ``(N, C, ..., T)``, uint8 or bool, or messages, int32, on the device to run on, beginning
+            with ``description.lead`` empty steps, in which a bias may act already.
+
+    Returns:
+        For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time; for sigma-delta neurons
+        their messages or sums, int32.
+    """
+    return prepare(description, spikes.device)(spikes)
+
+
+def _bias_start(description: NetworkDescription, name: str) -> int:
+    return description.lead - description.bias_starts.get(name, 0)
+
+
+def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tuple[float, float]]:
+    """The largest size that each layer's current and voltage would reach if they had no limit, on a batch from rest."""
+    frames = spikes.movedim(-1, 0)
+    found = {}
+    for name, raster in run(description, spikes).items():
+        layer, fired = description.spiking[name], raster.movedim(-1, 0)
+        if isinstance(layer.neuron, CubaNeuron):
+            found[name] = _peaks(layer, layer.neuron, _bias_start(description, name), frames, fired)
+        frames = fired
+    return found
+
+
+def _peaks(
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
+) -> tuple[float, float]:
+    activation = spike_synapses(layer, frames.device)(frames).double()
+    if isinstance(layer, Recurrent):
+        activation[1:] += recurrent_sums(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
+    current = voltage = torch.zeros_like(activation[0])
+    keep_current, keep_voltage = kept(neuron.current_decay, current), kept(neuron.voltage_decay, current)
+    bias = getattr(layer, "bias", None)
+    drive = torch.zeros_like(current) if bias is None else per_channel(bias, current) * ALIGNMENT
+    silent = 1 - fired.reshape(activation.shape)
+    highest_current = highest_voltage = 0.0
+    for step, frame in enumerate(activation):
+        current = torch.trunc(current * keep_current) + frame * ALIGNMENT
+        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
+        highest_current = max(highest_current, float(current.abs().max()))
+        voltage = voltage * silent[step]
+        highest_voltage = max(highest_voltage, float(voltage.abs().max()))
+    return highest_current, highest_voltage
+
+
+def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+    """A layer as a function of what comes into it that gives what its neurons send, both time first."""
+    run_layer = _graded_layer if isinstance(layer.neuron, SigmaDeltaNeuron) else _spiking_layer
+    stage = run_layer(layer, bias_start, device)
+
+    def checked(frames: torch.Tensor) -> torch.Tensor:
+        _refuse_mixture(layer, frames)
+        return stage(frames).reshape(*frames.shape[:2], *layer.shape)
+
+    return checked
+
+
+def _graded_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+    assert isinstance(layer, Dense | Conv)  # there are no others
+    assert isinstance(layer.neuron, SigmaDeltaNeuron)
+    sums, neuron, bias = message_synapses(layer, device), layer.neuron, layer.bias
+    return lambda frames: sigma_delta(neuron, bias, bias_start, sums(frames))
+
+
+def _spiking_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+    if isinstance(layer, Resonator):
+        resonator = layer.neuron
+        real, imag = (dense_synapses(load_dense_weights(w), device) for w in (layer.weight, layer.imaginary_weight))
+        return lambda frames: resonate_and_fire(resonator, real(frames), imag(frames))
+    assert isinstance(layer.neuron, CubaNeuron)
+    sums, neuron, bias = spike_synapses(layer, device), layer.neuron, layer.bias
+    feedback = recurrent_sums(layer, device) if isinstance(layer, Recurrent) else None
+    return lambda frames: integrate_and_fire(sums(frames), neuron, bias, bias_start, feedback, ALIGNMENT)
+
+
+def _refuse_mixture(layer: SpikingLayer, frames: torch.Tensor) -> None:
+    sigma_delta = isinstance(layer.neuron, SigmaDeltaNeuron)
+    if sigma_delta != (frames.dtype == torch.int32):
+        raise SimulationError(
+            "Sigma-delta neurons are not simulated here together with spikes; such a file can be read and checked "
+            "only. All layers have to be of sigma-delta neurons, the input layer included."
+        )
+    if sigma_delta and getattr(layer, "delay", None) is not None:
+        raise SimulationError("Delays of sigma-delta messages are not simulated here; such a file can be read only.")

@@ -1,0 +1,59 @@
+"""Which inner loops the reference simulator runs, torch's or compiled ones, and on how many threads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+from typing import TypeVar
+
+import torch
+
+__all__ = ["compiled_loops", "in_parallel", "one_thread"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def compiled_loops(device: torch.device) -> ModuleType | None:
+    """The compiled loops if they can be had: on a CPU, where numba is installed (the extra ``fast``)."""
+    return _compiled() if device.type == "cpu" else None
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from netx_export.reference import compiled
+
+    return compiled
+
+
+def in_parallel(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device
+) -> Iterator[_Result]:
+    """Map a function over items, with the compiled loops on all of torch's threads, an item on each."""
+    workers = min(len(items), torch.get_num_threads()) if compiled_loops(device) else 1
+    if workers == 1:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with one_thread():
+            yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C there is no use for the others
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch inside: steps this small gain nothing from more, and lose a lot where a core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
