@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One worker per core, and one thread in each: many small operations gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/netx-export demo --out demo
@@ -24,6 +24,13 @@ lint: $(VENV)/installed
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m mkdocs build --strict --quiet
 	@echo "Open site/index.html"
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"

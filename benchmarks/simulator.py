@@ -1,150 +1,135 @@
-"""Time the reference simulator against SLAYER's forward and Lava's CPU simulator on the same network and spikes.
+"""The reference simulator against SLAYER's forward and Lava's CPU simulator, on the same network and spikes.
 
-Every round runs all of them once, one after the other in one process; the ratios are medians over the rounds of the
-ratio within a round, so that a busy machine slows both sides. Each is timed by the wall clock and by the processor
-(user and system time of this process and its children), which other work on the machine disturbs far less. Before
-anything is timed, the spikes are compared.
+Two ways to time Lava. As a user gets it: `simulate` with either back end, both with all cores, from the file to the
+spikes of every layer of every sample, Lava's network compiled before. And the steps alone of the stock network, without
+compilation and recording, against the reference on one thread: one sample, of which the time is multiplied; with axonal
+delays it is extrapolated from a few steps. Spikes are compared before anything is timed.
 
-    OMP_NUM_THREADS=1 python benchmarks/simulator.py --rounds 7
+    python -m benchmarks.simulator --only 'no delays'
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import multiprocessing
 import os
-import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-import lava.lib.dl.slayer as slayer
 import numpy as np
 import torch
-from lava.lib.dl.netx import hdf5
-from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi1SimCfg
-from lava.proc.io.source import RingBuffer
 
+from benchmarks._command import Wish, main
+from benchmarks._results import Line
+from benchmarks._timing import Effort, paired, ratio, spread
+from benchmarks.training_step import build
 from netx_export import simulate
-from netx_export.hdf5 import write
-from netx_export.slayer import describe, record
 
-SIZES = (2312, 512, 512, 10)
-NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+__all__ = ["measure"]
+
+_STEPS_COMPARED = 30  # of one sample on Lava; axonal delays are shorter
+_TARGETS = {
+    ("no delays", "SLAYER's forward"): "reference, SLAYER",
+    ("axonal delays", "SLAYER's forward"): "reference, SLAYER",
+    ("no delays", "Lava, by `simulate`"): "reference, Lava",
+    ("axonal delays", "Lava's steps, dense synapses"): "reference, Lava delays",
+}
 
 
-def build(sample: torch.Tensor, delay: bool) -> torch.nn.Sequential:
-    torch.manual_seed(0)
-    pairs = itertools.pairwise(SIZES)
-    net = torch.nn.Sequential(
-        *[slayer.block.cuba.Dense(NEURON, *pair, weight_scale=2, weight_norm=True, delay=delay) for pair in pairs]
+def measure(wish: Wish) -> Iterator[Line]:
+    """Lines without delays and with."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, delays in (("no delays", False), ("axonal delays", True)):
+            if wish.wants(name):
+                yield from _compare(name, delays, Path(directory, "network.net"), wish)
+
+
+def _compare(name: str, delays: bool, path: Path, wish: Wish) -> Iterator[Line]:
+    sizes, samples, steps = ((20, 8, 4), 2, 30) if wish.tiny else ((2312, 512, 512, 10), 32, 300)
+    rare, spikes, frequent = (
+        (torch.rand(samples, sizes[0], steps, generator=torch.Generator().manual_seed(1)) < rate).float()
+        for rate in (0.01, 0.02, 0.5)
     )
+    net = _trained(sizes, spikes[:1], delays)
+    _assert_equal(net, path, spikes, _STEPS_COMPARED)
+
+    lava_steps = 4 if delays else steps  # with delays a step takes half a second
+    scale = samples * steps / lava_steps
+    dense, sparse = _Lava(path, spikes[0], sparse=False), _Lava(path, spikes[0], sparse=True)
+    runs = {
+        "reference": lambda: simulate(path, spikes),
+        "reference, 1 % input rate": lambda: simulate(path, rare),
+        "reference, 50 % input rate": lambda: simulate(path, frequent),
+        "SLAYER's forward": lambda: torch.no_grad()(net)(spikes),
+        "Lava's steps, dense synapses": lambda: dense.run(lava_steps),
+        "Lava's steps, sparse synapses": lambda: sparse.run(lava_steps),
+    }
+    if not delays:
+        runs["reference, all cores"] = lambda: _on_all_cores(path, spikes)
+        runs["Lava, by `simulate`"] = lambda: simulate(path, spikes, backend="lava", timeout=3600)
+    times = paired(runs, wish.effort if wish.tiny else Effort(fewest=3, most=5, seconds=120, turn=0.0))
+    dense.stop()
+    sparse.stop()
+    subject = {"network": "-".join(map(str, sizes)), "samples": str(samples), "steps": str(steps), "delays": name}
+    ours = times.pop("reference")
+    speed = spread([samples / one for one in ours])
+    yield Line("simulator", subject, "speed", speed, "samples/s", "higher", spread(ours).median)
+    for other, seconds in times.items():
+        steps_alone = other.startswith("Lava's steps")
+        base = times["reference, all cores"] if other == "Lava, by `simulate`" else ours
+        faster = ratio([one * scale for one in seconds] if steps_alone else seconds, base)
+        target = None if wish.tiny else _TARGETS.get((name, other))
+        note = f"from {lava_steps} steps of one sample" if steps_alone else ""
+        what = f"times as fast as {other}"
+        yield Line("simulator", subject, what, faster, "x", "higher", spread(base).median, target, note)
+
+
+def _on_all_cores(path: Path, spikes: torch.Tensor) -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    simulate(path, spikes)
+    torch.set_num_threads(1)
+
+
+def _trained(sizes: tuple[int, ...], sample: torch.Tensor, delays: bool) -> torch.nn.Sequential:
+    net = build(sizes, "cpu", delays)
     with torch.no_grad():
         net(sample)
         for block in net:
-            if delay:
+            if delays:
                 block.delay.delay.copy_(torch.randint(0, 20, block.delay.delay.shape))
     return net.eval()
 
 
-def processor_seconds() -> float:
-    """User and system time of this process and of its living children, such as Lava's processes."""
-    ticks = 0
-    for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+def _assert_equal(net: torch.nn.Sequential, path: Path, spikes: torch.Tensor, lava_steps: int) -> None:
+    """Export, which proves the file against SLAYER in every layer, and compare one sample on Lava."""
+    from netx_export import export
+
+    assert export(net, path, spikes).proved
+    few = spikes[:1, :, :lava_steps]
+    on_lava, ours = simulate(path, few, backend="lava", timeout=3600), simulate(path, few)
+    for name, layer in on_lava.layers.items():
+        np.testing.assert_array_equal(ours.layers[name], layer, err_msg=f"{name} is not what Lava makes")
 
 
-def seconds(run: Callable[[], object]) -> tuple[float, float]:
-    """Wall-clock and processor time of a call."""
-    processor, wall = processor_seconds(), time.perf_counter()
-    run()
-    return time.perf_counter() - wall, processor_seconds() - processor
-
-
-class Lava:
+class _Lava:
     """The stock network on Lava's runtime, without any recording: its steps alone."""
 
     def __init__(self, path: Path, spikes: torch.Tensor, sparse: bool) -> None:
+        from lava.lib.dl.netx import hdf5
+        from lava.proc.io.source import RingBuffer
+
         self._network = hdf5.Network(str(path), sparse_fc_layer=sparse)
         RingBuffer(data=spikes.numpy().astype(np.int32)).s_out.connect(self._network.inp)
         self.run(1)
 
     def run(self, steps: int) -> None:
+        from lava.magma.core.run_conditions import RunSteps
+        from lava.magma.core.run_configs import Loihi1SimCfg
+
         self._network.run(RunSteps(steps), Loihi1SimCfg(select_tag="fixed_pt"))
 
     def stop(self) -> None:
         self._network.stop()
 
 
-def report(name: str, times: list[tuple[float, float]], reference: list[tuple[float, float]]) -> None:
-    print(f"{name:38}", end="")
-    for label, values, bases in zip(("wall", "processor"), np.transpose(times), np.transpose(reference), strict=True):
-        ratio = statistics.median(value / base for value, base in zip(values, bases, strict=True))
-        spread = f"{statistics.median(values):.3f} s ({min(values):.3f} to {max(values):.3f})"
-        print(f"  {label} {spread:32} {ratio:8.1f} x", end="")
-    print(flush=True)
-
-
-def compare(arguments: argparse.Namespace, directory: Path, delay: bool) -> None:
-    shape = (arguments.samples, SIZES[0], arguments.steps)
-    spikes = (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < arguments.rate).float()
-    net = build(spikes[:1], delay)
-    description = describe(net, spikes[:1])
-    path = directory / f"delay-{delay}.net"
-    write(description, path)
-
-    expected, got = record(net, spikes, list(description.spiking)), simulate(path, spikes)
-    equal = all(np.array_equal(expected.layers[name], got.layers[name]) for name in expected.layers)
-    few = spikes[:1, :, : 20 if delay else 300]
-    on_lava = simulate(path, few, backend="lava", timeout=3600)
-    equal_lava = all(np.array_equal(simulate(path, few).layers[name], on_lava.layers[name]) for name in on_lava.layers)
-    rates = ", ".join(f"{layer.mean():.3f}" for layer in got.layers.values())
-    print(f"\naxonal delays: {delay}; equal to SLAYER: {equal}, to Lava: {equal_lava}; rates {rates}", flush=True)
-
-    lava_steps = 4 if delay else arguments.steps
-    scale = arguments.samples * arguments.steps / lava_steps
-    dense, sparse = Lava(path, spikes[0], sparse=False), Lava(path, spikes[0], sparse=True)
-    rare, frequent = [(torch.rand(shape) < rate).float() for rate in (0.01, 0.5)]
-    times: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(arguments.rounds):
-        with torch.no_grad():
-            runs = {
-                "reference": lambda: simulate(path, spikes),
-                "reference, 1 % input rate": lambda: simulate(path, rare),
-                "reference, 50 % input rate": lambda: simulate(path, frequent),
-                "SLAYER forward": lambda: net(spikes),
-                "Lava, dense synapses": lambda: dense.run(lava_steps),
-                "Lava, sparse synapses": lambda: sparse.run(lava_steps),
-            }
-            for name, run in runs.items():
-                factor = scale if name.startswith("Lava") else 1.0
-                wall, processor = seconds(run)
-                times.setdefault(name, []).append((factor * wall, factor * processor))
-    dense.stop()
-    sparse.stop()
-    for name, values in times.items():
-        report(name, values, times["reference"])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rate", type=float, default=0.02)
-    arguments = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    with tempfile.TemporaryDirectory() as directory:
-        for delay in (False, True):
-            compare(arguments, Path(directory), delay)
-
-
 if __name__ == "__main__":
-    main()
+    main("simulator", __doc__, measure)
