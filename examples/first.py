@@ -29,7 +29,8 @@ for epoch in range(5):
     print(f"epoch {epoch}: loss {loss.item():.2f}")
 enforcer.detach()
 
-result = export(net, "first.net", sample=digits.test_spikes[:16], metadata={"rate_budget": "0.03"})
+sample = digits.test_spikes[:16]
+result = export(net, "first.net", sample=sample, budget=0.03)
 print(result.description)
 
 report = verify(net, "first.net", digits.test_spikes, digits.test_labels, lava_samples=20)

@@ -114,7 +114,8 @@ def run(out: Path, epochs: int, samples: int) -> tuple[list[float], list[float]]
     again = train(resumed, optimizer, x, y, range(epoch, epochs))
     print(f"resumed:       {again}, accuracy on the training set {accuracy(resumed, x, y):.1f} %")
 
-    folded = fold_norms(resumed)
+    # Not exact, as the voltages decay: so the accuracy is that of the folded net, and so is what is verified below.
+    folded = fold_norms(resumed, exact=False)
     print(f"norms folded for export: accuracy on the training set {accuracy(folded, x, y):.1f} %")
     folded.eval()
     export(folded, out / "network.net", sample=x[:4])

@@ -88,7 +88,7 @@ enforcer.detach()
 # layer with the network. If one differed, it would say which, and write nothing.
 
 # %%
-result = export(net, directory / "digits.net", sample=digits.test_spikes[:16], metadata={"rate_budget": str(BUDGET)})
+result = export(net, directory / "digits.net", sample=digits.test_spikes[:16], budget=BUDGET)
 print(result.description)
 print("proved on the sample:", result.proved)
 

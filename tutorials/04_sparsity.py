@@ -87,8 +87,7 @@ class Point(NamedTuple):
 points = {}
 for budget in BUDGETS:
     net = train(budget)
-    metadata = {"rate_budget": str(budget)}
-    path = export(net, directory / f"{budget}.net", sample=digits.test_spikes[:8], metadata=metadata).path
+    path = export(net, directory / f"{budget}.net", sample=digits.test_spikes[:8], budget=budget).path
     report = verify(net, path, digits.test_spikes, digits.test_labels, lava_samples=LAVA_SAMPLES)
     assert report.passed
     everything, on_lava = report.comparisons

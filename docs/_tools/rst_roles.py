@@ -7,10 +7,11 @@ from typing import Any
 
 from griffe import Extension
 
-_BLOCK = re.compile(r"^( *)\.\. math::\n((?:\n|\1 +.*\n?)+)", re.MULTILINE)
+_BLOCK = re.compile(r"^( *)\.\. math::((?: .+)?\n(?:\n|\1 +.*\n?)*)", re.MULTILINE)
 _MATH_ROLE = re.compile(r":math:`([^`]+)`")
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`([^`]+)`")
 _EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+_LITERAL = re.compile(r"(?<!`)``(?!`)")
 _DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)  # outside of any section
 
 
@@ -28,8 +29,11 @@ def _markdown(text: str) -> str:
     text = _DOCTEST.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
     text = _MATH_ROLE.sub(r"$\1$", text)
     text = _ROLE.sub(r"`\1`", text)
-    return text.replace("``", "`").rstrip("\n")
+    return _LITERAL.sub("`", text).rstrip("\n")
 
 
 def _dedented(block: str, indent: str) -> str:
-    return "\n".join(indent + line.strip() for line in block.strip("\n").splitlines() if line.strip())
+    lines = [line.strip() for line in block.splitlines() if line.strip()]
+    if any("&" in line for line in lines) and "\\begin" not in block:  # Sphinx aligns such lines by itself
+        lines = [r"\begin{align*}", *lines, r"\end{align*}"]
+    return "\n".join(indent + line for line in lines)

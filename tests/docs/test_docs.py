@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import os
 import re
@@ -73,12 +73,28 @@ def test_examples_of_a_task_run(task: str, first: dict[str, Any]) -> None:
             exec(compile(block, f"{task}.md", "exec"), namespace)
 
 
+@pytest.mark.lava
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ["nir", "snntorch", "nirtorch"])), reason="needs nir, snntorch and nirtorch"
+)
+def test_the_rates_of_snntorch_are_in_the_same_report(first: dict[str, Any]) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "snntorch_rates.py")]
+    result = subprocess.run(command, cwd=first["folder"], capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    verdicts = re.findall(r"^(dense\d): (.*?),", result.stdout, re.MULTILINE)
+    assert verdicts == [("dense1", "within tolerance"), ("dense2", "within tolerance")]
+    assert result.stdout.splitlines()[-1] == "PASSED"
+    assert "reference against recording" in (first["folder"] / "snntorch.html").read_text()
+
+
 def test_the_example_files_are_shown_whole() -> None:
-    pages = (
-        (ROOT / "docs" / "getting-started.md").read_text(),
-        (ROOT / "docs" / "tasks" / "several-gpus.md").read_text(),
-    )
-    for page, example in zip(pages, ["first.py", "distributed.py"], strict=True):
+    pages = {
+        "getting-started.md": "first.py",
+        "tasks/several-gpus.md": "distributed.py",
+        "tasks/nir.md": "snntorch_rates.py",
+    }
+    for name, example in pages.items():
+        page = (ROOT / "docs" / name).read_text()
         assert f'--8<-- "examples/{example}"' in page  # a formatter of Markdown once took this for Python
 
 
@@ -114,6 +130,13 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
     for public in module.__all__:
         thing = getattr(module, public)
         assert not callable(thing) or (thing.__doc__ or "").strip(), f"{name}.{public}"
+
+
+@pytest.mark.parametrize("package", ["lava_spikeloss", "netx_export"])
+def test_no_formula_goes_on_at_the_margin(package: str) -> None:
+    cut = re.compile(r"^( *)\.\. math:: .+\n\1(?=\S)(.+)", re.MULTILINE)
+    found = [match[2] for file in sorted((ROOT / package).glob("**/*.py")) for match in cut.finditer(file.read_text())]
+    assert not found  # indent these lines, or they are read as text
 
 
 def test_the_gallery_shows_every_loss() -> None:
