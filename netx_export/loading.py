@@ -117,14 +117,15 @@ def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[An
 def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
     """What Lava's Dense process makes of shifted weights at its first step; in place, since they may be large."""
     sign = _lava_sign(weight)
-    turn = -1 if sign is _Sign.INHIBITORY else 1
     unused = np.int32(8 - bits + (sign is _Sign.MIXED))
-    weight *= turn
+    if sign is _Sign.INHIBITORY:
+        np.negative(weight, out=weight)
     np.clip(weight, -256 if sign is _Sign.MIXED else 0, 255, out=weight)
     # numpy shifts by a negative count to zero, and so does Lava here.
     np.right_shift(weight, unused, out=weight)
     np.left_shift(weight, unused, out=weight)
-    weight *= turn
+    if sign is _Sign.INHIBITORY:
+        np.negative(weight, out=weight)
     return weight.astype(np.int16)  # which holds 256, at half the memory
 
 

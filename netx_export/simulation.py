@@ -25,6 +25,7 @@ __all__ = ["Simulation", "check_input", "network_input", "simulate"]
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
 _MESSAGE_SCALE = 2**12
 _SUM_SCALE = 2**18
+_PART = 2**17  # numbers of an input to check at a time
 LayerArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or float64 for sigma-delta neurons
 Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
 
@@ -106,17 +107,16 @@ def _run_reference(
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
     run = reference.prepare(description, device)
 
-    def run_chunk(chunk: slice) -> int:
+    def run_chunk(chunk: slice) -> None:
         with torch.inference_mode():
             rasters = run(network_input(description, spikes[chunk]))
             for name, raster in rasters.items():
                 _line_up(description, name, raster, torch.from_numpy(layers[name][chunk]))
-        return len(spikes[chunk])
+        advance(len(spikes[chunk]))
 
     size = reference.chunk_size(description, steps + description.lead, device)
     chunks = [slice(start, start + size) for start in range(0, samples, size)]
-    for done in reference.in_parallel(run_chunk, chunks, device):
-        advance(done)
+    reference.in_parallel(run_chunk, chunks, device)
     return layers
 
 
@@ -143,27 +143,28 @@ def _empty(layer: SpikingLayer, samples: int, steps: int) -> LayerArray:
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
     """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
-    delay: IntArray | None = description.spiking[name].axon_delay
-    neuron = description.spiking[name].neuron
-    raster = raster.cpu()  # in one piece: each copy from a GPU is waited for
-    if isinstance(neuron, SigmaDeltaNeuron):
-        raster = raster.double() / (_MESSAGE_SCALE if neuron.sends else _SUM_SCALE)
-    shift = description.shifts[name] - description.lead
-    if delay is None:
-        for sample, place in zip(raster, target, strict=True):  # one by one, since they turn faster within the cache
-            _copy_shifted(sample.contiguous(), place, shift)
-        return
+    layer, raster = description.spiking[name], raster.cpu()  # in one piece: each copy from a GPU is waited for
     # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
-    for steps in np.unique(delay):
-        for channel in np.flatnonzero(delay == steps):
-            _copy_shifted(raster[:, channel], target[:, channel], shift + int(steps))
+    delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
+    shift = delay + (description.shifts[name] - description.lead)
+    loops = reference.compiled_loops(raster.device)
+    if isinstance(layer.neuron, SigmaDeltaNeuron):
+        _copy_shifted(raster.double() / (_MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
+    elif loops is None:
+        _copy_shifted(raster, target, shift)
+    else:
+        frames = raster.movedim(-1, 1).flatten(2).contiguous()
+        each = np.repeat(shift, frames.shape[2] // len(shift))
+        loops.place_spikes(frames.numpy(), each, target.flatten(1, -2).numpy())
 
 
-def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: int) -> None:
-    """``target[..., t] = source[..., t - shift]`` wherever both are."""
-    late, early = max(0, shift), max(0, -shift)
-    steps = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
-    target[..., late : late + steps].copy_(source[..., early : early + steps])
+def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: IntArray) -> None:
+    """``target[:, c, ..., t] = source[:, c, ..., t - shift[c]]`` wherever both are."""
+    for steps in np.unique(shift).tolist():
+        late, early = max(0, steps), max(0, -steps)
+        both = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
+        channels = torch.from_numpy(np.flatnonzero(shift == steps))
+        target[:, channels, ..., late : late + both] = source[:, channels, ..., early : early + both]
 
 
 def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -215,42 +216,39 @@ def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 @reference.one_thread()
 def _binary(spikes: Spikes) -> torch.Tensor:
-    """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first.
-
-    A sample is checked and turned around while it is in the cache of a CPU; for a GPU, which would be waited for each
-    time, the batch is.
-    """
+    """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first."""
     tensor = spikes if isinstance(spikes, torch.Tensor) else _tensor(spikes)
-    if tensor.device.type != "cpu":
-        nonzero = tensor.to(torch.bool)
-        _check_binary(tensor, tensor, nonzero)
-        return nonzero.movedim(-1, 1).contiguous().movedim(1, -1).view(torch.uint8)
-    binary = torch.empty_like(tensor.movedim(-1, 1), dtype=torch.bool, memory_format=torch.contiguous_format)
-    for values, target in zip(tensor, binary, strict=True):
-        nonzero = values.to(torch.bool)
-        _check_binary(tensor, values, nonzero)
-        target.flatten(1).copy_(nonzero.flatten(0, -2).t())  # torch turns matrices fastest
-    return binary.movedim(1, -1).view(torch.uint8)
-
-
-def _check_binary(tensor: torch.Tensor, part: torch.Tensor, nonzero: torch.Tensor) -> None:
-    """Raise, with the values of the whole tensor, unless a part of it is of zeros and ones."""
-    if tensor.dtype != torch.bool and _count(_ones(part)) != _count(nonzero):
+    fired = _fired_on_host(tensor) if tensor.device.type == "cpu" else _fired(tensor)
+    if fired is None:
         raise SimulationError(
             f"Expected spikes of 0 and 1, since netx makes every other value a 1, but got {_describe_values(tensor)}."
         )
+    shape = (len(tensor), tensor.shape[-1], *tensor.shape[1:-1])
+    return fired.reshape(shape).movedim(1, -1).view(torch.uint8)
 
 
-def _ones(values: torch.Tensor) -> torch.Tensor:
-    """Where values are 1; numpy compares in a third of torch's time."""
-    if values.device.type != "cpu" or values.dtype == torch.bfloat16:
-        return values == 1
-    return torch.from_numpy(values.numpy() == 1)
+def _fired(values: torch.Tensor) -> torch.Tensor | None:
+    """Where ``(N, C, ..., T)`` is 1, as ``(N, T, C)``; None if it is anything but 0 and 1."""
+    fired = values != 0
+    if bool((values == fired).all()):
+        return fired.flatten(1, -2).mT.contiguous()
+    return None
 
 
-def _count(true: torch.Tensor) -> int:
-    """Number of true values; numpy counts them in a tenth of torch's time."""
-    return int(np.count_nonzero(true.numpy()) if true.device.type == "cpu" else true.count_nonzero())
+def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
+    """The same part by part, while a part is in the cache; numpy compares in a third of torch's time."""
+    numbers = (values.float() if values.dtype == torch.bfloat16 else values).flatten(1, -2).numpy()
+    together = max(1, _PART // numbers.shape[-1])
+    fired = np.empty(numbers.shape[1:], np.bool_)
+    turned = torch.empty((len(numbers), *fired.shape[::-1]), dtype=torch.bool)
+    for sample, frames in zip(numbers, turned, strict=True):
+        for start in range(0, len(sample), together):
+            part, found = sample[start : start + together], fired[start : start + together]
+            np.not_equal(part, 0, out=found)
+            if np.count_nonzero(found) + np.count_nonzero(part != 1) != part.size:
+                return None
+        frames.copy_(torch.from_numpy(fired).t())  # torch turns matrices fastest
+    return turned
 
 
 def _tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:

@@ -46,7 +46,17 @@ from netx_export.reference.neurons import (
 )
 from netx_export.reference.synapses import dense_synapses, message_synapses, recurrent_sums, spike_synapses
 
-__all__ = ["chunk_size", "in_parallel", "integrate_and_fire", "one_thread", "peaks", "prepare", "run", "send_changes"]
+__all__ = [
+    "chunk_size",
+    "compiled_loops",
+    "in_parallel",
+    "integrate_and_fire",
+    "one_thread",
+    "peaks",
+    "prepare",
+    "run",
+    "send_changes",
+]
 
 _Stage: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 

@@ -1,7 +1,6 @@
-"""The reference simulator's two inner loops, compiled by numba for the CPU; they release the GIL.
+"""The reference simulator's inner loops, compiled by numba for the CPU; they release the GIL.
 
-Importing this module needs numba. The same loops in torch are in
-:mod:`~netx_export.reference.synapses` and :mod:`~netx_export.reference.neurons`.
+Importing this module needs numba. Where each is called, the same is there in torch, for GPUs and where numba is not.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["add_weights", "integrate_and_fire"]
+__all__ = ["add_weights", "delay", "integrate_and_fire", "place_spikes"]
 
 _STATE_LIMIT = 2**23
+_WRAP = np.int32(2 * _STATE_LIMIT)
 
 
-def _compile(loop: Callable[..., None]) -> Any:
+def _compile(loop: Callable[..., Any]) -> Any:
     try:
         return numba.njit(nogil=True, cache=True)(loop)
     except RuntimeError:  # there is no place where numba may keep what it compiled
@@ -26,29 +26,70 @@ def _compile(loop: Callable[..., None]) -> Any:
 
 
 @_compile
-def _add_rows(spikes: npt.NDArray[np.uint8], weight: npt.NDArray[Any], total: npt.NDArray[np.int32]) -> None:
-    """Add the rows of ``weight`` whose inputs spike to ``total``."""
-    active = np.empty(len(spikes) + 1, np.int32)
+def _find(spikes: npt.NDArray[np.uint8], active: npt.NDArray[np.int32]) -> int:
+    """Write the places of spikes to the front of ``active``, which has one place more; their number."""
     count = 0
     for index in range(len(spikes)):  # without a branch, which rare spikes would mislead
         active[count] = index
         count += spikes[index]
-    for place in range(0, count - 1, 2):  # in pairs, so that the total is read and written half as often
+    return count
+
+
+@_compile
+def _add_rows(
+    spikes: npt.NDArray[np.uint8],
+    weight: npt.NDArray[Any],
+    active: npt.NDArray[np.int32],
+    total: npt.NDArray[np.int32],
+) -> None:
+    """Write the sum of the rows of ``weight`` whose inputs spike to ``total``; ``active`` is as in :func:`_find`."""
+    total[:] = 0
+    count = _find(spikes, active)
+    whole = count - count % 4
+    for place in range(0, whole, 4):  # by four, so that the total is read and written a quarter as often
         first, second = weight[active[place]], weight[active[place + 1]]
+        third, fourth = weight[active[place + 2]], weight[active[place + 3]]
         for output in range(len(total)):
-            total[output] += np.int32(first[output]) + np.int32(second[output])
-    if count % 2:
-        last = weight[active[count - 1]]
+            total[output] += (
+                np.int32(first[output]) + np.int32(second[output]) + np.int32(third[output]) + np.int32(fourth[output])
+            )
+    for place in range(whole, count):
+        row = weight[active[place]]
         for output in range(len(total)):
-            total[output] += last[output]
+            total[output] += row[output]
 
 
 @_compile
 def add_weights(spikes: npt.NDArray[np.uint8], weight: npt.NDArray[Any], sums: npt.NDArray[np.int32]) -> None:
     """Write the product of ``(rows, in)`` spikes and ``(in, out)`` integer weights to ``sums``."""
-    sums[:] = 0
+    active = np.empty(spikes.shape[1] + 1, np.int32)
     for row in range(len(spikes)):
-        _add_rows(spikes[row], weight, sums[row])
+        _add_rows(spikes[row], weight, active, sums[row])
+
+
+@_compile
+def delay(values: npt.NDArray[Any], steps: npt.NDArray[np.int64], delayed: npt.NDArray[Any]) -> None:
+    """Write ``(N, T, C)`` values, each channel later by its own number of steps, zeros in front, to ``delayed``."""
+    samples, duration, channels = values.shape
+    for sample in range(samples):
+        for step in range(duration):
+            for channel in range(channels):
+                source = step - steps[channel]
+                delayed[sample, step, channel] = values[sample, source, channel] if source >= 0 else 0
+
+
+@_compile
+def place_spikes(spikes: npt.NDArray[np.uint8], shift: npt.NDArray[np.int64], target: npt.NDArray[np.uint8]) -> None:
+    """Set ``(N, C, T)`` zeros of ``target`` to 1 where ``(N, T, C)`` spikes are after a shift of each channel."""
+    samples, duration, channels = spikes.shape
+    active = np.empty(channels + 1, np.int32)
+    for sample in range(samples):
+        for step in range(duration):
+            for index in range(_find(spikes[sample, step], active)):
+                channel = active[index]
+                place = step + shift[channel]
+                if 0 <= place < target.shape[2]:
+                    target[sample, channel, place] = 1
 
 
 @_compile
@@ -78,29 +119,25 @@ def integrate_and_fire(
         spikes: the result, ``(N, T, C)``.
     """
     samples, steps, neurons = synaptic_input.shape
-    recurrent = np.zeros(neurons, np.int32)
+    recurrent, active = np.zeros(neurons, np.int32), np.empty(neurons + 1, np.int32)
     for sample in range(samples):
         current = np.zeros(neurons, np.int32)
         voltage = np.zeros(neurons, np.int32)
         recurrent[:] = 0
         for step in range(steps):
             frame, fired = synaptic_input[sample, step], spikes[sample, step]
-            driven = step >= drive_start
+            driven = np.int32(step >= drive_start)
             for neuron in range(neurons):
                 incoming = np.int32(frame[neuron] + recurrent[neuron])
                 # A cast cuts off towards zero, as Lava's decay does; int32 wraps as Lava's does.
                 u = np.int32(np.int32(current[neuron] * keep_current[neuron]) + np.int32(incoming * scale))
-                if u > _STATE_LIMIT:
-                    u = np.int32(u - 2 * _STATE_LIMIT)
-                elif u <= -_STATE_LIMIT:
-                    u = np.int32(u + 2 * _STATE_LIMIT)
+                u = np.int32(u + _WRAP * (np.int32(u <= -_STATE_LIMIT) - np.int32(u > _STATE_LIMIT)))
                 v = np.int32(np.int32(voltage[neuron] * keep_voltage[neuron]) + u + driven * drive[neuron])
-                v = np.int32(min(max(int(v), 1 - _STATE_LIMIT), _STATE_LIMIT - 1))
+                v = min(max(v, np.int32(1 - _STATE_LIMIT)), np.int32(_STATE_LIMIT - 1))
                 fire = v > threshold
                 current[neuron] = u
-                voltage[neuron] = 0 if fire else v
+                voltage[neuron] = np.int32(0) if fire else v
                 fired[neuron] = fire
             if len(feedback) > 0:
-                recurrent[:] = 0
-                _add_rows(fired, feedback, recurrent)
+                _add_rows(fired, feedback, active, recurrent)
                 recurrent >>= feedback_shift

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ import torch
 __all__ = ["compiled_loops", "in_parallel", "one_thread"]
 
 _Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def compiled_loops(device: torch.device) -> ModuleType | None:
@@ -32,20 +32,26 @@ def _compiled() -> ModuleType | None:
     return compiled
 
 
-def in_parallel(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device
-) -> Iterator[_Result]:
-    """Map a function over items, with the compiled loops on all of torch's threads, an item on each."""
-    workers = min(len(items), torch.get_num_threads()) if compiled_loops(device) else 1
-    if workers == 1:
-        yield from map(function, items)
+def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], device: torch.device) -> None:
+    """Call a function on each item, with the compiled loops on all of torch's threads, an item on each."""
+    pending = iter(items)  # to take the next of it is atomic
+
+    def work() -> None:
+        try:
+            for item in pending:
+                function(item)
+        finally:  # after an error or Ctrl-C there is no use for the others
+            deque(pending, maxlen=0)
+
+    others = min(len(items), torch.get_num_threads()) - 1 if compiled_loops(device) else 0
+    if others < 1:
+        work()
         return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with one_thread():
-            yield from pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C there is no use for the others
+    with one_thread(), ThreadPoolExecutor(others) as pool:
+        started = [pool.submit(work) for _ in range(others)]
+        work()  # on this thread too: one that only waits has the others begin on its core
+        for one in started:
+            one.result()
 
 
 @contextmanager

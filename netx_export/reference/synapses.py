@@ -76,6 +76,12 @@ def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, device: torch.devic
 
 def _delay(values: torch.Tensor, delay: IntArray) -> torch.Tensor:
     """Shift each channel of ``(T, N, C)`` by its own number of steps, zeros in front."""
+    loops = compiled_loops(values.device)
+    if loops is not None:
+        by_sample = values.transpose(0, 1).contiguous()
+        delayed = torch.empty_like(by_sample)
+        loops.delay(by_sample.numpy(), delay.astype(np.int64), delayed.numpy())
+        return delayed.transpose(0, 1)
     steps = torch.arange(len(values), device=values.device)
     source = (steps.unsqueeze(-1) - torch.as_tensor(delay, device=values.device)).unsqueeze(1)
     return values.gather(0, source.clamp(min=0).expand_as(values)).mul_(source >= 0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, reference
-from netx_export.description import CubaNeuron, Input, Recurrent
+from netx_export import NetworkDescription, reference, simulate
+from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, Recurrent
 from netx_export.reference.synapses import recurrent_sums
 
 pytest.importorskip("numba")
@@ -43,3 +43,31 @@ def _assert_same_in_torch(network, rng, monkeypatch):
     monkeypatch.setattr("netx_export.reference.loops._compiled", lambda: None)
     assert torch.equal(reference.run(network, spikes)["recurrent1"], compiled)
     return compiled
+
+
+@pytest.mark.parametrize("delay_shift", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_delays_and_their_place_in_the_result_are_as_in_torch(seed, delay_shift, saved, monkeypatch):
+    """Delays of outputs, of inputs and on each synapse, and channels of several neurons."""
+    rng = np.random.default_rng(seed)
+    path = saved(_delayed(rng, delay_shift))
+    spikes = (rng.random((3, 2, 4, 3, 40)) < 0.5).astype(np.uint8)
+    compiled = simulate(path, spikes).layers
+    monkeypatch.setattr("netx_export.reference.loops._compiled", lambda: None)
+    in_torch = simulate(path, spikes).layers
+    for name, raster in compiled.items():
+        assert raster.any()
+        np.testing.assert_array_equal(raster, in_torch[name])
+
+
+def _delayed(rng: np.random.Generator, delay_shift: bool) -> NetworkDescription:
+    neuron = CubaNeuron(40, np.array([1024]), np.array([128]))
+
+    def dense(inputs: int, outputs: int, delay: tuple[int, ...]) -> Dense:
+        weight, steps = rng.integers(-60, 120, (outputs, inputs)), rng.integers(0, 9, delay)
+        return Dense(weight, neuron, delay=steps, delay_shift=delay_shift, axon_delay=rng.integers(0, 30, outputs))
+
+    kernels = rng.integers(-60, 120, (3, 2, 2, 2))
+    convolution = Conv(kernels, neuron, (2, 4, 3), delay_shift=delay_shift, axon_delay=4 * rng.permutation(3))
+    layers = dense(18, 9, (9,)), dense(9, 7, (9,)), dense(7, 5, (5, 7))
+    return NetworkDescription((Input((2, 4, 3), False), convolution, Flatten((18,)), *layers))
