@@ -147,7 +147,7 @@ def _in_blocks(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if len(active) > _SPARSE_RATE["torch"] * block.numel():
             torch.mm(block.to(weight.dtype), weight, out=target)
         else:
-            target.copy_(_sums_of_active(active, len(block), weight))
+            _sum_active(active, weight, target)
     return sums
 
 
@@ -159,11 +159,11 @@ def _active(spikes: torch.Tensor) -> torch.Tensor:
 
 
 @one_thread()
-def _sums_of_active(active: torch.Tensor, rows: int, weight: torch.Tensor) -> torch.Tensor:
-    """The weights of the active inputs of each row, added up; they are given by their places in all rows."""
+def _sum_active(active: torch.Tensor, weight: torch.Tensor, sums: torch.Tensor) -> None:
+    """Write the weights of the active inputs of each row, added up; they are given by their places in all rows."""
     inputs = len(weight)
-    starts = torch.searchsorted(active, torch.arange(0, rows * inputs, inputs, device=active.device))
-    return F.embedding_bag(active % inputs, weight, starts, mode="sum")
+    starts = torch.arange(0, len(sums) * inputs, inputs, device=active.device)
+    sums.copy_(F.embedding_bag(active % inputs, weight, torch.searchsorted(active, starts), mode="sum"))
 
 
 def _convolution(layer: Conv, device: torch.device) -> Synapses:
