@@ -6,8 +6,8 @@ one before it: the synapses of a layer are one product over the whole sequence, 
 The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
 
 The synapses of a layer are in :mod:`~netx_export.reference.synapses`, its neurons in
-:mod:`~netx_export.reference.neurons`. Their inner loops are there in torch, for every device, and compiled by numba, for
-a CPU (:mod:`~netx_export.reference.compiled`).
+:mod:`~netx_export.reference.neurons`. Their inner loops are there in torch, for every device, and compiled by numba,
+for a CPU (:mod:`~netx_export.reference.compiled`).
 
 Tensors are time first inside, ``(T, N, C, ...)``, but lie in memory sample by sample, ``(N, T, C, ...)``: a step is
 still made of long runs of neurons, and a sample is turned from and to the outer ``(N, C, ..., T)`` within the cache.
