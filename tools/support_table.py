@@ -16,6 +16,7 @@ from support_cases import EXACT, REFUSED, Case  # noqa: E402
 
 TARGET = ROOT / "docs" / "support.md"
 README = ROOT / "README.md"
+ORDER = ("cuba", "bootstrap.cuba", "rf", "rf_iz", "sigma_delta", "alif", "adrf", "adrf_iz")
 START, END = "<!-- made by tools/support_table.py -->\n", "<!-- end of the table -->\n"
 HEAD = """\
 # What arrives in Lava, and what is refused
@@ -51,23 +52,27 @@ def _row(case: Case) -> str:
 
 
 def readme() -> str:
-    """The README with its short table: a row for each block that can be exact, and one for all that cannot."""
+    """The README with its short table: a row for each kind of block, a column for each family of neurons."""
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    exact = {case.block: [other.option for other in EXACT if other.block == case.block] for case in EXACT}
-    never = sorted({case.block for case in REFUSED} - set(exact), key=str.lower)
-    rows = [
-        f"| `{block}` | {_listed(options)} | {sum(case.block == block for case in REFUSED) or ''} |\n"
-        for block, options in sorted(exact.items(), key=lambda item: item[0].lower())
-    ]
-    rows.append(f"| {', '.join(f'`{block}`' for block in never)} | | all |\n")
-    return f"{before}{START}| block | exact | refused |\n|---|---|---|\n{''.join(rows)}{END}{after}"
+    blocks = {case.block for case in [*EXACT, *REFUSED]}
+    kinds = sorted({block.rpartition(".")[2] for block in blocks})
+    families = sorted({block.rpartition(".")[0] for block in blocks}, key=ORDER.index)
+    head = "".join(f" `{family}` |" for family in families)
+    rows = [f"| block |{head}\n", f"|---|{'---|' * len(families)}\n"]
+    for kind in kinds:
+        cells = (_cell(f"{family}.{kind}") if f"{family}.{kind}" in blocks else "" for family in families)
+        rows.append(f"| `{kind}` | {' | '.join(cells)} |\n")
+    return f"{before}{START}{''.join(rows)}{END}{after}"
 
 
-def _listed(options: list[str]) -> str:
-    named = "; ".join(option for option in options if option)
-    return f"yes; also: {named}" if named else "yes"
+def _cell(block: str) -> str:
+    """What becomes of a block: a number counts those of its options that are refused."""
+    refused = sum(case.block == block for case in REFUSED)
+    if all(case.block != block for case in EXACT):
+        return "refused"
+    return f"exact, {refused} refused" if refused else "exact"
 
 
 def main() -> int:
