@@ -253,7 +253,7 @@ def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
 def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silent: float | None = None) -> torch.Tensor:
     r"""Time of each neuron's first spike, or of its first ``num_spikes`` spikes, with a surrogate gradient.
 
-    .. math:: t^{(f)} = \min \Big\{ t : \sum_{u \le t} [s[u] \ne 0] = f \Big\}
+    .. math:: t^{(f)} = \min \left\{ t : \sum_{u \le t} [s[u] \ne 0] = f \right\}
 
     Times are exact: a spike is whatever is not 0, and half-precision spikes give float32 times. The derivative of a
     spike time is not defined; the surrogate says that a stronger spike comes earlier by as much,
