@@ -50,7 +50,8 @@ class WeightedSum(Term):
         >>> loss = SpikeMax() + 0.1 * CountBoundsLoss(upper=1)
         >>> loss(torch.ones(1, 2, 4), torch.tensor([0]))
         tensor(1.5931)
-        >>> WeightedSum((1.0, SpikeMax()), (0.1, CountBoundsLoss(upper=1)))(torch.ones(1, 2, 4), torch.tensor([0]))
+        >>> loss = WeightedSum((1.0, SpikeMax()), (0.1, CountBoundsLoss(upper=1)))
+        >>> loss(torch.ones(1, 2, 4), torch.tensor([0]))
         tensor(1.5931)
     """
 

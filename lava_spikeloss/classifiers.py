@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 SILENT = -1
-"""The prediction for an output without a spike. It equals no label, so a silent output counts as wrong."""
+"""-1, the prediction for an output without a spike. It equals no label, so a silent output counts as wrong."""
 
 
 def classify_rate(spikes: torch.Tensor, population_code: bool = False, num_classes: int | None = None) -> torch.Tensor:

@@ -22,9 +22,9 @@ class LagrangeMultiplier(torch.nn.Module):
     on its dual are
 
     .. math::
-        L = \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
-        \lambda_k \leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}, \qquad
-        \hat g_k = \min(1, \max(-1, g_k / 0.1))
+        L &= \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
+        \hat g_k = \min(1, \max(-1, g_k / 0.1)) \\
+        \lambda_k &\leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}
 
     with the force :math:`f_k` held constant in the gradient; a violation of a tenth or more counts in full. A
     multiplier comes to rest only where its constraint is met with equality, or near zero where it does not bind: the

@@ -231,7 +231,7 @@ def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order:
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
     r"""Mask of each neuron's first spike; all ``False`` for a neuron that never fires.
 
-    .. math:: m[t] = \big(s[t] \ne 0\big) \wedge \forall u < t: s[u] = 0
+    .. math:: m[t] = \left(s[t] \ne 0\right) \wedge \forall u < t: s[u] = 0
 
     Args:
         spikes: any dtype; everything that is not 0 is a spike, so graded and negative spikes count.
