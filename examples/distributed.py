@@ -41,4 +41,5 @@ for epoch in range(2):
         print(f"epoch {epoch}: error {error.item():.2f}")
 if rank == 0:
     print(export(net.cpu(), "distributed.net", sample=digits.test_spikes[:8]).description)
-# With gloo, torch 2.3 may wait for ever in `destroy_process_group()`; the end of the process does the same.
+# With gloo, torch 2.3 may wait for ever in `destroy_process_group()`;
+# the end of the process does the same.

@@ -30,7 +30,7 @@ def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
     r"""Count the synapses with a nonzero weight that leave each input neuron.
 
     .. math::
-        f_i = \sum_j \big|\{k : w_k \ne 0,\ k \text{ leads from } i \text{ to } j\}\big|
+        f_i = \sum_j \left|\{k : w_k \ne 0,\ k \text{ leads from } i \text{ to } j\}\right|
 
     The count is exact: at the border of a convolution, with stride, padding, dilation and groups, and for weights that
     are pruned or that the synapse's quantisation (``pre_hook_fx``) rounds to zero. It is the gradient of the summed

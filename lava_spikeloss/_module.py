@@ -19,7 +19,9 @@ class Term(torch.nn.Module):
     def __add__(self, other: torch.nn.Module) -> WeightedSum:
         return WeightedSum((1.0, self), (1.0, other)) if isinstance(other, torch.nn.Module) else NotImplemented
 
-    def __radd__(self, other: torch.nn.Module) -> WeightedSum:
+    def __radd__(self, other: torch.nn.Module | int) -> Term:
+        if isinstance(other, int) and other == 0:  # sum(losses) begins with it
+            return self
         return WeightedSum((1.0, other), (1.0, self)) if isinstance(other, torch.nn.Module) else NotImplemented
 
     def __mul__(self, factor: float) -> WeightedSum:
@@ -50,7 +52,8 @@ class WeightedSum(Term):
         >>> loss = SpikeMax() + 0.1 * CountBoundsLoss(upper=1)
         >>> loss(torch.ones(1, 2, 4), torch.tensor([0]))
         tensor(1.5931)
-        >>> WeightedSum((1.0, SpikeMax()), (0.1, CountBoundsLoss(upper=1)))(torch.ones(1, 2, 4), torch.tensor([0]))
+        >>> loss = WeightedSum((1.0, SpikeMax()), (0.1, CountBoundsLoss(upper=1)))
+        >>> loss(torch.ones(1, 2, 4), torch.tensor([0]))
         tensor(1.5931)
     """
 

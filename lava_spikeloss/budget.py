@@ -27,6 +27,11 @@ _KINDS = ("events_per_step", "synops", "energy")
 class BudgetLine(NamedTuple):
     """One line of a budget: what is used, what is allowed, and whether that fits.
 
+    Attributes:
+        name: the line's name, as in ``LoihiBudget``: ``"synops"``, for one layer with the layer's name in front.
+        used: what the network uses.
+        limit: what it may use.
+
     Examples:
         >>> BudgetLine("synops", used=900.0, limit=1000.0).fits
         True
@@ -122,7 +127,7 @@ class BudgetEnforcer(Enforcer):
     r"""Loss that brings an attached network into a :class:`LoihiBudget`.
 
     .. math::
-        L = \lambda \sum_k \max\Big(0,\, \frac{u_k}{b_k} - 1\Big)^p
+        L = \lambda \sum_k \max\left(0,\, \frac{u_k}{b_k} - 1\right)^p
 
     Where :math:`u_k` is what the network uses of line :math:`k` of the budget and :math:`b_k` its limit. By default the
     factor is a :class:`LagrangeMultiplier` for each line, which needs no tuning. An event is a nonzero output,
@@ -256,7 +261,7 @@ class SynOpsLoss(BudgetEnforcer):
     r"""Penalty on synaptic operations per sample above ``max_synops``.
 
     .. math::
-        L = \lambda \sum_l \max\Big(0,\, \frac{S_l}{S_{\text{max},l}} - 1\Big)^p, \qquad
+        L = \lambda \sum_l \max\left(0,\, \frac{S_l}{S_{\text{max},l}} - 1\right)^p, \qquad
         S_l = \frac{1}{N} \sum_{n,i,t} [s_{n,i,t} \ne 0]\, f_{i \to l}
 
     With one number for the whole network there is one term, on the sum over its layers. Where Sorbaro et al. write
@@ -280,7 +285,7 @@ class SynOpsLoss(BudgetEnforcer):
         >>> loss.append(torch.ones(2, 3, 10), fan_out=torch.tensor([5, 5, 0]))
         >>> loss.loss
         tensor(0.)
-        >>> loss.append(torch.ones(2, 1, 10), fan_out=torch.tensor([5]))  # 150 operations per sample in all
+        >>> loss.append(torch.ones(2, 1, 10), fan_out=torch.tensor([5]))  # 150 operations per sample
         >>> loss.loss
         tensor(0.2500)
     """

@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 SILENT = -1
-"""The prediction for an output without a spike. It equals no label, so a silent output counts as wrong."""
+"""-1, the prediction for an output without a spike. It equals no label, so a silent output counts as wrong."""
 
 
 def classify_rate(spikes: torch.Tensor, population_code: bool = False, num_classes: int | None = None) -> torch.Tensor:
     r"""The class with most spikes, the lowest index of equals; :data:`SILENT` where no neuron fires.
 
-    .. math:: \hat y_n = \arg\max_c \sum_t s_{nc}[t]
+    .. math:: \hat y_n = \text{arg max}_c\, \sum_t s_{nc}[t]
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
@@ -57,7 +57,7 @@ def classify_rate(spikes: torch.Tensor, population_code: bool = False, num_class
 def classify_window(spikes: torch.Tensor, window: int) -> torch.Tensor:
     r"""The class with most spikes in the last ``window`` steps, at every step; :data:`SILENT` where none fired.
 
-    .. math:: \hat y_n[t] = \arg\max_c \sum_{k=0}^{W-1} s_{nc}[t-k]
+    .. math:: \hat y_n[t] = \text{arg max}_c\, \sum_{k=0}^{W-1} s_{nc}[t-k]
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
@@ -85,7 +85,7 @@ def classify_window(spikes: torch.Tensor, window: int) -> torch.Tensor:
 def classify_first_spike(spikes: torch.Tensor) -> torch.Tensor:
     r"""The class that fires first, the lowest index of equals; :data:`SILENT` where no neuron fires.
 
-    .. math:: \hat y_n = \arg\min_c t^{(1)}_{nc}
+    .. math:: \hat y_n = \text{arg min}_c\, t^{(1)}_{nc}
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.

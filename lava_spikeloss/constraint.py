@@ -22,9 +22,9 @@ class LagrangeMultiplier(torch.nn.Module):
     on its dual are
 
     .. math::
-        L = \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
-        \lambda_k \leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}, \qquad
-        \hat g_k = \min(1, \max(-1, g_k / 0.1))
+        L &= \sum_k f_k\, g_k, \qquad f_k = \lambda_k\, e^{\rho\, \hat g_k}, \qquad
+        \hat g_k = \min(1, \max(-1, g_k / 0.1)) \\
+        \lambda_k &\leftarrow \lambda_k\, e^{\eta\, \hat g_k} \text{ at every backward pass}
 
     with the force :math:`f_k` held constant in the gradient; a violation of a tenth or more counts in full. A
     multiplier comes to rest only where its constraint is met with equality, or near zero where it does not bind: the
@@ -43,6 +43,10 @@ class LagrangeMultiplier(torch.nn.Module):
     a low start all neurons are lowered alike, and at a tight budget many that fire rarely carry less than a few that
     fire well. For a network that is trained already take a low ``start`` and a ``warmup``: during so many passes the
     goal falls geometrically from the first use to the budget, so that it is led there, not thrown.
+
+    A violation that is not finite, from a forward that overflowed or gave NaN, shows in :math:`L` and leaves its
+    multiplier where it is, so that a pass which a gradient scaler skips does no harm. Raising an error would make the
+    host wait for the device.
 
     Args:
         lr: dual step size :math:`\eta` per backward pass.
@@ -104,13 +108,14 @@ class LagrangeMultiplier(torch.nn.Module):
         """
         for name, violation in violations.items():
             if name not in self.multipliers:
-                self.multipliers[name] = self.start * violation.detach().clamp(min=_BAND)
-                self._starts[name] = torch.relu(violation.detach())
+                first = _finite(violation.detach())
+                self.multipliers[name] = self.start * first.clamp(min=_BAND)
+                self._starts[name] = torch.relu(first)
             # A loaded state comes to the device once: the host waits for a copy.
             self.multipliers[name] = self.multipliers[name].to(violation)
             self._starts[name] = self._starts[name].to(violation)
         eased = {name: self._eased(name, violation) for name, violation in violations.items()}
-        pressures = {name: (g.detach() / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
+        pressures = {name: (_finite(g.detach()) / _BAND).clamp(-1.0, 1.0) for name, g in eased.items()}
         terms = [(self._force(name, pressures[name]) * g).sum() for name, g in eased.items()]
         term = sum(terms, start=torch.zeros(()))
         if term.requires_grad:
@@ -137,3 +142,8 @@ class LagrangeMultiplier(torch.nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.steps, self.multipliers, self._starts = state["steps"], dict(state["multipliers"]), dict(state["starts"])
+
+
+def _finite(violation: torch.Tensor) -> torch.Tensor:
+    """0, which moves no multiplier, in place of what is not finite."""
+    return violation.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -16,9 +16,9 @@ def van_rossum_distance(spikes: torch.Tensor, other: torch.Tensor, time_constant
     r"""Van Rossum distance of spike trains, exact: in continuous time and without an end.
 
     .. math::
-        D = \sqrt{\frac{2}{\tau} \int_0^\infty \Big( \sum_i e^{-(t - t_i)/\tau} [t \ge t_i]
-            - \sum_j e^{-(t - u_j)/\tau} [t \ge u_j] \Big)^2 \mathrm{d}t}
-          = \sqrt{\sum_{t,u} d[t]\, d[u]\, e^{-|t - u| / \tau}}, \qquad d = s - s'
+        D &= \sqrt{\frac{2}{\tau} \int_0^\infty \left( \sum_i e^{-(t - t_i)/\tau} [t \ge t_i]
+            - \sum_j e^{-(t - u_j)/\tau} [t \ge u_j] \right)^2 \mathrm{d}t} \\
+          &= \sqrt{\sum_{t,u} d[t]\, d[u]\, e^{-|t - u| / \tau}}, \qquad d = s - s'
 
     One spike more or less is at distance 1 (elephant's convention), two far apart spikes at distance
     :math:`\sqrt 2`. Differentiable wherever it is not 0; there the gradient is 0.
@@ -41,7 +41,8 @@ def van_rossum_distance(spikes: torch.Tensor, other: torch.Tensor, time_constant
         of van Rossum distances", Network 2012.
 
     Example:
-        >>> van_rossum_distance(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]), time_constant=1.0)
+        >>> spikes, other = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> van_rossum_distance(spikes, other, time_constant=1.0)
         tensor(1.1244)
     """
     check_spikes("spikes", spikes, min_dims=1)
@@ -69,7 +70,7 @@ def victor_purpura_distance(spikes: torch.Tensor, other: torch.Tensor, cost: flo
     r"""Victor-Purpura distance: the cheapest way to turn one spike train into the other.
 
     .. math::
-        D = \min \Big( \#\text{inserted} + \#\text{deleted} + q \sum_\text{moved} |\Delta t| \Big)
+        D = \min \left( \#\text{inserted} + \#\text{deleted} + q \sum_\text{moved} |\Delta t| \right)
 
     A metric. Let :math:`F[t]` be how many more spikes of one train than of the other have come by step :math:`t` and
     :math:`D[t]` how many of them were given up; the cost is :math:`\sum_t q |F[t] - D[t]| + |D[t] - D[t-1]|`.

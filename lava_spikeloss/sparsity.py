@@ -28,7 +28,8 @@ class SparsityEnforcer(Enforcer):
     r"""Penalty on event rates above ``max_rate`` and below ``min_rate``.
 
     .. math::
-        L = \lambda \sum_l \sum_{g \in l} \Big[\max(0,\, r_g - r_\text{max})^p + \max(0,\, r_\text{min} - r_g)^p\Big],
+        L = \lambda \sum_l \sum_{g \in l}
+            \left[\max(0,\, r_g - r_\text{max})^p + \max(0,\, r_\text{min} - r_g)^p\right],
         \qquad r_g = \frac{1}{|g|\,N\,T} \sum_{n,\, i \in g,\, t} |s_{n,i,t}|
 
     Where :math:`g` runs over the groups of layer :math:`l`: the whole layer, each channel, or each neuron. By default

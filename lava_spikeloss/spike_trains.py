@@ -231,7 +231,7 @@ def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order:
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
     r"""Mask of each neuron's first spike; all ``False`` for a neuron that never fires.
 
-    .. math:: m[t] = \big(s[t] \ne 0\big) \wedge \forall u < t: s[u] = 0
+    .. math:: m[t] = \left(s[t] \ne 0\right) \wedge \forall u < t: s[u] = 0
 
     Args:
         spikes: any dtype; everything that is not 0 is a spike, so graded and negative spikes count.
@@ -253,7 +253,7 @@ def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
 def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silent: float | None = None) -> torch.Tensor:
     r"""Time of each neuron's first spike, or of its first ``num_spikes`` spikes, with a surrogate gradient.
 
-    .. math:: t^{(f)} = \min \Big\{ t : \sum_{u \le t} [s[u] \ne 0] = f \Big\}
+    .. math:: t^{(f)} = \min \left\{ t : \sum_{u \le t} [s[u] \ne 0] = f \right\}
 
     Times are exact: a spike is whatever is not 0, and half-precision spikes give float32 times. The derivative of a
     spike time is not defined; the surrogate says that a stronger spike comes earlier by as much,

@@ -1,4 +1,4 @@
-"""Spikes in ``.npz`` files: input with labels, and the spikes of a simulation to compare with later."""
+"""``.npz`` files: input spikes with labels, and what a simulation gave, to compare with later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from netx_export.errors import ExportError, SimulationError
 from netx_export.hdf5 import replacing
-from netx_export.simulation import Simulation
+from netx_export.simulation import LayerArray, Simulation
 
 __all__ = ["load_simulation", "load_spikes", "save_simulation", "save_spikes"]
 
@@ -71,7 +71,7 @@ def save_spikes(path: str | os.PathLike[str], spikes: npt.ArrayLike, labels: npt
 
 
 def save_simulation(path: str | os.PathLike[str], simulation: Simulation) -> None:
-    """Save the spikes of a simulation: ``output``, and each layer under its name.
+    """Save what a simulation gave: ``output``, and each layer under its name.
 
     Raises:
         SimulationError: if the file cannot be written.
@@ -80,23 +80,28 @@ def save_simulation(path: str | os.PathLike[str], simulation: Simulation) -> Non
 
 
 def load_simulation(path: str | os.PathLike[str]) -> Simulation:
-    """Load spikes that :func:`save_simulation` saved, or that another simulator or a chip recorded in the same form.
+    """Load what :func:`save_simulation` saved, or what another simulator or a chip recorded in the same form.
+
+    Zeros and ones come back as uint8. Other numbers, which sigma-delta neurons send, come back in float64, and so does
+    every float64 array.
 
     Raises:
-        SimulationError: if the file is missing, is no ``.npz`` file or lacks the output.
+        SimulationError: if the file is missing, is no ``.npz`` file, lacks the output, or holds anything but finite
+            numbers.
     """
     arrays = _load(path, None, f"`{_OUTPUT}`")
     if _OUTPUT not in arrays:
         raise SimulationError(f"{path}: expected an array `{_OUTPUT}` (N, C, ..., T) but got {_names(path)}.")
-    layers = {name: _as_spikes(path, name, array) for name, array in arrays.items()}
+    layers = {name: _as_events(path, name, array) for name, array in arrays.items()}
     return Simulation(layers.pop(_OUTPUT), layers)
 
 
-def _as_spikes(path: str | os.PathLike[str], name: str, array: _Array) -> npt.NDArray[np.uint8]:
-    spikes = array.astype(np.uint8) if array.dtype.kind in "biuf" else np.empty(0, np.uint8)
-    if not np.array_equal(spikes, array):
-        raise SimulationError(f"{path}: expected spikes of 0 and 1 in `{name}` but got {array.dtype} of another kind.")
-    return spikes
+def _as_events(path: str | os.PathLike[str], name: str, array: _Array) -> LayerArray:
+    """Spikes in uint8, graded messages and sums in float64."""
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise SimulationError(f"{path}: expected finite numbers in `{name}` but got others, of {array.dtype}.")
+    binary = array.dtype != np.float64 and bool(((array == 0) | (array == 1)).all())
+    return array.astype(np.uint8 if binary else np.float64, copy=False)
 
 
 def _load(path: str | os.PathLike[str], names: set[str] | None, wanted: str) -> dict[str, _Array]:

@@ -82,8 +82,9 @@ class ResonatorNeuron(_PlainData):
 
     Attributes:
         threshold: mantissa of the threshold; the state is compared with ``threshold << 6``.
-        sin_decay, cos_decay: rotation and decay of the complex state per step in units of 1/4096: one value, or one
+        sin_decay: sine part of rotation and decay of the complex state per step in units of 1/4096: one value, or one
             per channel.
+        cos_decay: cosine part, likewise.
         reset: what a spike does: ``"phase"`` nothing (RF), ``"izhikevich"`` puts the state to the threshold (RF_IZ).
     """
 
@@ -125,7 +126,8 @@ class Encoder(_PlainData):
 
     Attributes:
         neuron: their parameters.
-        weight, bias: the input is multiplied by the one and the other is added, both in units of 1/64.
+        weight: the input is multiplied by it, in units of 1/64.
+        bias: added to that, in units of 1/64.
     """
 
     neuron: CubaNeuron | SigmaDeltaNeuron
@@ -200,7 +202,11 @@ class Recurrent(_PlainData):
     Attributes:
         weight: integer weights ``(out, in)``.
         recurrent_weight: integer weights ``(out, out)`` from its own spikes of the step before.
-        neuron, bias, delay_shift, axon_delay, output_shape: as in :class:`Dense`.
+        neuron: as in :class:`Dense`.
+        bias: as in :class:`Dense`.
+        delay_shift: as in :class:`Dense`.
+        axon_delay: as in :class:`Dense`.
+        output_shape: as in :class:`Dense`.
     """
 
     kind: ClassVar[str] = "recurrent"
@@ -228,8 +234,12 @@ class Resonator(_PlainData):
     """A fully connected layer of resonate-and-fire neurons.
 
     Attributes:
-        weight, imaginary_weight: integer weights ``(out, in)`` into the real and the imaginary part of the state.
-        neuron, delay_shift, axon_delay, output_shape: as in :class:`Dense`.
+        weight: integer weights ``(out, in)`` into the real part of the state.
+        imaginary_weight: integer weights ``(out, in)`` into the imaginary part.
+        neuron: parameters of its neurons.
+        delay_shift: as in :class:`Dense`.
+        axon_delay: as in :class:`Dense`.
+        output_shape: as in :class:`Dense`.
     """
 
     kind: ClassVar[str] = "resonator"
@@ -259,10 +269,13 @@ class Conv(_PlainData):
         weight: integer kernels ``(out, in / groups, kernel height, kernel width)``.
         neuron: parameters of its neurons.
         input_shape: ``(C, H, W)`` of what comes in.
-        stride, padding, dilation: ``(vertical, horizontal)``.
+        stride: ``(vertical, horizontal)``.
+        padding: ``(vertical, horizontal)``, with zeros.
+        dilation: ``(vertical, horizontal)``.
         groups: number of blocked connections between input and output channels.
         bias: bias mantissa per output channel ``(out,)``, added to the membrane potential as ``bias << 6``, or None.
-        delay_shift, axon_delay: as in :class:`Dense`.
+        delay_shift: as in :class:`Dense`.
+        axon_delay: as in :class:`Dense`.
         output_shape: shape of the output in SLAYER where it is not ``(C, H, W)``: a dense layer whose weights only a
             convolution can load is written as one.
     """

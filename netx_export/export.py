@@ -59,7 +59,7 @@ def export(
     ``path`` holds either what it held before or the whole new file, never a part of it.
 
     The file records where it comes from: versions, hashes, the target, the budget, and the event rate of each layer on
-    the sample. :func:`netx_export.verify` holds the rates of what runs against both.
+    the sample. :func:`netx_export.verify` compares the rates that it counts with both.
 
     Args:
         net: a module whose blocks of ``lava.lib.dl.slayer.block`` form a chain.

@@ -6,18 +6,16 @@ same: compare rates.
 
 Units, with ``d`` a decay of the netx file in 1/4096 and ``s`` the scale, 64 unless you say otherwise:
 
-=====================================  ==================================================================
-NIR                                    netx
-=====================================  ==================================================================
-``weight``, of any layer               weight / s
-``v_threshold``                        threshold mantissa / s
-``tau_syn``, ``tau_mem``, ``tau`` (s)  dt * 4096 / d
-``w_in``, ``r`` of a leaky neuron      4096 / d, so that a spike adds its weight in one step
-``r`` of ``IF``                        1 / dt
-``v_leak`` of ``CubaLIF``              (bias mantissa / s) * 4096 / d of the voltage
-``bias`` of a layer before a ``LIF``   bias mantissa / s
-``delay`` (s)                          dt * steps
-=====================================  ==================================================================
+| NIR                                   | netx                                                  |
+|---------------------------------------|-------------------------------------------------------|
+| ``weight``, of any layer              | weight / s                                            |
+| ``v_threshold``                       | threshold mantissa / s                                |
+| ``tau_syn``, ``tau_mem``, ``tau`` (s) | dt * 4096 / d                                         |
+| ``w_in``, ``r`` of a leaky neuron     | 4096 / d, so that a spike adds its weight in one step |
+| ``r`` of ``IF``                       | 1 / dt                                                |
+| ``v_leak`` of ``CubaLIF``             | (bias mantissa / s) * 4096 / d of the voltage         |
+| ``bias`` of a layer before a ``LIF``  | bias mantissa / s                                     |
+| ``delay`` (s)                         | dt * steps                                            |
 
 A NIR graph has no step of delay from layer to layer, as Lava and SLAYER have: its spikes are in the neurons' own time.
 """
@@ -57,7 +55,8 @@ def to_nir(network: str | os.PathLike[str] | NetworkDescription, *, dt: float = 
 
     Args:
         network: a netx file, or what :func:`netx_export.read` made of one.
-        dt: seconds per step; any value gives the same spikes in a simulator that takes the same step.
+        dt: seconds per step, 0.0001 by default; any value gives the same spikes in a simulator that takes the same
+            step.
         scale: netx units per NIR unit, 64 as in SLAYER.
 
     Returns:

@@ -22,6 +22,13 @@ class RstRoles(Extension):
         if obj.docstring is not None:
             obj.docstring.value = _markdown(obj.docstring.value)
 
+    def on_class_instance(self, *, node: Any, cls: Any, **_: Any) -> None:
+        """A loss module refers to its function, which explains the options."""
+        functions = [keyword.value.id for keyword in getattr(node, "keywords", []) if keyword.arg == "function"]
+        if functions:
+            link = f"[`{functions[0]}`][lava_spikeloss.functional.{functions[0]}]"
+            cls.docstring.value += f"\n\nFormula, options and shapes: {link}."
+
 
 def _markdown(text: str) -> str:
     text = _BLOCK.sub(lambda match: f"{match[1]}$$\n{_dedented(match[2], match[1])}\n{match[1]}$$\n\n", text + "\n")

@@ -23,7 +23,7 @@ def spike_cluster(
     A neuron spikes where :math:`v[t] \ge \theta`. Successive spikes at most ``T_in`` steps apart form a cluster.
 
     .. math::
-        k^+ &= \arg\max_t \{ v[t] : \text{no spike within } T_\text{in} \text{ steps of } t \} \\
+        k^+ &= \text{arg max}_t\, \{ v[t] : \text{no spike within } T_\text{in} \text{ steps of } t \} \\
         k^- &= \text{the last spike of the cluster with the fewest spikes, the earliest of equals}
 
     A spike at :math:`k^+` would make a new cluster. Every neuron is treated on its own.
@@ -51,9 +51,10 @@ def spike_cluster(
         IJCAI 2019.
 
     Example:
-        >>> count, k_positive, k_negative = spike_cluster(torch.tensor([[1.0, 1.0, 0.2, 0.5, 0.1, 1.0]]), 1.0, T_in=1)
-        >>> count, k_positive.int(), k_negative.int()
-        (tensor([2]), tensor([[0, 0, 0, 1, 0, 0]], dtype=torch.int32), tensor([[0, 0, 0, 0, 0, 1]], dtype=torch.int32))
+        >>> v = torch.tensor([1.0, 1.0, 0.2, 0.5, 0.1, 1.0])
+        >>> count, k_positive, k_negative = spike_cluster(v, 1.0, T_in=1)
+        >>> count, k_positive.nonzero(), k_negative.nonzero()
+        (tensor(2), tensor([[3]]), tensor([[5]]))
     """
     check_spikes("v", v, min_dims=1)
     check_count("T_in", T_in, minimum=0)

@@ -30,8 +30,8 @@ def distillation_loss(
     r"""Kullback-Leibler divergence of the student's answer from the teacher's, both softened.
 
     .. math::
-        \ell_n = \tau^2 \operatorname{KL}\big(\operatorname{softmax}(z^t_n / \tau)\, \big\Vert\,
-            \operatorname{softmax}(z^s_n / \tau)\big)
+        \ell_n = \tau^2 \operatorname{KL}\left(\operatorname{softmax}(z^t_n / \tau)\, \|\,
+            \operatorname{softmax}(z^s_n / \tau)\right)
 
     :math:`z` is the mean over time; with ``per_step`` the output of each step, and the losses are averaged over time.
     There is no gradient for the teacher.

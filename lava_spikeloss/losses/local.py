@@ -29,9 +29,9 @@ def decolle_loss(
     r"""Local loss of one layer: its spikes, read out by a fixed random matrix, should tell the label at every step.
 
     .. math::
-        L = \frac{1}{T} \sum_{t=0}^{T-1} \ell\big(G\, s[t], y[t]\big)
+        L = \frac{1}{T} \sum_{t=0}^{T-1} \ell\left(G\, s[t], y[t]\right)
             + \lambda_h \langle \operatorname{relu}(v + 0.01) \rangle
-            + \lambda_l \operatorname{relu}\big(0.1 - \langle \sigma(v) \rangle\big)
+            + \lambda_l \operatorname{relu}\left(0.1 - \langle \sigma(v) \rangle\right)
 
     :math:`\langle \cdot \rangle` is the mean over all neurons and steps of a sample: the two terms keep the membrane
     potentials from staying high, and the layer from falling silent. For a local gradient detach the layer's input.

@@ -50,7 +50,7 @@ def ce_max_membrane_loss(
 ) -> torch.Tensor:
     r"""Cross entropy of each class's largest membrane potential.
 
-    .. math:: \ell_n = -w_{y_n} \log \operatorname{softmax}\big(\max_t v_n[t] / \vartheta\big)_{y_n}
+    .. math:: \ell_n = -w_{y_n} \log \operatorname{softmax}\left(\max_t v_n[t] / \vartheta\right)_{y_n}
 
     The gradient of a maximum goes to its first step.
 
@@ -193,7 +193,7 @@ def mse_membrane_loss(
     r"""Squared difference between the membrane potential of every step and its target.
 
     .. math::
-        \ell_{nc} = \frac{w_{y_n}}{T} \sum_{t=0}^{T-1} \big(v_{nc}[t] - \hat v_{nc}[t]\big)^2, \qquad
+        \ell_{nc} = \frac{w_{y_n}}{T} \sum_{t=0}^{T-1} \left(v_{nc}[t] - \hat v_{nc}[t]\right)^2, \qquad
         \hat v = v_\text{on}\, y + v_\text{off}\, (1 - y)
 
     Args:
@@ -269,7 +269,7 @@ def membrane_suppression_loss(
     r"""Push down the membrane potential of the false classes: they should not even come near to firing.
 
     .. math::
-        \ell_{nc} = \frac{1 - y_{nc}}{T} \sum_{t=0}^{T-1} \operatorname{relu}\big(v_{nc}[t] - v_\text{max}\big)^2
+        \ell_{nc} = \frac{1 - y_{nc}}{T} \sum_{t=0}^{T-1} \operatorname{relu}\left(v_{nc}[t] - v_\text{max}\right)^2
 
     Meant beside a loss on spikes, such as :func:`spike_max` in mode ``"count"``.
 
@@ -318,7 +318,7 @@ def _suppression(
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
     r"""Keep a layer's mean membrane potential at its threshold, where its spikes carry most information.
 
-    .. math:: L = \Big(\frac{1}{N C T} \sum_{n,c,t} v_{nc}[t] - \theta\Big)^2
+    .. math:: L = \left(\frac{1}{N C T} \sum_{n,c,t} v_{nc}[t] - \theta\right)^2
 
     With half of the potentials above the threshold the binary spikes have the largest entropy. One value per layer;
     add up the layers.
@@ -426,7 +426,8 @@ class MSEMembraneLoss(Loss, function=mse_membrane_loss):
 class MembraneSuppressionLoss(Loss, function=membrane_suppression_loss):
     """Push down the membrane potential of the false classes.
 
-    >>> MembraneSuppressionLoss(reduction="sum")(torch.tensor([[[2.0, 2.0], [1.0, -1.0]]]), torch.tensor([0]))
+    >>> membrane = torch.tensor([[[2.0, 2.0], [1.0, -1.0]]])
+    >>> MembraneSuppressionLoss(reduction="sum")(membrane, torch.tensor([0]))
     tensor(0.5000)
     """
 

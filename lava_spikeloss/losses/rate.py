@@ -109,7 +109,7 @@ def ce_count_loss(
     r"""Cross entropy of the spike counts.
 
     .. math::
-        \ell_n = -w_{y_n} \log \operatorname{softmax}\!\Big(\frac{1}{\vartheta}\sum_t s_n[t]\Big)_{y_n}
+        \ell_n = -w_{y_n} \log \operatorname{softmax}\left(\frac{1}{\vartheta}\sum_t s_n[t]\right)_{y_n}
 
     With a population code the counts of a class's contiguous group of neurons are pooled.
 
@@ -175,7 +175,7 @@ def mse_count_loss(
     r"""Squared difference between each class's spike count and the count that its label asks for.
 
     .. math::
-        \ell_{nc} = \frac{w_{y_n}}{T} \big(k_{nc} - G\,T\,\hat r_{nc}\big)^2, \qquad
+        \ell_{nc} = \frac{w_{y_n}}{T} \left(k_{nc} - G\,T\,\hat r_{nc}\right)^2, \qquad
         \hat r_{nc} = r_\text{correct}\, y_{nc} + r_\text{incorrect}\, (1 - y_{nc})
 
     :math:`k` is the spike count, :math:`G` the number of neurons per class (1 without a population code, and for
@@ -250,7 +250,7 @@ def region_count_loss(
     r"""Squared difference between the number of spikes in a target region and the desired number.
 
     .. math::
-        L = \frac{1}{2 (b - a)} \sum_{n,c} \Big(\sum_{t=a}^{b-1} s_{nc}[t] - \hat k_{nc}\Big)^2, \qquad
+        L = \frac{1}{2 (b - a)} \sum_{n,c} \left(\sum_{t=a}^{b-1} s_{nc}[t] - \hat k_{nc}\right)^2, \qquad
         \hat k_{nc} = k_\text{true}\, y_{nc} + k_\text{false}\, (1 - y_{nc})
 
     The gradient is the same at every step of the region :math:`[a, b)`: the error in spikes per step. Steps outside

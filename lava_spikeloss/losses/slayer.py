@@ -78,7 +78,7 @@ def spike_time(
     r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
 
     .. math::
-        L = \sum_{t=\text{start}}^{\text{stop}-1} \big(\varepsilon * (s - \hat s)\big)[t]^2, \qquad
+        L = \sum_{t=\text{start}}^{\text{stop}-1} \left(\varepsilon * (s - \hat s)\right)[t]^2, \qquad
         \varepsilon[k] = e^{-k/\tau},\ 0 \le k < L
 
     The filter is linear: the difference is filtered once.
@@ -511,7 +511,8 @@ class SpikeMax(Loss, function=spike_max):
 class SpikeMoid(Loss, function=spike_moid):
     """Binary cross entropy of sigmoid rates, a drop-in for ``slayer.loss.SpikeMoid``.
 
-    >>> SpikeMoid(alpha=0.1, theta=0.25)(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([[1, 0]]))
+    >>> spikes = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    >>> SpikeMoid(alpha=0.1, theta=0.25)(spikes, torch.tensor([[1, 0]]))
     tensor(0.1578)
     """
 

@@ -51,7 +51,7 @@ def mse_temporal_loss(
     r"""Squared difference between the times of the first spikes and their targets.
 
     .. math::
-        \ell_{ncf} = w_{y_n} \Big(\frac{t^{(f)}_{nc} - \hat t^{(f)}_{nc}}{T}\Big)^2 \quad
+        \ell_{ncf} = w_{y_n} \left(\frac{t^{(f)}_{nc} - \hat t^{(f)}_{nc}}{T}\right)^2 \quad
         \text{and 0 where } |t - \hat t| < \text{tolerance}
 
     A spike that never comes counts as one at the last step, :math:`T - 1`. The gradient is the surrogate of
@@ -213,7 +213,7 @@ def first_spike_loss(
     r"""Time-to-first-spike cross entropy, with a term that asks for an early answer.
 
     .. math::
-        \ell_n = \log \sum_c \exp\Big(-\frac{t_c - t_y}{\xi}\Big) + \alpha \Big(e^{t_y / \beta} - 1\Big)
+        \ell_n = \log \sum_c \exp\left(-\frac{t_c - t_y}{\xi}\right) + \alpha \left(e^{t_y / \beta} - 1\right)
 
     The first term depends on differences only: shifting all spikes in time does not change it. A neuron that never
     fires counts as firing at :math:`T`, after the end; the surrogate gradient of :func:`first_spike_times` reaches it.
@@ -313,7 +313,8 @@ def _given_times(times: torch.Tensor, samples: int, classes: int, multi_spike: b
 class MSETemporalLoss(Loss, function=mse_temporal_loss):
     """Squared difference of first-spike times and target times.
 
-    >>> MSETemporalLoss()(torch.tensor([[[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]]), torch.tensor([0]))
+    >>> spikes = torch.tensor([[[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    >>> MSETemporalLoss()(spikes, torch.tensor([0]))
     tensor(0.0312)
     """
 
@@ -381,7 +382,8 @@ class CETemporalLoss(Loss, function=ce_temporal_loss):
 class FirstSpikeLoss(Loss, function=first_spike_loss):
     """Time-to-first-spike cross entropy with an early-spike term.
 
-    >>> FirstSpikeLoss(early_weight=0)(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), torch.tensor([0]))
+    >>> spikes = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    >>> FirstSpikeLoss(early_weight=0)(spikes, torch.tensor([0]))
     tensor(0.3133)
     """
 

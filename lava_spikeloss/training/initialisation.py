@@ -27,7 +27,7 @@ def kaiming_normal_(
 ) -> None:
     r"""Draw the weights of every trainable convolution, linear layer and SLAYER synapse in ``net`` anew.
 
-    .. math:: W \sim N\left(0, \frac{g^2}{\text{fan}}\right), \qquad g = \text{calculate\_gain(nonlinearity, a)}
+    .. math:: W \sim N\left(0, \frac{g^2}{\text{fan}}\right), \qquad g = \text{gain}(\text{nonlinearity}, a)
 
     The fan is that of the operation: for a transposed convolution the input channels of a group times the kernel, where
     :func:`torch.nn.init.kaiming_normal_` counts the output channels. Under weight norm direction and magnitude are set

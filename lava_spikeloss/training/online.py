@@ -108,7 +108,8 @@ def fptt_online_training(
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         >>> state = fptt_online_training_init_w_ra(optimizer)
         >>> x, labels = torch.rand(3, 4, 10), torch.tensor([0, 1, 0])
-        >>> loss = fptt_online_training(net, optimizer, x, labels, torch.nn.functional.cross_entropy, 0.5, state)
+        >>> cross_entropy = torch.nn.functional.cross_entropy
+        >>> loss = fptt_online_training(net, optimizer, x, labels, cross_entropy, 0.5, state)
     """
     check_number("alpha", alpha, above=0)
     parameters = _trainable(optimizer)
@@ -184,7 +185,8 @@ def ottt_online_training(
         >>> net = slayer.block.cuba.Dense(neuron, 4, 2)
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         >>> x, labels = torch.ones(3, 4, 10), torch.tensor([0, 1, 0])
-        >>> loss = ottt_online_training(net, optimizer, x, labels, torch.nn.functional.cross_entropy, online=True)
+        >>> cross_entropy = torch.nn.functional.cross_entropy
+        >>> loss = ottt_online_training(net, optimizer, x, labels, cross_entropy, online=True)
     """
     traces = _Traces(net)
     return _spatial_training(net, optimizer, x, target, loss, online, traces)
@@ -228,7 +230,8 @@ def sltt_online_training(
         >>> net = torch.nn.Conv1d(4, 2, 1)
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         >>> x, labels = torch.rand(3, 4, 10), torch.tensor([0, 1, 0])
-        >>> loss = sltt_online_training(net, optimizer, x, labels, torch.nn.functional.cross_entropy, online=False)
+        >>> cross_entropy = torch.nn.functional.cross_entropy
+        >>> loss = sltt_online_training(net, optimizer, x, labels, cross_entropy, online=False)
     """
     return _spatial_training(net, optimizer, x, target, loss, online, None)
 

@@ -53,7 +53,7 @@ def check_neuron_params(net: torch.nn.Module, neuron_params: Mapping[str, Any] |
         neuron_params: the parameters as meant, from before any block was built.
 
     Returns:
-        One sentence per victim, none if all is well.
+        One sentence per block that came out different, none if all is well.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer

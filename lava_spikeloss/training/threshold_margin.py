@@ -38,7 +38,8 @@ class ThresholdMargin:
 
     Raises:
         TypeError: if ``block`` is no SLAYER block, or its neuron has no threshold of one number.
-        ValueError: if a factor is not positive.
+        ValueError: if a factor is not positive, or so small that the threshold rounds to 0, at which a neuron at rest
+            would spike.
 
     References:
         `set_threshold_margin` of SpikingJelly.
@@ -67,6 +68,12 @@ class ThresholdMargin:
             )
         self.true = true
         self.false = false
+        for name, factor in (("true", true), ("false", false)):
+            if _scaled(self.block.neuron, self.block.neuron._threshold, factor) == 0:
+                raise ValueError(
+                    f"Expected argument `{name}` to leave a threshold above 0 but got {factor}: the neuron's, "
+                    f"{self.block.neuron.threshold}, times that rounds to 0 in units of 1/{self.block.neuron.s_scale}."
+                )
 
     @contextmanager
     def __call__(self, target: torch.Tensor) -> Iterator[None]:
@@ -133,8 +140,7 @@ class _TwoRuns:
 
     def _run(self, current: Any, factor: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         neuron = self.neuron
-        # On the grid of the states, so that reset and spike agree on which voltage reaches it.
-        neuron._threshold = round(self.nominal * factor * neuron.s_scale) / neuron.s_scale
+        neuron._threshold = _scaled(neuron, self.nominal, factor)
         offset = neuron._threshold - self.nominal
         adaptive = hasattr(neuron, "threshold_state")
         if adaptive:  # an adaptive threshold moves with its base
@@ -143,6 +149,11 @@ class _TwoRuns:
         if adaptive:
             neuron.threshold_state = neuron.threshold_state - offset
         return spikes, dict(states(neuron))
+
+
+def _scaled(neuron: Any, threshold: float, factor: float) -> float:
+    """On the grid of the states, so that reset and spike agree on which voltage reaches it."""
+    return float(round(threshold * factor * neuron.s_scale) / neuron.s_scale)
 
 
 def _buffers(neuron: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:

@@ -124,7 +124,11 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
     A SLAYER forward writes into the network even in evaluation mode: neuron states, delay buffers, shapes, masked
     weights, clamped delays and decays. A deep copy is no way out, since torch refuses to copy weight-normed modules.
     Bootstrap blocks run as spiking neurons inside, whatever mode the network's forward gives them.
+
+    Raises:
+        ExportError: inside of ``torch.autocast``.
     """
+    _refuse_autocast(net)
     modules = list(net.modules())
     attributes = [dict(module.__dict__) for module in modules]
     contents = [(value, value.copy()) for own in attributes for value in own.values() if isinstance(value, dict)]
@@ -150,6 +154,16 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
                 for tensor, storage, value in values:
                     tensor.data = storage
                     storage.copy_(value)
+
+
+def _refuse_autocast(net: nn.Module) -> None:
+    one = torch.ones(1, 1, device=next(net.parameters(), torch.zeros(0)).device)
+    if (one @ one).dtype != one.dtype:
+        raise ExportError(
+            f"torch.autocast is on. It rounds what SLAYER sums up to {(one @ one).dtype}, and Loihi does not: the "
+            f"network would spike otherwise there. Call this outside of autocast, or inside of "
+            f"torch.autocast({one.device.type!r}, enabled=False), and evaluate the network so too."
+        )
 
 
 def _leave_unwatched(module: nn.Module) -> None:

@@ -48,6 +48,16 @@ def test_weights_move_with_the_sum() -> None:
     assert total.to(torch.float64).losses[0].weight.dtype == torch.float64
 
 
+def test_pythons_sum_of_a_list(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    losses = [L.SpikeRate(0.8, 0.1), 0.5 * L.CECountLoss(), L.CountBoundsLoss(upper=2)]
+    total = sum(losses)
+    assert isinstance(total, L.WeightedSum)
+    assert total.factors == [1.0, 0.5, 1.0]
+    torch.testing.assert_close(total(*batch), sum(loss(*batch) for loss in losses))
+    with pytest.raises(TypeError, match=r"unsupported operand"):
+        1 + L.SpikeMax()  # type: ignore[operator]
+
+
 def test_sum_errors() -> None:
     with pytest.raises(ValueError, match=r"`terms` to hold at least one \(factor, loss\) but got none"):
         L.WeightedSum()

@@ -503,10 +503,9 @@ def _fixed_mean(m: Any, mean: float) -> Any:
     return norm
 
 
-_NEVER_RAN = (
-    "are made at the first forward, and this network never ran one",
-    "Run the network forward once before you train it and before load_state_dict.",
-)
+_BEFORE = "Run the network forward once before you train it and before load_state_dict."
+_NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
+_NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
 _BINARY = "Train with graded_spike=False."
 _NORM = "Use norm=None."
 _DECIMATION = ("netx has no layer that merges steps", "Merge the steps of the data beforehand.")
@@ -569,8 +568,8 @@ REFUSED = [
         lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5)}),
         ("its WgtScaleBatchNorm divides the current by 0.5, netx ignores that", "Use MeanOnlyBatchNorm."),
     ),
-    _refused("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), _NEVER_RAN),
-    _refused("cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), _NEVER_RAN),
+    _refused("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), _NO_DELAYS),
+    _refused("cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), _NO_DECAYS),
     _refused(
         "cuba.Dense",
         "count_log",
@@ -594,7 +593,7 @@ REFUSED = [
         "cuba.Conv",
         "per-channel decays",
         lambda m: _conv(m, {"shared_param": False}),
-        _NEVER_RAN,
+        _NO_DECAYS,
         shape=(2, 7, 8),
         how="lava-dl cannot run it on the CPU",
     ),

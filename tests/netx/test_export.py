@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from support_cases import CUBA, EXACT, Chain, network
 
 from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatistics
-from netx_export import ExportError, export, read, simulate
+from netx_export import ExportError, check, export, read, simulate, verify
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import replacing, write
 from netx_export.slayer import record
@@ -380,6 +380,22 @@ def test_what_is_not_finite_is_refused_by_name(
     with pytest.raises(ExportError, match=f"Block {index} .* its `{name}` is not finite"):
         export(net, tmp_path / "a.net", sample if with_sample else None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_refused_by_name(dtype: torch.dtype, digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
+    net, sample = digits
+    path = tmp_path / "net.net"
+    with torch.autocast("cpu", dtype=dtype):
+        for given in (sample, None):
+            with pytest.raises(ExportError, match=f"^torch.autocast is on. .* {dtype}, .* outside of autocast"):
+                export(net, path, sample=given)
+        assert "torch.autocast is on" in check(net, sample=sample)[0].value
+        assert not path.exists()
+        with torch.autocast("cpu", enabled=False):
+            assert export(net, path, sample=sample).proved
+        with pytest.raises(ExportError, match="autocast"):
+            verify(net, path, sample, lava_samples=0)
 
 
 def test_without_a_sample_nothing_is_proved(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from netx_export import SimulationError, simulate
+from netx_export import Simulation, SimulationError, simulate
 from netx_export.data import load_simulation, load_spikes, save_simulation, save_spikes
 
 
@@ -40,6 +40,27 @@ def test_a_simulation_comes_back(path, mlp_file, mlp_spikes):
     assert loaded.layers.keys() == saved.layers.keys()
     for name in saved.layers:
         assert np.array_equal(loaded.layers[name], saved.layers[name])
+
+
+def test_graded_messages_and_sums_come_back(path):
+    messages = np.arange(-6, 6).reshape(1, 3, 4) / 4096
+    saved = Simulation(messages / 64, {"dense1": messages, "dense2": np.zeros((1, 2, 4))})
+    save_simulation(path, saved)
+    loaded = load_simulation(path)
+    assert loaded.layers.keys() == saved.layers.keys()
+    for name, array in {**saved.layers, "output": saved.output}.items():
+        came = {**loaded.layers, "output": loaded.output}[name]
+        assert came.dtype == np.float64
+        assert np.array_equal(came, array)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64, np.float32])
+def test_recorded_spikes_of_any_dtype_are_uint8(path, dtype):
+    spikes = np.array([[[0, 1, 1], [1, 0, 0]]])
+    np.savez(path, output=spikes.astype(dtype))
+    output = load_simulation(path).output
+    assert output.dtype == np.uint8
+    assert np.array_equal(output, spikes)
 
 
 class _Trap:
@@ -88,9 +109,10 @@ def test_a_damaged_file_is_refused(path, mlp_spikes):
         load_spikes(path)
 
 
-def test_a_recording_of_anything_but_spikes_is_refused(path):
-    np.savez(path, output=np.full((1, 2, 3), 0.5))
-    with pytest.raises(SimulationError, match="expected spikes of 0 and 1 in `output`"):
+@pytest.mark.parametrize("values", [np.nan, np.inf, "1", 1j])
+def test_a_recording_of_anything_but_finite_numbers_is_refused(path, values):
+    np.savez(path, output=np.full((1, 2, 3), values))
+    with pytest.raises(SimulationError, match="expected finite numbers in `output`"):
         load_simulation(path)
 
 

@@ -50,6 +50,24 @@ def test_a_constraint_that_cannot_be_met_leaves_the_loss_finite():
     assert multiplier.multipliers["x"].item() == pytest.approx(1e-6)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_violation_that_is_not_finite_shows_and_leaves_the_multiplier(value):
+    multiplier = LagrangeMultiplier(warmup=10)
+    broken, sound = (torch.tensor([other, 1.0], requires_grad=True) for other in (value, 1.0))
+    multiplier({"x": broken}).backward()
+    first = multiplier.multipliers["x"].clone()
+    assert first[0].item() == pytest.approx(0.001)  # as if it had been met
+    multiplier({"x": sound}).backward()
+    second = multiplier.multipliers["x"].clone()
+    assert (second > first).all()
+    term = multiplier({"x": broken})
+    term.backward()
+    assert not torch.isfinite(term)
+    third = multiplier.multipliers["x"]
+    assert third[0] == second[0]
+    assert third[1] > second[1]
+
+
 def test_every_element_is_a_constraint_of_its_own():
     x = torch.nn.Parameter(torch.full((3,), 3.0))
     limit = torch.tensor([1.0, 2.0, 4.0])

@@ -164,6 +164,9 @@ def test_wrong_targets_and_factors(spikes: torch.Tensor, slayer: Any) -> None:
     block = slayer.block.cuba.Dense(dict(CUBA), 8, 6)
     with pytest.raises(ValueError, match="`true` to be greater than 0"):
         ThresholdMargin(block, true=0)
+    with pytest.raises(ValueError, match=r"`false` to leave a threshold above 0 but got 0.0001: .* units of 1/4096"):
+        ThresholdMargin(block, false=1e-4)
+    ThresholdMargin(block, false=1 / 4096)
     margin = ThresholdMargin(block)
     with pytest.raises(ValueError, match=r"\(N,\) or \(N, C\) but got shape \(3, 6, 1\)"), margin(IS_TRUE):
         pass
