@@ -184,6 +184,22 @@ def test_another_network_than_the_one_in_the_file(mlp: Any, exported: Callable[[
         verify(exported("delayed").net, mlp.path, mlp.spikes)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u8", ">i4", "i8"])
+def test_labels_of_any_whole_type_and_any_order_in_memory_give_the_accuracy(mlp: Any, dtype: str) -> None:
+    labels = mlp.labels.numpy()[::-1].astype(dtype)[::-1]
+    recorded = simulate(mlp.path, mlp.spikes).layers
+    output = verify(None, mlp.path, mlp.spikes, labels, recorded=recorded).comparisons[0].output
+    assert output is not None
+    expected = (recorded["dense3"].sum(-1).argmax(1) == mlp.labels.numpy()).mean()
+    assert output.got_accuracy == expected > 0
+
+
+@pytest.mark.parametrize("dtype", [str, complex, "M8[s]"])
+def test_labels_that_are_no_numbers_are_refused(mlp: Any, dtype: Any) -> None:
+    with pytest.raises(ValueError, match="Expected argument `labels` to be 16 class indices, .* but got"):
+        verify(None, mlp.path, mlp.spikes, mlp.labels.numpy().astype(dtype))
+
+
 def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
     for number in (10, 20, 50):
