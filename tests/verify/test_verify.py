@@ -196,7 +196,7 @@ def test_labels_of_any_whole_type_and_any_order_in_memory_give_the_accuracy(mlp:
 
 @pytest.mark.parametrize("dtype", [str, complex, "M8[s]"])
 def test_labels_that_are_no_numbers_are_refused(mlp: Any, dtype: Any) -> None:
-    with pytest.raises(ValueError, match="Expected argument `labels` to be 16 class indices, .* but got"):
+    with pytest.raises(ValueError, match=r"Expected argument `labels` to be 16 class indices, .* but got"):
         verify(None, mlp.path, mlp.spikes, mlp.labels.numpy().astype(dtype))
 
 
