@@ -211,7 +211,10 @@ def test_data_that_does_not_fit(
         (("data.npz", "--data", "data.npz"), "data.npz: not an HDF5 file"),
         (("net.net", "--data", "missing.npz"), "missing.npz: no such file"),
         (("net.net", "--data", "net.net"), "net.net: expected a .npz file"),
-        (("net.net", "--data", "data.npz", "--recorded", "net.net"), "net.net: not a .npz file"),
+        (
+            ("net.net", "--data", "data.npz", "--recorded", "net.net"),
+            "net.net: expected a .npz file with the spikes of layers",
+        ),
         (("net.net", "--data", "data.npz", "--recorded", "data.npz"), "holds ['labels', 'spikes']"),
         (("net.net", "--data", "data.npz", "--lava-samples", "0"), "Nothing to compare"),
         (("net.net", "--data", "data.npz", "--checkpoint", "weights.pt"), "--checkpoint needs --model"),

@@ -15,6 +15,9 @@ import torch
 from lava_spikeloss import LoihiBudget, SpikeStatistics
 from netx_export import ExportError, SimulationError, Tolerance, export, lava_backend, simulate, verify
 from netx_export import verify as verify_function
+from netx_export.data import save_simulation
+from netx_export.description import Affine, CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.hdf5 import write
 from netx_export.verify import VerificationReport, _choose
 
 VERIFY = sys.modules[verify_function.__module__]
@@ -171,11 +174,49 @@ def test_a_tolerance_by_layer(mlp: Any, spoiled: Path) -> None:
         (lambda run: {"dense1": run["dense1"][:-1]}, r"got \(15, 16, 24\)"),
         (lambda run: {"dense1": run["dense1"] * 255}, "to be 0 and 1"),
         (lambda run: {"dense1": run["dense1"] * float("nan")}, "to be 0 and 1"),
+        (lambda run: {**run, "output": run["dense3"].sum(-1)}, r"of output of shape \(16, 5, 24\).*got \(16, 5\)"),
+        (lambda run: {**run, "output": run["dense3"].astype(str)}, "of output to be 0 and 1"),
     ],
 )
 def test_recordings_that_do_not_fit(mlp: Any, change: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         verify(None, mlp.path, mlp.spikes, recorded=change(simulate(mlp.path, mlp.spikes).layers))
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("dtype", ["?", ">f4", ">i2", "f2", "u8"])
+def test_recordings_of_any_type(mlp: Any, dtype: str) -> None:
+    recorded = {name: run.astype(dtype) for name, run in simulate(mlp.path, mlp.spikes).layers.items()}
+    report = verify(None, mlp.path, mlp.spikes, recorded=recorded)
+    assert report.exact
+    assert report.comparisons[0].output is not None
+
+
+def test_the_output_of_a_recording_is_not_taken_for_that_of_a_readout(tmp_path: Path) -> None:
+    """It has the shape of the last layer, whose spikes are recorded, but is another."""
+    neuron = CubaNeuron(60, np.array([1024]), np.array([128]))
+    layers = Input((3,)), Dense(np.full((3, 3), 100), neuron), Affine(np.full((3, 3), 64), None)
+    write(NetworkDescription(layers), tmp_path / "readout.net")
+    spikes = np.ones((2, 3, 9))
+    simulation = simulate(tmp_path / "readout.net", spikes)
+    report = verify(None, tmp_path / "readout.net", spikes, recorded=simulation.layers)
+    assert report.passed
+    assert report.comparisons[0].output is None
+    recorded = {"output": simulation.output, **simulation.layers}
+    report = verify(None, tmp_path / "readout.net", spikes, recorded=recorded)
+    assert report.passed
+    assert report.comparisons[0].output is not None
+
+
+@pytest.mark.slayer
+def test_a_damaged_recording(mlp: Any, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.npz"
+    save_simulation(path, simulate(mlp.path, mlp.spikes))
+    content = bytearray(path.read_bytes())
+    content[120:160] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(SimulationError, match=r"damaged\.npz: the file is damaged"):
+        verify(None, mlp.path, mlp.spikes, recorded=path)
 
 
 @pytest.mark.slayer
