@@ -161,12 +161,14 @@ def verify(
 def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> None:
     from netx_export.report import print_report, save_report
 
-    if directory is not None:
-        save_report(result.to_dict(), directory)
-    if as_json:
-        print(result.to_json())
-    else:
-        print_report(result.to_dict(), _console)
+    try:
+        if directory is not None:
+            save_report(result.to_dict(), directory)
+    finally:  # the verdict took time, and is not lost with its report
+        if as_json:
+            print(result.to_json())
+        else:
+            print_report(result.to_dict(), _console)
 
 
 def main() -> None:
@@ -182,6 +184,8 @@ def _run() -> int:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return _refuse(_INTERRUPTED, INTERRUPTED)
+    except SystemExit as end:  # the end of a module of the user's, or of click where nobody reads: no verdict
+        return _refuse(f"ended before its time, with exit status {end.code}")
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()

@@ -209,11 +209,11 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
 def rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
     """Numbers that come out of netx's way through period and decay, and Lava's cutting off, as they should.
 
-    Whole numbers often arrive a hair below themselves and lose a whole unit; half a unit more saves them.
+    Whole numbers often arrive a hair nearer to zero and lose a whole unit; half a unit more of them saves it.
     """
     if all(np.array_equal(*pair) for pair in zip(load_resonator_decays(sin, cos), (sin, cos), strict=True)):
         return sin, cos
-    return sin + 0.5, cos + 0.5
+    return sin + np.copysign(0.5, sin), cos + np.copysign(0.5, cos)
 
 
 def _scalar_if_single(values: IntArray) -> Any:

@@ -40,7 +40,7 @@ import importlib.util
 spec = importlib.util.spec_from_file_location("netx_export_lava_worker", {file!r})
 worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(worker)
-worker.serve({fd})
+worker.serve({fd}, {parent}, {directory!r})
 """
 _WORKER_FILE = Path(__file__).with_name("lava_worker.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
@@ -216,21 +216,24 @@ class _Worker:
     ) -> list[_SpikeArray]:
         """Send one block to the child and wait for the spikes of its layers."""
         _check_platform()
-        with self._lock, tempfile.TemporaryDirectory(prefix="netx-export-") as directory:
+        with self._lock:
             try:
-                np.save(Path(directory, "frames.npy"), frames)
-                reply = self._exchange({"key": key, "directory": directory}, deadline, limit)
-                if "error" in reply:
-                    raise SimulationError(f"Lava could not run {key['path']}: {reply['error']}")
-                return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
+                process = self._start()
+                with tempfile.TemporaryDirectory(dir=self._directory) as directory:
+                    np.save(Path(directory, "frames.npy"), frames)
+                    reply = self._exchange(process, {"key": key, "directory": directory}, deadline, limit)
+                    if "error" in reply:
+                        raise SimulationError(f"Lava could not run {key['path']}: {reply['error']}")
+                    return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
             except BaseException as error:  # also Ctrl-C: nothing may be left behind
                 self.end()
                 if isinstance(error, OSError):
-                    raise SimulationError(f"Cannot exchange spikes with Lava in {directory}: {error}.") from error
+                    raise SimulationError(f"Cannot exchange spikes with Lava in {self._directory}: {error}.") from error
                 raise
 
-    def _exchange(self, task: dict[str, Any], deadline: float, limit: float) -> dict[str, Any]:
-        process = self._start()
+    def _exchange(
+        self, process: subprocess.Popen[bytes], task: dict[str, Any], deadline: float, limit: float
+    ) -> dict[str, Any]:
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(task).encode() + b"\n")
@@ -255,7 +258,7 @@ class _Worker:
                 [
                     sys.executable,
                     "-c",
-                    _CHILD.format(file=str(Path(__file__).with_name("lava_worker.py")), fd=write_end),
+                    _CHILD.format(file=str(_WORKER_FILE), fd=write_end, parent=os.getpid(), directory=self._directory),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

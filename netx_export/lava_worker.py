@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,17 +26,26 @@ _STEPS_UNDER_WAY = 32
 _POLL_SECONDS = 0.2
 
 
-def serve(reply_fd: int) -> None:
-    """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``."""
+def serve(reply_fd: int, parent: int, directory: str) -> None:
+    """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``.
+
+    Args:
+        reply_fd: a file descriptor.
+        parent: the process of the user's program, whose end is the end of this one too.
+        directory: for temporary files; removed by the user's program, or here if that is gone.
+    """
+    # Lava's processes keep their sockets there too: a directory of their own nobody would remove.
+    multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
     try:
-        _answer(reply_fd)
+        _answer(reply_fd, parent)
     except BrokenPipeError:
         pass  # the user's program is gone
     finally:
+        shutil.rmtree(directory, ignore_errors=True)
         _end_group()
 
 
-def _answer(reply_fd: int) -> None:
+def _answer(reply_fd: int, parent: int) -> None:
     network: _Network | None = None
     with os.fdopen(reply_fd, "w") as replies:
         for line in sys.stdin:
@@ -44,7 +54,7 @@ def _answer(reply_fd: int) -> None:
                 if network is None or network.key != task["key"]:
                     if network is not None:
                         network.stop()
-                    network = _Network(**task["key"])
+                    network = _Network(parent, **task["key"])
                 network.run(Path(task["directory"]))
                 reply = {}
             except ImportError as error:
@@ -70,13 +80,14 @@ class _Network:
     512 neurons takes longer than simulating them.
     """
 
-    def __init__(self, **key: Any) -> None:
+    def __init__(self, parent: int, **key: Any) -> None:
         from lava.lib.dl.netx import hdf5
         from lava.magma.core.run_configs import Loihi1SimCfg
         from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
         from lava.proc.io.injector import Injector
 
         self.key = key
+        self._parent = parent
         self._used = False
         self._network = hdf5.Network(
             net_config=key["path"],
@@ -128,7 +139,6 @@ class _Network:
 
     def _stream(self, frames: Any, rasters: list[Any]) -> None:
         """Run in a thread, so that the end of one of Lava's processes is noticed instead of waited for."""
-        parent = os.getppid()
         failures: list[BaseException] = []
         thread = threading.Thread(target=self._pump, args=(frames, rasters, failures), daemon=True)
         thread.start()
@@ -137,8 +147,8 @@ class _Network:
             dead = [actor for actor in self._actors if not actor.is_alive()]
             if dead:
                 raise RuntimeError(_cause_of_death(dead[0]))
-            if os.getppid() != parent:
-                _end_group()  # the user's program is gone: leave nothing behind
+            if os.getppid() != self._parent:
+                sys.exit()  # the user's program is gone: leave nothing behind
         if failures:
             raise failures[0]
 

@@ -40,7 +40,9 @@ def load_model(name: str, checkpoint: Path | None, sample: Any) -> nn.Module:
     try:
         with torch.no_grad():
             net(torch.as_tensor(sample).to(torch.float32))
-        net.load_state_dict(state)
+        # The spikes of the last batch, by which recurrent blocks begin the next one, are of its size.
+        last = {name: value for name, value in net.state_dict().items() if name.endswith("spike_state")}
+        net.load_state_dict({**state, **last})
     except Exception as error:  # whatever the user's network raises
         raise NetxExportError(f"{checkpoint} does not fit the network of --model {name}: {_say(error)}") from error
     return net

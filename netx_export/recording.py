@@ -7,14 +7,13 @@ in the time of SLAYER's output. A recording may hold only some of them.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from netx_export.data import load_arrays
 from netx_export.description import Gives, NetworkDescription
 from netx_export.errors import SimulationError
 from netx_export.tally import Run
@@ -30,13 +29,7 @@ def load_recording(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.gen
     Raises:
         SimulationError: if it is no such file.
     """
-    if not Path(path).is_file():
-        raise SimulationError(f"{path}: no such file. Give the path of a .npz file.")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise SimulationError(f"{path}: not a .npz file of numbers, or a damaged one ({error}).") from None
+    return load_arrays(path, None, "the spikes of layers")
 
 
 def check_recording(
@@ -47,29 +40,39 @@ def check_recording(
     Raises:
         SimulationError: if it holds none of the network's layers, or an array does not fit the network or the input.
     """
-    shapes = {name: layer.shape for name, layer in description.spiking.items()}
-    unknown = sorted(set(arrays) - set(shapes) - {_OUTPUT})
+    expected = {name: (layer.shape, layer.neuron.gives) for name, layer in description.spiking.items()}
+    unknown = sorted(set(arrays) - set(expected) - {_OUTPUT})
     if unknown or not arrays:
         raise SimulationError(
-            f"The recording holds {unknown or 'nothing'}, but the network's layers are {', '.join(shapes)}; the "
+            f"The recording holds {unknown or 'nothing'}, but the network's layers are {', '.join(expected)}; the "
             f"network's output is called {_OUTPUT!r}."
         )
-    layers = {name: np.asarray(arrays[name]) for name in shapes if name in arrays}
-    last = list(shapes)[-1]
-    output = np.asarray(arrays[_OUTPUT]) if _OUTPUT in arrays else layers.get(last)
-    if description.readout is None and output is not None:
-        layers.setdefault(last, output)
-    for name, layer in layers.items():
-        if layer.shape != (samples, *shapes[name], steps):
-            raise SimulationError(
-                f"Expected recorded spikes of {name} of shape {(samples, *shapes[name], steps)} for this input but got "
-                f"{layer.shape}."
-            )
-        if layer.dtype.kind not in "biuf" or not _are_possible(layer, description.spiking[name].neuron.gives):
-            expected = "0 and 1" if description.spiking[name].neuron.gives == "spikes" else "finite numbers"
-            raise SimulationError(f"Expected recorded spikes of {name} to be {expected} but got other values.")
-    return Run(layers, output)
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    last = list(expected)[-1]
+    if description.readout is not None:
+        expected[_OUTPUT] = description.readout.shape, "sums"
+    else:  # the output is what the last layer gives
+        expected[_OUTPUT] = expected[last]
+        found = {**{name: found[one] for name, one in ((last, _OUTPUT), (_OUTPUT, last)) if one in found}, **found}
+    runs = {
+        name: _checked(name, found[name], (samples, *shape, steps), gives)
+        for name, (shape, gives) in expected.items()
+        if name in found
+    }
+    output = runs.pop(_OUTPUT, None)
+    return Run(runs, output)
 
 
-def _are_possible(layer: npt.NDArray[Any], gives: Gives) -> bool:
-    return bool(((layer == 0) | (layer == 1)).all() if gives == "spikes" else np.isfinite(layer).all())
+def _checked(name: str, run: npt.NDArray[Any], shape: tuple[int, ...], gives: Gives) -> npt.NDArray[Any]:
+    if run.shape != shape:
+        raise SimulationError(
+            f"Expected recorded spikes of {name} of shape {shape} for this input but got {run.shape}."
+        )
+    if run.dtype.kind not in "biuf" or not _are_possible(run, gives):
+        expected = "0 and 1" if gives == "spikes" else "finite numbers"
+        raise SimulationError(f"Expected recorded spikes of {name} to be {expected} but got other values.")
+    return run.astype(np.uint8 if gives == "spikes" else np.float64, copy=False)
+
+
+def _are_possible(run: npt.NDArray[Any], gives: Gives) -> bool:
+    return bool(((run == 0) | (run == 1)).all() if gives == "spikes" else np.isfinite(run).all())

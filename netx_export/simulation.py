@@ -20,11 +20,12 @@ from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 
-__all__ = ["Simulation", "check_input", "network_input", "simulate"]
+__all__ = ["Simulation", "as_tensor", "check_input", "network_input", "simulate"]
 
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
 _MESSAGE_SCALE = 2**12
 _SUM_SCALE = 2**18
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
 LayerArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or float64 for sigma-delta neurons
 Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
@@ -185,7 +186,7 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
 
 
 def _finite(values: Spikes) -> torch.Tensor:
-    tensor = values if isinstance(values, torch.Tensor) else _tensor(values)
+    tensor = as_tensor(values)
     if not bool(tensor.isfinite().all()):
         raise SimulationError("Expected finite input values but got NaN or infinity.")
     return tensor
@@ -193,6 +194,8 @@ def _finite(values: Spikes) -> torch.Tensor:
 
 def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
     array: Spikes = spikes.detach() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
+    if isinstance(array, torch.Tensor) and (array.layout != torch.strided or array.is_complex() or array.is_quantized):
+        raise SimulationError(f"Expected a dense tensor of real numbers but got {array.layout}, {array.dtype}.")
     expected = description.input_shape
     shape = tuple(array.shape)
     if shape[1:-1] == expected and len(shape) == len(expected) + 2 and 0 not in shape:
@@ -217,7 +220,7 @@ def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
 @reference.one_thread()
 def _binary(spikes: Spikes) -> torch.Tensor:
     """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first."""
-    tensor = spikes if isinstance(spikes, torch.Tensor) else _tensor(spikes)
+    tensor = as_tensor(spikes)
     fired = _fired_on_host(tensor) if tensor.device.type == "cpu" else _fired(tensor)
     if fired is None:
         raise SimulationError(
@@ -237,7 +240,8 @@ def _fired(values: torch.Tensor) -> torch.Tensor | None:
 
 def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
     """The same part by part, while a part is in the cache; numpy compares in a third of torch's time."""
-    numbers = (values.float() if values.dtype == torch.bfloat16 else values).flatten(1, -2).numpy()
+    short = values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
+    numbers = (values.float() if short else values).flatten(1, -2).numpy()
     together = max(1, _PART // numbers.shape[-1])
     fired = np.empty(numbers.shape[1:], np.bool_)
     turned = torch.empty((len(numbers), *fired.shape[::-1]), dtype=torch.bool)
@@ -251,12 +255,21 @@ def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
     return turned
 
 
-def _tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
-    if array.dtype.kind not in "biuf":
-        raise SimulationError(f"Expected spikes of a numeric type but got {array.dtype}.")
+def as_tensor(array: Spikes) -> torch.Tensor:
+    """An array as a tensor that can be worked with, of the same numbers.
+
+    Raises:
+        SimulationError: if it holds no numbers that torch has.
+    """
+    if isinstance(array, torch.Tensor):
+        return array.resolve_neg()
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise SimulationError(f"Expected a numeric type of up to 64 bits but got {array.dtype}.")
     if (array.dtype.kind == "u" and array.dtype.itemsize > 1) or not array.dtype.isnative:
         array = array.astype(np.float64)  # torch knows no such type
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    array = np.require(array, requirements=["C", "W"])
+    # An axis of one step or sample may be turned round all the same, and torch takes no such axis.
+    return torch.from_numpy(array.copy() if min(array.strides, default=0) < 0 else array)
 
 
 def _describe_values(tensor: torch.Tensor) -> str:

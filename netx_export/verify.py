@@ -24,7 +24,7 @@ from netx_export.errors import ExportError, SimulationError
 from netx_export.hdf5 import read
 from netx_export.provenance import recorded_budgets
 from netx_export.recording import check_recording, load_recording
-from netx_export.simulation import check_input, network_input, simulate
+from netx_export.simulation import as_tensor, check_input, network_input, simulate
 from netx_export.slayer import find_blocks, record
 from netx_export.slayer.blocks import spikes as has_spikes
 from netx_export.tally import Loss, Run, Tally, rank_and_size
@@ -299,13 +299,16 @@ def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
 def _check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int) -> torch.Tensor | None:
     if labels is None:
         return None
-    tensor = labels.detach().cpu() if isinstance(labels, torch.Tensor) else torch.from_numpy(np.asarray(labels))
-    if tensor.dim() == 0 or len(tensor) != samples:
+    array = labels.detach().cpu() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    if array.ndim == 0 or len(array) != samples or (isinstance(array, np.ndarray) and array.dtype.kind not in "biuf"):
         raise ValueError(
             f"Expected argument `labels` to be {samples} class indices, or other labels of which the first axis is the "
-            f"{samples} samples, but got {tensor.dtype} of shape {tuple(tensor.shape)}."
+            f"{samples} samples, but got {array.dtype} of shape {tuple(array.shape)}."
         )
-    return tensor
+    if isinstance(array, np.ndarray):
+        array = as_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
+    # torch cannot choose from all of the unsigned types.
+    return array if array.is_floating_point() or array.dtype == torch.bool else array.long()
 
 
 def _check_tolerance(

@@ -110,7 +110,7 @@ def test_all_zero_has_no_format() -> None:
         weight_format(np.zeros((2, 2), np.int64))
 
 
-@given(st.integers(1, 4095), st.integers(0, 4095))
+@given(st.integers(1, 4095) | st.integers(-4095, -1), st.integers(-4095, 4095))
 def test_a_resonators_rotation_is_written_so_that_it_loads_exactly(sin: int, cos: int) -> None:
     from lava.lib.dl.slayer.neuron.rf import neuron_params
     from lava.proc.rf.process import RF

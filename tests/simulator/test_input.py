@@ -17,9 +17,9 @@ def test_every_numeric_type_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
     assert np.array_equal(simulate(mlp_file, mlp_spikes.astype(dtype)).output, simulate(mlp_file, mlp_spikes).output)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "bfloat16", "float8_e5m2", "float64"])
 def test_every_type_of_tensor_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
-    tensor = torch.from_numpy(mlp_spikes).to(dtype).requires_grad_(dtype == torch.float64)
+    tensor = torch.from_numpy(mlp_spikes).to(getattr(torch, dtype)).requires_grad_(dtype == "float64")
     assert np.array_equal(simulate(mlp_file, tensor).output, simulate(mlp_file, mlp_spikes).output)
 
 
@@ -29,6 +29,26 @@ def test_lists_and_read_only_or_reversed_arrays_are_taken(mlp_file, mlp_spikes):
     assert np.array_equal(simulate(mlp_file, mlp_spikes).output, expected)
     assert np.array_equal(simulate(mlp_file, mlp_spikes[::-1]).output, expected[::-1])
     assert np.array_equal(simulate(mlp_file, mlp_spikes.tolist()).output, expected)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_an_axis_of_one_that_is_turned_round_is_taken(mlp_file, mlp_spikes, axis):
+    """numpy calls it contiguous, and torch refuses it; a chunk of one sample is made of the other."""
+    one = mlp_spikes.take([3], axis)
+    expected = simulate(mlp_file, one).output
+    assert np.array_equal(simulate(mlp_file, np.flip(one, axis)).output, expected)
+
+
+def test_a_chunk_of_one_sample_of_a_reversed_array_is_taken(mlp_file, mlp_spikes, monkeypatch):
+    expected = simulate(mlp_file, mlp_spikes).output
+    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    assert np.array_equal(simulate(mlp_file, mlp_spikes[::-1]).output, expected[::-1])
+
+
+def test_a_tensor_that_torch_negates_only_when_it_is_read_is_taken(mlp_file, mlp_spikes):
+    lazy = torch.complex(torch.zeros(mlp_spikes.shape), -torch.from_numpy(mlp_spikes).float()).conj().imag
+    assert lazy.is_neg()
+    assert np.array_equal(simulate(mlp_file, lazy).output, simulate(mlp_file, mlp_spikes).output)
 
 
 def test_the_input_is_left_alone(mlp_file, mlp_spikes):
@@ -48,9 +68,12 @@ def test_the_input_is_left_alone(mlp_file, mlp_spikes):
         (lambda x: x.astype(np.float32) * np.float32(0.999), r"values between 0 and 0\.999"),
         (lambda x: np.where(np.arange(20) == 7, 1 - 2**-24, 1 + 0 * x).astype(np.float32), "values between 1 and 1"),
         (lambda x: x + 1e-30, "values between 1e-30 and 1"),
-        (lambda x: x.astype(str), "numeric type but got <U"),
-        (lambda x: x.astype(object), "numeric type but got object"),
-        (lambda x: x.astype(complex), "numeric type but got complex128"),
+        (lambda x: x.astype(str), "numeric type of up to 64 bits but got <U"),
+        (lambda x: x.astype(object), "bits but got object"),
+        (lambda x: x.astype(complex), "bits but got complex128"),
+        (lambda x: x.astype(np.longdouble), "bits but got float128"),
+        (lambda x: torch.from_numpy(x).to_sparse(), r"dense tensor of real numbers but got torch\.sparse_coo"),
+        (lambda x: torch.from_numpy(x).to(torch.complex64), r"real numbers but got torch\.strided, torch\.complex64"),
     ],
 )
 def test_anything_but_zeros_and_ones_is_refused(mlp_file, mlp_spikes, change, message):

@@ -232,9 +232,12 @@ def test_the_users_program_ends_during_a_run(mlp_file, tmp_path, sign):
     assert not any(Path(name).exists() for name in memory)
 
 
-def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path):
-    """The child only finds out when nobody takes its reply."""
-    script = _script(mlp_file, 10, tmp_path)
+def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, monkeypatch):
+    """The child still imports Lava; however long the run would be, it ends as soon as it begins, and leaves no file."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    script = _script(mlp_file, STEPS, tmp_path)
     group = _lava_group(script)
     script.kill()
     script.communicate(timeout=60)
@@ -243,6 +246,15 @@ def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path):
     finally:
         if _members(group):
             os.killpg(group, signal.SIGTERM)
+    assert not list(temporary.iterdir())
+
+
+def test_no_file_is_left_behind(mlp_file, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    assert _script(mlp_file, 10, tmp_path).wait(120) == 0
+    assert not list(temporary.iterdir())
 
 
 def test_further_calls_reuse_the_compiled_network(mlp_file, mlp_spikes):

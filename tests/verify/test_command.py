@@ -23,6 +23,7 @@ from netx_export.data import load_simulation
 pytestmark = pytest.mark.slayer
 
 Command = Callable[..., int]
+NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
 
 MODEL = """
 import torch
@@ -101,6 +102,21 @@ def test_a_fail(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "\nFAILED   dense2: " in out
     assert "Cause: file differs from the network. Its threshold is 80 in the network and 75 in the file." in out
+
+
+def test_a_checkpoint_of_recurrent_blocks_after_a_batch_of_another_size(
+    exported: Any, command: Command, here: Path
+) -> None:
+    """They keep the last batch's spikes, as a buffer of its size."""
+    recurrent = exported("recurrent")
+    recurrent.net(recurrent.spikes[:7])
+    torch.save(recurrent.net.state_dict(), here / "recurrent.pt")
+    lines = ["import torch", "from lava.lib.dl.slayer.block import cuba", f"NEURON = {NEURON}", "def make():"]
+    lines += ["    layers = cuba.Recurrent(dict(NEURON), 12, 10, weight_scale=3), cuba.Dense(dict(NEURON), 10, 5)"]
+    (here / "recurrent_of_the_test.py").write_text("\n".join([*lines, "    return torch.nn.Sequential(*layers)"]))
+    np.savez(here / "data.npz", spikes=recurrent.spikes.numpy())
+    trained = ("--model", "recurrent_of_the_test:make", "--checkpoint", "recurrent.pt")
+    assert command("verify", str(recurrent.path), "--data", "data.npz", *trained, "--lava-samples", "0") == 0
 
 
 def test_json_is_all_that_is_printed(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +211,10 @@ def test_data_that_does_not_fit(
         (("data.npz", "--data", "data.npz"), "data.npz: not an HDF5 file"),
         (("net.net", "--data", "missing.npz"), "missing.npz: no such file"),
         (("net.net", "--data", "net.net"), "net.net: expected a .npz file"),
-        (("net.net", "--data", "data.npz", "--recorded", "net.net"), "net.net: not a .npz file"),
+        (
+            ("net.net", "--data", "data.npz", "--recorded", "net.net"),
+            "net.net: expected a .npz file with the spikes of layers",
+        ),
         (("net.net", "--data", "data.npz", "--recorded", "data.npz"), "holds ['labels', 'spikes']"),
         (("net.net", "--data", "data.npz", "--lava-samples", "0"), "Nothing to compare"),
         (("net.net", "--data", "data.npz", "--checkpoint", "weights.pt"), "--checkpoint needs --model"),
@@ -230,7 +249,28 @@ def test_what_could_not_run(
 def test_a_report_that_cannot_be_written(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0")
     assert command(*arguments, "--report", "data.npz/report") == 2
-    assert "Cannot write to data.npz/report" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "Cannot write to data.npz/report" in printed.err
+    assert printed.out.splitlines()[-1] == "PASSED   every spike of every layer is equal."
+
+
+@pytest.mark.parametrize("closes", ["sys.exit(1)", "sys.exit(0)"])
+def test_a_module_that_ends_the_process_gives_no_verdict(
+    closes: str, command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "script_of_the_test.py").write_text(f"import sys\n{closes}\n")
+    assert command("verify", "net.net", "--data", "data.npz", "--model", "script_of_the_test:make") == 2
+    assert "ended before its time, with exit status" in capsys.readouterr().err
+
+
+def test_nobody_reads_the_verdict(here: Path) -> None:
+    """A pipe whose other end is gone must not look like a failed network."""
+    arguments = ["simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run([sys.executable, "-m", "netx_export.cli", *arguments], stdout=writer, check=False)
+    os.close(writer)
+    assert run.returncode == 2
 
 
 def test_a_full_disk(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

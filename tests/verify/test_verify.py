@@ -15,6 +15,9 @@ import torch
 from lava_spikeloss import LoihiBudget, SpikeStatistics
 from netx_export import ExportError, SimulationError, Tolerance, export, lava_backend, simulate, verify
 from netx_export import verify as verify_function
+from netx_export.data import save_simulation
+from netx_export.description import Affine, CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.hdf5 import write
 from netx_export.verify import VerificationReport, _choose
 
 VERIFY = sys.modules[verify_function.__module__]
@@ -171,6 +174,8 @@ def test_a_tolerance_by_layer(mlp: Any, spoiled: Path) -> None:
         (lambda run: {"dense1": run["dense1"][:-1]}, r"got \(15, 16, 24\)"),
         (lambda run: {"dense1": run["dense1"] * 255}, "to be 0 and 1"),
         (lambda run: {"dense1": run["dense1"] * float("nan")}, "to be 0 and 1"),
+        (lambda run: {**run, "output": run["dense3"].sum(-1)}, r"of output of shape \(16, 5, 24\).*got \(16, 5\)"),
+        (lambda run: {**run, "output": run["dense3"].astype(str)}, "of output to be 0 and 1"),
     ],
 )
 def test_recordings_that_do_not_fit(mlp: Any, change: Callable[[Any], Any], message: str) -> None:
@@ -179,9 +184,61 @@ def test_recordings_that_do_not_fit(mlp: Any, change: Callable[[Any], Any], mess
 
 
 @pytest.mark.slayer
+@pytest.mark.parametrize("dtype", ["?", ">f4", ">i2", "f2", "u8"])
+def test_recordings_of_any_type(mlp: Any, dtype: str) -> None:
+    recorded = {name: run.astype(dtype) for name, run in simulate(mlp.path, mlp.spikes).layers.items()}
+    report = verify(None, mlp.path, mlp.spikes, recorded=recorded)
+    assert report.exact
+    assert report.comparisons[0].output is not None
+
+
+def test_the_output_of_a_recording_is_not_taken_for_that_of_a_readout(tmp_path: Path) -> None:
+    """It has the shape of the last layer, whose spikes are recorded, but is another."""
+    neuron = CubaNeuron(60, np.array([1024]), np.array([128]))
+    layers = Input((3,)), Dense(np.full((3, 3), 100), neuron), Affine(np.full((3, 3), 64), None)
+    write(NetworkDescription(layers), tmp_path / "readout.net")
+    spikes = np.ones((2, 3, 9))
+    simulation = simulate(tmp_path / "readout.net", spikes)
+    report = verify(None, tmp_path / "readout.net", spikes, recorded=simulation.layers)
+    assert report.passed
+    assert report.comparisons[0].output is None
+    recorded = {"output": simulation.output, **simulation.layers}
+    report = verify(None, tmp_path / "readout.net", spikes, recorded=recorded)
+    assert report.passed
+    assert report.comparisons[0].output is not None
+
+
+@pytest.mark.slayer
+def test_a_damaged_recording(mlp: Any, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.npz"
+    save_simulation(path, simulate(mlp.path, mlp.spikes))
+    content = bytearray(path.read_bytes())
+    content[120:160] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(SimulationError, match=r"damaged\.npz: the file is damaged"):
+        verify(None, mlp.path, mlp.spikes, recorded=path)
+
+
+@pytest.mark.slayer
 def test_another_network_than_the_one_in_the_file(mlp: Any, exported: Callable[[str], Any]) -> None:
     with pytest.raises(ExportError, match="has 2 spiking blocks but the file has 3 spiking layers"):
         verify(exported("delayed").net, mlp.path, mlp.spikes)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u8", ">i4", "i8"])
+def test_labels_of_any_whole_type_and_any_order_in_memory_give_the_accuracy(mlp: Any, dtype: str) -> None:
+    labels = mlp.labels.numpy()[::-1].astype(dtype)[::-1]
+    recorded = simulate(mlp.path, mlp.spikes).layers
+    output = verify(None, mlp.path, mlp.spikes, labels, recorded=recorded).comparisons[0].output
+    assert output is not None
+    expected = (recorded["dense3"].sum(-1).argmax(1) == mlp.labels.numpy()).mean()
+    assert output.got_accuracy == expected > 0
+
+
+@pytest.mark.parametrize("dtype", [str, complex, "M8[s]"])
+def test_labels_that_are_no_numbers_are_refused(mlp: Any, dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"Expected argument `labels` to be 16 class indices, .* but got"):
+        verify(None, mlp.path, mlp.spikes, mlp.labels.numpy().astype(dtype))
 
 
 def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
