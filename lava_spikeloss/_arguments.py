@@ -62,18 +62,20 @@ def check_number(
     name: str, value: object, *, minimum: float | None = None, above: float | None = None, maximum: float | None = None
 ) -> None:
     """Raise unless ``value`` is a finite real number with ``minimum <= value <= maximum`` and ``value > above``."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (float, int, Real)):  # Real alone is slow: it asks a registry
         raise TypeError(f"Expected argument `{name}` to be a number but got {type(value).__name__}.")
     number = float(value)
-    bounds = [
-        (minimum is None or number >= minimum, f"at least {minimum}"),
-        (above is None or number > above, f"greater than {above}"),
-        (maximum is None or number <= maximum, f"at most {maximum}"),
-        (number - number == 0, "finite"),  # false for inf and nan
-    ]
-    for holds, expected in bounds:
-        if not holds:
-            raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
+    if minimum is not None and not number >= minimum:
+        expected = f"at least {minimum}"
+    elif above is not None and not number > above:
+        expected = f"greater than {above}"
+    elif maximum is not None and not number <= maximum:
+        expected = f"at most {maximum}"
+    elif number - number != 0:  # true for inf and nan
+        expected = "finite"
+    else:
+        return
+    raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
 
 
 def check_count(name: str, value: object, *, minimum: int = 1) -> None:

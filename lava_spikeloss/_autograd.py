@@ -21,21 +21,31 @@ def apply(function: Any, *args: object) -> torch.Tensor:
     return output
 
 
-def blocks(x: torch.Tensor) -> Iterator[slice]:
+def blocks(x: torch.Tensor, size: int | None = None) -> Iterator[slice]:
     """Slices of the first dimension; only one on an accelerator, whose cache is no help, and in a compiler."""
     rows = x.shape[0]
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        rows = max(1, _BLOCK // x.shape[1:].numel())
+    if x.is_cpu and not torch.compiler.is_compiling():
+        rows = max(1, (size or _BLOCK) // x.shape[1:].numel())
     return (slice(first, first + rows) for first in range(0, x.shape[0], rows))
+
+
+def _scale(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """``x *= factor``; in half precision by blocks, since torch would make float32 copies of all of it."""
+    if x.dtype == factor.dtype:
+        return x.mul_(factor)
+    for block in blocks(x):
+        x[block] = x[block].to(factor.dtype).mul_(factor[block])
+    return x
 
 
 def separable(rule: Rule) -> Callable[..., torch.Tensor]:
     """Turn a rule for samples that do not depend on each other into a loss that takes no memory but its gradient's.
 
     ``rule(x, targets, out, *options)`` gives losses that broadcast to ``x``, and a function ``gradient()`` that gives
-    the derivative of their sum. Both may write into ``out``; where it is None they are made of differentiable
-    operations. The forward evaluates the rule block by block and keeps the gradient; the backward only scales it, in
-    place. A second backward, one that is to be differentiated itself, and a compiled one evaluate the rule again.
+    the derivative of their sum. Both may write into ``out``, which may be ``x`` itself; where it is None they are made
+    of differentiable operations. The forward evaluates the rule block by block and keeps the gradient; the backward
+    only scales it, in place. A second backward, one that is to be differentiated itself, and a compiled one evaluate
+    the rule again.
     """
 
     class Separable(torch.autograd.Function):
@@ -50,12 +60,16 @@ def separable(rule: Rule) -> Callable[..., torch.Tensor]:
             ctx.kept = torch.empty_like(x) if keep else None
             losses = []
             for block in blocks(x):
-                out = ctx.kept[block] if keep and x.dtype in (torch.float32, torch.float64) else None
-                loss, gradient = rule(x[block], targets[block], out, *options)
+                part, out = x[block], None
+                if keep and x.dtype == torch.bfloat16:
+                    part = out = part.to(torch.float32)
+                elif keep:
+                    out = ctx.kept[block]
+                loss, gradient = rule(part, targets[block], out, *options)
                 losses.append(loss)
                 if keep:
                     derivative = gradient()
-                    if derivative is not out:
+                    if derivative is not out or part is out:
                         ctx.kept[block] = derivative
             return torch.cat(losses)
 
@@ -64,7 +78,7 @@ def separable(rule: Rule) -> Callable[..., torch.Tensor]:
             others = (None,) * (1 + len(ctx.options))
             if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and ctx.kept is not None:
                 kept, ctx.kept = ctx.kept, None
-                return kept.mul_(grad), *others
+                return _scale(kept, grad), *others
             x, targets = ctx.saved_tensors
             gradient = rule(x, targets, None, *ctx.options)[1]
             return (gradient() * grad).to(x.dtype), *others

@@ -31,6 +31,8 @@ __all__ = [
     "sample_weights",
     "targets_per_step",
     "targets_per_train",
+    "wanted_values",
+    "with_classes",
 ]
 
 
@@ -40,14 +42,13 @@ def canonical_labels(
     """Bring ``labels`` for spikes of ``shape`` ``(N, ..., T)`` to one of the canonical forms of this module."""
     check_tensor(name, labels)
     samples, steps = shape[0], shape[-1]
+    given = labels.shape
+    if given == (samples,):
+        return class_indices(labels, num_classes, name)
     per_class = (
         [(samples, num_classes), tuple(shape[:-1])] if prod(shape[1:-1]) == num_classes else [(samples, num_classes)]
     )
     per_class_and_step = [(*form, steps) for form in per_class]
-    given = tuple(labels.shape)
-
-    if given == (samples,):
-        return class_indices(labels, num_classes, name)
     looks_like_steps = given == (samples, steps)
     integer = not labels.is_floating_point() and labels.dtype != torch.bool
     if given in per_class and not (looks_like_steps and integer and integers_are_steps):
@@ -58,7 +59,7 @@ def canonical_labels(
         return _targets(labels).reshape(samples, num_classes, steps)
     raise ValueError(
         f"Expected argument `{name}` to have shape ({samples},), ({samples}, T={steps}), ({samples}, C={num_classes}) "
-        f"or ({samples}, C={num_classes}, T={steps}) but got {given}."
+        f"or ({samples}, C={num_classes}, T={steps}) but got {tuple(given)}."
     )
 
 
@@ -90,6 +91,25 @@ def labels_per_train(labels: torch.Tensor, num_classes: int, dtype: torch.dtype)
     return targets_per_train(labels, num_classes, dtype)
 
 
+def with_classes(labels: torch.Tensor) -> torch.Tensor:
+    """Canonical class indices with a dimension of 1 for the classes, ``(N, 1)`` or ``(N, 1, T)``; targets stay."""
+    return labels.unsqueeze(1) if labels.dtype == torch.int64 else labels
+
+
+def wanted_values(
+    labels: torch.Tensor, num_classes: int, dtype: torch.dtype, true: float, false: float
+) -> torch.Tensor:
+    """``true`` for the labelled class, ``false`` for the others, in between for targets in between, ``(N, C, ...)``.
+
+    Labels are those of :func:`with_classes`.
+    """
+    if labels.dtype == torch.int64:
+        shape = labels.shape[0], num_classes, *labels.shape[2:]
+        return torch.full(shape, false, dtype=dtype, device=labels.device).scatter_(1, labels, true)
+    targets = labels.to(dtype)
+    return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
+
+
 def sample_weights(labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Class weights of canonical labels, ``(N,)`` or ``(N, T)``, and what a mean divides their weighted sum by.
 
@@ -108,16 +128,16 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
     check_tensor(name, labels)
     if labels.numel() == 0:
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        if labels.is_floating_point() and bool((labels - labels.floor() != 0).any()):  # true for inf and nan
-            raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
-                f"but got values from {low} to {high}."
-            )
-    return labels.to(torch.int64)
+    look = labels.is_cpu and not torch.compiler.is_compiling()
+    if look and labels.is_floating_point() and bool((labels - labels.floor() != 0).any()):  # true for inf and nan
+        raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
+    indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
+    if look and not torch.equal(indices.clamp(0, num_classes - 1), indices):
+        raise ValueError(
+            f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
+            f"but got values from {int(labels.min())} to {int(labels.max())}."
+        )
+    return indices
 
 
 def _targets(labels: torch.Tensor) -> torch.Tensor:

@@ -76,7 +76,7 @@ def reduce_weighted(
 
 def collapse(x: torch.Tensor) -> torch.Tensor:
     """``(N, ..., T)`` as ``(N, C, T)``: all dimensions between batch and time become one."""
-    return x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
+    return x if x.dim() == 3 else x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
 
 
 def check_population(neurons: int, population_code: bool, num_classes: int | None) -> int:

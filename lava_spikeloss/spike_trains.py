@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss._autograd import apply, blocks
+from lava_spikeloss._counts import count
 from lava_spikeloss._labels import class_indices, targets_per_train
 from lava_spikeloss._reduction import as_float, compute_dtype, matmul
 
@@ -42,23 +43,7 @@ def spike_count(spikes: torch.Tensor) -> torch.Tensor:
         tensor([2., 0.])
     """
     check_spikes("spikes", spikes, min_dims=1)
-    if spikes.dtype in (torch.float16, torch.bfloat16):
-        return apply(_HalfCount, spikes)
-    return spikes.sum(-1, dtype=compute_dtype(spikes.dtype))
-
-
-class _HalfCount(torch.autograd.Function):
-    """Sum over time of half-precision spikes in float32, which torch would do on a float32 copy of all spikes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.shape, ctx.dtype = x.shape, x.dtype
-        trains = x.reshape(-1, x.shape[-1])
-        return torch.cat([trains[block].sum(-1, dtype=torch.float32) for block in blocks(trains)]).reshape(x.shape[:-1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return grad.to(ctx.dtype).unsqueeze(-1).expand(ctx.shape)
+    return count(spikes)
 
 
 def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
@@ -331,6 +316,13 @@ def first_step(mask: torch.Tensor) -> torch.Tensor:
     left = torch.arange(steps, 0, -1, dtype=mask.dtype, device=mask.device)
     first: torch.Tensor = steps - mask.mul_(left).amax(-1, keepdim=True).long()
     return first
+
+
+def first_maximum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maximum ``(*, 1)`` over time and its first step; the last step for NaN."""
+    top = x.amax(-1, keepdim=True)
+    mask = torch.eq(x, top, out=torch.empty_like(x, dtype=torch.float32))
+    return top, first_step(mask).clamp(max=x.shape[-1] - 1)
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from lava_spikeloss._arguments import check_count, check_number, check_spikes
+from lava_spikeloss._autograd import blocks
 from lava_spikeloss._labels import canonical_labels, targets_per_train
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import as_float, collapse, reduce
+from lava_spikeloss.spike_trains import first_maximum
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -58,28 +60,59 @@ def spike_cluster(
     """
     check_spikes("v", v, min_dims=1)
     check_count("T_in", T_in, minimum=0)
-    if isinstance(v_threshold, torch.Tensor):
-        v_threshold = v_threshold.unsqueeze(-1)
-    else:
+    if not isinstance(v_threshold, torch.Tensor):
         check_number("v_threshold", v_threshold)
-    v = as_float(v.detach())
-    steps = torch.arange(v.shape[-1], device=v.device)
-    spikes = v >= v_threshold
+    count, positive, negative = _nearest(v, v_threshold, T_in)
+    return count.reshape(v.shape[:-1]), _mask(positive, v), _mask(negative, v)
+
+
+def _mask(step: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """True at a step ``(*, 1)``, nowhere for step :math:`T`."""
+    steps = torch.arange(like.shape[-1], dtype=step.dtype, device=like.device)
+    return (step == steps).reshape(like.shape)
+
+
+def _nearest(
+    v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(trains, 1)``."""
+    rows = v.detach().reshape(-1, v.shape[-1])
+    if isinstance(v_threshold, torch.Tensor):
+        v_threshold = v_threshold.expand(v.shape[:-1]).reshape(-1, 1)
+        found = [_nearest_in_block(as_float(rows[block]), v_threshold[block], reach) for block in blocks(rows)]
+    else:
+        found = [_nearest_in_block(as_float(rows[block]), v_threshold, reach) for block in blocks(rows)]
+    count, positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return count, positive, negative
+
+
+def _nearest_in_block(
+    v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """In numbers instead of bool: torch's masks, ``where`` and ``argmax`` take several times as long."""
+    steps = v.shape[-1]
+    reach = min(reach, steps)
+    spikes = torch.ge(v, v_threshold, out=torch.empty_like(v, dtype=torch.int32))
     total = torch.nn.functional.pad(spikes.cumsum(-1, dtype=torch.int32), (1, 0))  # total[t]: spikes before step t
-    earlier = total[..., :-1] - total.index_select(-1, (steps - T_in).clamp(min=0))
-    later = total.index_select(-1, (steps + T_in + 1).clamp(max=v.shape[-1])) - total[..., 1:]
-    starts = spikes & (earlier == 0)
-    ends = spikes & (later == 0)
+    earlier = total[:, :-1].clone()
+    earlier[:, reach:].sub_(total[:, : steps - reach])
+    later = total[:, -1:] - total[:, 1:]
+    later[:, : steps - reach].sub_(total[:, -1:] - total[:, reach + 1 :])
+    first, last = (torch.eq(near, 0, out=near) for near in (earlier, later))
+    starts, ends = spikes * first, spikes * last
 
-    before_cluster = torch.where(starts, total[..., :-1], 0).cummax(-1).values
-    none = v.shape[-1] + 1
-    size = torch.where(ends, total[..., 1:] - before_cluster, none)
-    k_negative = ends & (steps == size.argmin(-1, keepdim=True))
+    before_cluster = (starts * total[:, :-1]).cummax(-1).values
+    none = steps + 1
+    size = (total[:, 1:] - before_cluster).sub_(none).mul_(ends)  # 0 where no cluster ends
+    smallest, negative = size.min(-1, keepdim=True)
 
-    apart = ~spikes & (earlier == 0) & (later == 0)
-    reach = v.masked_fill(~apart, -torch.inf)
-    k_positive = apart & (steps == reach.argmax(-1, keepdim=True))
-    return starts.sum(-1), k_positive, k_negative
+    apart = ((1 - spikes) * first).mul_(last)
+    _, positive = first_maximum(torch.minimum(v, (apart.to(v.dtype) - 0.5) * torch.inf))
+    return (
+        starts.sum(-1, keepdim=True, dtype=torch.int32).long(),
+        torch.where(apart.gather(-1, positive) > 0, positive, steps),
+        torch.where(smallest < 0, negative, steps),
+    )
 
 
 def stca_loss(
@@ -135,15 +168,15 @@ def stca_loss(
         v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
     )
     v = as_float(collapse(membrane))
-    count, k_positive, k_negative = spike_cluster(v, v_threshold, T_in)
     desired = canonical_labels(desired, membrane.shape, v.shape[1], name="desired")
     wanted = targets_per_train(desired, v.shape[1], v.dtype)
     if desired.dtype == torch.int64:
         wanted = false_count + (true_count - false_count) * wanted
-    sign = (count > wanted).to(v.dtype) * k_negative.any(-1) - (count < wanted).to(v.dtype) * k_positive.any(-1)
-    step = torch.where((count > wanted).unsqueeze(-1), k_negative, k_positive).to(torch.uint8).argmax(-1, keepdim=True)
-    losses = sign * (v.gather(-1, step).squeeze(-1) - v_threshold)
-    return reduce(losses, reduction)
+    count, positive, negative = (found.reshape(v.shape[:2]) for found in _nearest(v, v_threshold, T_in))
+    step = torch.where(count > wanted, negative, positive)
+    sign = torch.sign(count - wanted) * (step < v.shape[-1])
+    nearest = v.gather(-1, step.clamp(max=v.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+    return reduce(sign * (nearest - v_threshold), reduction)
 
 
 class STCALoss(Loss, function=stca_loss):

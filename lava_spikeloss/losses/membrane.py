@@ -22,7 +22,7 @@ from lava_spikeloss._reduction import (
     reduce,
     reduce_weighted,
 )
-from lava_spikeloss.spike_trains import first_step
+from lava_spikeloss.spike_trains import first_maximum
 
 __all__ = [
     "CEMaxMembraneLoss",
@@ -98,7 +98,7 @@ class _MaxOverTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        top, first = zip(*(_first_maximum(x[block]) for block in blocks(x)), strict=True)
+        top, first = zip(*(first_maximum(x[block]) for block in blocks(x)), strict=True)
         ctx.save_for_backward(torch.cat(first))
         ctx.shape = x.shape
         return torch.cat(top).squeeze(-1)
@@ -108,13 +108,6 @@ class _MaxOverTime(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
         return zeros.scatter_(-1, index, grad.unsqueeze(-1))
-
-
-def _first_maximum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Maximum ``(*, 1)`` over time and its first step; the last step for NaN."""
-    top = x.amax(-1, keepdim=True)
-    mask = torch.eq(x, top, out=torch.empty_like(x, dtype=torch.float32))
-    return top, first_step(mask).clamp(max=x.shape[-1] - 1)
 
 
 def ce_membrane_integral_loss(

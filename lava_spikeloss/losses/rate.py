@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_region, check_spikes
+from lava_spikeloss._counts import pooled_count
 from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_train
+from lava_spikeloss._labels import canonical_labels, labels_per_train, wanted_values, with_classes
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import (
     check_population,
     check_weight_length,
     collapse,
+    compute_dtype,
     pool_population,
-    reduce,
     reduce_weighted,
 )
-from lava_spikeloss.spike_trains import spike_count
 
 __all__ = [
     "CECountLoss",
@@ -121,8 +122,8 @@ def ce_count_loss(
         reduction: ``"mean"`` (by the sum of the weights for class indices), ``"sum"`` or ``"none"`` over samples.
         weight: weight of each class, :math:`w`, as in ``torch.nn.CrossEntropyLoss``.
         population_pooling: how the counts of a group are pooled, ``"sum"`` or ``"mean"``.
-        temperature: :math:`\vartheta`, in spikes. Counts are large: with ``1`` a class 110 spikes behind gets a
-            gradient of exactly 0 in float32; the number of steps makes it the softmax of rates.
+        temperature: :math:`\vartheta`, in spikes. Counts are large: with ``1`` a class 65 spikes behind gets a
+            gradient below 1e-28; the number of steps makes it the softmax of rates.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
 
@@ -146,10 +147,10 @@ def ce_count_loss(
     """
     check_spikes("spikes", spikes, min_dims=3)
     check_options(population_code=population_code, population_pooling=population_pooling)
-    counts = spike_count(collapse(spikes))
-    classes = check_population(counts.shape[1], population_code, num_classes)
+    trains = collapse(spikes)
+    classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
-        pool_population(counts, classes, population_pooling),
+        pooled_count(trains, classes, population_pooling),
         canonical_labels(labels, spikes.shape, classes),
         weight=weight,
         reduction=reduction,
@@ -222,16 +223,18 @@ def mse_count_loss(
         population_pooling=population_pooling,
         time_scale=time_scale,
     )
-    counts = spike_count(collapse(spikes))
-    neurons, steps = counts.shape[1], spikes.shape[-1]
-    classes = check_population(neurons, population_code, num_classes)
+    trains = collapse(spikes)
+    steps = trains.shape[-1]
+    classes = check_population(trains.shape[1], population_code, num_classes)
     check_weight_length(weight, classes)
-    labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, counts.dtype)
-    targets = targets_per_train(labels, classes, counts.dtype)
-    full = steps * (neurons // classes if population_pooling == "sum" else 1)
-    wanted = full * (incorrect_rate + (correct_rate - incorrect_rate) * targets)
-    errors = (pool_population(counts, classes, population_pooling) - wanted).square()
-    return reduce_weighted(errors / (steps if time_scale == "count" else steps**2), labels, weight, reduction)
+    dtype = compute_dtype(spikes.dtype)
+    labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
+    full = steps * (trains.shape[1] // classes if population_pooling == "sum" else 1)
+    wanted = wanted_values(with_classes(labels), classes, dtype, full * correct_rate, full * incorrect_rate)
+    counts = pooled_count(trains, classes, population_pooling)
+    errors = F.mse_loss(counts, wanted, reduction=reduction if weight is None else "none")
+    errors = errors / (steps if time_scale == "count" else steps**2)
+    return errors if weight is None else reduce_weighted(errors, labels, weight, reduction)
 
 
 def region_count_loss(
@@ -294,12 +297,14 @@ def region_count_loss(
         population_pooling=population_pooling,
     )
     region = check_region(start, stop, spikes.shape[-1])
-    counts = spike_count(collapse(spikes)[..., region])
-    classes = check_population(counts.shape[1], population_code, num_classes)
-    targets = targets_per_train(canonical_labels(labels, spikes.shape, classes), classes, counts.dtype)
-    wanted = false_count + (true_count - false_count) * targets
-    errors = (pool_population(counts, classes, population_pooling) - wanted).square()
-    return reduce(errors / (2 * (region.stop - region.start)), reduction)
+    trains = collapse(spikes)[..., region]
+    classes = check_population(trains.shape[1], population_code, num_classes)
+    dtype = compute_dtype(spikes.dtype)
+    labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
+    wanted = wanted_values(with_classes(labels), classes, dtype, true_count, false_count)
+    counts = pooled_count(trains, classes, population_pooling)
+    loss: torch.Tensor = F.mse_loss(counts, wanted, reduction=reduction) / (2 * (region.stop - region.start))
+    return loss
 
 
 class CERateLoss(Loss, function=ce_rate_loss):

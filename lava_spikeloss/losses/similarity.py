@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_choice, check_number, check_spikes, check_tensor
-from lava_spikeloss._autograd import apply
+from lava_spikeloss._autograd import apply, blocks
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import as_float, matmul, reduce
@@ -154,23 +154,31 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
-    if kernel == "gaussian":
-        x = x.double()
-    return apply(_Gram, x)
+    return apply(_Gram, x, torch.float64 if kernel == "gaussian" else x.dtype)
 
 
 class _Gram(torch.autograd.Function):
-    """``x @ x.T``; its gradient is one product, where autograd would take one for each factor."""
+    """``x @ x.T``; its gradient is one product, where autograd would take one for each factor.
+
+    In another dtype than that of ``x`` by blocks of columns, without a copy of all of ``x``.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         ctx.save_for_backward(x)
-        return matmul(x, x.T)
+        if dtype == x.dtype:
+            return matmul(x, x.T)
+        parts = (x[:, block].to(dtype) for block in blocks(x.T))
+        return sum((matmul(part, part.T) for part in parts), start=torch.zeros((), dtype=dtype, device=x.device))
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (x,) = ctx.saved_tensors
-        return matmul(grad + grad.T, x)
+        both = grad + grad.T
+        if both.dtype == x.dtype:
+            return matmul(both, x), None
+        parts = [matmul(both, x[:, block].to(both.dtype)).to(x.dtype) for block in blocks(x.T)]
+        return torch.cat(parts, 1), None
 
 
 def _distances_within(gram: torch.Tensor) -> torch.Tensor:

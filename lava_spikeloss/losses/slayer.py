@@ -13,8 +13,9 @@ import torch.nn.functional as F
 
 from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss._autograd import Gradient, Rule, separable
+from lava_spikeloss._counts import count, joined, of_counts
 from lava_spikeloss._cross_entropy import cross_entropy_rule
-from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_step
+from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_step, wanted_values, with_classes
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import (
@@ -30,7 +31,6 @@ from lava_spikeloss.spike_trains import (
     low_pass,
     moving_window_gradient,
     moving_window_rate,
-    spike_count,
 )
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
@@ -39,11 +39,12 @@ _EPS = 1e-6  # lava-dl's, in the denominator of a probability
 
 
 def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
-    """The reduced losses of ``rule`` for rates ``(N, C)``, or for those of a moving window of trains ``(N, C, T)``.
+    """The reduced losses of ``rule`` for rates ``(N, C)``, or for those of a moving window, ``(N, C, T)``.
 
-    With a window the way from the spikes to a sample's loss is one rule: neither rates nor their gradient are kept.
+    Rates are counts of spikes ``(N, C, T)`` over ``divisor``. With a window of trains ``(N, C, T)`` the way from
+    the spikes to a sample's loss is one rule: neither rates nor their gradient are kept.
     """
-    of_rates = separable(rule)
+    of_rates, of_spikes = separable(rule), of_counts(rule)
 
     @separable
     def of_trains(
@@ -54,9 +55,11 @@ def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
         per_sample = losses.sum((1, 2), keepdim=True) / share
         return per_sample, lambda: moving_window_gradient(gradient() / share, window)
 
-    def loss(x: torch.Tensor, labels: torch.Tensor, window: int | None, reduction: str, *options: Any) -> torch.Tensor:
+    def loss(
+        x: torch.Tensor, labels: torch.Tensor, divisor: int, window: int | None, reduction: str, *options: Any
+    ) -> torch.Tensor:
         if window is None:
-            return reduce(of_rates(x, labels, *options), reduction)
+            return of_spikes(x, labels, divisor, reduction, *options)
         if reduction == "none":
             return of_rates(moving_window_rate(x, window), labels, *options)
         return reduce(of_trains(x, labels, window, reduction == "mean", *options), reduction)
@@ -188,12 +191,13 @@ def spike_rate(
         tensor(0.2500)
     """
     check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
-    x, labels = _rates_or_trains(
+    x, labels, divisor = _spikes_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    targets = _one_hot(labels, x) if labels.dtype == torch.int64 else labels
-    wanted = torch.lerp(torch.full_like(targets, false_rate), torch.full_like(targets, true_rate), targets)
-    return _squared_errors(x, wanted, moving_window, reduction)
+    wanted = wanted_values(labels, x.shape[1], compute_dtype(x.dtype), true_rate, false_rate)
+    if moving_window is None:
+        return F.mse_loss(count(x) / divisor, wanted, reduction=reduction)
+    return _squared_errors(x, wanted, divisor, moving_window, reduction)
 
 
 @_of_rates
@@ -261,14 +265,17 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    x, labels = _rates_or_trains(
+    x, labels, divisor = _spikes_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
+    if mode == "softmax" and moving_window is None:
+        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels
+        return F.cross_entropy(count(x) * (scale / divisor), targets, reduction=reduction)
     if mode == "softmax":
-        losses = _softmax_cross_entropy(x, labels, moving_window, reduction, scale)
+        losses = _softmax_cross_entropy(x, labels, divisor, moving_window, reduction, scale)
     else:
         one_spike = 1 / (moving_window or spikes.shape[-1])
-        losses = _share_cross_entropy(x, labels.detach(), moving_window, reduction, one_spike, mode == "count")
+        losses = _share_cross_entropy(x, labels.detach(), divisor, moving_window, reduction, one_spike, mode == "count")
     return losses.squeeze(1) if reduction == "none" else losses
 
 
@@ -362,10 +369,10 @@ def spike_moid(
         tensor(0.1578)
     """
     check_options(reduction=reduction, alpha=alpha, theta=theta)
-    x, labels = _rates_or_trains(
+    x, labels, divisor = _spikes_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    return _sigmoid_cross_entropy(x, labels.detach(), moving_window, reduction, alpha, theta)
+    return _sigmoid_cross_entropy(x, labels.detach(), divisor, moving_window, reduction, alpha, theta)
 
 
 @_of_rates
@@ -384,7 +391,7 @@ def _sigmoid_cross_entropy(
     return torch.lerp(wrong, right, labels.expand_as(p)), lambda: (p - labels) / alpha
 
 
-def _rates_or_trains(
+def _spikes_or_trains(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None,
@@ -393,8 +400,8 @@ def _rates_or_trains(
     population_pooling: str,
     *,
     integers_are_steps: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rates ``(N, C)``, or with a window the trains ``(N, C, T)``, and their labels.
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Trains ``(N, C, T)`` and their labels; without a window trains to be counted, and what makes counts rates.
 
     Labels are class indices, with a dimension of 1 for the classes, or targets. Both broadcast.
     """
@@ -402,25 +409,17 @@ def _rates_or_trains(
     check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
-    steps = trains.shape[-1]
     labels = canonical_labels(
         labels, spikes.shape, classes, integers_are_steps=integers_are_steps and moving_window is not None
     )
     dtype = compute_dtype(spikes.dtype)
     if moving_window is None:
-        rates = pool_population(spike_count(trains) / steps, classes, population_pooling)
-        labels = labels_per_train(labels, classes, dtype)
-        return rates, labels.unsqueeze(1) if labels.dtype == torch.int64 else labels
+        spikes, divisor = joined(trains, classes, population_pooling)
+        return spikes, with_classes(labels_per_train(labels, classes, dtype)), divisor * trains.shape[-1]
     pooled = pool_population(trains, classes, population_pooling)
     if labels.dtype == torch.int64:
-        return pooled, labels.reshape(labels.shape[0], 1, -1)
-    return pooled, targets_per_step(labels, classes, dtype)
-
-
-def _one_hot(indices: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Targets of rates or trains ``x`` from their class indices, ``(N, 1)``, ``(N, 1, 1)`` or ``(N, 1, T)``."""
-    zeros = torch.zeros(x.shape[0], x.shape[1], *indices.shape[2:], dtype=compute_dtype(x.dtype), device=x.device)
-    return zeros.scatter(1, indices, 1.0)
+        return pooled, labels.reshape(labels.shape[0], 1, -1), 1
+    return pooled, targets_per_step(labels, classes, dtype), 1
 
 
 class SpikeTime(Loss, function=spike_time):

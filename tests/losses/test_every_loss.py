@@ -648,6 +648,21 @@ def test_half_precision_is_accumulated_in_float32(case: Case, dtype: torch.dtype
     torch.testing.assert_close(half.grad, full.grad.to(dtype), rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.reducible], ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_change_nothing(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = (case.input(dtype).requires_grad_() for _ in range(2))
+    losses = case(x, case.target(), reduction="none")
+    weights = torch.arange(1, losses.numel() + 1, dtype=losses.dtype).reshape(losses.shape)
+    losses.backward(weights)
+    monkeypatch.setattr("lava_spikeloss._autograd._BLOCK", 1)
+    monkeypatch.setattr("lava_spikeloss._counts._BLOCK", 1)
+    in_blocks = case(y, case.target(), reduction="none")
+    in_blocks.backward(weights)
+    torch.testing.assert_close(in_blocks, losses, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y.grad, x.grad)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.spikes], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64])
 def test_bool_and_integer_spikes(case: Case, dtype: torch.dtype) -> None:
