@@ -89,27 +89,31 @@ def _nearest(
 def _nearest_in_block(
     v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """In numbers instead of bool: torch's masks, ``where`` and ``argmax`` take several times as long."""
+    """In numbers instead of bool: torch's masks, ``where`` and ``argmax`` take several times as long.
+
+    Not in integers: the compiler of torch 2.3 makes wrong ones of comparisons.
+    """
     steps = v.shape[-1]
     reach = min(reach, steps)
-    spikes = torch.ge(v, v_threshold, out=torch.empty_like(v, dtype=torch.int32))
-    total = torch.nn.functional.pad(spikes.cumsum(-1, dtype=torch.int32), (1, 0))  # total[t]: spikes before step t
+    spikes = torch.ge(v, v_threshold, out=torch.empty_like(v, dtype=torch.float32))
+    total = torch.nn.functional.pad(spikes.cumsum(-1), (1, 0))  # total[t]: spikes before step t
     earlier = total[:, :-1].clone()
     earlier[:, reach:].sub_(total[:, : steps - reach])
     later = total[:, -1:] - total[:, 1:]
     later[:, : steps - reach].sub_(total[:, -1:] - total[:, reach + 1 :])
-    first, last = (torch.eq(near, 0, out=near) for near in (earlier, later))
+    first, last = (torch.eq(near, 0, out=torch.empty_like(near)) for near in (earlier, later))
     starts, ends = spikes * first, spikes * last
 
-    before_cluster = (starts * total[:, :-1]).cummax(-1).values
+    before_cluster = (starts * total[:, :-1]).int().cummax(-1).values
     none = steps + 1
     size = (total[:, 1:] - before_cluster).sub_(none).mul_(ends)  # 0 where no cluster ends
-    smallest, negative = size.min(-1, keepdim=True)
+    smallest, negative = size.int().min(-1, keepdim=True)
 
     apart = ((1 - spikes) * first).mul_(last)
-    _, positive = first_maximum(torch.minimum(v, (apart.to(v.dtype) - 0.5) * torch.inf))
+    limit = (apart.to(v.dtype) * 2 - 1) * torch.finfo(v.dtype).max
+    _, positive = first_maximum(torch.minimum(v, limit))
     return (
-        starts.sum(-1, keepdim=True, dtype=torch.int32).long(),
+        starts.sum(-1, keepdim=True).long(),
         torch.where(apart.gather(-1, positive) > 0, positive, steps),
         torch.where(smallest < 0, negative, steps),
     )
