@@ -7,9 +7,9 @@ __all__ = ["REASONS"]
 _NO_DEVICE = "No CUDA device was at hand; the same command measures it where there is one."
 REASONS: dict[str, str] = {
     "peer": (
-        "In bfloat16 ours counts and sums in float32, exactly, where peers round to 8 bits. In float32 four are slower, "
-        "all with few neurons: there the checks of labels and shapes weigh as much as the loss, and a first maximum "
-        "takes a pass more than any maximum."
+        "In bfloat16 ours counts and sums in float32, exactly, where peers round to 8 bits. In float32 four are slow, "
+        "all with few neurons, where checks of labels and shapes weigh as much as the loss; a first maximum takes a "
+        "pass more than any maximum."
     ),
     "peer, over time": (
         "Clusters need two running sums, a running maximum and two searches per neuron, which torch does number by "
