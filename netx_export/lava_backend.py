@@ -42,6 +42,8 @@ worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(worker)
 worker.serve({fd}, {parent}, {directory!r})
 """
+# Of the 108 bytes of a socket's path `/listener-XXXXXXXX` and the end take 19.
+_LONGEST_DIRECTORY = 89
 _WORKER_FILE = Path(__file__).with_name("lava_worker.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
 _RESET_OFFSET = 1
@@ -198,6 +200,22 @@ def _own_time(raster: _SpikeArray, depth: int, samples: int, steps: int, shape: 
     return per_sample.swapaxes(1, -2).reshape(samples, *shape, steps)
 
 
+def _temporary_directory() -> str:
+    """A new directory whose path leaves room for the sockets of Lava's processes.
+
+    Raises:
+        SimulationError: if the system's place for temporary files has too long a path.
+    """
+    directory = tempfile.mkdtemp(prefix="netx-")
+    if len(os.fsencode(directory)) <= _LONGEST_DIRECTORY:
+        return directory
+    Path(directory).rmdir()
+    raise SimulationError(
+        f"The path of {tempfile.gettempdir()}, for temporary files, is too long for the sockets of Lava's processes: "
+        f"set TMPDIR to a path of at most {_LONGEST_DIRECTORY - len('/netx-XXXXXXXX')} bytes."
+    )
+
+
 class _Worker:
     """A child process that serves simulations until it fails or the program ends; one request at a time."""
 
@@ -251,7 +269,7 @@ class _Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.end()
-        self._directory = tempfile.mkdtemp(prefix="netx-export-")
+        self._directory = _temporary_directory()
         self._replies, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -10,9 +10,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +192,14 @@ def _script(path, steps, directory, **options) -> subprocess.Popen:
     file = directory / "script.py"
     file.write_text(SCRIPT.format(path=str(path), steps=steps))
     environment = {**os.environ, "PYTHONPATH": str(Path(lava_backend.__file__).parents[1])}
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
     return subprocess.Popen(
-        [sys.executable, str(file)], stdout=subprocess.PIPE, env=environment, cwd=directory, **options
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=directory,
+        preexec_fn=attend,
+        **options,
     )
 
 
@@ -232,11 +240,16 @@ def test_the_users_program_ends_during_a_run(mlp_file, tmp_path, sign):
     assert not any(Path(name).exists() for name in memory)
 
 
-def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, monkeypatch):
+@pytest.fixture
+def temporary(monkeypatch):
+    """An empty place for temporary files; pytest's own directories have too long a path for sockets."""
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setenv("TMPDIR", directory)
+        yield Path(directory)
+
+
+def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, temporary):
     """The child still imports Lava; however long the run would be, it ends as soon as it begins, and leaves no file."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
     script = _script(mlp_file, STEPS, tmp_path)
     group = _lava_group(script)
     script.kill()
@@ -249,12 +262,18 @@ def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, monkeypa
     assert not list(temporary.iterdir())
 
 
-def test_no_file_is_left_behind(mlp_file, tmp_path, monkeypatch):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
+def test_no_file_is_left_behind(mlp_file, tmp_path, temporary):
     assert _script(mlp_file, 10, tmp_path).wait(120) == 0
     assert not list(temporary.iterdir())
+
+
+def test_a_path_too_long_for_sockets_is_refused(mlp_file, mlp_spikes, tmp_path, monkeypatch, fresh_child):
+    directory = tmp_path / ("long" * 20)
+    directory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(directory))
+    with pytest.raises(SimulationError, match=r"too long for the sockets .* set TMPDIR to a path of at most 75 bytes"):
+        simulate(mlp_file, mlp_spikes, backend="lava")
+    assert not list(directory.iterdir())
 
 
 def test_further_calls_reuse_the_compiled_network(mlp_file, mlp_spikes):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +290,11 @@ def test_ctrl_c(here: Path) -> None:
     (here / "slow.py").write_text("import time\n\ndef make():\n    print('ready', flush=True)\n    time.sleep(60)\n")
     arguments = ["verify", "net.net", "--data", "data.npz", "--model", "slow:make", "--report", "out"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "netx_export.cli", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "netx_export.cli", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )
     assert process.stderr is not None
     while "ready" not in process.stderr.readline():
