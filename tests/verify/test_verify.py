@@ -225,6 +225,7 @@ def test_another_network_than_the_one_in_the_file(mlp: Any, exported: Callable[[
         verify(exported("delayed").net, mlp.path, mlp.spikes)
 
 
+@pytest.mark.slayer
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u8", ">i4", "i8"])
 def test_labels_of_any_whole_type_and_any_order_in_memory_give_the_accuracy(mlp: Any, dtype: str) -> None:
     labels = mlp.labels.numpy()[::-1].astype(dtype)[::-1]
@@ -235,6 +236,7 @@ def test_labels_of_any_whole_type_and_any_order_in_memory_give_the_accuracy(mlp:
     assert output.got_accuracy == expected > 0
 
 
+@pytest.mark.slayer
 @pytest.mark.parametrize("dtype", [str, complex, "M8[s]"])
 def test_labels_that_are_no_numbers_are_refused(mlp: Any, dtype: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected argument `labels` to be 16 class indices, .* but got"):
