@@ -42,8 +42,10 @@ worker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(worker)
 worker.serve({fd}, {parent}, {directory!r})
 """
-# Of the 108 bytes of a socket's path `/listener-XXXXXXXX` and the end take 19.
-_LONGEST_DIRECTORY = 89
+# The path of a socket has at most 107 bytes, and the last 18 are `/listener-` and eight letters that Python chooses.
+_LONGEST_DIRECTORY = 107 - 18
+# In turn ours, in the place for temporary files, is `/netx-` and eight letters.
+_LONGEST_TMPDIR = _LONGEST_DIRECTORY - 14
 _WORKER_FILE = Path(__file__).with_name("lava_worker.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
 _RESET_OFFSET = 1
@@ -212,7 +214,7 @@ def _temporary_directory() -> str:
     Path(directory).rmdir()
     raise SimulationError(
         f"The path of {tempfile.gettempdir()}, for temporary files, is too long for the sockets of Lava's processes: "
-        f"set TMPDIR to a path of at most {_LONGEST_DIRECTORY - len('/netx-XXXXXXXX')} bytes."
+        f"set TMPDIR to a path of at most {_LONGEST_TMPDIR} bytes."
     )
 
 
