@@ -7,8 +7,9 @@ import importlib.util
 import hypothesis
 import pytest
 
-# Doctests are looked for in every module, and this one cannot be imported without numba (the extra `fast`).
-collect_ignore = [] if importlib.util.find_spec("numba") else ["netx_export/reference/compiled.py"]
+# Doctests are looked for in every module, and these cannot be imported without numba (the extra `fast`).
+_COMPILED = ["lava_spikeloss/_compiled.py", "netx_export/reference/compiled.py"]
+collect_ignore = [] if importlib.util.find_spec("numba") else _COMPILED
 
 # The first example of a property test may import Lava or compile, which takes seconds: no deadline.
 hypothesis.settings.register_profile("project", deadline=None)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lava_spikeloss._autograd import Rule, apply, blocks
+from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss._reduction import compute_dtype, reduce
 
 __all__ = ["count", "joined", "of_counts", "pooled_count"]
@@ -40,8 +41,12 @@ def _total(x: torch.Tensor) -> torch.Tensor:
     if x.dtype not in _HALF:
         return x.sum(-1, dtype=compute_dtype(x.dtype))
     rows = x.reshape(-1, x.shape[-1])
-    sums = [rows[block].sum(-1, dtype=torch.float32) for block in blocks(rows, _BLOCK)]
-    return (sums[0] if len(sums) == 1 else torch.cat(sums)).view(x.shape[:-1])
+    if loops := loops_for(x):
+        sums = torch.empty(len(rows), dtype=torch.float32)
+        loops.count(array(rows), array(sums))
+    else:
+        sums = torch.cat([rows[block].sum(-1, dtype=torch.float32) for block in blocks(rows, _BLOCK)])
+    return sums.view(x.shape[:-1])
 
 
 def pooled_count(trains: torch.Tensor, num_classes: int, pooling: str) -> torch.Tensor:

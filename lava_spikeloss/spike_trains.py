@@ -13,6 +13,7 @@ from lava_spikeloss._arguments import check_count, check_number, check_spikes, c
 from lava_spikeloss._autograd import apply, blocks
 from lava_spikeloss._counts import count
 from lava_spikeloss._labels import class_indices, targets_per_train
+from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss._reduction import as_float, compute_dtype, matmul
 
 __all__ = [
@@ -51,7 +52,7 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 
     .. math:: r[t] = \frac{1}{W} \sum_{k=0}^{W-1} s[t-k]
 
-    Computed from one running sum, so the cost does not grow with the window. A silent window is exactly 0.
+    Computed from running sums, so the cost does not grow with the window. A silent window is exactly 0.
 
     Args:
         spikes: any dtype; half, bool and integer spikes are summed in float32.
@@ -75,30 +76,35 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 
 
 class _MovingWindow(torch.autograd.Function):
-    """Causal moving average; its gradient is the anti-causal one, from a running sum as well."""
+    """Causal moving average; its gradient is the anti-causal one."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, window: int) -> torch.Tensor:
         ctx.window = window
-        total = x.cumsum(-1)
-        count = total.clone()
-        count[..., window:].sub_(total[..., : max(0, x.shape[-1] - window)])
-        return count.div_(window)
+        return window_sum(x, window, ahead=False).div_(window)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return moving_window_gradient(grad, ctx.window), None
+        return window_sum(grad, ctx.window, ahead=True).div_(ctx.window), None
 
 
-def moving_window_gradient(x: torch.Tensor, window: int) -> torch.Tensor:
-    """Mean over the next ``window`` steps, at every step: the gradient of :func:`moving_window_rate`."""
-    total = x.cumsum(-1)
-    whole = max(0, x.shape[-1] - window + 1)  # steps whose window does not reach beyond the end
-    ahead = torch.empty_like(total)
-    ahead[..., :whole] = total[..., window - 1 :]
-    ahead[..., whole:] = total[..., -1:]
-    ahead[..., 1:].sub_(total[..., :-1])
-    return ahead.div_(window)
+def window_sum(x: torch.Tensor, window: int, *, ahead: bool) -> torch.Tensor:
+    """Sum over the last, or the next, ``window`` steps: a difference of running sums, so 0 if there is nothing."""
+    loops = loops_for(x)
+    total = _compiled_sum(loops, x, 1.0) if loops else x.cumsum(-1)
+    window = min(window, x.shape[-1])
+    inside = x.shape[-1] - window
+    whole = total[..., window:] - total[..., :inside]
+    if not ahead:
+        return torch.cat((total[..., :window], whole), -1)
+    return torch.cat((total[..., window - 1 : window], whole, total[..., -1:] - total[..., inside:-1]), -1)
+
+
+def _compiled_sum(loops: Any, x: torch.Tensor, decay: float, *, reverse: bool = False) -> torch.Tensor:
+    rows = x.reshape(-1, x.shape[-1])
+    sums = rows.new_empty(rows.shape)
+    loops.leaky_sum(array(rows), decay, reverse, array(sums))
+    return sums.view(x.shape)
 
 
 def exponential_filter(
@@ -111,7 +117,8 @@ def exponential_filter(
         \varepsilon_n[k] = \binom{k+n-1}{n-1} e^{-k/\tau}
 
     :math:`\varepsilon_n` is :math:`e^{-k/\tau}` convolved :math:`n` times with itself. The recurrence
-    :math:`y[t] = e^{-1/\tau} y[t-1] + x[t]` is solved for blocks of steps with two small matrix products.
+    :math:`y[t] = e^{-1/\tau} y[t-1] + x[t]` is followed by a compiled loop, or solved for blocks of steps with two
+    small matrix products.
 
     Args:
         x: any dtype; half, bool and integers are filtered in float32.
@@ -171,6 +178,8 @@ class _LeakySum(torch.autograd.Function):
 
 
 def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
+    if loops := loops_for(x):
+        return _compiled_sum(loops, x, decay, reverse=reverse)
     steps = x.shape[-1]
     block = _block_length(steps)
     count = -(-steps // block)
@@ -286,9 +295,7 @@ class _SpikeTimes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spikes: torch.Tensor, num_spikes: int, silent: float) -> torch.Tensor:
         steps = spikes.shape[-1]
-        trains = spikes.reshape(-1, steps)
-        index = torch.cat([_first_steps(trains[block], num_spikes) for block in blocks(trains)])
-        index = index.reshape(*spikes.shape[:-1], num_spikes)
+        index = _first_steps(spikes.reshape(-1, steps), num_spikes).view(*spikes.shape[:-1], num_spikes)
         ctx.save_for_backward(index.clamp(max=steps - 1))
         ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
         times = index.to(compute_dtype(spikes.dtype))
@@ -297,20 +304,29 @@ class _SpikeTimes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (index,) = ctx.saved_tensors
-        zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
-        return zeros.scatter_add_(-1, index, -grad).to(ctx.dtype), None, None
+        dtype = ctx.dtype if index.shape[-1] == 1 else grad.dtype  # several are added up before they are rounded
+        zeros = torch.zeros(ctx.shape, dtype=dtype, device=grad.device)
+        return zeros.scatter_add_(-1, index, -grad.to(dtype)).to(ctx.dtype), None, None
 
 
-def _first_steps(x: torch.Tensor, count: int) -> torch.Tensor:
-    """The first ``count`` steps ``(*, count)`` of ``x`` that are not 0, and ``T`` where there are fewer."""
+def _first_steps(trains: torch.Tensor, count: int) -> torch.Tensor:
+    """The first ``count`` steps ``(R, count)`` of ``(R, T)`` trains that are not 0, and ``T`` where there are fewer."""
+    if loops := loops_for(trains):
+        steps = torch.empty(len(trains), count, dtype=torch.int64)
+        loops.first_steps(array(trains), array(steps))
+        return steps
+    return torch.cat([_first_steps_of_block(trains[block], count) for block in blocks(trains)])
+
+
+def _first_steps_of_block(x: torch.Tensor, count: int) -> torch.Tensor:
     fired = torch.ne(x, 0, out=torch.empty_like(x, dtype=torch.float32))  # sums and maxima of bool take far longer
     if count == 1:
-        return first_step(fired)
+        return _first_step(fired)
     ranks = torch.arange(1, count + 1, dtype=torch.float32, device=x.device)
     return torch.searchsorted(fired.cumsum(-1), ranks.expand(*x.shape[:-1], count).contiguous())
 
 
-def first_step(mask: torch.Tensor) -> torch.Tensor:
+def _first_step(mask: torch.Tensor) -> torch.Tensor:
     """First step ``(*, 1)`` of a float32 mask that is 1, and ``T`` where there is none. Overwrites the mask."""
     steps = mask.shape[-1]
     left = torch.arange(steps, 0, -1, dtype=mask.dtype, device=mask.device)
@@ -321,8 +337,13 @@ def first_step(mask: torch.Tensor) -> torch.Tensor:
 def first_maximum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Maximum ``(*, 1)`` over time and its first step; the last step for NaN."""
     top = x.amax(-1, keepdim=True)
+    if loops := loops_for(x):
+        first = torch.empty(top.shape, dtype=torch.int64)
+        rows = x.reshape(-1, x.shape[-1])
+        loops.first_equal(array(rows), array(top.reshape(-1, 1)), array(first).reshape(-1, 1))
+        return top, first
     mask = torch.eq(x, top, out=torch.empty_like(x, dtype=torch.float32))
-    return top, first_step(mask).clamp(max=x.shape[-1] - 1)
+    return top, _first_step(mask).clamp(max=x.shape[-1] - 1)
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,10 @@ import torch
 from lava_spikeloss._arguments import check_count, check_number, check_spikes
 from lava_spikeloss._autograd import blocks
 from lava_spikeloss._labels import canonical_labels, targets_per_train
+from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, collapse, reduce
+from lava_spikeloss._reduction import as_float, collapse, compute_dtype, reduce
 from lava_spikeloss.spike_trains import first_maximum
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
@@ -77,17 +78,21 @@ def _nearest(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(trains, 1)``."""
     rows = v.detach().reshape(-1, v.shape[-1])
-    if isinstance(v_threshold, torch.Tensor):
-        v_threshold = v_threshold.expand(v.shape[:-1]).reshape(-1, 1)
-        found = [_nearest_in_block(as_float(rows[block]), v_threshold[block], reach) for block in blocks(rows)]
-    else:
-        found = [_nearest_in_block(as_float(rows[block]), v_threshold, reach) for block in blocks(rows)]
+    if not isinstance(v_threshold, torch.Tensor):
+        v_threshold = torch.full((), v_threshold, dtype=compute_dtype(v.dtype), device=v.device)
+    threshold = v_threshold.expand(v.shape[:-1]).reshape(-1, 1)
+    if loops := loops_for(rows):
+        threshold = threshold.to(torch.promote_types(threshold.dtype, compute_dtype(v.dtype)))
+        count, positive, negative = torch.empty(3, len(rows), 1, dtype=torch.int64)
+        loops.nearest_clusters(*(array(x) for x in (rows, threshold, count, positive, negative)), reach)
+        return count, positive, negative
+    found = [_nearest_in_block(as_float(rows[block]), threshold[block], reach) for block in blocks(rows)]
     count, positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
     return count, positive, negative
 
 
 def _nearest_in_block(
-    v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
+    v: torch.Tensor, v_threshold: torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """In numbers instead of bool: torch's masks, ``where`` and ``argmax`` take several times as long.
 

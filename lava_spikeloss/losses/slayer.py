@@ -29,8 +29,8 @@ from lava_spikeloss._reduction import (
 from lava_spikeloss.spike_trains import (
     exponential_filter,
     low_pass,
-    moving_window_gradient,
     moving_window_rate,
+    window_sum,
 )
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
@@ -53,7 +53,7 @@ def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
         losses, gradient = rule(moving_window_rate(trains, window), labels, None, *options)
         share = losses.shape[1:].numel() if mean else 1
         per_sample = losses.sum((1, 2), keepdim=True) / share
-        return per_sample, lambda: moving_window_gradient(gradient() / share, window)
+        return per_sample, lambda: window_sum(gradient(), window, ahead=True).div_(window * share)
 
     def loss(
         x: torch.Tensor, labels: torch.Tensor, divisor: int, window: int | None, reduction: str, *options: Any
@@ -119,12 +119,12 @@ def spike_time(
         difference = as_float(spikes) - desired.to(compute_dtype(spikes.dtype))
         return exponential_filter(difference, time_constant, length, filter_order)[..., region].square()
     rows = spikes.reshape(-1, spikes.shape[-1]), desired.reshape(-1, spikes.shape[-1])
-    total = _filtered_squares(*rows, region.start, region.stop, time_constant, length, filter_order).sum()
+    total = 2 * _half_filtered_squares(*rows, region.start, region.stop, time_constant, length, filter_order).sum()
     return total / spikes[..., region].numel() if reduction == "mean" else total
 
 
 @separable
-def _filtered_squares(
+def _half_filtered_squares(
     spikes: torch.Tensor,
     desired: torch.Tensor,
     out: torch.Tensor | None,
@@ -132,13 +132,13 @@ def _filtered_squares(
     stop: int,
     *kernel: Any,
 ) -> tuple[torch.Tensor, Gradient]:
-    """Sum ``(*, 1)`` of the squares of the filtered difference in a region."""
+    """Half of the sum ``(*, 1)`` of the squares of the filtered difference in a region."""
     difference = as_float(spikes)
     difference = difference - desired.to(difference.dtype)
     error = low_pass(difference, *kernel)[..., start:stop]
     outside = start, spikes.shape[-1] - stop
-    losses = torch.linalg.vector_norm(error, dim=-1, keepdim=True).square()
-    return losses, lambda: low_pass(F.pad(error * 2, outside), *kernel, reverse=True)
+    losses = torch.linalg.vector_norm(error, dim=-1, keepdim=True).square().div(2)
+    return losses, lambda: low_pass(F.pad(error, outside) if any(outside) else error, *kernel, reverse=True)
 
 
 def spike_rate(

@@ -5,12 +5,12 @@ Importing this module needs numba. Where each is called, the same is there in to
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from lava_spikeloss._compiled import compiled
 
 __all__ = ["add_weights", "delay", "integrate_and_fire", "place_spikes"]
 
@@ -18,14 +18,7 @@ _STATE_LIMIT = 2**23
 _WRAP = np.int32(2 * _STATE_LIMIT)
 
 
-def _compile(loop: Callable[..., Any]) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(loop)
-    except RuntimeError:  # there is no place where numba may keep what it compiled
-        return numba.njit(nogil=True)(loop)
-
-
-@_compile
+@compiled
 def _find(spikes: npt.NDArray[np.uint8], active: npt.NDArray[np.int32]) -> int:
     """Write the places of spikes to the front of ``active``, which has one place more; their number."""
     count = 0
@@ -35,7 +28,7 @@ def _find(spikes: npt.NDArray[np.uint8], active: npt.NDArray[np.int32]) -> int:
     return count
 
 
-@_compile
+@compiled
 def _add_rows(
     spikes: npt.NDArray[np.uint8],
     weight: npt.NDArray[Any],
@@ -59,7 +52,7 @@ def _add_rows(
             total[output] += row[output]
 
 
-@_compile
+@compiled
 def add_weights(spikes: npt.NDArray[np.uint8], weight: npt.NDArray[Any], sums: npt.NDArray[np.int32]) -> None:
     """Write the product of ``(rows, in)`` spikes and ``(in, out)`` integer weights to ``sums``."""
     active = np.empty(spikes.shape[1] + 1, np.int32)
@@ -67,7 +60,7 @@ def add_weights(spikes: npt.NDArray[np.uint8], weight: npt.NDArray[Any], sums: n
         _add_rows(spikes[row], weight, active, sums[row])
 
 
-@_compile
+@compiled
 def delay(values: npt.NDArray[Any], steps: npt.NDArray[np.int64], delayed: npt.NDArray[Any]) -> None:
     """Write ``(N, T, C)`` values, each channel later by its own number of steps, zeros in front, to ``delayed``."""
     samples, duration, channels = values.shape
@@ -78,7 +71,7 @@ def delay(values: npt.NDArray[Any], steps: npt.NDArray[np.int64], delayed: npt.N
                 delayed[sample, step, channel] = values[sample, source, channel] if source >= 0 else 0
 
 
-@_compile
+@compiled
 def place_spikes(spikes: npt.NDArray[np.uint8], shift: npt.NDArray[np.int64], target: npt.NDArray[np.uint8]) -> None:
     """Set ``(N, C, T)`` zeros of ``target`` to 1 where ``(N, T, C)`` spikes are after a shift of each channel."""
     samples, duration, channels = spikes.shape
@@ -92,7 +85,7 @@ def place_spikes(spikes: npt.NDArray[np.uint8], shift: npt.NDArray[np.int64], ta
                     target[sample, channel, place] = 1
 
 
-@_compile
+@compiled
 def integrate_and_fire(
     synaptic_input: npt.NDArray[np.int32],
     keep_current: npt.NDArray[np.float64],

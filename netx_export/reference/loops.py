@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import TypeVar
 
 import torch
+
+from lava_spikeloss._loops import numba_runs
 
 __all__ = ["compiled_loops", "in_parallel", "one_thread"]
 
@@ -25,11 +27,7 @@ def compiled_loops(device: torch.device) -> ModuleType | None:
 
 @cache
 def _compiled() -> ModuleType | None:
-    if importlib.util.find_spec("numba") is None:
-        return None
-    from netx_export.reference import compiled
-
-    return compiled
+    return importlib.import_module("netx_export.reference.compiled") if numba_runs() else None
 
 
 def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], device: torch.device) -> None:

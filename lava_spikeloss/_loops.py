@@ -1,0 +1,53 @@
+"""When the compiled loops are run instead of torch's operations, and how tensors are handed to them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+__all__ = ["array", "loops_for", "numba_runs"]
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+_PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses may hold no numbers at all
+
+
+@cache
+def numba_runs() -> bool:
+    """Whether numba is installed (the extra ``fast``) and runs beside this numpy."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("numba")
+    except (ImportError, SystemError) as error:  # it refuses a numpy that is newer than it knows
+        warnings.warn(f"numba is installed but does not run, so the slower loops are torch's: {error}", stacklevel=2)
+        return False
+    return True
+
+
+@cache
+def _compiled_loops() -> ModuleType | None:
+    return importlib.import_module("lava_spikeloss._compiled") if numba_runs() else None
+
+
+def loops_for(x: torch.Tensor) -> Any:
+    """The compiled loops if they can take ``x``, else None: on a GPU, and where others have to see each operation."""
+    if torch.compiler.is_compiling() or not x.is_cpu or x.dtype not in _DTYPES:
+        return None
+    if torch.jit.is_tracing() or type(x) not in _PLAIN:  # type: ignore[attr-defined, no-untyped-call]
+        return None
+    return None if x.requires_grad and torch.is_grad_enabled() else _compiled_loops()
+
+
+def array(x: torch.Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor as an array that shares its memory if it is contiguous; bfloat16 as 16 bits."""
+    x = x.detach().contiguous()
+    bits = x.dtype == torch.bfloat16  # numpy does not know it
+    numbers: npt.NDArray[Any] = x.view(torch.int16).numpy().view("uint16") if bits else x.numpy()
+    return numbers
