@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,9 @@ from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, find_blocks, refuse, spikes
 
 __all__ = ["Recording", "check_chain", "forward", "fresh_state", "record"]
+
+_QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
+_BLOCK = 2**20  # weights to quantise at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _sparing_synapses(net):
             return net(inputs.to(parameter.device, parameter.dtype))
     except ExportError:
         raise
@@ -104,6 +108,31 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
             f"The network cannot run on input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}. Give "
             f"spikes of the shape (N, C, ..., T) that it was trained on, and a network whose forward takes only them."
         ) from error
+
+
+@contextmanager
+def _sparing_synapses(net: nn.Module) -> Iterator[None]:
+    """Synapses that quantise their weights block by block inside, and keep none that weight norm made afterwards."""
+    synapses: list[Any] = [module for module in net.modules() if hasattr(module, "_pre_hook_fx")]
+    attributes = [dict(synapse.__dict__) for synapse in synapses]
+    try:
+        for synapse in synapses:
+            quantise = synapse._pre_hook_fx
+            if (getattr(quantise, "__module__", ""), getattr(quantise, "__qualname__", "")) == _QUANTISE:
+                synapse._pre_hook_fx = partial(_in_blocks, quantise)
+        yield
+    finally:
+        for synapse, before in zip(synapses, attributes, strict=True):
+            synapse.__dict__.update(before)
+
+
+def _in_blocks(quantise: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+    """Quantised weights. SLAYER takes each weight by itself, so that taking all at once only takes one more copy."""
+    quantised = torch.empty_like(weight)
+    rows = max(1, _BLOCK // weight[0].numel())
+    for block, target in zip(weight.split(rows), quantised.split(rows), strict=True):
+        target.copy_(quantise(block))
+    return quantised
 
 
 def _tensor(output: Any) -> torch.Tensor:

@@ -29,7 +29,8 @@ from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatisti
 from netx_export import ExportError, check, export, read, simulate, verify
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import replacing, write
-from netx_export.slayer import record
+from netx_export.slayer import fresh_state, record
+from netx_export.slayer.running import forward
 
 pytestmark = pytest.mark.slayer
 
@@ -185,10 +186,30 @@ def test_the_parts_in_which_weights_are_taken_change_nothing(
 ) -> None:
     net, sample = digits
     export(net, tmp_path / "a.net", sample)
-    for module in ("netx_export.hdf5", "netx_export.slayer.reading"):
+    for module in ("netx_export.hdf5", "netx_export.slayer.reading", "netx_export.slayer.running"):
         monkeypatch.setattr(sys.modules[module], "_BLOCK", 7)
     export(net, tmp_path / "b.net", sample)
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_a_run_holds_no_more_weights_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron import base
+
+    net, sample = network(_case("cuba.Dense weight_norm"))
+    block, quantise = net.blocks[0], base.quantize
+    weight, quantiser, sizes = block.synapse.weight, block.synapse.pre_hook_fx, []
+
+    def watched(values: torch.Tensor, step: float) -> torch.Tensor:
+        sizes.append(values.numel())
+        return quantise(values, step)
+
+    monkeypatch.setattr(sys.modules["netx_export.slayer.running"], "_BLOCK", 1)
+    monkeypatch.setattr(base, "quantize", watched)
+    with fresh_state(net):
+        forward(net, sample)
+        assert block.synapse.weight is weight
+        assert block.synapse.pre_hook_fx == quantiser
+    assert max(sizes) == max(one.synapse.weight[0].numel() for one in net.blocks)
 
 
 def test_the_file_says_where_it_came_from(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
