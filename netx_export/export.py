@@ -17,7 +17,7 @@ from lava_spikeloss._arguments import check_tensor
 from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError
-from netx_export.hdf5 import content_hash, read, replacing, write
+from netx_export.hdf5 import annotate, content_hash, read, replacing, write
 from netx_export.provenance import budget_texts, check_texts, rate_texts, source_hash, versions
 from netx_export.rewriting import loadable
 from netx_export.simulation import simulate
@@ -94,16 +94,15 @@ def export(
     texts = check_texts(metadata or {})
     plain = loadable(describe(net, sample))
     texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
-    trained = None if sample is None else record(net, sample, list(plain.spiking))
-    if trained is not None:
-        texts |= rate_texts(plain, trained)
     texts["content sha256"] = content_hash(plain)
-    graded = plain.graded
+    gives = {name: layer.neuron.gives for name, layer in plain.spiking.items()}
     with replacing(path) as temporary:
         write(NetworkDescription(plain.layers, texts), temporary)
-        del plain  # what counts from here on is what is in the file
-        if sample is not None and trained is not None:
-            _prove(trained, temporary, sample, graded=graded)
+        del plain  # what counts from here on is what is in the file, and the network's own run needs the memory
+        if sample is not None:
+            trained = record(net, sample, list(gives))
+            annotate(temporary, rate_texts(gives, trained))
+            _prove(trained, temporary, sample, graded=any(what != "spikes" for what in gives.values()))
         written = read(temporary)
     return ExportResult(Path(path), written, proved=sample is not None, findings=check(written, target))
 

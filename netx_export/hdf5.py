@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ from netx_export.errors import ExportError, NetxFormatError
 from netx_export.loading import load_resonator_decays
 from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
 
-__all__ = ["content_hash", "read", "replacing", "rotation_that_loads", "write"]
+__all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
@@ -64,6 +64,16 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
             if not isinstance(layer, HostLayer):
                 _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
         _write_own(file.create_group(_OWN_GROUP), description)
+
+
+def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
+    """Add texts to the metadata of a file that :func:`write` made.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with h5py.File(path, "r+") as file:
+        _write_texts(file[_OWN_GROUP], texts)
 
 
 def content_hash(description: NetworkDescription) -> str:
@@ -232,8 +242,12 @@ def _write_own(group: h5py.Group, description: NetworkDescription) -> None:
         _write_encoder(group.create_group("encoder"), description.encoder)
     if description.readout is not None:
         _write_readout(group.create_group("readout"), description.readout)
-    for key in sorted(description.metadata):
-        group.attrs[key] = description.metadata[key]
+    _write_texts(group, description.metadata)
+
+
+def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
+    for key in sorted(texts):
+        group.attrs[key] = texts[key]
 
 
 def _write_encoder(group: h5py.Group, encoder: Encoder) -> None:

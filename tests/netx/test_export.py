@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -29,7 +30,7 @@ from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatisti
 from netx_export import ExportError, check, export, read, simulate, verify
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import replacing, write
-from netx_export.slayer import fresh_state, record
+from netx_export.slayer import Recording, describe, fresh_state, record
 from netx_export.slayer.running import forward
 
 pytestmark = pytest.mark.slayer
@@ -210,6 +211,27 @@ def test_a_run_holds_no_more_weights_than_it_needs(monkeypatch: pytest.MonkeyPat
         assert block.synapse.weight is weight
         assert block.synapse.pre_hook_fx == quantiser
     assert max(sizes) == max(one.synapse.weight[0].numel() for one in net.blocks)
+
+
+def test_the_description_is_gone_before_the_network_runs(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporting = sys.modules["netx_export.export"]
+    described: list[weakref.ref[Any]] = []
+
+    def described_by(*arguments: Any) -> NetworkDescription:
+        found = describe(*arguments)
+        described.extend(weakref.ref(layer.weight) for layer in found.spiking.values())
+        return found
+
+    def recorded_by(*arguments: Any) -> Recording:
+        assert described
+        assert not any(weight() is not None for weight in described)
+        return record(*arguments)
+
+    monkeypatch.setattr(exporting, "describe", described_by)
+    monkeypatch.setattr(exporting, "record", recorded_by)
+    assert export(digits[0], tmp_path / "a.net", digits[1]).proved
 
 
 def test_the_file_says_where_it_came_from(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
