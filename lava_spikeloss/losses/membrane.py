@@ -8,6 +8,7 @@ import torch
 
 from lava_spikeloss._arguments import check_spikes, check_tensor
 from lava_spikeloss._autograd import Gradient, apply, blocks, separable
+from lava_spikeloss._counts import count
 from lava_spikeloss._cross_entropy import cross_entropy
 from lava_spikeloss._labels import canonical_labels, class_indices, sample_weights, targets_per_step
 from lava_spikeloss._module import Loss, Regularizer
@@ -340,7 +341,7 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     """
     check_spikes("membrane", membrane, min_dims=1)
     check_options(v_threshold=v_threshold)
-    return (as_float(membrane).mean() - v_threshold).square()
+    return (count(membrane).mean() / membrane.shape[-1] - v_threshold).square()
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
