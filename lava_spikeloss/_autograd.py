@@ -44,8 +44,8 @@ def separable(rule: Rule) -> Callable[..., torch.Tensor]:
     ``rule(x, targets, out, *options)`` gives losses that broadcast to ``x``, and a function ``gradient()`` that gives
     the derivative of their sum. Both may write into ``out``, which may be ``x`` itself; where it is None they are made
     of differentiable operations. The forward evaluates the rule block by block and keeps the gradient; the backward
-    only scales it, in place. A second backward, one that is to be differentiated itself, and a compiled one evaluate
-    the rule again.
+    only scales it, in place. A second backward, and any in float16, evaluates the rule again block by block; one that
+    is to be differentiated itself, and a compiled one, at once.
     """
 
     class Separable(torch.autograd.Function):
@@ -61,7 +61,7 @@ def separable(rule: Rule) -> Callable[..., torch.Tensor]:
             losses = []
             for block in blocks(x):
                 part, out = x[block], None
-                if keep and x.dtype == torch.bfloat16:
+                if x.dtype in (torch.float16, torch.bfloat16):
                     part = out = part.to(torch.float32)
                 elif keep:
                     out = ctx.kept[block]
@@ -76,12 +76,19 @@ def separable(rule: Rule) -> Callable[..., torch.Tensor]:
         @staticmethod
         def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
             others = (None,) * (1 + len(ctx.options))
-            if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and ctx.kept is not None:
-                kept, ctx.kept = ctx.kept, None
-                return _scale(kept, grad), *others
             x, targets = ctx.saved_tensors
-            gradient = rule(x, targets, None, *ctx.options)[1]
-            return (gradient() * grad).to(x.dtype), *others
+            if torch.compiler.is_compiling() or torch.is_grad_enabled():
+                gradient = rule(x, targets, None, *ctx.options)[1]
+                return (gradient() * grad).to(x.dtype), *others
+            kept, ctx.kept = ctx.kept, None
+            if kept is not None:
+                return _scale(kept, grad), *others
+            derivative = torch.empty_like(x)
+            for block in blocks(x):
+                part = x[block].to(grad.dtype, copy=True)
+                gradient = rule(part, targets[block], part, *ctx.options)[1]
+                derivative[block] = gradient() * grad[block]
+            return derivative, *others
 
     def loss(x: torch.Tensor, targets: torch.Tensor, *options: Any) -> torch.Tensor:
         if targets.requires_grad:

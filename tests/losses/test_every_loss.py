@@ -649,7 +649,7 @@ def test_half_precision_is_accumulated_in_float32(case: Case, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.reducible], ids=lambda case: case.name)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_blocks_change_nothing(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = (case.input(dtype).requires_grad_() for _ in range(2))
     losses = case(x, case.target(), reduction="none")
