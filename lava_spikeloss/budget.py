@@ -11,7 +11,7 @@ import torch
 
 from lava_spikeloss._arguments import check_number, check_spikes
 from lava_spikeloss._distributed import is_distributed, sum_over_ranks
-from lava_spikeloss._enforcer import Enforcer, Factor
+from lava_spikeloss._enforcer import Enforcer, Factor, magnitude
 from lava_spikeloss._fan_out import fan_out as count_fan_out
 from lava_spikeloss._hooks import events_of, synapses, watched
 from lava_spikeloss.constraint import LagrangeMultiplier
@@ -317,8 +317,8 @@ def _events(x: torch.Tensor) -> torch.Tensor:
     number = (x != 0).sum((0, -1)).to(dtype)
     if not x.is_floating_point():
         return number
-    magnitude = x.abs().sum((0, -1), dtype=dtype)
-    return number + (magnitude - magnitude.detach())
+    size = magnitude(x, [0, x.dim() - 1], dtype)
+    return number + (size - size.detach())
 
 
 def _operations(events: torch.Tensor, fan_out: torch.Tensor) -> torch.Tensor:

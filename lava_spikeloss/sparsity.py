@@ -9,7 +9,7 @@ import torch
 
 from lava_spikeloss._arguments import check_choice, check_number, check_spikes
 from lava_spikeloss._distributed import is_distributed, sum_over_ranks
-from lava_spikeloss._enforcer import Enforcer, Factor
+from lava_spikeloss._enforcer import Enforcer, Factor, magnitude
 from lava_spikeloss._hooks import events_of, watched
 from lava_spikeloss.constraint import LagrangeMultiplier
 
@@ -137,7 +137,7 @@ class SparsityEnforcer(Enforcer):
         dtype = torch.promote_types(x.dtype, torch.float32)  # sums of half-precision spikes overflow, their rates round
         if not x.is_floating_point():
             x = x.to(dtype)
-        events = x.abs().sum(dims, dtype=dtype)
+        events = magnitude(x, dims, dtype)
         rising = torch.where(x < 0, -x, x).sum(dims, dtype=dtype) if self.min_rate else events
         size = x.numel() // events.numel()
         if name in self._collected:
