@@ -307,9 +307,9 @@ def _suppression(
     potentials: torch.Tensor, false: torch.Tensor, out: torch.Tensor | None, ceiling: float
 ) -> tuple[torch.Tensor, Gradient]:
     """Half of what lies above the ceiling, squared, of false classes, summed over time, ``(N, C, 1)``."""
-    excess = torch.sub(as_float(potentials), ceiling, out=out).relu_()
-    losses = (excess * false * excess).sum(-1, keepdim=True).div(2)
-    return losses, lambda: torch.mul(excess, false, out=out)
+    excess = (as_float(potentials) - ceiling).relu_()
+    pull = torch.mul(excess, false, out=out)
+    return (excess * pull).sum(-1, keepdim=True).div(2), lambda: pull
 
 
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
