@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import overload
 
-__all__ = ["compiled", "count", "first_equal", "first_steps", "leaky_sum", "nearest_clusters"]
+__all__ = [
+    "compiled",
+    "count",
+    "filtered_squares",
+    "first_equal",
+    "first_steps",
+    "leaky_sum",
+    "nearest_clusters",
+    "window_sum",
+]
 
 _Floats = npt.NDArray[Any]
 _Steps = npt.NDArray[np.int64]
@@ -55,24 +64,96 @@ def count(spikes: _Floats, counts: _Floats) -> None:
         counts[row] = total
 
 
+@compiled
+def _copy(rows: _Floats, to: _Floats) -> None:
+    for row in range(len(rows)):
+        source, target = rows[row], to[row]
+        for step in range(len(source)):  # several times as fast as an assignment
+            target[step] = source[step]
+
+
+@compiled
+def _differences(later: _Floats, earlier: _Floats, divisor: float, target: _Floats) -> None:
+    for step in range(len(later)):
+        target[step] = (later[step] - earlier[step]) / divisor
+
+
 @partial(compiled, fastmath={"contract"})  # a product and its sum in one instruction
+def _sum_four(four: _Floats, decay: float, reverse: bool) -> None:
+    """Make ``(4, T)`` numbers their leaky sums: each waits for the one before it, and the four not for each other."""
+    steps, keep = four.shape[1], four.dtype.type(decay)
+    y0, y1, y2, y3 = four[0], four[1], four[2], four[3]
+    sum0 = sum1 = sum2 = sum3 = four.dtype.type(0)
+    for place in range(steps):
+        step = steps - 1 - place if reverse else place
+        sum0, sum1 = keep * sum0 + y0[step], keep * sum1 + y1[step]
+        sum2, sum3 = keep * sum2 + y2[step], keep * sum3 + y3[step]
+        y0[step], y1[step], y2[step], y3[step] = sum0, sum1, sum2, sum3
+
+
+@compiled
 def leaky_sum(x: _Floats, decay: float, reverse: bool, sums: _Floats) -> None:
     """Write ``sums[t] = decay * sums[t - 1] + x[t]``, or in reversed time, for ``(R, T)`` numbers.
 
-    Four rows at a time: a sum waits for the one before it, and the four do not wait for each other.
+    In a place of its own, since memory is fast where it is read and written row by row.
     """
     rows, steps = x.shape
-    keep = sums.dtype.type(decay)
+    four = np.zeros((4, steps), sums.dtype)
     for row in range(0, rows, 4):
-        second, third, fourth = min(row + 1, rows - 1), min(row + 2, rows - 1), min(row + 3, rows - 1)
-        x0, x1, x2, x3 = x[row], x[second], x[third], x[fourth]
-        y0, y1, y2, y3 = sums[row], sums[second], sums[third], sums[fourth]
-        sum0 = sum1 = sum2 = sum3 = sums.dtype.type(0)
-        for place in range(steps):
-            step = steps - 1 - place if reverse else place
-            sum0, sum1 = keep * sum0 + x0[step], keep * sum1 + x1[step]
-            sum2, sum3 = keep * sum2 + x2[step], keep * sum3 + x3[step]
-            y0[step], y1[step], y2[step], y3[step] = sum0, sum1, sum2, sum3
+        here = min(4, rows - row)
+        _copy(x[row : row + here], four)
+        _sum_four(four, decay, reverse)
+        _copy(four[:here], sums[row : row + here])
+
+
+@partial(compiled, fastmath={"reassoc", "nsz", "contract"})  # sums in any order
+def _half_square(values: _Floats) -> Any:
+    total = values.dtype.type(0)
+    for step in range(len(values)):
+        total += values[step] * values[step]
+    return total / 2
+
+
+@compiled
+def filtered_squares(spikes: _Floats, desired: _Floats, decay: float, halves: _Floats, gradient: _Floats) -> None:
+    """Write half of the squared norm of each row's leaky sum of differences, ``(R, 1)``, and its derivative."""
+    rows, steps = spikes.shape
+    four = np.zeros((4, steps), gradient.dtype)
+    for row in range(0, rows, 4):
+        here = min(4, rows - row)
+        _copy(spikes[row : row + here], four)
+        for place in range(here):
+            difference, wanted = four[place], desired[row + place]
+            for step in range(steps):
+                difference[step] -= wanted[step]
+        _sum_four(four, decay, False)
+        for place in range(here):
+            halves[row + place, 0] = _half_square(four[place])
+        _sum_four(four, decay, True)
+        _copy(four[:here], gradient[row : row + here])
+
+
+@compiled
+def window_sum(x: _Floats, window: int, divisor: float, ahead: bool, sums: _Floats) -> None:
+    """Write the sums of ``(R, T)`` numbers over a window that ends, or begins, at each step, over a divisor."""
+    rows, steps = x.shape
+    window, over = min(window, steps), sums.dtype.type(divisor)
+    four = np.zeros((4, steps), sums.dtype)
+    for row in range(0, rows, 4):
+        here = min(4, rows - row)
+        _copy(x[row : row + here], four)
+        _sum_four(four, 1.0, False)
+        for place in range(here):
+            total, target = four[place], sums[row + place]
+            if ahead:
+                _differences(total[window:], total, over, target[1:])
+                target[0] = total[window - 1] / over
+                for step in range(steps - window + 1, steps):
+                    target[step] = (total[steps - 1] - total[step - 1]) / over
+            else:
+                _differences(total[window:], total, over, target[window:])
+                for step in range(window):
+                    target[step] = total[step] / over
 
 
 @compiled

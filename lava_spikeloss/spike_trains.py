@@ -81,30 +81,33 @@ class _MovingWindow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, window: int) -> torch.Tensor:
         ctx.window = window
-        return window_sum(x, window, ahead=False).div_(window)
+        return window_sum(x, window, window)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return window_sum(grad, ctx.window, ahead=True).div_(ctx.window), None
+        return window_sum(grad, ctx.window, ctx.window, ahead=True), None
 
 
-def window_sum(x: torch.Tensor, window: int, *, ahead: bool) -> torch.Tensor:
-    """Sum over the last, or the next, ``window`` steps: a difference of running sums, so 0 if there is nothing."""
-    loops = loops_for(x)
-    total = _compiled_sum(loops, x, 1.0) if loops else x.cumsum(-1)
-    window = min(window, x.shape[-1])
-    inside = x.shape[-1] - window
+def window_sum(
+    x: torch.Tensor, window: int, divisor: int, *, ahead: bool = False, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sum over the last, or the next, ``window`` steps, over ``divisor``; may be written into ``out``.
+
+    A difference of running sums, so exactly 0 where there is nothing.
+    """
+    steps = x.shape[-1]
+    if loops := loops_for(x):
+        sums = out if out is not None and out.is_contiguous() else x.new_empty(x.shape)
+        loops.window_sum(array(x.reshape(-1, steps)), window, divisor, ahead, array(sums.view(-1, steps)))
+        return sums
+    total = x.cumsum(-1)
+    window = min(window, steps)
+    inside = steps - window
     whole = total[..., window:] - total[..., :inside]
     if not ahead:
-        return torch.cat((total[..., :window], whole), -1)
-    return torch.cat((total[..., window - 1 : window], whole, total[..., -1:] - total[..., inside:-1]), -1)
-
-
-def _compiled_sum(loops: Any, x: torch.Tensor, decay: float, *, reverse: bool = False) -> torch.Tensor:
-    rows = x.reshape(-1, x.shape[-1])
-    sums = rows.new_empty(rows.shape)
-    loops.leaky_sum(array(rows), decay, reverse, array(sums))
-    return sums.view(x.shape)
+        return torch.cat((total[..., :window], whole), -1).div_(divisor)
+    beyond = total[..., -1:] - total[..., inside:-1]
+    return torch.cat((total[..., window - 1 : window], whole, beyond), -1).div_(divisor)
 
 
 def exponential_filter(
@@ -150,18 +153,23 @@ def low_pass(
     x: torch.Tensor, time_constant: float, length: int | None, filter_order: int, *, reverse: bool = False
 ) -> torch.Tensor:
     """:func:`exponential_filter` of floating-point numbers, or its adjoint: the same in reversed time."""
-    steps = x.shape[-1]
-    cut = length if length is not None and length < steps else None
+    cut = length if length is not None and length < x.shape[-1] else None
     if cut is not None and filter_order > 1:
         return _filter_by_matrix(x, time_constant, cut, filter_order, reverse=reverse)
     y = x
     for _ in range(filter_order):
         y = apply(_LeakySum, y, exp(-1 / time_constant), reverse)
-    if cut is not None and exp(-cut / time_constant) > torch.finfo(y.dtype).eps / 2:
-        # the tail of the kernel is the whole kernel, delayed and scaled
-        tail = F.pad(y[..., cut:], (0, cut)) if reverse else F.pad(y[..., :-cut], (cut, 0))
-        y = y - tail * exp(-cut / time_constant)
-    return y
+    if cut is None or is_leaky_sum(x, time_constant, length, filter_order):
+        return y
+    # the tail of the kernel is the whole kernel, delayed and scaled
+    tail = F.pad(y[..., cut:], (0, cut)) if reverse else F.pad(y[..., :-cut], (cut, 0))
+    return y - tail * exp(-cut / time_constant)
+
+
+def is_leaky_sum(x: torch.Tensor, time_constant: float, length: int | None, filter_order: int) -> bool:
+    """Whether the filter is one leaky sum: its kernel is not cut, or what the cut takes is lost in rounding."""
+    cut = length is not None and length < x.shape[-1] and exp(-length / time_constant) > torch.finfo(x.dtype).eps / 2
+    return filter_order == 1 and not cut
 
 
 class _LeakySum(torch.autograd.Function):
@@ -170,30 +178,33 @@ class _LeakySum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, decay: float, reverse: bool) -> torch.Tensor:
         ctx.options = decay, not reverse
-        return _leaky_sum(x, decay, reverse=reverse)
+        rows = x.reshape(-1, x.shape[-1])
+        if loops := loops_for(x):
+            sums = x.new_empty(rows.shape)
+            loops.leaky_sum(array(rows), decay, reverse, array(sums))
+        else:
+            sums = _leaky_sum_by_products(rows, decay, reverse=reverse)
+        return sums.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return apply(_LeakySum, grad, *ctx.options), None, None
 
 
-def _leaky_sum(x: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
-    if loops := loops_for(x):
-        return _compiled_sum(loops, x, decay, reverse=reverse)
-    steps = x.shape[-1]
+def _leaky_sum_by_products(rows: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
+    steps = rows.shape[-1]
     block = _block_length(steps)
     count = -(-steps // block)
-    rows = x.reshape(-1, steps)
-    rows = F.pad(rows, (0, count * block - steps)) if count * block != steps else rows.clone()
-    rows = rows.view(-1, count, block)
-    within = _powers(decay, block, x)  # [from, to] inside a block
-    between = _powers(decay**block, count, x).roll(1, 1).triu(1) * decay  # end of a block to the start of a later one
+    padded = F.pad(rows, (0, count * block - steps)) if count * block != steps else rows.clone()
+    padded = padded.view(-1, count, block)
+    within = _powers(decay, block, rows)  # [from, to] inside a block
+    between = _powers(decay**block, count, rows).roll(1, 1).triu(1) * decay  # end of a block to the start of later ones
     if reverse:
         within, between = within.T, between.T
     start, end = (-1, 0) if reverse else (0, -1)
-    carry = matmul(matmul(rows, within[:, end].contiguous()), between)
-    rows[..., start].add_(carry)
-    return matmul(rows.view(-1, block), within).view(-1, count * block)[:, :steps].reshape(x.shape)
+    carry = matmul(matmul(padded, within[:, end].contiguous()), between)
+    padded[..., start].add_(carry)
+    return matmul(padded.view(-1, block), within).view(-1, count * block)[:, :steps].contiguous()
 
 
 def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:

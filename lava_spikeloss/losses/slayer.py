@@ -6,6 +6,7 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import exp
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lava_spikeloss._autograd import Gradient, Rule, separable
 from lava_spikeloss._counts import count, joined, of_counts
 from lava_spikeloss._cross_entropy import cross_entropy_rule
 from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_step, wanted_values, with_classes
+from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss._module import Loss
 from lava_spikeloss._options import check_options
 from lava_spikeloss._reduction import (
@@ -28,6 +30,7 @@ from lava_spikeloss._reduction import (
 )
 from lava_spikeloss.spike_trains import (
     exponential_filter,
+    is_leaky_sum,
     low_pass,
     moving_window_rate,
     window_sum,
@@ -53,7 +56,7 @@ def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
         losses, gradient = rule(moving_window_rate(trains, window), labels, None, *options)
         share = losses.shape[1:].numel() if mean else 1
         per_sample = losses.sum((1, 2), keepdim=True) / share
-        return per_sample, lambda: window_sum(gradient(), window, ahead=True).div_(window * share)
+        return per_sample, lambda: window_sum(gradient(), window, window * share, ahead=True, out=out)
 
     def loss(
         x: torch.Tensor, labels: torch.Tensor, divisor: int, window: int | None, reduction: str, *options: Any
@@ -133,12 +136,18 @@ def _half_filtered_squares(
     *kernel: Any,
 ) -> tuple[torch.Tensor, Gradient]:
     """Half of the sum ``(*, 1)`` of the squares of the filtered difference in a region."""
+    outside = start, spikes.shape[-1] - stop
+    loops = loops_for(spikes)
+    if loops and out is not None and out.is_contiguous() and is_leaky_sum(out, *kernel) and not any(outside):
+        halves = out.new_empty(len(out), 1)
+        wanted = array(desired.to(out.dtype))
+        loops.filtered_squares(array(spikes), wanted, exp(-1 / kernel[0]), array(halves), array(out))
+        return halves, lambda: out
     difference = as_float(spikes)
     difference = difference - desired.to(difference.dtype)
     error = low_pass(difference, *kernel)[..., start:stop]
-    outside = start, spikes.shape[-1] - stop
     losses = torch.linalg.vector_norm(error, dim=-1, keepdim=True).square().div(2)
-    return losses, lambda: low_pass(F.pad(error, outside) if any(outside) else error, *kernel, reverse=True)
+    return losses, lambda: low_pass(F.pad(error, outside), *kernel, reverse=True)
 
 
 def spike_rate(

@@ -18,6 +18,8 @@ from lava_spikeloss.functional import (
     moving_window_rate,
     spike_cluster,
     spike_count,
+    spike_rate,
+    spike_time,
 )
 from lava_spikeloss.spike_trains import first_maximum
 
@@ -100,6 +102,23 @@ def test_filters(shape, kernel, dtype, generator, in_torch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_losses_of_filtered_and_of_windowed_trains(shape, reduction, dtype, generator, in_torch):
+    """Their gradient is written into the place that is kept for it."""
+    spikes, desired = _spikes(shape, generator, 0.5).to(dtype), _spikes(shape, generator, 0.5).bool()
+    trains, labels = spikes.reshape(-1, 1, shape[-1]), torch.zeros(spikes.shape[:-1].numel(), dtype=torch.int64)
+    for function, x in (
+        (lambda x: spike_time(x, desired, reduction=reduction), spikes),
+        (lambda x: spike_time(x, desired, 3.0, 5, reduction=reduction), spikes),
+        (lambda x: spike_rate(x, labels, 0.3, 0.1, moving_window=6, reduction=reduction), trains),
+    ):
+        plain = in_torch(lambda function=function, x=x: _with_gradient(function, x))
+        tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-4
+        torch.testing.assert_close(_with_gradient(function, x), plain, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("num_spikes", [None, 1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_first_spikes(shape, num_spikes, dtype, generator, in_torch):
@@ -153,6 +172,8 @@ def test_memory_that_is_not_contiguous(generator, in_torch):
         lambda x: first_spike_times(x, 2),
         lambda x: ce_max_membrane_loss(x, torch.arange(6) % 4),
         lambda x: ce_count_loss(x, torch.arange(6) % 4),
+        lambda x: spike_rate(x, torch.arange(6) % 4, 0.5, 0.1, moving_window=7),
+        lambda x: spike_time(x[0].T.contiguous().T, torch.ones(4, 50)),
     ):
         plain = in_torch(lambda function=function: _with_gradient(function, x))
         torch.testing.assert_close(_with_gradient(function, x), plain, rtol=1e-4, atol=1e-4)
