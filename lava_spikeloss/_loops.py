@@ -15,6 +15,7 @@ import torch
 __all__ = ["array", "loops_for", "numba_runs"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+_MOST_THREADS = 4  # a loop runs on one; on two torch's operations were still slower, each on both, by 1.04 to 3
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses may hold no numbers at all
 
 
@@ -37,12 +38,17 @@ def _compiled_loops() -> ModuleType | None:
 
 
 def loops_for(x: torch.Tensor) -> Any:
-    """The compiled loops if they can take ``x``, else None: on a GPU, and where others have to see each operation."""
+    """The compiled loops if they can take ``x``, else None.
+
+    They cannot on a GPU, where autograd or a compiler has to see each operation, and beside many of torch's threads.
+    """
     if torch.compiler.is_compiling() or not x.is_cpu or x.dtype not in _DTYPES:
         return None
     if torch.jit.is_tracing() or type(x) not in _PLAIN:  # type: ignore[attr-defined, no-untyped-call]
         return None
-    return None if x.requires_grad and torch.is_grad_enabled() else _compiled_loops()
+    if torch.get_num_threads() > _MOST_THREADS or (x.requires_grad and torch.is_grad_enabled()):
+        return None
+    return _compiled_loops()
 
 
 def array(x: torch.Tensor) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The compiled loops against torch, which runs the same on GPUs and where numba is not."""
+"""The compiled loops against torch, which does the same on GPUs and where numba is not."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ from lava_spikeloss.spike_trains import first_maximum
 pytest.importorskip("numba")
 
 SHAPES = [(1, 1), (1, 7), (2, 300), (3, 2), (4, 40), (5, 33), (2, 3, 50)]  # also rows that are no multiple of four
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With many of them torch's operations are as fast."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -56,8 +65,10 @@ def _with_gradient(function, x):
     return value.detach(), torch.autograd.grad((value * weight).sum(), x)[0]
 
 
-def test_the_loops_are_compiled():
+def test_loops_are_compiled_for_few_threads():
     assert _loops.loops_for(torch.ones(1)) is not None
+    torch.set_num_threads(64)
+    assert _loops.loops_for(torch.ones(1)) is None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
