@@ -36,6 +36,8 @@ data = np.load(directory / "data.npz")
 recorded = {"dense1": data["dense1"], "dense2": data["dense2"]}
 report = verify(None, directory / "net.net", data["spikes"], data["labels"], recorded=recorded, loss=loss)
 (directory / f"{name}.json").write_text(report.to_json())
+if dist.is_initialized():
+    dist.barrier()
 os._exit(0)  # gloo's threads may abort a process that ends by itself
 """
 
