@@ -23,7 +23,7 @@ from lava_spikeloss._reduction import (
     reduce,
     reduce_weighted,
 )
-from lava_spikeloss.spike_trains import first_maximum
+from lava_spikeloss.spike_trains import at_steps, first_maximum
 
 __all__ = [
     "CEMaxMembraneLoss",
@@ -110,8 +110,7 @@ class _MaxOverTime(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         (index,) = ctx.saved_tensors
-        zeros = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad.device)
-        return zeros.scatter_(-1, index, grad.to(ctx.dtype).unsqueeze(-1))
+        return at_steps(index, grad.unsqueeze(-1), ctx.shape, ctx.dtype)
 
 
 def ce_membrane_integral_loss(
