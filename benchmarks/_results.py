@@ -107,9 +107,15 @@ def describe_run(command: str) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """The commit, "-dirty" if more has changed since than what the benchmarks themselves write."""
+    code = (":/", ":!/benchmarks/results", ":!/docs/benchmarks.md")
+    commit = _git("rev-parse", "--short", "HEAD")
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", *code) else commit
+
+
+def _git(*command: str) -> str:
     with suppress(OSError):
-        return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.strip()
     return ""
 
 
