@@ -176,15 +176,15 @@ def stca_loss(
     check_options(
         v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
     )
-    v = as_float(collapse(membrane))
+    v = collapse(membrane)
     desired = canonical_labels(desired, membrane.shape, v.shape[1], name="desired")
-    wanted = targets_per_train(desired, v.shape[1], v.dtype)
+    wanted = targets_per_train(desired, v.shape[1], compute_dtype(v.dtype))
     if desired.dtype == torch.int64:
         wanted = false_count + (true_count - false_count) * wanted
     count, positive, negative = (found.reshape(v.shape[:2]) for found in _nearest(v, v_threshold, T_in))
     step = torch.where(count > wanted, negative, positive)
     sign = torch.sign(count - wanted) * (step < v.shape[-1])
-    nearest = v.gather(-1, step.clamp(max=v.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+    nearest = as_float(v.gather(-1, step.clamp(max=v.shape[-1] - 1).unsqueeze(-1)).squeeze(-1))
     return reduce(sign * (nearest - v_threshold), reduction)
 
 

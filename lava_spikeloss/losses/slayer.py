@@ -203,17 +203,17 @@ def spike_rate(
     x, labels, divisor = _spikes_or_trains(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    wanted = wanted_values(labels, x.shape[1], compute_dtype(x.dtype), true_rate, false_rate)
     if moving_window is None:
+        wanted = wanted_values(labels, x.shape[1], compute_dtype(x.dtype), true_rate, false_rate)
         return F.mse_loss(count(x) / divisor, wanted, reduction=reduction)
-    return _squared_errors(x, wanted, divisor, moving_window, reduction)
+    return _squared_errors(x, labels, divisor, moving_window, reduction, true_rate, false_rate)
 
 
 @_of_rates
 def _squared_errors(
-    rates: torch.Tensor, wanted: torch.Tensor, out: torch.Tensor | None
+    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, true_rate: float, false_rate: float
 ) -> tuple[torch.Tensor, Gradient]:
-    errors = rates - wanted
+    errors = rates - wanted_values(labels, rates.shape[1], rates.dtype, true_rate, false_rate)
     return errors.square(), lambda: torch.mul(errors, 2, out=out)
 
 
