@@ -7,36 +7,32 @@ __all__ = ["REASONS"]
 _NO_DEVICE = "No CUDA device was at hand; the same command measures it where there is one."
 REASONS: dict[str, str] = {
     "peer": (
-        "In bfloat16 ours counts and sums in float32, exactly, where peers round to 8 bits. In float32 four are slow, "
-        "all with few neurons, where checks of labels and shapes weigh as much as the loss; a first maximum takes a "
-        "pass more than any maximum."
+        "In bfloat16 ours counts and sums in float32, exactly, where peers round to 8 bits. In float32 the slow ones "
+        "have few neurons: checks of labels and shapes weigh as much as the loss, and the exponential of MKL takes "
+        "five times as long on an AMD processor as on an Intel one. The gaussian is taken in float64."
     ),
     "peer, over time": (
-        "Clusters need two running sums, a running maximum and two searches per neuron, which torch does number by "
-        "number."
+        "A softmax of every step is bound by its exponentials, which MKL makes five times slower on an AMD processor "
+        "than on an Intel one; there it was reached."
     ),
     "peer, over elements": (
-        "Such a peer takes about a microsecond per neuron; a hundredth of that is less than it takes to read the "
-        "neuron's 100 to 1,000 steps from memory."
+        "Such a peer takes about a microsecond per neuron. For few neurons a hundredth of that is less than the loss's "
+        "steps in Python take, for long trains less than it takes to write the gradient to memory."
     ),
     "count": (
-        "Counts in float32 are near the floor. Squares need three passes, finding the first maximum four, half "
-        "precision a conversion; the floor is a single copy."
+        "Counts in float32 are near the floor. Squares need three passes, finding the first maximum three, a sum over "
+        "a region as long as over all. Half precision is converted in two more, and a copy of it fits the cache here."
     ),
     "step": (
-        "A softmax of every step takes two passes besides its exponentials; windows take running sums in both "
-        "directions, and torch's run at a fifth of the memory's speed."
+        "A softmax of every step takes two passes besides its exponentials; between the running sums of a window's two "
+        "directions lies the loss of its rates, in three to eight passes of torch; a copy in bfloat16 fits the cache."
     ),
-    "van Rossum": "The recurrence is two narrow matrix products in each direction, of which torch makes 3 ms each.",
+    "van Rossum": (
+        "Nearly, in float32: one compiled loop sums the difference in both directions. In bfloat16 it is the same loop "
+        "on float32, and the floor a copy that fits the cache."
+    ),
     "similarity": "The gaussian is taken in float64, whose products cost double: in float32 its distances cancel.",
-    "memory": (
-        "In float32 windowed spike rates (1.3 copies), and enforcers by a few bytes; bfloat16 is computed in float32, "
-        "where each number takes twice the room."
-    ),
-    "export memory": (
-        "Without a sample it is reached. With one, SLAYER's own forward makes its weights anew and quantises them, "
-        "which takes two copies beside the description's one and the one that restores the network."
-    ),
+    "memory": "Only in bfloat16, where some losses make a copy in float32, in which each number takes twice the room.",
     "share, cuda": _NO_DEVICE,
     "bandwidth": _NO_DEVICE,
     "no synchronisation": _NO_DEVICE,
