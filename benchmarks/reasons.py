@@ -28,8 +28,8 @@ REASONS: dict[str, str] = {
         "directions lies the loss of its rates, in three to eight passes of torch; a copy in bfloat16 fits the cache."
     ),
     "van Rossum": (
-        "Nearly, in float32: one compiled loop sums the difference in both directions. In bfloat16 it is the same loop "
-        "on float32, and the floor a copy that fits the cache."
+        "In float32 one compiled loop sums the difference in both directions, in 4.4 to 5.6 floors in four runs. In "
+        "bfloat16 it is the same loop on float32, and the floor a copy that fits the cache."
     ),
     "similarity": "The gaussian is taken in float64, whose products cost double: in float32 its distances cancel.",
     "memory": "Only in bfloat16, where some losses make a copy in float32, in which each number takes twice the room.",
