@@ -15,7 +15,7 @@ import torch
 __all__ = ["array", "loops_for", "numba_runs"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-_MOST_THREADS = 4  # a loop runs on one; on two torch's operations were still slower, each on both, by 1.04 to 3
+_MOST_THREADS = 4  # a loop runs on one; beside it torch's operations took, on two, from the same time to three times it
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses may hold no numbers at all
 
 
