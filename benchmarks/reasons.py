@@ -13,7 +13,7 @@ REASONS: dict[str, str] = {
     ),
     "peer, over time": (
         "A softmax of every step is bound by its exponentials, which MKL makes five times slower on an AMD processor "
-        "than on an Intel one; there it was reached."
+        "than on an Intel one, where it was reached."
     ),
     "peer, over elements": (
         "Such a peer takes about a microsecond per neuron. For few neurons a hundredth of that is less than the loss's "
