@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,18 @@ import pytest
 import torch
 
 import lava_spikeloss
-from benchmarks import compare, growth, losses, memory, networks, simulator, table, training_step, verification
+from benchmarks import (
+    _results,
+    compare,
+    growth,
+    losses,
+    memory,
+    networks,
+    simulator,
+    table,
+    training_step,
+    verification,
+)
 from benchmarks._cases import CASES, CLUSTER, SIMILARITIES
 from benchmarks._command import Wish
 from benchmarks._memory import peak_allocated, peak_resident
@@ -122,7 +135,8 @@ class TestMemory:
         peaks = [peak_allocated(lambda: kept.append(x.add(1)), "cpu") for _ in range(3)]
         assert all(4_000_000 <= peak < 4_001_000 for peak in peaks)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    # The kernel counts the peak, which no other place than /proc tells for a part of a process's life.
+    @pytest.mark.skipif(sys.platform != "linux", reason="the peak memory of a process is read from Linux's /proc")
     def test_peak_of_a_process(self) -> None:
         size = 64 * 2**20
         value, grown = peak_resident(lambda: float(np.ones(size // 8).sum()))
@@ -131,6 +145,24 @@ class TestMemory:
 
 
 class TestResults:
+    def test_a_run_on_changed_code_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the benchmarks write themselves, between their parts, is no change."""
+        code, page, results = (tmp_path / name for name in ("code.py", "docs/benchmarks.md", "benchmarks/results/a"))
+        for file in (code, page, results):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("before")
+        name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        for command in (["init", "--quiet"], ["add", "."], [*name, "commit", "--quiet", "--message", "a"]):
+            subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
+        monkeypatch.setattr(_results, "HERE", tmp_path / "benchmarks")
+        commit = describe_run("a")["commit"]
+        assert re.fullmatch("[0-9a-f]{7,}", commit)
+        page.write_text("after")
+        results.write_text("after")
+        assert describe_run("a")["commit"] == commit
+        code.write_text("after")
+        assert describe_run("a")["commit"] == f"{commit}-dirty"
+
     def test_the_target_is_in_the_line(self) -> None:
         name, target = "count", TARGETS["count"]
         for value, reached in ((target.limit, True), (target.limit + 0.1, False)):

@@ -73,6 +73,7 @@ def test_examples_of_a_task_run(task: str, first: dict[str, Any]) -> None:
             exec(compile(block, f"{task}.md", "exec"), namespace)
 
 
+# snnTorch is a peer, not a dependency: a test environment need not have it.
 @pytest.mark.lava
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ["nir", "snntorch", "nirtorch"])), reason="needs nir, snntorch and nirtorch"

@@ -278,6 +278,7 @@ def test_metadata_that_does_not_fit_is_refused() -> None:
         from_nir(graph)
 
 
+# snnTorch is a peer, not a dependency: a test environment need not have it.
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ["snntorch", "nirtorch"])), reason="needs snntorch and nirtorch"
 )

@@ -120,6 +120,7 @@ def test_progress_is_shown_on_request_and_never_on_standard_output(mlp_file, mlp
     assert shown.out == ""
 
 
+# The refusal is that of every other Python: on 3.10 the same call runs Lava, which is tested where Lava is installed.
 @pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="Lava can be there on Python 3.10")
 def test_lava_needs_python_3_10(mlp_file, mlp_spikes):
     with pytest.raises(SimulationError, match=r"Lava runs on Python 3\.10 only"):

@@ -116,6 +116,7 @@ def test_sums_beyond_float32_are_exact():
     assert _run(network, np.ones((1, inputs, 2)))["dense1"].shape == (1, 2, 2)
 
 
+# The real device, where there is one; `test_accelerator.py` runs the same code everywhere on a stand-in.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_gives_the_same_spikes(mlp_file, mlp_spikes):
     on_cpu = simulate(mlp_file, torch.from_numpy(mlp_spikes))

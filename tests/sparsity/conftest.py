@@ -55,7 +55,7 @@ def lookalike() -> torch.nn.Sequential:
 @pytest.fixture
 def make_slayer():
     """A function that builds a fully connected SLAYER CUBA network of the given sizes."""
-    if importlib.util.find_spec("lava") is None:
+    if importlib.util.find_spec("lava") is None:  # it can be installed on Python 3.10 only
         pytest.skip("needs the extra `lava`")
     import lava.lib.dl.slayer as slayer
 
