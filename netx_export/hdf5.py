@@ -366,8 +366,9 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
     size = int(np.prod(shape))
     if kind == "input" and not file_shape:
         encoder = group if "neuron" in group else own.encoder
-        read_encoder = None if encoder is None else _read_encoder(encoder)
-        return Input(own.shape(shape) or shape, own.delay_shift, read_encoder), shape
+        input_shape = own.shape(shape) or shape
+        read_encoder = None if encoder is None else _read_encoder(encoder, input_shape[0])
+        return Input(input_shape, own.delay_shift, read_encoder), shape
     if kind == "flatten":
         return Flatten((size,)), (size,)
     if kind == "average":
@@ -476,8 +477,8 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
     return layer
 
 
-def _read_encoder(group: SafeGroup) -> Encoder:
-    neuron = _read_neuron(group.group("neuron"), None)
+def _read_encoder(group: SafeGroup, channels: int) -> Encoder:
+    neuron = _read_neuron(group.group("neuron"), channels)
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("RF neurons cannot encode the input.")
     weight = group.integer("weight") if "weight" in group else 64
@@ -495,7 +496,7 @@ def _read_readout(group: SafeGroup) -> HostLayer:
         return Affine(weight, neuron, group.integer("scale"))
 
 
-def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
+def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     """Parameters of one neuron, or of as many as there are channels."""
     kind = group.text("type")
     group.ignore("wgtExp", "weight_exp", neutral=0)
@@ -518,7 +519,7 @@ def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
 
-def _check_sizes(decays: list[IntArray], channels: int | None) -> None:
+def _check_sizes(decays: list[IntArray], channels: int) -> None:
     for decay in decays:
         if decay.shape not in ((1,), (channels,)):
-            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels or 1} channels.")
+            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels} channels.")

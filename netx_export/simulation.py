@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from netx_export import host, reference
-from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
+from netx_export.description import Flatten, IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 
-__all__ = ["Simulation", "as_tensor", "check_input", "network_input", "simulate"]
+__all__ = ["MESSAGE_SCALE", "Simulation", "as_tensor", "check_input", "network_input", "run_layers", "simulate"]
 
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
-_MESSAGE_SCALE = 2**12
+MESSAGE_SCALE = 2**12
 _SUM_SCALE = 2**18
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
@@ -94,9 +94,15 @@ def simulate(
 
         run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
         layers = run(description, array, advance)
-    spikes_out = list(layers.values())[-1]
-    readout = description.readout
-    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=layers)
+    return Simulation(_output(description, list(layers.values())[-1]), layers)
+
+
+def _output(description: NetworkDescription, spikes: LayerArray) -> LayerArray:
+    """What the network gives out, made of the last layer's spikes."""
+    if description.readout is not None:
+        return host.read_out(description.readout, spikes)
+    ends_flat = isinstance(description.layers[-1], Flatten)
+    return spikes.reshape(len(spikes), -1, spikes.shape[-1]) if ends_flat else spikes
 
 
 def _run_reference(
@@ -118,6 +124,15 @@ def _run_reference(
     size = reference.chunk_size(description, steps + description.lead, device)
     chunks = [slice(start, start + size) for start in range(0, samples, size)]
     reference.in_parallel(run_chunk, chunks, device)
+    return layers
+
+
+def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, LayerArray]:
+    """What each spiking layer of a network makes of spikes, uint8, or messages, int32, that enter the first one."""
+    spikes = torch.nn.functional.pad(frames, (description.lead, 0))
+    layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
+    for name, raster in reference.run(description, spikes).items():
+        _line_up(description, name, raster, torch.from_numpy(layers[name]))
     return layers
 
 
@@ -150,7 +165,7 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
     if isinstance(layer.neuron, SigmaDeltaNeuron):
-        _copy_shifted(raster.double() / (_MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
+        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
     elif loops is None:
         _copy_shifted(raster, target, shift)
     else:

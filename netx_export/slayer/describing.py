@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from netx_export.description import (
 )
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
+from netx_export.slayer.chain import check_chain
+from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
     MAX_CONV_SIZE,
     Place,
@@ -40,12 +43,13 @@ from netx_export.slayer.reading import (
     integers,
     matrix,
     pool_kernel,
+    refuse_constant,
     refuse_norm,
     resonator_neuron,
     sigma_delta_neuron,
     weights,
 )
-from netx_export.slayer.running import check_chain, fresh_state
+from netx_export.slayer.running import fresh_state
 
 __all__ = ["describe", "refusals"]
 
@@ -93,6 +97,7 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
+    _refuse_precision(index, block)
     _refuse_not_finite(index, block)
     _refuse_options(index, block)
     _refuse_lazy(index, block)
@@ -126,13 +131,19 @@ def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) ->
             layers.append(_read_input(block, input_shape or _input_shape(block)))
             shape = layers[0].shape
             if kind(block).endswith(".Input"):
+                check_block(Place(0, block, shape, False, None), layers)
                 continue
         place = Place(index, block, shape, _is_flat(layers[-1]), waiting)
-        layers += _READERS[kind(block)](place)
+        read = _READERS[kind(block)](place)
+        # By itself a block waits for no delay of the one before it.
+        check_block(place, read if waiting is None else _READERS[kind(block)](replace(place, waiting=None)))
+        layers += read
         last = layers[-1]
         shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
         if spikes(block):
             waiting = _per_value(last)
+    if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
+        layers.append(Flatten(shape))
     return NetworkDescription(tuple(layers))
 
 
@@ -155,6 +166,13 @@ def _refuse_unsupported(index: int, block: Block) -> None:
     if kind(block) in _READERS:
         return
     refuse(index, block, *_REFUSALS.get(family(block), _BLOCK_REFUSALS.get(kind(block).partition(".")[2], _UNKNOWN)))
+
+
+def _refuse_precision(index: int, block: Block) -> None:
+    for name, values in (*block.named_parameters(), *block.named_buffers()):
+        if values.dtype in (torch.bfloat16, torch.float16):
+            reason = f"its `{name}` is {values.dtype}, in which SLAYER's sums are rounded, and Loihi's are not"
+            refuse(index, block, reason, "Call net.float(), and evaluate the network so.")
 
 
 def _refuse_not_finite(index: int, block: Block) -> None:
@@ -222,6 +240,8 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     scale = block.neuron.w_scale
     if scale != 64:
         refuse(0, block, f"its neurons have the scale {scale}", "Use the default scale of 64 in this block.")
+    if block.pre_hook_fx != block.neuron.quantize_8bit:
+        refuse(0, block, "it does not quantise its input as SLAYER does", "Use pre_hook_fx=neuron.quantize_8bit.")
     weight, bias = (
         default if parameter is None else int(torch.round(block.pre_hook_fx(parameter.detach(), descale=True)).item())
         for parameter, default in ((block.weight, scale), (block.bias, 0))
@@ -401,6 +421,8 @@ def _read_affine(place: Place) -> list[Layer]:
     weight = weights(place, block.synapse)
     dynamics = block.dynamics and not hasattr(block, "_forward_snn")  # bootstrap's affine never has any
     neuron = cuba_neuron(place, threshold=0) if dynamics else None
+    if dynamics:
+        refuse_constant(place, "_threshold", block.neuron._threshold, -1)
     return [Affine(weight.reshape(len(weight), -1), neuron, int(block.neuron.w_scale))]
 
 
