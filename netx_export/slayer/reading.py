@@ -363,7 +363,8 @@ def refuse_constant(place: Place, name: str, value: Any, expected: Any) -> None:
         refuse(
             place.index,
             place.block,
-            f"its neuron's `{name}` is {value!r} and not {expected!r}, as it was made, and a file cannot say so",
+            f"its neuron's `{name}` is {value!r} where its other constants ask for {expected!r}: one of them was changed "
+            f"after it was made, and a file cannot say so",
             "Make the block anew with the constants that you want, and load its trained parameters.",
         )
 

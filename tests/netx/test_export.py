@@ -30,6 +30,7 @@ from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatisti
 from netx_export import ExportError, check, export, read, simulate, verify
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import replacing, write
+from netx_export.rewriting import loadable
 from netx_export.slayer import Recording, describe, fresh_state, record
 from netx_export.slayer.running import forward
 
@@ -110,7 +111,7 @@ def test_a_failed_export_changes_nothing_either(digits: tuple[Chain, torch.Tenso
 def test_the_callers_neuron_params_stay_as_they_are(tmp_path: Path) -> None:
     params = copy.deepcopy(CUBA)
     net = Chain([_blocks().Dense(params, 4, 3, weight_scale=9)])
-    export(net, tmp_path / "a.net", torch.ones(1, 4, 9))
+    export(net, tmp_path / "a.net", torch.ones(1, 4, 40), allow_silent=["dense1", "output"])
     assert params == CUBA
 
 
@@ -361,7 +362,7 @@ class _Summing(Chain):
         (_Reused, "runs it again"),
         (_Backwards, "order"),
         (_Skipping, r"Block 1 .*does not run it"),
-        (_Summing, "has shape"),
+        (_Summing, r"does not return what its last block made, of shape \(2, 6, 20\), but .* shape \(2, 6\)"),
     ],
 )
 def test_what_is_not_a_chain_is_refused(cls: type[Chain], match: str, tmp_path: Path) -> None:
@@ -386,7 +387,7 @@ class _CustomDense:
 
 def test_a_custom_forward_cannot_slip_through(tmp_path: Path) -> None:
     net = Chain([_CustomDense.make()(CUBA, 6, 6)])
-    with pytest.raises(ExportError, match=r"of dense1 differ, first at step 0 in neuron \(0,\) of sample 0"):
+    with pytest.raises(ExportError, match=r"Block 0 \(cuba.Dense\).* run by itself on random input"):
         export(net, tmp_path / "a.net", torch.ones(1, 6, 9))
     assert not list(tmp_path.iterdir())
 
@@ -612,7 +613,8 @@ def test_random_networks_are_exact_or_refused(drawn: tuple[list[dict[str, Any]],
         if block.delay is not None:
             block.delay.delay.data.uniform_(0, 40)
     try:
-        result = export(net, tmp_path / "a.net", sample)
+        names = loadable(describe(net, sample)).spiking
+        result = export(net, tmp_path / "a.net", sample, allow_silent=[*names, "output"])
     except ExportError as error:
         if not re.search("would be altered|add up to", str(error)):
             raise
