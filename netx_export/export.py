@@ -22,7 +22,7 @@ from netx_export.hdf5 import annotate, content_hash, read, replacing, write
 from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
 from netx_export.rewriting import loadable
 from netx_export.simulation import simulate
-from netx_export.slayer import Recording, describe, record
+from netx_export.slayer import Recording, blocks_that_keep_state, describe, record
 
 __all__ = ["ExportResult", "export"]
 
@@ -65,8 +65,8 @@ def export(
     of it, nothing is written and the error says where. ``path`` holds either what it held before or the whole new file,
     never a part of it.
 
-    Networks run in evaluation mode and each sample starts from rest, in a Recurrent block too, whose state SLAYER keeps
-    from one batch to the next: call :func:`lava_spikeloss.training.reset_net` between batches to evaluate it so.
+    Networks run in evaluation mode and each sample starts from rest, in Recurrent and KWTA blocks too, whose state
+    SLAYER keeps from one batch to the next; a finding says so.
 
     The file records where it comes from: versions, hashes, the target, the budget, and the event rate of each layer on
     the sample. :func:`netx_export.verify` compares the rates that it counts with both.
@@ -122,7 +122,7 @@ def export(
             annotate(temporary, {**rate_texts(gives, trained), **silence_texts(unseen)})
         written = read(temporary)
     proved = sample is not None and not unseen
-    findings = [*check(written, target), *_missing_proof(sample is not None, unseen)]
+    findings = [*check(written, target), *_missing_proof(sample is not None, unseen), *_kept_state(net, list(gives))]
     return ExportResult(Path(path), written, proved, findings, unseen)
 
 
@@ -168,6 +168,15 @@ def _missing_proof(given: bool, unseen: tuple[str, ...]) -> list[Finding]:
         return [Finding("not proved", "warning", "", "no sample", "a sample", "Give export a sample of real data.")]
     hint = "Give a sample on which it spikes."
     return [Finding("not proved", "warning", name, "silent on the sample", "events", hint) for name in unseen]
+
+
+def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
+    hint = "Call lava_spikeloss.training.reset_net(net) before each batch, and both do the same."
+    return [
+        Finding("persistent state", "warning", name, "SLAYER keeps it between batches", "from rest in the file", hint)
+        for name, keeps in zip(names, blocks_that_keep_state(net), strict=True)
+        if keeps
+    ]
 
 
 def _prove(trained: Recording, path: Path, sample: torch.Tensor, *, graded: bool) -> None:

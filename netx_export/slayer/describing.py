@@ -51,7 +51,7 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import fresh_state
 
-__all__ = ["describe", "refusals"]
+__all__ = ["blocks_that_keep_state", "describe", "refusals"]
 
 _TRACED_SAMPLES = 8
 
@@ -70,6 +70,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     for index, block in enumerate(blocks):
         _refuse_block(index, block)
     _refuse_mixture(blocks)
+    _refuse_kept_state(blocks)
     with fresh_state(net), torch.no_grad():
         if sample is not None:
             check_chain(net, blocks, sample[:_TRACED_SAMPLES])
@@ -101,6 +102,7 @@ def _refuse_block(index: int, block: Block) -> None:
     _refuse_not_finite(index, block)
     _refuse_options(index, block)
     _refuse_lazy(index, block)
+    _refuse_decays_along_the_width(index, block)
 
 
 def _refuse_mixture(blocks: list[Block]) -> None:
@@ -119,6 +121,37 @@ def _refuse_mixture(blocks: list[Block]) -> None:
     for index, block in enumerate(blocks):
         if family(block) != "sigma_delta" and not kind(block).endswith(".Flatten"):
             refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+
+
+def blocks_that_keep_state(net: nn.Module) -> list[bool]:
+    """For each spiking block, whether SLAYER carries its neurons' state from one batch to the next."""
+    return [_keeps_state(block) for block in find_blocks(net) if spikes(block)]
+
+
+def _keeps_state(block: Block) -> bool:
+    neuron: Any = getattr(block, "neuron", None)
+    parts = [neuron, getattr(neuron, "sigma", None), getattr(neuron, "delta", None)]
+    return any(getattr(part, "persistent_state", False) for part in parts)
+
+
+def _refuse_kept_state(blocks: list[Block]) -> None:
+    """Refuse neurons that were asked to keep their state.
+
+    Recurrent and KWTA blocks always do, and switch it on in the dictionary of parameters that others may share: beside
+    one of them it need not have been asked for, and no batch would be independent without it either.
+    """
+    if any(kind(block).endswith((".Recurrent", ".KWTA")) for block in blocks):
+        return
+    for index, block in enumerate(blocks):
+        if _keeps_state(block):
+            refuse(
+                index,
+                block,
+                "its neurons keep their state from one batch to the next (persistent_state=True), and those of a file "
+                "start each sample from rest",
+                "Use persistent_state=False, and evaluate the network so: training.set_step_mode(net, 'm') sets it in "
+                "one that was trained in steps.",
+            )
 
 
 def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
@@ -219,6 +252,21 @@ def _refuse_lazy(index: int, block: Block) -> None:
             block,
             f"its {' and '.join(lazy)} are made at the first forward, and this network never ran one",
             "Run the network forward once before you train it and before load_state_dict.",
+        )
+
+
+def _refuse_decays_along_the_width(index: int, block: Block) -> None:
+    """Refuse decays per channel on images, which SLAYER on a CPU takes for decays per column."""
+    neuron: Any = getattr(block, "neuron", None)
+    if neuron is None or neuron.shape is None or len(neuron.shape) == 1 or neuron.device.type != "cpu":
+        return
+    decays = [torch.round(getattr(neuron, name)) for name in _DECAYS if hasattr(neuron, name)]
+    if any(bool((decay != decay[0]).any()) for decay in decays):
+        refuse(
+            index,
+            block,
+            "SLAYER on a CPU applies decays per channel along the width of an image, not along its channels",
+            "Use shared_param=True in this block, or export on the GPU that it was trained on.",
         )
 
 
@@ -447,6 +495,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
+_DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _READERS: dict[str, Callable[[Place], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},

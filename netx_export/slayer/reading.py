@@ -268,7 +268,6 @@ def cuba_neuron(place: Place, *, repeats: int = 1, threshold: int | None = None)
     if neuron.graded_spike:
         refuse(place.index, place.block, "netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
     current_decay, voltage_decay = _decay(place, neuron.current_decay), _decay(place, neuron.voltage_decay)
-    _refuse_decays_along_the_width(place, current_decay, voltage_decay)
     if threshold is None:
         threshold = _threshold(place, _MAX_EXACT_THRESHOLD)
         _refuse_decays(place, current_decay, voltage_decay)
@@ -286,7 +285,6 @@ def resonator_neuron(place: Place, repeats: int = 1) -> ResonatorNeuron:
     if neuron.requires_grad:
         neuron.clamp()  # as the forward does; the state is put back afterwards
     sin, cos = (_rounded(decay) for decay in (neuron.sin_decay, neuron.cos_decay))
-    _refuse_decays_along_the_width(place, sin, cos)
     _refuse_rotation(place, sin, cos)
     return ResonatorNeuron(
         threshold=_threshold(place, _MAX_RESONATOR_THRESHOLD),
@@ -345,17 +343,6 @@ def _refuse_changed_constants(place: Place) -> None:
             f"its dropout {neuron.drop!r} is no torch module, so it acts in evaluation mode too",
             "Use dropout=slayer.neuron.Dropout(p).",
         )
-    keeps_state = [neuron, getattr(neuron, "sigma", neuron), getattr(neuron, "delta", neuron)]
-    if any(part.persistent_state for part in keeps_state) and not getattr(place.block, "persistent_state", False):
-        refuse(
-            place.index,
-            place.block,
-            "its neurons keep their state from one batch to the next (persistent_state=True), and a file's start each "
-            "sample from rest",
-            "Set block.neuron.persistent_state = False, or training.set_step_mode(net, 'm'), and evaluate the network "
-            "so. (A Recurrent or KWTA block switches it on in a dictionary of parameters that it shares: give each "
-            "block its own.)",
-        )
 
 
 def refuse_constant(place: Place, name: str, value: Any, expected: Any) -> None:
@@ -363,22 +350,9 @@ def refuse_constant(place: Place, name: str, value: Any, expected: Any) -> None:
         refuse(
             place.index,
             place.block,
-            f"its neuron's `{name}` is {value!r} where its other constants ask for {expected!r}: one of them was changed "
-            f"after it was made, and a file cannot say so",
+            f"its neuron's `{name}` is {value!r} where its other constants ask for {expected!r}: one of them was "
+            f"changed after it was made, and a file cannot say so",
             "Make the block anew with the constants that you want, and load its trained parameters.",
-        )
-
-
-def _refuse_decays_along_the_width(place: Place, *decays: IntArray) -> None:
-    """Refuse decays per channel on images, which SLAYER on a CPU takes for decays per column."""
-    neuron = place.block.neuron
-    per_channel = any((decay != decay[0]).any() for decay in decays)
-    if per_channel and len(neuron.shape) > 1 and neuron.device.type == "cpu":
-        refuse(
-            place.index,
-            place.block,
-            "SLAYER on a CPU applies decays per channel along the width of an image, not along its channels",
-            "Use shared_param=True in this block, or export on the GPU that it was trained on.",
         )
 
 
@@ -404,14 +378,14 @@ def _refuse_foreign_neuron(place: Place) -> None:
 def _threshold(place: Place, limit: int) -> int:
     neuron = place.block.neuron
     mantissa = float(neuron.threshold * neuron.w_scale)
-    if not 0 < mantissa < limit or mantissa != int(mantissa):
+    if not 0 < mantissa < limit:
         refuse(
             place.index,
             place.block,
             f"threshold {neuron.threshold} has the mantissa {mantissa:g}",
-            f"It has to be a whole number from 1 to {limit - 1}, beyond which SLAYER or Loihi rounds it or cannot "
-            f"hold it.",
+            f"It has to lie between 1 and {limit - 1}, beyond which SLAYER or Loihi rounds it or cannot hold it.",
         )
+    refuse_constant(place, "threshold", neuron.threshold, int(mantissa) / neuron.w_scale)
     return int(mantissa)
 
 

@@ -152,7 +152,9 @@ def test_a_recorded_layer_is_what_the_block_made_not_what_was_written_into_it_la
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
-def test_wrapped_networks_are_exported_as_what_they_hold(wrap: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
+def test_wrapped_networks_are_exported_as_what_they_hold(
+    wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
     net = network(blocks)
     plain = export(net, tmp_path / "a.net", spikes())
     wrapped = export(wrap(net), tmp_path / "b.net", spikes())
