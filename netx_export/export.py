@@ -16,12 +16,12 @@ from lava_spikeloss import LoihiBudget
 from lava_spikeloss._arguments import check_tensor
 from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
-from netx_export.errors import ExportError
+from netx_export.errors import ExportError, SimulationError
 from netx_export.evidence import OUTPUT, silent
 from netx_export.hdf5 import annotate, content_hash, read, replacing, write
 from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
 from netx_export.rewriting import loadable
-from netx_export.simulation import simulate
+from netx_export.simulation import check_input, simulate
 from netx_export.slayer import Recording, blocks_that_keep_state, describe, record
 
 __all__ = ["ExportResult", "export"]
@@ -107,6 +107,8 @@ def export(
         _check_sample(sample)
     texts = check_texts(metadata or {})
     plain = loadable(describe(net, sample))
+    if sample is not None:
+        _check_fit(plain, sample)
     allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
     texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
     texts["content sha256"] = content_hash(plain)
@@ -138,6 +140,15 @@ def _check_sample(sample: torch.Tensor) -> None:
             f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
             f"{tuple(sample.shape)}."
         )
+    if not bool(sample.isfinite().all()):
+        raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
+
+
+def _check_fit(description: NetworkDescription, sample: torch.Tensor) -> None:
+    try:
+        check_input(description, sample)
+    except SimulationError as error:
+        raise ExportError(f"The sample is no input of this network. {error}") from None
 
 
 def _check_names(allow_silent: Collection[str], known: list[str]) -> frozenset[str]:
@@ -200,7 +211,7 @@ def _prove(trained: Recording, path: Path, sample: torch.Tensor, *, graded: bool
 
 
 def _advice(graded: bool) -> str:
-    chain = "Does the network's forward do more than run its blocks one after the other?"
+    chain = "Does the network's forward do something else on some data than on others?"
     if not graded:
         return chain
     return (

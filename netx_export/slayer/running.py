@@ -21,6 +21,10 @@ __all__ = ["Recording", "first_input", "forward", "fresh_state", "main_output", 
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
+_STATES = (
+    *("current_state", "voltage_state", "real_state", "imag_state", "spike_state"),
+    *("pre_state", "residual_state", "error_state"),  # of sigma-delta neurons
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +169,7 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
         try:
             net.eval()
             for module in modules:
+                _copy_masked_weights(module)
                 _leave_unwatched(module)
                 _leave_uncompiled(module)
                 _run_as_spiking(module)
@@ -201,6 +206,15 @@ def _leave_unwatched(module: nn.Module) -> None:
             del hooks[key]
 
 
+def _copy_masked_weights(module: Any) -> None:
+    """Have a block put its mask on a copy of weights that are no parameter, as of those that weight norm made."""
+    if getattr(module, "mask", None) is None:
+        return
+    for part in module.synapse.modules():
+        if "weight" in part.__dict__:
+            part.__dict__["weight"] = part.weight.detach().clone()
+
+
 def _leave_uncompiled(module: Any) -> None:
     """Run a module inside of the network as it was written, whatever ``torch.compile`` made of it."""
     module._compiled_call_impl = None
@@ -214,7 +228,7 @@ def rest(net: nn.Module) -> None:
     for module in modules:
         if hasattr(module, "delay_buffer"):
             module.delay_buffer = None
-        for name in ("current_state", "voltage_state", "real_state", "imag_state", "spike_state"):
+        for name in _STATES:
             state = getattr(module, name, None)
             if isinstance(state, torch.Tensor):
                 setattr(module, name, torch.zeros(1, dtype=state.dtype, device=state.device))

@@ -77,6 +77,7 @@ def _frozen(value: Any) -> Any:
         "cuba.Dense ",
         "cuba.Dense weight_norm",
         "cuba.Dense mask",
+        "cuba.Dense mask and weight_norm",
         "cuba.Dense delay",
         "cuba.Dense decays trained",
         "cuba.Dense MeanOnlyBatchNorm",
