@@ -403,9 +403,9 @@ def _check_order(layer: Layer, before: list[Layer]) -> None:
         return
     flattened = any(isinstance(other, Flatten) for other in before[neurons[-1] :])
     if isinstance(before[neurons[-1]], Conv) and not flattened:
-        raise NetxFormatError("netx cannot connect a dense layer to a convolution without a flatten layer between them.")
+        raise NetxFormatError("netx cannot connect a dense layer to a convolution without a flatten layer between.")
     if flattened and not isinstance(before[neurons[-1]], Conv):
-        raise NetxFormatError("netx cannot connect layers behind a flatten layer that follows a dense one. Leave it out.")
+        raise NetxFormatError("netx cannot flatten what a dense layer sends. Leave the flatten layer out.")
 
 
 def _check_registers(layer: Layer) -> None:
@@ -554,8 +554,8 @@ def _read_threshold(group: SafeGroup, kind: str) -> int:
     shift = _SIGMA_DELTA_SHIFT if kind == "SDNN" else _SHIFT
     if values.ndim and not np.iinfo(values.dtype).min <= threshold << shift <= np.iinfo(values.dtype).max:
         raise NetxFormatError(
-            f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by {shift} "
-            f"bits. Store a single number, or int32."
+            f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by "
+            f"{shift} bits. Store a single number, or int32."
         )
     return threshold
 
@@ -564,7 +564,9 @@ def _whole(group: SafeGroup, name: str) -> npt.NDArray[Any]:
     """Numbers that netx hands on to Lava in the type that they have in the file, which has to be a whole one."""
     values = group.numbers(name)
     if values.dtype.kind not in "iu" or values.dtype == np.uint64:
-        raise NetxFormatError(f"`{name}` is stored as {values.dtype}, with which Lava cannot compute. Store it as int32.")
+        raise NetxFormatError(
+            f"`{name}` is stored as {values.dtype}, with which Lava cannot compute. Store it as int32."
+        )
     return values
 
 

@@ -1,7 +1,7 @@
 """What Lava's CPU simulator holds each number of a layer in, and which numbers it would therefore take for others.
 
-The reference simulator is Lava bit for bit within these registers. A number outside of them is not simulated at all: the
-reader refuses the file, the exporter the network. That a number fits here does not mean that it fits a chip, whose
+The reference simulator is Lava bit for bit within these registers. A number outside of them is not simulated at all:
+the reader refuses the file, the exporter the network. That a number fits here does not mean that it fits a chip, whose
 registers are narrower: that is what :func:`netx_export.check` looks at.
 """
 
@@ -44,10 +44,12 @@ _DECAY = _Register(0, 4096, "a decay is a share of 4096")
 _ROTATION = _Register(-4096, 4096, "a rotation that does not grow is a share of 4096")
 # A neuron whose threshold lies below zero, or a resonator's at zero, fires before any input can have reached it.
 _THRESHOLD = _Register(0, 2**24, "below, neurons fire without input, and from 2^17 on none can fire")
-_RESONATOR_THRESHOLD = _Register(1, 2**25 - 1, "below, neurons fire without input, and Lava shifts it up by 6 in 32 bits")
-_SIGMA_DELTA_THRESHOLD = _Register(0, 2**19 - 1, "Lava shifts it up by 12 in 32 bits")
+_RESONATOR_THRESHOLD = _Register(
+    1, 2**25 - 1, "below, neurons fire without input, and Lava shifts it up by 6 in 32 bits"
+)
+_SIGMA_DELTA_THRESHOLD = _Register(0, 2**19 - 1, "Lava shifts it up by 12 bits, in 32")
 _BIAS = _Register(-(2**15), 2**15 - 1, "Lava holds it in 16 bits")
-_SIGMA_DELTA_BIAS = _Register(-(2**19), 2**19 - 1, "Lava shifts it up by 12 in 32 bits")
+_SIGMA_DELTA_BIAS = _Register(-(2**19), 2**19 - 1, "Lava shifts it up by 12 bits, in 32")
 _CONVOLUTION_SIZE = _Register(0, 127, "Lava holds it in 8 bits")
 _KERNEL_SUM = _Register(0, 2**27, "sums of messages have to fit the 53 bits in which Lava takes them")
 _ENCODED = _Register(0, 2**23 - 1, "the input neurons' numbers have to fit 24 bits")

@@ -21,13 +21,12 @@ from netx_export.description import (
     IntArray,
     Layer,
     NetworkDescription,
-    Recurrent,
     SpikingLayer,
 )
 from netx_export.errors import ExportError
 from netx_export.loading import load_weights
 
-__all__ = ["loadable", "loads_exactly"]
+__all__ = ["loadable", "loads", "loads_exactly"]
 
 _MAX_KERNEL = 127  # Lava holds kernel sizes in 8 bits
 
@@ -57,21 +56,17 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
 
 def loads_exactly(layer: SpikingLayer) -> bool:
     """Whether a layer's weights come out of the stock loader as they are written."""
-    if isinstance(layer, Conv):
-        return True
-    if isinstance(layer, Recurrent):
-        return _survive(layer.weight, layer.recurrent_weight)
-    parts = [layer.weight] if isinstance(layer, Dense) else [layer.weight, layer.imaginary_weight]
-    return all(_survive(part) for part in parts)
+    return loads(layer) and all(_survive(*weights) for weights in layer.loaded_together)
+
+
+def loads(layer: SpikingLayer) -> bool:
+    """Whether the stock loader can load a layer's weights at all: on a matrix of zeros it fails."""
+    return all(any(part.any() for part in weights) for weights in layer.loaded_together)
 
 
 def _survive(*weights: IntArray) -> bool:
     """Whether weights that are optimised together come out of the stock loader as they went in."""
-    try:
-        loaded = load_weights(*weights)
-    except OverflowError:  # all zero
-        return False
-    return all(values.equals(weight) for values, weight in zip(loaded, weights, strict=True))
+    return all(values.equals(weight) for values, weight in zip(load_weights(*weights), weights, strict=True))
 
 
 def _refuse_unless_dense(index: int, layer: Layer) -> None:

@@ -16,9 +16,10 @@ from rich.progress import Progress
 
 from netx_export import host, reference
 from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
-from netx_export.errors import SimulationError
+from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
+from netx_export.rewriting import loads
 
 __all__ = ["Simulation", "as_tensor", "check_input", "network_input", "simulate"]
 
@@ -71,7 +72,7 @@ def simulate(
         The spikes of every layer.
 
     Raises:
-        NetxFormatError: if the file cannot be read.
+        NetxFormatError: if the file cannot be read, or netx cannot load it.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
         ValueError: for an unknown back end.
 
@@ -85,6 +86,7 @@ def simulate(
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     description = read(path)
+    _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task(f"Simulating on {backend}", total=len(array))
@@ -96,7 +98,21 @@ def simulate(
         layers = run(description, array, advance)
     spikes_out = list(layers.values())[-1]
     readout = description.readout
-    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=layers)
+    if readout is not None:
+        return Simulation(output=host.read_out(readout, spikes_out), layers=layers)
+    # The file of a network that ends with a Flatten holds it, and netx and Lava pass over it.
+    shape = description.layers[-1].shape
+    return Simulation(output=spikes_out.reshape(len(spikes_out), *shape, spikes_out.shape[-1]), layers=layers)
+
+
+def _refuse_unloadable(path: str | os.PathLike[str], description: NetworkDescription) -> None:
+    """Raise for a layer that netx fails to load, though :func:`read` and :func:`check` can say what is in it."""
+    for name, layer in description.spiking.items():
+        if not loads(layer):
+            raise NetxFormatError(
+                f"{path}: {name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
+                f"network with netx_export.export, which writes such a layer as a convolution."
+            )
 
 
 def _run_reference(

@@ -237,7 +237,7 @@ def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
 
 
 def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
-    """Weighted sums of messages before Lava cuts anything off, float64, time first; a dense layer's are of mantissas."""
+    """Weighted sums of messages before Lava cuts them off, float64, time first; a dense layer's are of mantissas."""
     if isinstance(layer, Conv):
         return partial(_convolve_messages, layer, torch.as_tensor(layer.weight, dtype=torch.float64, device=device))
     mantissa = load_dense_weights(layer.weight).mantissa

@@ -1,4 +1,4 @@
-"""Files that other programs wrote: what Lava would take for another number is refused, the rest is Lava's bit for bit."""
+"""Files that other programs wrote: what Lava takes for another number is refused, the rest is Lava's bit for bit."""
 
 from __future__ import annotations
 
