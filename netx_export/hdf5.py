@@ -372,8 +372,9 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
     size = int(np.prod(shape))
     if kind == "input" and not file_shape:
         encoder = group if "neuron" in group else own.encoder
-        read_encoder = None if encoder is None else _read_encoder(encoder)
-        return Input(own.shape(shape) or shape, own.delay_shift, read_encoder), shape
+        input_shape = own.shape(shape) or shape
+        read_encoder = None if encoder is None else _read_encoder(encoder, input_shape[0])
+        return Input(input_shape, own.delay_shift, read_encoder), shape
     if kind == "flatten":
         return Flatten((size,)), (size,)
     if kind == "average":
@@ -477,6 +478,7 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
     group.ignore("delay")
     shape = group.shape("shape")
+    output_shape = own.shape(shape)
     neuron = _read_neuron(group.group("neuron"), len(weight))
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("netx has no convolution with RF neurons.")
@@ -490,8 +492,8 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         groups=group.integer("groups"),
         bias=_read_bias(group, len(weight), spread=False),
         delay_shift=own.delay_shift,
-        axon_delay=_checked_delay(own.axon_delay, len(weight)),
-        output_shape=own.shape(shape),
+        axon_delay=_checked_delay(own.axon_delay, (output_shape or shape)[0]),
+        output_shape=output_shape,
     )
     channels = (layer.weight.shape[1] * layer.groups, input_shape[0])
     if layer.groups < 1 or channels[0] != channels[1] or len(weight) % layer.groups:
@@ -503,8 +505,8 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
     return layer
 
 
-def _read_encoder(group: SafeGroup) -> Encoder:
-    neuron = _read_neuron(group.group("neuron"), None)
+def _read_encoder(group: SafeGroup, channels: int) -> Encoder:
+    neuron = _read_neuron(group.group("neuron"), channels)
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("RF neurons cannot encode the input.")
     weight = group.integer("weight") if "weight" in group else 64
@@ -522,7 +524,7 @@ def _read_readout(group: SafeGroup) -> HostLayer:
         return Affine(weight, neuron, group.integer("scale"))
 
 
-def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
+def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     """Parameters of one neuron, or of as many as there are channels."""
     kind = group.text("type")
     group.ignore("wgtExp", "weight_exp", neutral=0)
@@ -575,7 +577,7 @@ def _as_netx_divides(decays: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return decays.astype(np.float64) if decays.ndim == 0 else decays
 
 
-def _check_sizes(decays: list[IntArray], channels: int | None) -> None:
+def _check_sizes(decays: list[IntArray], channels: int) -> None:
     for decay in decays:
         if decay.shape not in ((1,), (channels,)):
-            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels or 1} channels.")
+            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels} channels.")
