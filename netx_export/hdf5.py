@@ -18,6 +18,7 @@ from typing import Any, TypeGuard
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from netx_export.description import (
     Affine,
@@ -41,6 +42,7 @@ from netx_export.description import (
 )
 from netx_export.errors import ExportError, NetxFormatError
 from netx_export.loading import load_resonator_decays
+from netx_export.registers import outside_registers
 from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
 
 __all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads", "write"]
@@ -48,6 +50,7 @@ __all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
 _BLOCK = 2**20  # numbers to hash at a time
+_SHIFT, _SIGMA_DELTA_SHIFT = 6, 12  # bits by which Lava shifts thresholds up
 _MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 # What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
 _DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
@@ -311,10 +314,13 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
         with group.errors():
             layer, file_shape = _read_layer(group, file_shape, _Own(own, index))
             _check_input(layer, layers[-1] if layers else None)
+            _check_order(layer, layers)
+            _check_registers(layer)
             layers.append(layer)
     if own is not None and "readout" in own:
         layers.append(_read_readout(own.group("readout")))
         _check_input(layers[-1], layers[-2])
+        _check_registers(layers[-1])
     if not any(isinstance(layer, SpikingLayer) for layer in layers):
         raise NetxFormatError("group /layer: expected at least one layer with neurons, but there is none.")
     if any(isinstance(layer, HostLayer) for layer in layers[:-1]):
@@ -391,6 +397,24 @@ def _check_input(layer: Layer, before: Layer | None) -> None:
         raise NetxFormatError(f"a {layer.kind} layer of {taken} inputs comes after one of {given} outputs.")
 
 
+def _check_order(layer: Layer, before: list[Layer]) -> None:
+    """Raise where netx cannot connect a dense layer to neurons before it: behind a convolution it needs a flatten."""
+    neurons = [index for index, other in enumerate(before) if isinstance(other, SpikingLayer)]
+    if not neurons or isinstance(layer, Conv) or not isinstance(layer, SpikingLayer):
+        return
+    flattened = any(isinstance(other, Flatten) for other in before[neurons[-1] :])
+    if isinstance(before[neurons[-1]], Conv) and not flattened:
+        raise NetxFormatError("netx cannot connect a dense layer to a convolution without a flatten layer between.")
+    if flattened and not isinstance(before[neurons[-1]], Conv):
+        raise NetxFormatError("netx cannot flatten what a dense layer sends. Leave the flatten layer out.")
+
+
+def _check_registers(layer: Layer) -> None:
+    """Raise for a number that Lava would take for another."""
+    for text in outside_registers(layer):
+        raise NetxFormatError(f"{text}.")
+
+
 def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
     shape = own.shape((size,))
     shared: dict[str, Any] = {"delay_shift": own.delay_shift, "output_shape": shape}
@@ -403,7 +427,9 @@ def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
         real, imaginary = (group.matrix(name, size) for name in ("weight/real", "weight/imag"))
         return Resonator(real, _same_shape(imaginary, real), neuron, **shared)
     weight = group.matrix("weight", size)
-    bias = _read_bias(group, size)
+    bias = _read_bias(group, size, spread=True)
+    if isinstance(neuron, SigmaDeltaNeuron) and not neuron.sends and bias is not None:
+        raise NetxFormatError("an output layer of sums with a bias, which netx cannot load.")
     if kind == "dense":
         return Dense(weight, neuron, _read_delay(group, weight), bias, **shared)
     if "delay" in group or not isinstance(neuron, CubaNeuron):
@@ -436,13 +462,14 @@ def _checked_delay(delay: IntArray | None, channels: int) -> IntArray | None:
     return delay
 
 
-def _read_bias(group: SafeGroup, channels: int) -> IntArray | None:
+def _read_bias(group: SafeGroup, channels: int, *, spread: bool) -> IntArray | None:
+    """The biases, which netx spreads over all neurons of a dense layer if there is one, and of no convolution."""
     if "bias" not in group:
         return None
-    bias = group.integers("bias").reshape(-1)
-    if bias.size not in (1, channels):
-        raise NetxFormatError(f"a bias of {bias.size} values does not fit {channels} channels.")
-    return np.broadcast_to(bias, channels).copy()
+    bias = group.integers("bias")
+    if bias.shape != (channels,) and not (bias.size == 1 and spread):
+        raise NetxFormatError(f"a bias of shape {bias.shape} does not fit {channels} channels.")
+    return np.broadcast_to(bias.reshape(-1), channels).copy()
 
 
 def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Conv:
@@ -451,6 +478,7 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
     group.ignore("delay")
     shape = group.shape("shape")
+    output_shape = own.shape(shape)
     neuron = _read_neuron(group.group("neuron"), len(weight))
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("netx has no convolution with RF neurons.")
@@ -462,10 +490,10 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         padding=group.pair("padding", 0),
         dilation=group.pair("dilation", 1),
         groups=group.integer("groups"),
-        bias=_read_bias(group, len(weight)),
+        bias=_read_bias(group, len(weight), spread=False),
         delay_shift=own.delay_shift,
-        axon_delay=_checked_delay(own.axon_delay, len(weight)),
-        output_shape=own.shape(shape),
+        axon_delay=_checked_delay(own.axon_delay, (output_shape or shape)[0]),
+        output_shape=output_shape,
     )
     channels = (layer.weight.shape[1] * layer.groups, input_shape[0])
     if layer.groups < 1 or channels[0] != channels[1] or len(weight) % layer.groups:
@@ -503,20 +531,50 @@ def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     group.ignore("refDelay", neutral=1)
     if kind != "SDNN":
         group.ignore("gradedSpike", neutral=0)
-    threshold = group.integer("vThMant")
+    threshold = _read_threshold(group, kind)
     if kind in ("CUBA", "LOIHI"):
-        current, voltage = (np.atleast_1d(group.integers(name)) for name in ("iDecay", "vDecay"))
+        current, voltage = (np.atleast_1d(_whole(group, name)).astype(np.int64) for name in ("iDecay", "vDecay"))
         _check_sizes([current, voltage], channels)
         return CubaNeuron(threshold, current, voltage)
     if kind in ("RF_PHASE", "RF_IZHIKEVICH"):
-        loaded = load_resonator_decays(group.numbers("sinDecay"), group.numbers("cosDecay"))
+        loaded = load_resonator_decays(*(_as_netx_divides(group.numbers(name)) for name in ("sinDecay", "cosDecay")))
         sin, cos = (np.atleast_1d(values) for values in loaded)
         _check_sizes([sin, cos], channels)
         return ResonatorNeuron(threshold, sin, cos, "phase" if kind == "RF_PHASE" else "izhikevich")
     if kind == "SDNN":
+        if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
+            group.ignore("activation")
         bits = group.integer("messageBits") if "messageBits" in group else _MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
+
+
+def _read_threshold(group: SafeGroup, kind: str) -> int:
+    """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
+    threshold = group.integer("vThMant")
+    values = _whole(group, "vThMant")
+    shift = _SIGMA_DELTA_SHIFT if kind == "SDNN" else _SHIFT
+    if values.ndim and not np.iinfo(values.dtype).min <= threshold << shift <= np.iinfo(values.dtype).max:
+        raise NetxFormatError(
+            f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by "
+            f"{shift} bits. Store a single number, or int32."
+        )
+    return threshold
+
+
+def _whole(group: SafeGroup, name: str) -> npt.NDArray[Any]:
+    """Numbers that netx hands on to Lava in the type that they have in the file, which has to be a whole one."""
+    values = group.numbers(name)
+    if values.dtype.kind not in "iu" or values.dtype == np.uint64:
+        raise NetxFormatError(
+            f"`{name}` is stored as {values.dtype}, with which Lava cannot compute. Store it as int32."
+        )
+    return values
+
+
+def _as_netx_divides(decays: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """numpy 1, on which Lava runs, divides a single number in float64, whatever its type in the file."""
+    return decays.astype(np.float64) if decays.ndim == 0 else decays
 
 
 def _check_sizes(decays: list[IntArray], channels: int) -> None:
