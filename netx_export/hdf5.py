@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import h5py
 import numpy as np
@@ -43,7 +42,7 @@ from netx_export.errors import ExportError, NetxFormatError
 from netx_export.loading import load_resonator_decays
 from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
 
-__all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads", "write"]
+__all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
@@ -59,7 +58,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "w", track_order=False) as file:
+    with _in_memory(path, "w") as file:
         for index, layer in enumerate(description.layers):
             if not isinstance(layer, HostLayer):
                 _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
@@ -72,8 +71,21 @@ def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "r+") as file:
+    with _in_memory(path, "r+") as file:
         _write_texts(file[_OWN_GROUP], texts)
+
+
+@contextmanager
+def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
+    """A file whose bytes are written to their place when it is complete.
+
+    On a disk that fills up HDF5 itself leaves a file that cannot be closed, and crashes when the program ends.
+    """
+    with h5py.File(path, mode, driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    Path(path).write_bytes(content)
 
 
 def content_hash(description: NetworkDescription) -> str:
@@ -97,42 +109,6 @@ def _digest(digest: Any, value: Any) -> None:
             digest.update(flat[start : start + _BLOCK].astype("<i8"))
     else:
         digest.update(repr(value).encode() + b";")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its place, once written and on disk, if the block succeeds.
-
-    Whatever happens, ``path`` holds either what it held before or the whole new file.
-
-    Raises:
-        ExportError: if the directory does not exist or cannot be written to, or ``path`` is something else than a file.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device, say, which a rename would put a file in the place of
-        raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error.strerror}. Choose a directory that can be written.") from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _file_shape(description: NetworkDescription, index: int) -> tuple[int, ...]:

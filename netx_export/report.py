@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from netx_export import drawing
+from netx_export.atomic import replacing
 from netx_export.errors import ExportError
-from netx_export.hdf5 import replacing
 
 __all__ = ["print_report", "save_html", "save_report"]
 
