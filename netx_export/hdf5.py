@@ -39,8 +39,10 @@ from netx_export.description import (
     SpikingLayer,
 )
 from netx_export.errors import ExportError, NetxFormatError
+from netx_export.hdf5_guard import check_texts
 from netx_export.loading import load_resonator_decays
-from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
+from netx_export.opening import why_unreadable
+from netx_export.safe_hdf5 import Budget, SafeGroup
 
 __all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
 
@@ -249,8 +251,8 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         path: a netx HDF5 file, written by this package or by lava-dl, older dialects included.
 
     Raises:
-        NetxFormatError: if the file is missing, is no netx file, or holds a layer or neuron that is not supported; the
-            message names the group.
+        NetxFormatError: if the file is missing, cannot be read, is no netx file, or holds a layer or neuron that is not
+            supported; the message names the group.
 
     Example:
         >>> from netx_export import read
@@ -260,29 +262,41 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         netx_export.errors.NetxFormatError: missing.net: no such file. Give the path of a netx HDF5 file.
     """
     try:
-        if not Path(path).is_file():
-            raise NetxFormatError("no such file. Give the path of a netx HDF5 file.")
+        problem = why_unreadable(path)
+        if problem:
+            raise NetxFormatError(f"{problem}. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
-            check_heaps(file)
+            check_texts(file)
             return _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
-    except OSError:
-        raise NetxFormatError(
-            f"{path}: not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file."
-        ) from None
+    except OSError as error:
+        raise NetxFormatError(f"{path}: {_why_not_opened(error)}.") from None
+    except MemoryError:
+        raise NetxFormatError(f"{path}: there is not enough memory to read it.") from None
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
 
 
+def _why_not_opened(error: OSError) -> str:
+    """What is in the way of HDF5, which is no damage wherever the system or another program is."""
+    if isinstance(error, BlockingIOError):
+        return "another program has locked it, most likely to write to it. Read it when that has closed it"
+    if "already open for write" in str(error):  # as the file itself says
+        return "the program that wrote it has not closed it, so that it may be incomplete. Export the network again"
+    if error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}"
+    return "not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file"
+
+
 def _read_network(file: SafeGroup) -> NetworkDescription:
-    names = file.group("layer").names() if "layer" in file else []
-    if not 0 < len(names) <= _MAX_LAYERS:
-        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {len(names)}.")
+    count = len(file.group("layer")) if "layer" in file else 0
+    if not 0 < count <= _MAX_LAYERS:
+        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {count}.")
     own = file.group(_OWN_GROUP) if _OWN_GROUP in file else None
     layers: list[Layer] = []
     file_shape: tuple[int, ...] = ()  # of the last layer's output, as netx sees it
-    for index in range(len(names)):
+    for index in range(count):
         group = file.group(f"layer/{index}")
         with group.errors():
             layer, file_shape = _read_layer(group, file_shape, _Own(own, index))
