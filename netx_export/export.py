@@ -14,11 +14,12 @@ from torch import nn
 
 from lava_spikeloss import LoihiBudget
 from lava_spikeloss._arguments import check_tensor
+from netx_export.atomic import replacing
 from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
 from netx_export.errors import ExportError, SimulationError
 from netx_export.evidence import OUTPUT, silent
-from netx_export.hdf5 import annotate, content_hash, read, replacing, write
+from netx_export.hdf5 import annotate, content_hash, read, write
 from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
 from netx_export.rewriting import loadable
 from netx_export.simulation import check_input, simulate

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import h5py
 import numpy as np
@@ -41,11 +40,13 @@ from netx_export.description import (
     SpikingLayer,
 )
 from netx_export.errors import ExportError, NetxFormatError
+from netx_export.hdf5_guard import check_texts
 from netx_export.loading import load_resonator_decays
+from netx_export.opening import why_unreadable
 from netx_export.registers import outside_registers
-from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
+from netx_export.safe_hdf5 import Budget, SafeGroup
 
-__all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads", "write"]
+__all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
@@ -62,7 +63,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "w", track_order=False) as file:
+    with _in_memory(path, "w") as file:
         for index, layer in enumerate(description.layers):
             if not isinstance(layer, HostLayer):
                 _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
@@ -75,8 +76,21 @@ def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "r+") as file:
+    with _in_memory(path, "r+") as file:
         _write_texts(file[_OWN_GROUP], texts)
+
+
+@contextmanager
+def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
+    """A file whose bytes are written to their place when it is complete.
+
+    On a disk that fills up HDF5 itself leaves a file that cannot be closed, and crashes when the program ends.
+    """
+    with h5py.File(path, mode, driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    Path(path).write_bytes(content)
 
 
 def content_hash(description: NetworkDescription) -> str:
@@ -100,42 +114,6 @@ def _digest(digest: Any, value: Any) -> None:
             digest.update(flat[start : start + _BLOCK].astype("<i8"))
     else:
         digest.update(repr(value).encode() + b";")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its place, once written and on disk, if the block succeeds.
-
-    Whatever happens, ``path`` holds either what it held before or the whole new file.
-
-    Raises:
-        ExportError: if the directory does not exist or cannot be written to, or ``path`` is something else than a file.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device, say, which a rename would put a file in the place of
-        raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error.strerror}. Choose a directory that can be written.") from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _file_shape(description: NetworkDescription, index: int) -> tuple[int, ...]:
@@ -276,8 +254,8 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         path: a netx HDF5 file, written by this package or by lava-dl, older dialects included.
 
     Raises:
-        NetxFormatError: if the file is missing, is no netx file, or holds a layer or neuron that is not supported; the
-            message names the group.
+        NetxFormatError: if the file is missing, cannot be read, is no netx file, or holds a layer or neuron that is not
+            supported; the message names the group.
 
     Example:
         >>> from netx_export import read
@@ -287,29 +265,41 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         netx_export.errors.NetxFormatError: missing.net: no such file. Give the path of a netx HDF5 file.
     """
     try:
-        if not Path(path).is_file():
-            raise NetxFormatError("no such file. Give the path of a netx HDF5 file.")
+        problem = why_unreadable(path)
+        if problem:
+            raise NetxFormatError(f"{problem}. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
-            check_heaps(file)
+            check_texts(file)
             return _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
-    except OSError:
-        raise NetxFormatError(
-            f"{path}: not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file."
-        ) from None
+    except OSError as error:
+        raise NetxFormatError(f"{path}: {_why_not_opened(error)}.") from None
+    except MemoryError:
+        raise NetxFormatError(f"{path}: there is not enough memory to read it.") from None
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
 
 
+def _why_not_opened(error: OSError) -> str:
+    """What is in the way of HDF5, which is no damage wherever the system or another program is."""
+    if isinstance(error, BlockingIOError):
+        return "another program has locked it, most likely to write to it. Read it when that has closed it"
+    if "already open for write" in str(error):  # as the file itself says
+        return "the program that wrote it has not closed it, so that it may be incomplete. Export the network again"
+    if error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}"
+    return "not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file"
+
+
 def _read_network(file: SafeGroup) -> NetworkDescription:
-    names = file.group("layer").names() if "layer" in file else []
-    if not 0 < len(names) <= _MAX_LAYERS:
-        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {len(names)}.")
+    count = len(file.group("layer")) if "layer" in file else 0
+    if not 0 < count <= _MAX_LAYERS:
+        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {count}.")
     own = file.group(_OWN_GROUP) if _OWN_GROUP in file else None
     layers: list[Layer] = []
     file_shape: tuple[int, ...] = ()  # of the last layer's output, as netx sees it
-    for index in range(len(names)):
+    for index in range(count):
         group = file.group(f"layer/{index}")
         with group.errors():
             layer, file_shape = _read_layer(group, file_shape, _Own(own, index))

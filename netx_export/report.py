@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from netx_export import drawing
+from netx_export.atomic import replacing
 from netx_export.errors import ExportError
-from netx_export.hdf5 import replacing
+from netx_export.printable import printable
 
 __all__ = ["print_report", "save_html", "save_report"]
 
@@ -49,7 +50,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
 
 def _print(console: Console, word: str, text: str, style: str = "") -> None:
     # As plain Text: what a file says is not markup.
-    console.print(Text.assemble((f"{word:<8} " if word else "", _STYLES.get(word, "")), (text, style)), soft_wrap=True)
+    start = (f"{word:<8} " if word else "", _STYLES.get(word, ""))
+    console.print(Text.assemble(start, (printable(text), style)), soft_wrap=True)
 
 
 def _title(comparison: Mapping[str, Any]) -> str:
@@ -156,7 +158,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("netx_export"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule, printable=printable)
     environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,

@@ -28,8 +28,9 @@ from support_cases import CUBA, EXACT, Chain, network
 
 from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatistics
 from netx_export import ExportError, check, export, read, simulate, verify
+from netx_export.atomic import replacing
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import replacing, write
+from netx_export.hdf5 import write
 from netx_export.rewriting import loadable
 from netx_export.slayer import Recording, describe, fresh_state, record
 from netx_export.slayer.running import forward
@@ -547,7 +548,10 @@ def test_killed_at_any_moment_the_path_holds_the_old_file_or_the_new_one(tmp_pat
         # The number of lines varies a little, since the garbage collector runs in between: the last may come too late.
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (-signal.SIGKILL, 0)
         found.add(path.read_bytes())
+        assert len(list(tmp_path.iterdir())) <= 2  # and no more than the last one has left behind
     assert found == {old, new}
+    _replace(path, lambda: None)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_a_forward_would_change_stays(tmp_path: Path) -> None:
