@@ -155,5 +155,5 @@ def test_labels_that_are_no_whole_numbers_are_refused(labels: list[float]) -> No
 
 
 def test_complex_labels_are_refused() -> None:
-    with pytest.raises(TypeError, match="`labels` to hold class indices but got torch.complex64"):
+    with pytest.raises(TypeError, match=r"`labels` to hold class indices but got torch\.complex64"):
         functional.accuracy(torch.tensor([0, 1]), torch.tensor([0, 1j]))
