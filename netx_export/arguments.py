@@ -69,7 +69,8 @@ def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescr
     array = _as_array(spikes)
     if not _has_numbers(array):
         raise TypeError(f"Expected argument `spikes` to be a dense array of real numbers but got {_describe(array)}.")
-    check_input(description, array[:1])
+    fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
+    check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
     return array
 
 

@@ -38,6 +38,7 @@ __all__ = ["VerificationReport", "verify"]
 SCHEMA = 3
 _CHUNK_BYTES = 2**28
 _CHUNK_SAMPLES = 256
+_INSTEAD = "its last layer is compared, not what it returns"
 
 _Samples: TypeAlias = "npt.NDArray[np.int64]"
 _Runner: TypeAlias = Callable[[_Samples], Run]
@@ -317,7 +318,8 @@ class _Subject:
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
         recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
-        return Run(recording.layers, recording.output, "the network returns something else than one tensor")
+        reason = f"the network returns something else than a tensor; {_INSTEAD}"
+        return Run(recording.layers, recording.output, reason)
 
     def _reference(self, samples: _Samples) -> Run:
         simulation = simulate(self.path, self.data.choose(samples))
@@ -350,9 +352,10 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
         if shapes[0] != shapes[1]:
             raise SimulationError(f"Layer {name} has shape {shapes[0]} in one run and {shapes[1]} in the other.")
     if expected.output is not None and got.output is not None and expected.output.shape != got.output.shape:
-        shapes = expected.output.shape, got.output.shape
-        reason = f"the network returns an output of shape {shapes[0]}, where the file's output has shape {shapes[1]}"
-        expected = dataclasses.replace(expected, output=None, no_output=reason)
+        reason = (
+            f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
+        )
+        expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
     for name, values in {**expected.layers, "output": expected.output}.items():
         if values is not None and not np.isfinite(values).all():
             raise SimulationError(
