@@ -86,8 +86,8 @@ def rate_texts(gives: Mapping[str, Gives], recording: Recording) -> dict[str, st
 
 def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:
     """The rates that a file records, by layer; a text that is something else holds none."""
-    with suppress(KeyError, ValueError, TypeError, AttributeError):
-        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if math.isfinite(rate)}
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if 0 <= rate <= 1}
     return {}
 
 
