@@ -92,8 +92,8 @@ def silence_texts(unseen: Sequence[str]) -> dict[str, str]:
 
 def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:
     """The rates that a file records, by layer; a text that is something else holds none."""
-    with suppress(KeyError, ValueError, TypeError, AttributeError):
-        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if math.isfinite(rate)}
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if 0 <= rate <= 1}
     return {}
 
 
