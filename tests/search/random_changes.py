@@ -164,6 +164,11 @@ def _norm_with_a_hook(neuron: Any) -> None:
         neuron.norm.register_forward_hook(lambda module, args, output: output + 0.5)
 
 
+def _sigma_delta_bias(neuron: Any) -> None:
+    if neuron.shape is not None:  # those of an Output block never learn it
+        neuron.set_bias(torch.full(tuple(neuron.shape), 0.3))
+
+
 def _own_spike(neuron: Any) -> None:
     own = neuron.spike
     neuron.spike = lambda voltage: own(voltage) * own(voltage).roll(1, -1)
@@ -210,9 +215,7 @@ CHANGES: dict[str, Change] = {
     "delta cum_error": _to_neuron("delta")(lambda neuron: setattr(neuron.delta, "cum_error", True)),
     "sigma persistent": _to_neuron("sigma")(lambda neuron: setattr(neuron.sigma, "persistent_state", True)),
     "delta persistent": _to_neuron("delta")(lambda neuron: setattr(neuron.delta, "persistent_state", True)),
-    "sigma-delta bias": _to_neuron("delta", "set_bias")(
-        lambda neuron: neuron.set_bias(torch.full(tuple(neuron.shape), 0.3))
-    ),
+    "sigma-delta bias": _to_neuron("delta")(_sigma_delta_bias),
     "always drops": _set("drop", lambda value: _AlwaysDrop()),
     "own spike": _to_neuron("spike")(_own_spike),
     "neuron hook": _to_neuron("w_scale")(

@@ -1,8 +1,8 @@
 """The long search, ``make search``: thousands of random networks, each refused with a reason or exported exactly.
 
-First each change and each operation by itself on networks of every kind, then random networks in rounds. A failure is
-shrunk and printed as a network that can be pasted into a test, and the search goes on. Settings are environment
-variables: SEARCH_EXAMPLES (5000), SEARCH_SECONDS (3600: it ends after that time), SEARCH_SEED (to repeat a search).
+Half of them are single changes and operations on networks of every kind, half are drawn at random. A failure is shrunk
+and printed as a network that can be pasted into a test, and the search goes on. Settings are environment variables:
+SEARCH_EXAMPLES (5000), SEARCH_SECONDS (3600: it ends after that time), SEARCH_SEED (to repeat a search).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from judging import Verdict, examine
 from random_networks import Network, networks
+from single_peculiarities import each
 
 _ROUND = 250  # networks between two restarts of the search, each with the next seed
 _LAVA_SHARE = 20  # one network in so many runs on Lava, too
@@ -40,8 +41,28 @@ class Search:
     def over(self) -> bool:
         return time.monotonic() > self.ends
 
+    def singles(self, number: int, size: int) -> None:
+        """Peculiarities by themselves, a random choice of all."""
+        specs = list(each())
+        random.Random(number).shuffle(specs)
+        for spec in specs[:size]:
+            if self.over:
+                return
+            try:
+                self.judge(spec)
+            except Exception as error:
+                self.fail(error, "alone")
+
+    def judge(self, spec: Network) -> None:
+        self.verdicts.append(examine(spec, self.folder, on_lava=len(self.verdicts) % _LAVA_SHARE == 0))
+
+    def fail(self, error: Exception, where: str) -> None:
+        self.failures.append(f"{type(error).__name__}: {error}")
+        print(f"\nFAILED ({where}):", self.failures[-1], sep="\n", flush=True)
+
     def round(self, number: int, size: int) -> None:
         """One round of random networks, up to its first failure, which is shrunk."""
+        failing = False
 
         @seed(number)
         @settings(
@@ -54,16 +75,20 @@ class Search:
         )
         @given(networks())
         def search(spec: Network) -> None:
-            if not self.over:
-                on_lava = len(self.verdicts) % _LAVA_SHARE == 0
-                self.verdicts.append(examine(spec, self.folder, on_lava=on_lava))
+            nonlocal failing
+            if self.over and not failing:
+                return  # a failure is shrunk to its end, or hypothesis would call it flaky
+            try:
+                self.judge(spec)
+            except Exception:
+                failing = True
+                raise
 
         try:
             search()
-        except Exception as error:  # the failure of the smallest network; hypothesis raises a group for several
-            texts = [str(one) for one in getattr(error, "exceptions", [error])]
-            self.failures += [f"{type(error).__name__}: {text}" for text in texts]
-            print(f"\nFAILED (round of seed {number}):", *self.failures[-len(texts) :], sep="\n", flush=True)
+        except Exception as error:  # of the smallest network that fails; a group, if networks failed in several ways
+            for one in getattr(error, "exceptions", [error]):
+                self.fail(one, f"round of seed {number}")
 
     def report(self) -> None:
         """Print what was counted."""
@@ -91,6 +116,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         search = Search(Path(folder), time.monotonic() + seconds)
+        search.singles(first, examples // 2)
         number = first
         while len(search.verdicts) < examples and not search.over:
             search.round(number, min(_ROUND, examples - len(search.verdicts)))
