@@ -14,6 +14,7 @@ from torch import nn
 
 from lava_spikeloss import LoihiBudget
 from lava_spikeloss._arguments import check_tensor
+from netx_export import reference
 from netx_export.atomic import replacing
 from netx_export.check import Finding, check
 from netx_export.description import NetworkDescription
@@ -22,7 +23,7 @@ from netx_export.evidence import OUTPUT, silent
 from netx_export.hdf5 import annotate, content_hash, read, write
 from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
 from netx_export.rewriting import loadable
-from netx_export.simulation import check_input, simulate
+from netx_export.simulation import check_input, network_input, simulate
 from netx_export.slayer import Recording, blocks_that_keep_state, describe, record
 
 __all__ = ["ExportResult", "export"]
@@ -120,7 +121,7 @@ def export(
         del plain  # what counts from here on is what is in the file, and the network's own run needs the memory
         if sample is not None:
             trained = record(net, sample, list(gives))
-            _prove(trained, temporary, sample, graded=any(what != "spikes" for what in gives.values()))
+            _prove(trained, temporary, sample.detach().cpu())
             unseen = _check_evidence(trained, allowed)
             annotate(temporary, {**rate_texts(gives, trained), **silence_texts(unseen)})
         written = read(temporary)
@@ -191,10 +192,10 @@ def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
     ]
 
 
-def _prove(trained: Recording, path: Path, sample: torch.Tensor, *, graded: bool) -> None:
+def _prove(trained: Recording, path: Path, sample: torch.Tensor) -> None:
     """Compare the file on the reference simulator with what the network itself did."""
     assert trained.output is not None
-    exported = simulate(path, sample.detach().cpu())
+    exported = simulate(path, sample)
     pairs = [(name, raster, exported.layers[name]) for name, raster in trained.layers.items()]
     for name, expected, got in [*pairs, ("the output", trained.output, exported.output)]:
         if expected.shape != got.shape:
@@ -207,15 +208,17 @@ def _prove(trained: Recording, path: Path, sample: torch.Tensor, *, graded: bool
             raise ExportError(
                 f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
                 f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
-                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_advice(graded)}"
+                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_cause(read(path), sample)}"
             )
 
 
-def _advice(graded: bool) -> str:
-    chain = "Does the network's forward do something else on some data than on others?"
-    if not graded:
-        return chain
-    return (
-        f"{chain} Or do its sigma-delta states leave the range of about 128 up to which float32, in which SLAYER "
-        f"computes, holds them exactly? Then scale the weights or the input down."
-    )
+def _cause(description: NetworkDescription, sample: torch.Tensor) -> str:
+    """Why the two differ: a number that goes beyond what Lava or SLAYER holds, or else the network's forward."""
+    for name, peaks in reference.peaks(description, network_input(description, sample)).items():
+        for peak in peaks:
+            if peak.exceeded:
+                return (
+                    f"The {peak.quantity.name} of {name} reaches {peak.size:.0f} on this sample, the first time beyond "
+                    f"{peak.limit} at step {peak.step}. {peak.quantity.hint}"
+                )
+    return "Does the network's forward do something else on some data than on others?"

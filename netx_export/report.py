@@ -17,8 +17,8 @@ from rich.text import Text
 from lava_spikeloss._labels import IGNORED
 from netx_export import drawing
 from netx_export.atomic import replacing
-from netx_export.comparison import OUTPUT
 from netx_export.errors import ExportError
+from netx_export.evidence import OUTPUT
 from netx_export.printable import printable
 
 __all__ = ["print_report", "save_html", "save_report"]

@@ -22,7 +22,6 @@ from netx_export.slayer.running import forward, rest
 
 __all__ = ["check_block"]
 
-_STATE_LIMIT = 2**23
 _RATES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.95)  # of the samples of a probe
 _STEPS = 32
 _MAX_VALUES = 2**22  # of a probe, so that a large image costs little
@@ -78,8 +77,7 @@ def _as_read(description: NetworkDescription, probe: torch.Tensor) -> torch.Tens
         return torch.from_numpy(host.read_out(last, values.to(torch.uint8).numpy()))
     if not description.spiking:
         return values
-    frames = (values * MESSAGE_SCALE).to(torch.int32) if description.graded else values.to(torch.uint8)
-    return torch.from_numpy(list(run_layers(description, frames).values())[-1])
+    return torch.from_numpy(list(run_layers(description, _frames(description, values)).values())[-1])
 
 
 def _encoded(layer: Input, values: torch.Tensor) -> torch.Tensor:
@@ -91,8 +89,13 @@ def _encoded(layer: Input, values: torch.Tensor) -> torch.Tensor:
 
 
 def _stays_in_range(description: NetworkDescription, sample: torch.Tensor) -> bool:
-    """Whether no state on the chip leaves its bits: SLAYER's have no limit, and the two may differ then."""
-    if not description.spiking or description.graded:
+    """Whether no number leaves its limits on the chip or in SLAYER, where the two need not agree."""
+    if not description.spiking:
         return True
-    peaks = reference.peaks(description, sample.to(torch.uint8))
-    return all(peak < _STATE_LIMIT for layer in peaks.values() for peak in layer)
+    peaks = reference.peaks(description, _frames(description, sample))
+    return not any(peak.exceeded for layer in peaks.values() for peak in layer)
+
+
+def _frames(description: NetworkDescription, values: torch.Tensor) -> torch.Tensor:
+    """What enters the first layer, as the reference simulator takes it."""
+    return (values * MESSAGE_SCALE).to(torch.int32) if description.graded else values.to(torch.uint8)
