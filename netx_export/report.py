@@ -156,9 +156,13 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         ExportError: if the file cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("netx_export"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("netx_export"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable_lines,
     )
-    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule, printable=printable)
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,
@@ -170,6 +174,11 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _printable_lines(value: Any) -> Any:
+    """A text of a file without characters that do not print; line breaks are of no harm in HTML."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value  # drawings are no plain texts
 
 
 def _number(value: float | None) -> str:
