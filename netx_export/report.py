@@ -192,7 +192,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         lstrip_blocks=True,
         finalize=_without_controls,
     )
-    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule, printable=printable)
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,
