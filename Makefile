@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One worker per core, and one thread in each: many small operations gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all lint docs bench clean
+.PHONY: demo test test-all search lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/netx-export demo --out demo
@@ -15,6 +15,9 @@ test: $(VENV)/installed lint
 
 test-all: $(VENV)/installed lint
 	$(PYTEST)
+
+search: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/search/search.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -13,8 +13,9 @@ from torch import nn
 
 from lava_spikeloss._arguments import check_count, check_number
 from lava_spikeloss._labels import are_whole, judged_classes
-from netx_export.comparison import OF_LAYERS, OF_OUTPUT, OUTPUT, Tolerance, Tolerances
+from netx_export.comparison import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 from netx_export.description import NetworkDescription
+from netx_export.evidence import OUTPUT
 from netx_export.simulation import as_tensor, check_input
 
 __all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes"]

@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 Status = Literal["exact", "within tolerance", "different", "untested"]
-OUTPUT = "output"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from netx_export.atomic import replacing
 from netx_export.errors import ExportError, SimulationError
-from netx_export.hdf5 import replacing
 from netx_export.simulation import LayerArray, Simulation
 
 __all__ = ["load_arrays", "load_simulation", "load_spikes", "save_simulation", "save_spikes"]
@@ -130,7 +130,10 @@ def _names(path: str | os.PathLike[str]) -> str:
 
 def _save(path: str | os.PathLike[str], arrays: dict[str, _Array]) -> None:
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        # As numpy.savez_compressed does, which does not close the archive if the disk is full.
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.save(member, array, allow_pickle=False)
     except ExportError as error:
         raise SimulationError(str(error)) from error.__cause__

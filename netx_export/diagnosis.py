@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from netx_export import reference
-from netx_export.comparison import OUTPUT, Cause, Comparison
+from netx_export.comparison import Cause, Comparison
 from netx_export.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import NetxExportError
+from netx_export.evidence import OUTPUT
 from netx_export.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
 from netx_export.rewriting import loadable
 from netx_export.simulation import as_tensor, network_input

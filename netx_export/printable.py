@@ -1,4 +1,4 @@
-"""Texts of others, made safe to print."""
+"""Texts of files and paths made harmless: a terminal obeys control characters, and a line break forges a line."""
 
 from __future__ import annotations
 
@@ -6,5 +6,16 @@ __all__ = ["printable"]
 
 
 def printable(text: str) -> str:
-    """The text with each control character as a visible escape, so that it cannot move the cursor or forge a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    r"""A text in one line, in which characters that do not print are escaped as Python writes them.
+
+    Those are control characters, line breaks, marks of writing direction, and half of a surrogate pair.
+
+    Example:
+        >>> from netx_export.printable import printable
+        >>> print(printable("Größe\n\x1b[1mPASSED"))
+        Größe\n\x1b[1mPASSED
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
+        for character in text
+    )

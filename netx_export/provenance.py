@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,7 +19,7 @@ from torch import nn
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss._arguments import check_number
 from netx_export.description import Gives, NetworkDescription
-from netx_export.slayer import Recording, find_blocks
+from netx_export.slayer import Recording, find_blocks, unwrapped
 from netx_export.slayer.blocks import spikes
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "rate_texts",
     "recorded_budgets",
     "recorded_rates",
+    "silence_texts",
     "source_hash",
     "versions",
 ]
@@ -51,7 +52,7 @@ def versions() -> dict[str, str]:
 def source_hash(net: nn.Module) -> str:
     """SHA-256 over the network's parameters and buffers, under their names."""
     digest = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
+    for name, tensor in unwrapped(net).state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -82,6 +83,11 @@ def rate_texts(gives: Mapping[str, Gives], recording: Recording) -> dict[str, st
     rates = {name: np.count_nonzero(raster) / raster.size for name, raster in sending.items()}
     samples, steps = (next(iter(recording.layers.values())).shape[axis] for axis in (0, -1))
     return {_RATES: json.dumps(rates), f"{_RATES} measured on": f"{samples} samples of {steps} steps"}
+
+
+def silence_texts(unseen: Sequence[str]) -> dict[str, str]:
+    """The layers of which the sample showed nothing; no text if there are none."""
+    return {"silent at export": ", ".join(unseen)} if unseen else {}
 
 
 def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netx_export.comparison import OUTPUT
 from netx_export.data import load_arrays
 from netx_export.description import Flatten, Gives, NetworkDescription
 from netx_export.errors import SimulationError
+from netx_export.evidence import OUTPUT
 from netx_export.tally import Run
 
 __all__ = ["check_recording"]

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from lava_spikeloss._labels import IGNORED
 from netx_export import drawing
-from netx_export.comparison import OUTPUT
+from netx_export.atomic import replacing
 from netx_export.errors import ExportError
-from netx_export.hdf5 import replacing
+from netx_export.evidence import OUTPUT
 from netx_export.printable import printable
 
 __all__ = ["print_report", "save_html", "save_report"]
@@ -192,7 +192,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         lstrip_blocks=True,
         finalize=_without_controls,
     )
-    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule, printable=printable)
     environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,

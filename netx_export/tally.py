@@ -21,7 +21,6 @@ import torch
 from lava_spikeloss import LOIHI_1, LOIHI_2, LayerStatistics, NetworkStatistics, SpikeStatistics
 from netx_export.comparison import (
     OF_OUTPUT,
-    OUTPUT,
     Activity,
     BudgetUse,
     Comparison,
@@ -38,6 +37,7 @@ from netx_export.comparison import (
     tolerance_of,
 )
 from netx_export.description import Gives, NetworkDescription
+from netx_export.evidence import OUTPUT
 from netx_export.fan_out import fan_outs
 from netx_export.output_tally import Loss, OutputSums, are_classes, compare_outputs, largest_difference, sum_outputs
 from netx_export.provenance import layer_budgets, recorded_budgets, recorded_rates
