@@ -69,6 +69,10 @@ def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
             ],
             (12,),
         ),
+        "readout": (
+            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), cuba.Affine(NEURON, 14, 5, weight_scale=3)],
+            (12,),
+        ),
         "biased": (
             lambda: [
                 cuba.Dense({**NEURON, "norm": _mean_only()}, 12, 14, weight_scale=3),
