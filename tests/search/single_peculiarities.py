@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from random_changes import CHANGES
+from random_changes import CHANGES, CHANGES_OF_ALL
 from random_forwards import OPERATIONS, RETURNS
 from random_networks import FORMS, HOLDERS, Block, Network, Sample
 
@@ -70,6 +70,8 @@ def each() -> Iterator[Network]:
             *({"operations": ((place, name),)} for name in OPERATIONS for place in places),
             *({"changes": ((index, name),)} for name in CHANGES for index in places[:-1]),
             *({"changes": ((index, name),), "sample": None} for name in CHANGES for index in places[:-1]),
+            *({"change_of_all": name} for name in CHANGES_OF_ALL),
+            *({"change_of_all": name, "holder": "data parallel"} for name in CHANGES_OF_ALL),
             *({"returns": name} for name in RETURNS),
             *({"holder": name} for name in HOLDERS),
             *({"sample": Sample(form=name)} for name in FORMS),
