@@ -82,9 +82,13 @@ def _try_to_export(net: nn.Module, path: Path, sample: torch.Tensor | None) -> t
 
 
 def run(spec: Network, built: Built, x: torch.Tensor) -> Run:
-    """The network's own forward in evaluation mode and from rest, each block's output recorded."""
+    """The network's own forward in evaluation mode and from rest, each block's output recorded.
+
+    Neurons that were asked to keep their state keep it, as they do for their owner.
+    """
     built.net.eval()
-    _rest(built.net)
+    if not _asked_to_keep_state(spec):
+        _rest(built.net)
     x = x.to(next(built.net.parameters(), x).dtype, copy=True)
     layers: list[Array] = []
     handles = [
@@ -104,6 +108,11 @@ def run(spec: Network, built: Built, x: torch.Tensor) -> Run:
 def _forward_counts(spec: Network) -> bool:
     """Without a sample, export reads blocks and never runs the forward: only they can be judged."""
     return spec.sample is not None
+
+
+def _asked_to_keep_state(spec: Network) -> bool:
+    options = any((block.neuron or {}).get("persistent_state") for block in spec.blocks)
+    return options or any("persistent" in name for _, name in spec.changes)
 
 
 def _chain(built: Built, x: torch.Tensor) -> torch.Tensor:
