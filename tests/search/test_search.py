@@ -10,13 +10,20 @@ from pathlib import Path
 import h5py
 import judging
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from random_networks import Block, Network, networks
 
 pytestmark = pytest.mark.slayer
 
 CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
 SMALL = Network((6,), (Block("cuba.Dense", (6, 5), CUBA, {"weight_scale": 4}),))
+QUICK = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("search")
 
 
-@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(QUICK, max_examples=60)
 @given(spec=networks())
 def test_a_network_is_refused_or_its_file_runs_as_it_does(spec: Network, folder: Path) -> None:
     judging.examine(spec, folder)
 
 
 @pytest.mark.lava
-@settings(max_examples=6, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(QUICK, max_examples=6)
 @given(spec=networks())
 def test_its_file_runs_on_lava_as_on_the_reference(spec: Network, folder: Path) -> None:
     judging.examine(spec, folder, on_lava=True)
