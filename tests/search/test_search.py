@@ -13,7 +13,7 @@ import judging
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from random_networks import Block, Network, Sample, networks
-from single_peculiarities import CUBA, KINDS
+from single_peculiarities import CUBA, KINDS, TO_BE_REFUSED
 
 pytestmark = pytest.mark.slayer
 
