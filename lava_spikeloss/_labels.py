@@ -14,6 +14,8 @@ An ``(N, C)`` label and an ``(N, T)`` label look alike when ``C == T``. A bool o
 
 Class indices are checked against the number of classes on the CPU in eager mode. On an accelerator, and inside
 ``torch.compile``, looking at values would make the host wait, so there the indexing kernels' own assertion speaks.
+
+What predictions are judged by are class indices too (:func:`judged_classes`), and may say :data:`IGNORED`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ import torch
 from lava_spikeloss._arguments import check_tensor
 
 __all__ = [
+    "IGNORED",
+    "are_whole",
     "canonical_labels",
     "class_indices",
+    "judged_classes",
     "labels_per_train",
     "sample_weights",
     "targets_per_step",
@@ -34,6 +39,11 @@ __all__ = [
     "wanted_values",
     "with_classes",
 ]
+
+IGNORED = -100
+"""The label of what is to be left out, as ``ignore_index`` of ``torch.nn.CrossEntropyLoss`` has it."""
+
+_SHOWN = 5  # impossible labels that an error lists
 
 
 def canonical_labels(
@@ -129,7 +139,7 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
     if labels.numel() == 0:
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
     look = labels.is_cpu and not torch.compiler.is_compiling()
-    if look and labels.is_floating_point() and bool((labels - labels.floor() != 0).any()):  # true for inf and nan
+    if look and not are_whole(labels):
         raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
     indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
     if look and not torch.equal(indices.clamp(0, num_classes - 1), indices):
@@ -138,6 +148,46 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
             f"but got values from {int(labels.min())} to {int(labels.max())}."
         )
     return indices
+
+
+def are_whole(labels: torch.Tensor) -> bool:
+    """Whether all are whole numbers, of whatever type; infinity and NaN are none."""
+    return not labels.is_floating_point() or bool((labels - labels.floor() == 0).all())
+
+
+def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "labels") -> torch.Tensor:
+    """``labels`` of any shape as the int64 class indices that predictions are judged by, some of them :data:`IGNORED`.
+
+    Reads the values: the host waits for the device.
+
+    Args:
+        labels: class indices, of integers or of whole floats.
+        num_classes: number of outputs; None if it is not known, and only negative labels can be told to be wrong.
+        name: of the argument.
+
+    Raises:
+        TypeError: for complex numbers.
+        ValueError: for fractions, and for a label that no output can have.
+    """
+    check_tensor(name, labels)
+    if labels.is_complex():
+        raise TypeError(f"Expected argument `{name}` to hold class indices but got {labels.dtype}.")
+    if not are_whole(labels):
+        raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions or NaN.")
+    possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < num_classes)
+    impossible = labels[~possible & (labels != IGNORED)]
+    if impossible.numel():
+        found = [str(int(value)) for value in impossible.unique()]
+        more = ", ..." if len(found) > _SHOWN else ""
+        classes = (
+            "at least 0" if num_classes is None else f"0 to {num_classes - 1}, one for each of {num_classes} outputs"
+        )
+        raise ValueError(
+            f"Expected argument `{name}` to hold class indices ({classes}), or {IGNORED} for what is left out, but got "
+            f"{', '.join(found[:_SHOWN])}{more}, which no output can have ({impossible.numel()} of {labels.numel()} "
+            f"labels)."
+        )
+    return labels.to(torch.int64)
 
 
 def _targets(labels: torch.Tensor) -> torch.Tensor:

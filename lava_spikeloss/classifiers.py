@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from lava_spikeloss._arguments import check_count, check_spikes, check_tensor
+from lava_spikeloss._labels import IGNORED, judged_classes
 from lava_spikeloss._reduction import check_population, collapse, pool_population
 from lava_spikeloss.spike_trains import first_spike_times, moving_window_rate, spike_count
 
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 SILENT = -1
-"""-1, the prediction for an output without a spike. It equals no label, so a silent output counts as wrong."""
+"""-1, the prediction for an output without a spike. No label may be -1, so a silent output counts as wrong."""
 
 
 def classify_rate(spikes: torch.Tensor, population_code: bool = False, num_classes: int | None = None) -> torch.Tensor:
@@ -110,7 +112,7 @@ def classify_first_spike(spikes: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of ``total`` predictions were ``correct``, and how many outputs were ``silent``.
+    """How many of ``total`` predictions that were judged were ``correct``, and how many outputs were ``silent``.
 
     >>> Accuracy(correct=3, silent=1, total=4).rate
     0.75
@@ -122,36 +124,43 @@ class Accuracy:
 
     @property
     def rate(self) -> float:
-        """Share of correct predictions; a silent output is not correct."""
-        return self.correct / self.total
+        """Share of correct predictions; a silent output is not correct. NaN if no prediction was judged."""
+        return self.correct / self.total if self.total else math.nan
 
     @property
     def silent_rate(self) -> float:
-        """Share of silent outputs."""
-        return self.silent / self.total
+        """Share of silent outputs; NaN if no prediction was judged."""
+        return self.silent / self.total if self.total else math.nan
 
 
-def accuracy(predictions: torch.Tensor, labels: torch.Tensor) -> Accuracy:
+def accuracy(predictions: torch.Tensor, labels: torch.Tensor, num_classes: int | None = None) -> Accuracy:
     """Count correct and silent predictions. Reads the values: the host waits for the device.
 
     Args:
         predictions: class indices, :data:`SILENT` for a silent output.
-        labels: class indices of the same shape, one per sample, or (with predictions per step) one for all steps.
+        labels: class indices of the same shape, one per sample, or (with predictions per step) one for all steps; -100,
+            ``ignore_index`` in torch, for those that are counted neither as right nor as wrong.
+        num_classes: number of classes that a prediction chooses from. Without it only a negative label is known to be
+            one that no output can have.
 
     Shape:
         - predictions: :math:`(N)` or :math:`(N, T)`
         - labels: :math:`(N)` or :math:`(N, T)`
 
     Raises:
-        TypeError: if an argument is not a tensor.
-        ValueError: if the shapes do not fit, or there is no prediction.
+        TypeError: if an argument is not a tensor of real numbers.
+        ValueError: if the shapes do not fit, there is no prediction, or a label is no class that an output can have.
 
     Example:
         >>> accuracy(torch.tensor([0, 1, -1]), torch.tensor([0, 0, 0]))
         Accuracy(correct=1, silent=1, total=3)
+        >>> accuracy(torch.tensor([0, 1, -1]), torch.tensor([0, 0, -100]))
+        Accuracy(correct=1, silent=0, total=2)
     """
     check_spikes("predictions", predictions, min_dims=1)
     check_tensor("labels", labels)
+    if num_classes is not None:
+        check_count("num_classes", num_classes)
     if labels.shape != predictions.shape:
         if labels.shape != predictions.shape[:1]:
             raise ValueError(
@@ -159,8 +168,13 @@ def accuracy(predictions: torch.Tensor, labels: torch.Tensor) -> Accuracy:
                 f"but got {tuple(labels.shape)}."
             )
         labels = labels.unsqueeze(-1)
-    correct = int((predictions == labels).sum())
-    return Accuracy(correct=correct, silent=int((predictions == SILENT).sum()), total=predictions.numel())
+    classes = judged_classes(labels, num_classes).expand(predictions.shape)
+    judged = classes != IGNORED
+    return Accuracy(
+        correct=int(((predictions == classes) & judged).sum()),
+        silent=int(((predictions == SILENT) & judged).sum()),
+        total=int(judged.sum()),
+    )
 
 
 class RateClassifier(torch.nn.Module):

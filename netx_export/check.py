@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,21 +19,21 @@ from netx_export.description import (
     Dense,
     IntArray,
     NetworkDescription,
-    Recurrent,
-    Resonator,
     SigmaDeltaNeuron,
     SpikingLayer,
 )
 from netx_export.hdf5 import content_hash, read
 from netx_export.limits import LIMITS, Limits
 from netx_export.loading import weight_format
-from netx_export.rewriting import loads_exactly
+from netx_export.peaks import Peak, bounds
+from netx_export.rewriting import loads, loads_exactly
 from netx_export.simulation import network_input
 from netx_export.slayer import describe, refusals
 
 __all__ = ["Finding", "Usage", "check", "estimate"]
 
 Level = Literal["error", "warning"]
+_UNLOADABLE = "weights all zero"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def check(
     Args:
         network: a netx file, what :func:`netx_export.read` made of one, or a SLAYER network.
         target: ``"loihi1"``, ``"loihi2"``, or a table of limits like those in :data:`netx_export.limits.LIMITS`.
-        sample: input ``(N, C, ..., T)`` on which to look for currents and voltages that leave their 24 bits.
+        sample: input ``(N, C, ..., T)`` on which to look for numbers that leave their registers: currents, voltages,
+            states of resonators, sums and states of sigma-delta neurons.
 
     Returns:
         All findings, errors first.
@@ -110,6 +111,9 @@ def check(
     findings = [*_check_network(description, limits)]
     for name, layer in description.spiking.items():
         findings += _check_layer(name, layer, limits)
+    if any(finding.rule == _UNLOADABLE for finding in findings):
+        return sorted(findings, key=lambda finding: finding.level != "error")  # there is nothing that could run
+    findings += _check_bounds(description, limits)
     if sample is not None:
         findings += _check_states(description, sample, limits)
     return sorted(findings, key=lambda finding: finding.level != "error")
@@ -168,7 +172,6 @@ def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Fin
         values = getattr(layer, attribute, None)
         if values is not None:
             yield from _outside(attribute, name, values, limits, f"Train with a smaller {attribute}.")
-    yield from _check_bounds(name, layer, limits)
 
 
 def _weights(layer: SpikingLayer) -> list[IntArray]:
@@ -187,61 +190,57 @@ def _outside(rule: str, layer: str, values: IntArray, limits: Limits, hint: str)
 
 def _check_format(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
     """What netx's weight optimisation and Lava's clipping make of the weights."""
-    if isinstance(layer, Conv):
+    hint = "Export the trained network with netx_export.export, which writes it in another way."
+    if not loads(layer):
+        yield Finding(_UNLOADABLE, "error", name, "nothing but zeros", "at least one other weight", hint)
         return
     if not loads_exactly(layer):
-        hint = "Export the trained network with netx_export.export, which writes it in another way."
         yield Finding("weights altered", "error", name, "weights change when netx loads them", "the same weights", hint)
-    if not any(part.any() for part in _weights(layer)):
-        return
-    bits, exponent = weight_format(_joined(layer))
-    yield from _outside("weight bits", name, np.array([bits]), limits, "Use weights in steps of 2.")
-    yield from _outside("weight exponent", name, np.array([exponent]), limits, "Use larger weights.")
+    for weights in layer.loaded_together:
+        bits, exponent = weight_format(*weights)
+        yield from _outside("weight bits", name, np.array([bits]), limits, "Use weights in steps of 2.")
+        yield from _outside("weight exponent", name, np.array([exponent]), limits, "Use larger weights.")
 
 
-def _joined(layer: Dense | Recurrent | Resonator) -> IntArray:
-    """The matrix whose bits and exponent netx looks for."""
-    return np.hstack([layer.weight, layer.recurrent_weight]) if isinstance(layer, Recurrent) else layer.weight
-
-
-def _check_bounds(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
-    """Whether some input could drive the state out of its 24 bits, from weights and decays alone."""
-    limit = limits["state"].high
-    if not isinstance(layer.neuron, CubaNeuron):
-        return
-    inputs = layer.weight.reshape(len(layer.weight), -1)
-    if isinstance(layer, Recurrent):
-        inputs = np.hstack([inputs, layer.recurrent_weight])
-    gain = 4096 / np.maximum(layer.neuron.current_decay, 1)
-    current = 64 * np.abs(inputs).sum(1) * _per_row(gain, len(inputs))
-    if current.max() > limit:
-        hint = "Give a sample to see whether it happens; a higher current_decay or fewer inputs make it impossible."
-        yield Finding("current may wrap", "warning", name, int(current.max()), limit, hint)
-    gain = gain * 4096 / np.maximum(layer.neuron.voltage_decay, 1)
-    bias = getattr(layer, "bias", None)
-    lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
-    voltage = 64 * lowest * _per_row(gain, len(inputs))
-    if -voltage.min() > limit:
-        hint = "Give a sample to see whether it happens; a higher voltage_decay makes it impossible."
-        yield Finding("voltage may saturate", "warning", name, int(voltage.min()), -limit, hint)
-
-
-def _per_row(values: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.float64]:
-    return np.broadcast_to(values, rows) if values.size == 1 else values
+def _check_bounds(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
+    """Whether some input could drive a number beyond its limit, from weights and decays alone."""
+    for name, peak in _peaks_of_layers(bounds(description)):
+        limit = _limit(peak, limits)
+        if peak.size > limit:
+            rule, value = f"{peak.quantity.name} may {peak.quantity.beyond}", _whole(peak.size)
+            hint = f"Give a sample to see whether it happens. {peak.quantity.hint}"
+            yield Finding(rule, "warning", name, value, limit, hint)
 
 
 def _check_states(
     description: NetworkDescription, sample: npt.ArrayLike | torch.Tensor, limits: Limits
 ) -> Iterator[Finding]:
-    limit = limits["state"].high
+    """Whether a number goes beyond its limit on a sample."""
     spikes = network_input(description, sample)
-    for name, (current, voltage) in reference.peaks(description, spikes).items():
-        if current > limit:
-            hint = "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs."
-            yield Finding("current wraps", "error", name, int(current), limit, hint)
-        if voltage > limit:
-            hint = "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition."
-            yield Finding("voltage saturates", "error", name, int(voltage), limit, hint)
+    for name, peak in _peaks_of_layers(reference.peaks(description, spikes)):
+        limit = _limit(peak, limits)
+        if peak.size > limit:
+            quantity = peak.quantity
+            level: Level = "warning" if quantity.beyond == "round" else "error"
+            scaled = (
+                f"It reaches {peak.size / quantity.unit:.4g} in SLAYER's scale, where {limit / quantity.unit:.4g} fit."
+            )
+            rule = f"{quantity.name} {quantity.beyond}s"
+            yield Finding(rule, level, name, _whole(peak.size), limit, f"{scaled} {quantity.hint}")
+
+
+def _peaks_of_layers(peaks: Mapping[str, tuple[Peak, ...]]) -> Iterator[tuple[str, Peak]]:
+    return ((name, peak) for name, found in peaks.items() for peak in found)
+
+
+def _limit(peak: Peak, limits: Limits) -> int:
+    """The limit of a number; what has 24 bits has those of the chip."""
+    state = limits["state"].high
+    return state if peak.limit == LIMITS["loihi2"]["state"].high else peak.limit
+
+
+def _whole(size: float) -> int | float:
+    return int(size) if np.isfinite(size) else size
 
 
 def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:
@@ -257,6 +256,7 @@ def _synapse_bits(layer: SpikingLayer, *, shared_kernels: bool) -> int:
     if isinstance(layer, Conv):
         positions = 1 if shared_kernels else int(np.prod(layer.spatial_shape[1:]))
         return int(synapses) * positions * 8
-    bits = weight_format(_joined(layer))[0] if _joined(layer).any() else 1
+    together = [weights for weights in layer.loaded_together if any(part.any() for part in weights)]
+    bits = max((weight_format(*weights)[0] for weights in together), default=1)
     delayed = isinstance(layer, Dense) and layer.delay is not None
     return int(synapses) * (max(bits, 1) + 6 * delayed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import sys
 from contextlib import redirect_stdout
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 
 from netx_export.errors import NetxExportError
+from netx_export.printable import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help should not
     from netx_export.verify import VerificationReport
@@ -69,7 +71,7 @@ def inspect(file: NetFile) -> None:
     description = read(file)
     print(description)
     for key, value in description.metadata.items():
-        print(f"{key}: {value}")
+        print(printable(f"{key}: {value}"))
 
 
 @app.command()
@@ -87,7 +89,8 @@ def check(
     else:
         for finding in findings:
             place = finding.layer or "network"
-            print(f"{finding.level}: {place}: {finding.rule}: {finding.value}, limit {finding.limit}. {finding.hint}")
+            found = f"{finding.value}, limit {finding.limit}"
+            print(printable(f"{finding.level}: {place}: {finding.rule}: {found}. {finding.hint}"))
         print(f"{len(findings)} findings for {target.value}.")
     raise typer.Exit(FAILED if any(finding.level == "error" for finding in findings) else OK)
 
@@ -108,7 +111,7 @@ def simulate(
     spikes, _ = load_spikes(data)
     simulation = run(file, spikes, backend=backend.value, progress=_errors.is_terminal)
     save_simulation(out, simulation)
-    print(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}.")
+    print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
 
 
 @app.command()
@@ -173,6 +176,9 @@ def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> 
 
 def main() -> None:
     """Run the command: exit status 0 for a pass, 1 for a fail, 2 if it could not run, 130 if it was interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a verdict is not lost with a letter that the terminal does not know
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
@@ -190,7 +196,7 @@ def _run() -> int:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()
             return COULD_NOT_RUN
-        return _refuse(f"{type(error).__name__}: {error}")
+        return _refuse(f"{type(error).__name__}: {' '.join(str(error).split())}")
     if status == INTERRUPTED:  # typer's own way of saying it
         return _refuse(_INTERRUPTED, INTERRUPTED)
     return status if isinstance(status, int) else OK
@@ -198,7 +204,7 @@ def _run() -> int:
 
 def _refuse(message: str, status: int = COULD_NOT_RUN) -> int:
     _errors.print("error: ", style="bold red", end="")
-    _errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    _errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
     return status
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from lava_spikeloss._arguments import check_number
 from netx_export.description import Gives
 
 __all__ = [
@@ -23,7 +24,11 @@ __all__ = [
     "Raster",
     "Status",
     "Tolerance",
+    "Tolerances",
+    "all_kept",
     "deviations",
+    "status",
+    "tolerance_of",
 ]
 
 Status = Literal["exact", "within tolerance", "different", "untested"]
@@ -39,7 +44,7 @@ class Tolerance:
         rate: difference of the layer's mean event rate, in spikes per neuron and step.
         neuron_rate: largest difference of a single neuron's event rate, in spikes per step.
         cosine: 1 minus the cosine of the two rasters.
-        first_spike: mean shift of the first spike of a neuron in a sample, in steps.
+        first_spike: mean shift of the first spike of a neuron in a sample, in steps, of those that spike in both runs.
         van_rossum: van Rossum distance of the two rasters, root mean square over the samples; of graded messages each
             counts with its value.
         changed_predictions: of the output only: share of the samples whose predicted class changed.
@@ -72,13 +77,24 @@ class Tolerance:
                 "Expected a `Tolerance` of at least one statistic but got none; leave it out to ask for equality."
             )
         for name, limit in self.limits.items():
-            if not (math.isfinite(limit) and limit >= 0):
-                raise ValueError(f"Expected a tolerance `{name}` that is a number of at least 0 but got {limit!r}.")
+            check_number(f"tolerance.{name}", limit, minimum=0.0)
 
     @property
     def limits(self) -> dict[str, float]:
         """The statistics that are asked for."""
         return {name: limit for name, limit in dataclasses.asdict(self).items() if limit is not None}
+
+
+Tolerances: TypeAlias = "Tolerance | Mapping[str, Tolerance] | None"  # for all layers, or for some by name
+
+# Statistics that only the network's output has, or only a layer; a `value` is in both.
+OF_OUTPUT = frozenset({"changed_predictions", "accuracy", "loss"})
+OF_LAYERS = frozenset({"differing", "rate", "neuron_rate", "cosine", "first_spike", "van_rossum"})
+
+
+def tolerance_of(tolerances: Tolerances, name: str) -> Tolerance | None:
+    """What is accepted of a layer, or of the :data:`OUTPUT`; None if equality is asked for."""
+    return tolerances.get(name) if isinstance(tolerances, Mapping) else tolerances
 
 
 @dataclass(frozen=True)
@@ -214,19 +230,24 @@ class OutputComparison:
 
     Attributes:
         expected_accuracy, got_accuracy: share of the samples whose class was predicted; None without class labels.
-        expected_loss, got_loss: mean over the samples of the task loss; None without a loss.
+        ignored: samples with the label -100, which count neither as right nor as wrong, and not in the loss.
+        expected_loss, got_loss: mean over the samples of the task loss; None without a loss, or if it is not finite.
+        unbounded_losses: samples whose loss is infinite or NaN in one of the runs.
         changed_predictions: samples whose predicted class differs. A silent output predicts no class, -1. None for
             numbers without class labels, which need not stand for classes.
         differing: number of output values that differ.
         confusion: (label or None, class in the expected run, class in the other run, number of samples).
         deviations: as in a layer.
-        status: the verdict; that of the last layer, if its spikes differ and no tolerance asks for more.
+        status: the verdict; that of the last layer, if the output is its spikes and no tolerance asks for more.
+            ``untested`` where it was all zeros, or where the task loss was asked for and is not finite.
     """
 
     expected_accuracy: float | None
     got_accuracy: float | None
+    ignored: int
     expected_loss: float | None
     got_loss: float | None
+    unbounded_losses: int
     changed_predictions: int | None
     differing: int
     confusion: tuple[tuple[int | None, int, int, int], ...]
@@ -284,12 +305,13 @@ class Comparison:
         samples, steps: how many were compared.
         layers: the layers that both runs hold.
         unrecorded: names of layers that a recording does not hold; nothing is known of them.
-        output: of the network as a whole; None if a recording does not hold it.
+        output: of the network as a whole; None if it was not compared.
+        no_output: why the output was not compared; None if it was.
         expected_energy, got_energy: of the whole network, joule per sample.
         expected_synops, got_synops: of the whole network, per sample.
         budget: the recorded budget; the events of single layers stand with these, as rates.
         cause: why they differ; None if they do not.
-        stopped: whether it ended at the first difference, on request, before all samples had run.
+        stopped: whether it ended early, on request, since no further sample could have made it pass.
     """
 
     expected: str
@@ -299,6 +321,7 @@ class Comparison:
     layers: tuple[LayerComparison, ...]
     unrecorded: tuple[str, ...]
     output: OutputComparison | None
+    no_output: str | None
     expected_synops: float | None
     got_synops: float | None
     expected_energy: float | None
@@ -314,22 +337,43 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether every layer spiked, and is equal or within its tolerance."""
+        """Whether everything that was compared gave something, and is equal or within its tolerance."""
         statuses = [layer.status for layer in self.layers] + ([] if self.output is None else [self.output.status])
-        return all(status in ("exact", "within tolerance") for status in statuses)
+        return bool(statuses) and all(status in ("exact", "within tolerance") for status in statuses)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, with the verdicts."""
         return {**dataclasses.asdict(self), "passed": self.passed, "exact": self.exact}
 
 
-def deviations(required: Mapping[str, float | None], tolerance: Tolerance | None) -> tuple[tuple[Deviation, ...], bool]:
-    """The deviations for these tolerances required, and whether the tolerance that was given covers them."""
+def status(differing: int, events: int, covered: bool) -> Status:
+    """The verdict on a layer, or on the output.
+
+    What gave nothing but zeros shows nothing, however equal it is: another network would have given them too.
+
+    Args:
+        differing: number of values that differ.
+        events: number of values in the expected run that are not 0.
+        covered: whether a tolerance accepts the differences.
+    """
+    if differing:
+        return "within tolerance" if covered else "different"
+    return "exact" if events else "untested"
+
+
+def deviations(required: Mapping[str, float | None], tolerance: Tolerance | None) -> tuple[Deviation, ...]:
+    """Each statistic with the limit that was given for it; one that is not finite is not defined."""
     limits = {} if tolerance is None else tolerance.limits
-    listed = tuple(_deviation(name, value, limits.get(name)) for name, value in required.items())
-    return listed, tolerance is not None and all(deviation.passed is not False for deviation in listed)
+    return tuple(_deviation(name, value, limits.get(name)) for name, value in required.items())
 
 
 def _deviation(name: str, required: float | None, limit: float | None) -> Deviation:
-    passed = None if limit is None else required is not None and bool(required <= limit)  # numpy's False is not False
-    return Deviation(name, required, limit, passed)
+    defined = required if required is not None and math.isfinite(required) else None
+    passed = None if limit is None else defined is not None and bool(defined <= limit)  # numpy's False is not False
+    return Deviation(name, defined, limit, passed)
+
+
+def all_kept(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether everything that was asked was kept; None if nothing was asked."""
+    asked = [verdict for verdict in verdicts if verdict is not None]
+    return all(asked) if asked else None

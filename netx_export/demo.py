@@ -22,6 +22,7 @@ from torch import nn
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeRate
 from netx_export.errors import NetxExportError
 from netx_export.export import export
+from netx_export.printable import printable
 from netx_export.report import print_report, save_report
 from netx_export.verify import VerificationReport, verify
 
@@ -149,13 +150,15 @@ def run_demo(
     path = directory / "digits.net"
     export(net, path, sample=digits.test_spikes[:32], budget=RATE_BUDGET, metadata=_PROVENANCE)
     spikes, labels = digits.test_spikes[:lava_samples], digits.test_labels[:lava_samples]
-    console.print(f"Exported to {path}. Running {len(spikes)} test digits in SLAYER and on Lava.")
+    running = f"Running {len(spikes)} test digits in SLAYER and on Lava."
+    console.print(printable(f"Exported to {path}. {running}"), markup=False)
     report = verify(net, path, spikes, labels, lava_samples=len(spikes))
     report = dataclasses.replace(report, training=history)
     save_report(report.to_dict(), directory)
     console.print(_table(report))
     print_report(report.to_dict(), console)
-    console.print(f"Wrote {path}, {directory / 'report.json'} and {directory / 'report.html'}.")
+    written = f"Wrote {path}, {directory / 'report.json'} and {directory / 'report.html'}."
+    console.print(printable(written), markup=False)
     return report
 
 

@@ -185,6 +185,11 @@ class Dense(_PlainData):
     output_shape: tuple[int, ...] | None = None
 
     @property
+    def loaded_together(self) -> tuple[tuple[IntArray, ...], ...]:
+        """The matrices that netx fits to a synapse's bits, each group together."""
+        return ((self.weight,),)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the output in SLAYER."""
         return self.output_shape or (int(self.weight.shape[0]),)
@@ -219,6 +224,11 @@ class Recurrent(_PlainData):
     output_shape: tuple[int, ...] | None = None
 
     @property
+    def loaded_together(self) -> tuple[tuple[IntArray, ...], ...]:
+        """As in :class:`Dense`."""
+        return ((self.weight, self.recurrent_weight),)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the output in SLAYER."""
         return self.output_shape or (int(self.weight.shape[0]),)
@@ -249,6 +259,11 @@ class Resonator(_PlainData):
     delay_shift: bool = True
     axon_delay: IntArray | None = None
     output_shape: tuple[int, ...] | None = None
+
+    @property
+    def loaded_together(self) -> tuple[tuple[IntArray, ...], ...]:
+        """As in :class:`Dense`."""
+        return ((self.weight,), (self.imaginary_weight,))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -292,6 +307,11 @@ class Conv(_PlainData):
     delay_shift: bool = True
     axon_delay: IntArray | None = None
     output_shape: tuple[int, ...] | None = None
+
+    @property
+    def loaded_together(self) -> tuple[tuple[IntArray, ...], ...]:
+        """As in :class:`Dense`: none, a convolution's weights arrive as they are."""
+        return ()
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -463,13 +483,9 @@ def _weight_format(layer: SpikingLayer) -> tuple[str, str]:
     """Weight bits and exponent that the stock loader decides on; a convolution's are fixed."""
     if isinstance(layer, Conv):
         return "8", "0"
-    weight = layer.weight
-    if isinstance(layer, Recurrent):
-        weight = np.hstack([weight, layer.recurrent_weight])
-    try:
-        bits, exponent = weight_format(weight)
-    except OverflowError:
+    if not any(part.any() for part in layer.loaded_together[0]):
         return "none", "none"
+    bits, exponent = weight_format(*layer.loaded_together[0])
     return str(bits), str(exponent)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,10 @@ from netx_export import reference
 from netx_export.comparison import Cause, Comparison
 from netx_export.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import NetxExportError
+from netx_export.evidence import OUTPUT
 from netx_export.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
 from netx_export.rewriting import loadable
-from netx_export.simulation import network_input
+from netx_export.simulation import as_tensor, network_input
 from netx_export.slayer import describe, find_blocks, fresh_state
 from netx_export.slayer.blocks import spikes as has_spikes
 from netx_export.slayer.running import forward
@@ -87,7 +89,7 @@ class Data:
         """The samples with these indices."""
         if isinstance(self.inputs, torch.Tensor):
             return self.inputs[torch.from_numpy(samples)]
-        return torch.from_numpy(np.array(self.inputs[samples]))
+        return as_tensor(self.inputs[samples])
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         order: the samples, one after the other as they were run.
     """
     if origin is None:
-        return _readout_cause(comparison)
+        return _output_cause(data.description, comparison)
     is_expected = comparison.expected == "reference"
     layer = data.description.spiking[origin.layer]
     place = origin.place
@@ -178,6 +180,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         source=comparison.got if is_expected else comparison.expected,
     )
     name, detail = next(_findings(data, scene, order), ("not found", _say_not_found(scene)))
+    detail += _say_unseen(list(data.description.spiking), origin.layer, comparison.unrecorded)
     steps = tuple(range(max(0, place.step - _STEPS_AROUND), min(comparison.steps, place.step + _STEPS_AROUND + 1)))
     membranes = _reference_membrane(scene, place.neuron, steps), _slayer_membrane(data, scene, place.neuron, steps)
     return Cause(
@@ -203,11 +206,26 @@ def _say_not_found(scene: _Scene) -> str:
     )
 
 
-def _readout_cause(comparison: Comparison) -> Cause | None:
+def _say_unseen(names: list[str], layer: str, unrecorded: tuple[str, ...]) -> str:
+    """A layer that was not compared may have caused the difference in one behind it."""
+    unseen = [name for name in names[: names.index(layer)] if name in unrecorded]
+    return f" It is taken for granted that {', '.join(unseen)}, not in the recording, is equal." if unseen else ""
+
+
+def _output_cause(description: NetworkDescription, comparison: Comparison) -> Cause | None:
+    """Why the output differs, though no layer that was compared does."""
     if comparison.output is None or not comparison.output.differing:
         return None
-    detail = "All spikes are equal, but what the host makes of them is not."
-    return Cause("readout on the host", detail, "output", None, (), None, None, None)
+    if comparison.unrecorded:
+        name = "not found"
+        detail = f"The output alone tells no cause: {', '.join(comparison.unrecorded)} is not in the recording."
+    elif description.readout is None:
+        name = "not found"
+        other = comparison.got if comparison.expected == "reference" else comparison.expected
+        detail = f"All spikes are equal, but the output of {other} is not what the last layer gave."
+    else:
+        name, detail = "readout on the host", "All spikes are equal, but what the host makes of them is not."
+    return Cause(name, detail, OUTPUT, None, (), None, None, None)
 
 
 def _layer_inputs(data: Data, name: str, samples: npt.NDArray[np.int64]) -> Spikes:
@@ -335,6 +353,12 @@ def _training_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
     """What is left of training in the network itself: its spikes depend on chance, or on the other samples."""
     if data.net is None:
         return
+    # The verdict is known, and is not lost with a network that cannot run in training mode, or on one sample.
+    with suppress(NetxExportError):
+        yield from _findings_in_training(data, scene)
+
+
+def _findings_in_training(data: Data, scene: _Scene) -> Iterator[Finding]:
     sample = data.samples(scene.sample)
     alone, again = (_with_seed(data, scene, sample, seed) for seed in (0, 1))
     dropout = (
@@ -404,7 +428,10 @@ def _slayer_membrane(
             return states
 
         block.neuron.__dict__["dynamics"] = recording  # fresh_state takes it away again
-        forward(data.net, data.samples(scene.sample))
+        try:
+            forward(data.net, data.samples(scene.sample))
+        except NetxExportError:  # on a batch it could
+            return None
     membrane = torch.cat(parts, dim=-1)[0].reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
     return _at(membrane, steps, scene.delay(neuron) + scene.lead - scene.shift + int(scene.layer.delay_shift))
 

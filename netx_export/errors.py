@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from netx_export.printable import printable
+
 __all__ = ["ExportError", "NetxExportError", "NetxFormatError", "SimulationError"]
 
 
 class NetxExportError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package; what a message quotes from a file or a path cannot disguise itself in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ExportError(NetxExportError):

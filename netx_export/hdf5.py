@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from netx_export.description import (
     Affine,
@@ -40,14 +40,18 @@ from netx_export.description import (
     SpikingLayer,
 )
 from netx_export.errors import ExportError, NetxFormatError
+from netx_export.hdf5_guard import check_texts
 from netx_export.loading import load_resonator_decays
-from netx_export.safe_hdf5 import Budget, SafeGroup, check_heaps
+from netx_export.opening import why_unreadable
+from netx_export.registers import outside_registers
+from netx_export.safe_hdf5 import Budget, SafeGroup
 
-__all__ = ["annotate", "content_hash", "read", "replacing", "rotation_that_loads", "write"]
+__all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
 _BLOCK = 2**20  # numbers to hash at a time
+_SHIFT, _SIGMA_DELTA_SHIFT = 6, 12  # bits by which Lava shifts thresholds up
 _MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 # What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
 _DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
@@ -59,7 +63,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "w", track_order=False) as file:
+    with _in_memory(path, "w") as file:
         for index, layer in enumerate(description.layers):
             if not isinstance(layer, HostLayer):
                 _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
@@ -72,8 +76,21 @@ def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    with h5py.File(path, "r+") as file:
+    with _in_memory(path, "r+") as file:
         _write_texts(file[_OWN_GROUP], texts)
+
+
+@contextmanager
+def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
+    """A file whose bytes are written to their place when it is complete.
+
+    On a disk that fills up HDF5 itself leaves a file that cannot be closed, and crashes when the program ends.
+    """
+    with h5py.File(path, mode, driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        content = file.id.get_file_image()
+    Path(path).write_bytes(content)
 
 
 def content_hash(description: NetworkDescription) -> str:
@@ -97,42 +114,6 @@ def _digest(digest: Any, value: Any) -> None:
             digest.update(flat[start : start + _BLOCK].astype("<i8"))
     else:
         digest.update(repr(value).encode() + b";")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its place, once written and on disk, if the block succeeds.
-
-    Whatever happens, ``path`` holds either what it held before or the whole new file.
-
-    Raises:
-        ExportError: if the directory does not exist or cannot be written to, or ``path`` is something else than a file.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():  # a device, say, which a rename would put a file in the place of
-        raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error.strerror}. Choose a directory that can be written.") from None
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise ExportError(f"Cannot write {target}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _file_shape(description: NetworkDescription, index: int) -> tuple[int, ...]:
@@ -273,8 +254,8 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         path: a netx HDF5 file, written by this package or by lava-dl, older dialects included.
 
     Raises:
-        NetxFormatError: if the file is missing, is no netx file, or holds a layer or neuron that is not supported; the
-            message names the group.
+        NetxFormatError: if the file is missing, cannot be read, is no netx file, or holds a layer or neuron that is not
+            supported; the message names the group.
 
     Example:
         >>> from netx_export import read
@@ -284,37 +265,52 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         netx_export.errors.NetxFormatError: missing.net: no such file. Give the path of a netx HDF5 file.
     """
     try:
-        if not Path(path).is_file():
-            raise NetxFormatError("no such file. Give the path of a netx HDF5 file.")
+        problem = why_unreadable(path)
+        if problem:
+            raise NetxFormatError(f"{problem}. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
-            check_heaps(file)
+            check_texts(file)
             return _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
-    except OSError:
-        raise NetxFormatError(
-            f"{path}: not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file."
-        ) from None
+    except OSError as error:
+        raise NetxFormatError(f"{path}: {_why_not_opened(error)}.") from None
+    except MemoryError:
+        raise NetxFormatError(f"{path}: there is not enough memory to read it.") from None
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
 
 
+def _why_not_opened(error: OSError) -> str:
+    """What is in the way of HDF5, which is no damage wherever the system or another program is."""
+    if isinstance(error, BlockingIOError):
+        return "another program has locked it, most likely to write to it. Read it when that has closed it"
+    if "already open for write" in str(error):  # as the file itself says
+        return "the program that wrote it has not closed it, so that it may be incomplete. Export the network again"
+    if error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}"
+    return "not an HDF5 file, or a damaged one. Export the network again, or give the path of a .net file"
+
+
 def _read_network(file: SafeGroup) -> NetworkDescription:
-    names = file.group("layer").names() if "layer" in file else []
-    if not 0 < len(names) <= _MAX_LAYERS:
-        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {len(names)}.")
+    count = len(file.group("layer")) if "layer" in file else 0
+    if not 0 < count <= _MAX_LAYERS:
+        raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {count}.")
     own = file.group(_OWN_GROUP) if _OWN_GROUP in file else None
     layers: list[Layer] = []
     file_shape: tuple[int, ...] = ()  # of the last layer's output, as netx sees it
-    for index in range(len(names)):
+    for index in range(count):
         group = file.group(f"layer/{index}")
         with group.errors():
             layer, file_shape = _read_layer(group, file_shape, _Own(own, index))
             _check_input(layer, layers[-1] if layers else None)
+            _check_order(layer, layers)
+            _check_registers(layer)
             layers.append(layer)
     if own is not None and "readout" in own:
         layers.append(_read_readout(own.group("readout")))
         _check_input(layers[-1], layers[-2])
+        _check_registers(layers[-1])
     if not any(isinstance(layer, SpikingLayer) for layer in layers):
         raise NetxFormatError("group /layer: expected at least one layer with neurons, but there is none.")
     if any(isinstance(layer, HostLayer) for layer in layers[:-1]):
@@ -366,8 +362,9 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
     size = int(np.prod(shape))
     if kind == "input" and not file_shape:
         encoder = group if "neuron" in group else own.encoder
-        read_encoder = None if encoder is None else _read_encoder(encoder)
-        return Input(own.shape(shape) or shape, own.delay_shift, read_encoder), shape
+        input_shape = own.shape(shape) or shape
+        read_encoder = None if encoder is None else _read_encoder(encoder, input_shape[0])
+        return Input(input_shape, own.delay_shift, read_encoder), shape
     if kind == "flatten":
         return Flatten((size,)), (size,)
     if kind == "average":
@@ -390,6 +387,24 @@ def _check_input(layer: Layer, before: Layer | None) -> None:
         raise NetxFormatError(f"a {layer.kind} layer of {taken} inputs comes after one of {given} outputs.")
 
 
+def _check_order(layer: Layer, before: list[Layer]) -> None:
+    """Raise where netx cannot connect a dense layer to neurons before it: behind a convolution it needs a flatten."""
+    neurons = [index for index, other in enumerate(before) if isinstance(other, SpikingLayer)]
+    if not neurons or isinstance(layer, Conv) or not isinstance(layer, SpikingLayer):
+        return
+    flattened = any(isinstance(other, Flatten) for other in before[neurons[-1] :])
+    if isinstance(before[neurons[-1]], Conv) and not flattened:
+        raise NetxFormatError("netx cannot connect a dense layer to a convolution without a flatten layer between.")
+    if flattened and not isinstance(before[neurons[-1]], Conv):
+        raise NetxFormatError("netx cannot flatten what a dense layer sends. Leave the flatten layer out.")
+
+
+def _check_registers(layer: Layer) -> None:
+    """Raise for a number that Lava would take for another."""
+    for text in outside_registers(layer):
+        raise NetxFormatError(f"{text}.")
+
+
 def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
     shape = own.shape((size,))
     shared: dict[str, Any] = {"delay_shift": own.delay_shift, "output_shape": shape}
@@ -402,7 +417,9 @@ def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
         real, imaginary = (group.matrix(name, size) for name in ("weight/real", "weight/imag"))
         return Resonator(real, _same_shape(imaginary, real), neuron, **shared)
     weight = group.matrix("weight", size)
-    bias = _read_bias(group, size)
+    bias = _read_bias(group, size, spread=True)
+    if isinstance(neuron, SigmaDeltaNeuron) and not neuron.sends and bias is not None:
+        raise NetxFormatError("an output layer of sums with a bias, which netx cannot load.")
     if kind == "dense":
         return Dense(weight, neuron, _read_delay(group, weight), bias, **shared)
     if "delay" in group or not isinstance(neuron, CubaNeuron):
@@ -435,13 +452,14 @@ def _checked_delay(delay: IntArray | None, channels: int) -> IntArray | None:
     return delay
 
 
-def _read_bias(group: SafeGroup, channels: int) -> IntArray | None:
+def _read_bias(group: SafeGroup, channels: int, *, spread: bool) -> IntArray | None:
+    """The biases, which netx spreads over all neurons of a dense layer if there is one, and of no convolution."""
     if "bias" not in group:
         return None
-    bias = group.integers("bias").reshape(-1)
-    if bias.size not in (1, channels):
-        raise NetxFormatError(f"a bias of {bias.size} values does not fit {channels} channels.")
-    return np.broadcast_to(bias, channels).copy()
+    bias = group.integers("bias")
+    if bias.shape != (channels,) and not (bias.size == 1 and spread):
+        raise NetxFormatError(f"a bias of shape {bias.shape} does not fit {channels} channels.")
+    return np.broadcast_to(bias.reshape(-1), channels).copy()
 
 
 def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Conv:
@@ -450,6 +468,7 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
     group.ignore("delay")
     shape = group.shape("shape")
+    output_shape = own.shape(shape)
     neuron = _read_neuron(group.group("neuron"), len(weight))
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("netx has no convolution with RF neurons.")
@@ -461,10 +480,10 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         padding=group.pair("padding", 0),
         dilation=group.pair("dilation", 1),
         groups=group.integer("groups"),
-        bias=_read_bias(group, len(weight)),
+        bias=_read_bias(group, len(weight), spread=False),
         delay_shift=own.delay_shift,
-        axon_delay=_checked_delay(own.axon_delay, len(weight)),
-        output_shape=own.shape(shape),
+        axon_delay=_checked_delay(own.axon_delay, (output_shape or shape)[0]),
+        output_shape=output_shape,
     )
     channels = (layer.weight.shape[1] * layer.groups, input_shape[0])
     if layer.groups < 1 or channels[0] != channels[1] or len(weight) % layer.groups:
@@ -476,8 +495,8 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
     return layer
 
 
-def _read_encoder(group: SafeGroup) -> Encoder:
-    neuron = _read_neuron(group.group("neuron"), None)
+def _read_encoder(group: SafeGroup, channels: int) -> Encoder:
+    neuron = _read_neuron(group.group("neuron"), channels)
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("RF neurons cannot encode the input.")
     weight = group.integer("weight") if "weight" in group else 64
@@ -495,30 +514,60 @@ def _read_readout(group: SafeGroup) -> HostLayer:
         return Affine(weight, neuron, group.integer("scale"))
 
 
-def _read_neuron(group: SafeGroup, channels: int | None) -> Neuron:
+def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     """Parameters of one neuron, or of as many as there are channels."""
     kind = group.text("type")
     group.ignore("wgtExp", "weight_exp", neutral=0)
     group.ignore("refDelay", neutral=1)
     if kind != "SDNN":
         group.ignore("gradedSpike", neutral=0)
-    threshold = group.integer("vThMant")
+    threshold = _read_threshold(group, kind)
     if kind in ("CUBA", "LOIHI"):
-        current, voltage = (np.atleast_1d(group.integers(name)) for name in ("iDecay", "vDecay"))
+        current, voltage = (np.atleast_1d(_whole(group, name)).astype(np.int64) for name in ("iDecay", "vDecay"))
         _check_sizes([current, voltage], channels)
         return CubaNeuron(threshold, current, voltage)
     if kind in ("RF_PHASE", "RF_IZHIKEVICH"):
-        loaded = load_resonator_decays(group.numbers("sinDecay"), group.numbers("cosDecay"))
+        loaded = load_resonator_decays(*(_as_netx_divides(group.numbers(name)) for name in ("sinDecay", "cosDecay")))
         sin, cos = (np.atleast_1d(values) for values in loaded)
         _check_sizes([sin, cos], channels)
         return ResonatorNeuron(threshold, sin, cos, "phase" if kind == "RF_PHASE" else "izhikevich")
     if kind == "SDNN":
+        if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
+            group.ignore("activation")
         bits = group.integer("messageBits") if "messageBits" in group else _MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
 
-def _check_sizes(decays: list[IntArray], channels: int | None) -> None:
+def _read_threshold(group: SafeGroup, kind: str) -> int:
+    """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
+    threshold = group.integer("vThMant")
+    values = _whole(group, "vThMant")
+    shift = _SIGMA_DELTA_SHIFT if kind == "SDNN" else _SHIFT
+    if values.ndim and not np.iinfo(values.dtype).min <= threshold << shift <= np.iinfo(values.dtype).max:
+        raise NetxFormatError(
+            f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by "
+            f"{shift} bits. Store a single number, or int32."
+        )
+    return threshold
+
+
+def _whole(group: SafeGroup, name: str) -> npt.NDArray[Any]:
+    """Numbers that netx hands on to Lava in the type that they have in the file, which has to be a whole one."""
+    values = group.numbers(name)
+    if values.dtype.kind not in "iu" or values.dtype == np.uint64:
+        raise NetxFormatError(
+            f"`{name}` is stored as {values.dtype}, with which Lava cannot compute. Store it as int32."
+        )
+    return values
+
+
+def _as_netx_divides(decays: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """numpy 1, on which Lava runs, divides a single number in float64, whatever its type in the file."""
+    return decays.astype(np.float64) if decays.ndim == 0 else decays
+
+
+def _check_sizes(decays: list[IntArray], channels: int) -> None:
     for decay in decays:
         if decay.shape not in ((1,), (channels,)):
-            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels or 1} channels.")
+            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels} channels.")

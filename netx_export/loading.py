@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from netx_export.errors import NetxFormatError
+
 if TYPE_CHECKING:
     from netx_export.description import IntArray
 
@@ -69,7 +71,7 @@ def load_dense_weights(weight: IntArray) -> LoadedWeights:
         weight: integer weights as written to the file, ``(out, in)``.
 
     Raises:
-        OverflowError: for a matrix of zeros, which the stock loader cannot load at all.
+        NetxFormatError: for a matrix of zeros, which the stock loader cannot load at all.
     """
     return load_weights(weight)[0]
 
@@ -81,10 +83,9 @@ def load_weights(*weights: IntArray) -> list[LoadedWeights]:
         weights: integer weights as written to the file, all with the same number of rows.
 
     Raises:
-        OverflowError: if all are zero, which the stock loader cannot load at all.
+        NetxFormatError: if all are zero, which the stock loader cannot load at all.
     """
-    joined = weights[0] if len(weights) == 1 else np.hstack(weights)
-    clipped, bits, exponent = _optimize(joined)
+    clipped, bits, exponent = _optimize(*weights)
     factor = 2**-exponent if exponent <= 0 else 0  # numpy shifts by a negative count to zero, and so does netx
     # What fits eight bits after the shift is at most 256, which int16 holds at half the memory.
     shifted = np.multiply(clipped, factor, dtype=np.int16, casting="unsafe")
@@ -92,13 +93,13 @@ def load_weights(*weights: IntArray) -> list[LoadedWeights]:
     return [LoadedWeights(_clip_and_truncate(part, bits), exponent) for part in parts]
 
 
-def weight_format(weight: IntArray) -> tuple[int, int]:
-    """Number of weight bits and weight exponent that netx decides on for a matrix.
+def weight_format(*weights: IntArray) -> tuple[int, int]:
+    """Number of weight bits and weight exponent that netx decides on for matrices that it optimises together.
 
     Raises:
-        OverflowError: for a matrix of zeros, which the stock loader cannot load at all.
+        NetxFormatError: if all are zero, which the stock loader cannot load at all.
     """
-    _, bits, exponent = _optimize(weight)
+    _, bits, exponent = _optimize(*weights)
     return bits, exponent
 
 
@@ -110,7 +111,8 @@ def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[An
     """
     sin, cos = np.asarray(sin_decay) / 4096, np.asarray(cos_decay) / 4096
     decay = 1 - np.sqrt(sin**2 + cos**2)
-    period = 1 / (np.arctan2(sin, cos) / 2 / np.pi)
+    with np.errstate(divide="ignore"):  # without a sine the period is infinite, for netx too
+        period = 1 / (np.arctan2(sin, cos) / 2 / np.pi)
     loaded = (1 - decay) * np.sin(np.pi * 2 * 1 / period), (1 - decay) * np.cos(np.pi * 2 * 1 / period)
     return (loaded[0] * 4096).astype(np.int64), (loaded[1] * 4096).astype(np.int64)
 
@@ -130,20 +132,23 @@ def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
     return weight
 
 
-def _optimize(weight: IntArray) -> tuple[IntArray, int, int]:
-    """The weights, clipped if there is need, and the number of weight bits and the exponent that netx decides on."""
+def _optimize(*weights: IntArray) -> tuple[IntArray, int, int]:
+    """The weights side by side, clipped if there is need, and the number of bits and the exponent that netx takes."""
+    weight = weights[0] if len(weights) == 1 else np.hstack(weights)
     if weight.max() > 254 and weight.min() < 0:
         weight = np.clip(weight, -256, 254)
     if weight.min() < -256 and weight.max() > 0:
         weight = np.clip(weight, -256, 254)
     high, low = float(weight.max()), float(weight.min())
+    if high == low == 0:  # netx divides by the largest
+        raise NetxFormatError("netx cannot load a matrix of zeros.")
     signed = high >= 0 > low
     if signed:
         scale = min(127 / high if high else np.inf, -128 / low)
     elif high < 0:
         scale = -256 / low
     else:
-        scale = 255 / high if high else np.inf
+        scale = 255 / high
     scale_bits = int(np.floor(np.log2(scale))) + signed
     common = int(np.bitwise_or.reduce(weight, axis=None)) | 2**8
     trailing = (common & -common).bit_length() - 1  # zero bits at the end of every weight, at most eight

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from netx_export.errors import NetxExportError
+from netx_export.opening import why_unreadable
 
 __all__ = ["joined_ranks", "load_model"]
 
@@ -65,11 +65,14 @@ def _make(name: str) -> nn.Module:
 
 
 def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
-    if not checkpoint.is_file():
-        raise NetxExportError(f"{checkpoint}: no such file. Give the path of a checkpoint.")
+    problem = why_unreadable(checkpoint)
+    if problem:
+        raise NetxExportError(f"{checkpoint}: {problem}. Give the path of a checkpoint.")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes torch and pickle raise almost anything
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise NetxExportError(f"{checkpoint}: there is not enough memory to read it.") from None
         raise NetxExportError(
             f"{checkpoint}: not a checkpoint that holds tensors alone ({type(error).__name__}), and nothing else is "
             f"loaded. Save the network's state_dict: torch.save(net.state_dict(), path)."

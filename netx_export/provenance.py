@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,7 +19,7 @@ from torch import nn
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss._arguments import check_number
 from netx_export.description import Gives, NetworkDescription
-from netx_export.slayer import Recording, find_blocks
+from netx_export.slayer import Recording, find_blocks, unwrapped
 from netx_export.slayer.blocks import spikes
 
 __all__ = [
@@ -29,11 +29,13 @@ __all__ = [
     "rate_texts",
     "recorded_budgets",
     "recorded_rates",
+    "silence_texts",
     "source_hash",
     "versions",
 ]
 
-_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
+_MAX_TEXT = 60_000  # bytes of one text that the caller gives
+_MAX_TEXTS, _MAX_ALL_TEXTS = 5_000, 2**23  # half of what is read back, which leaves room for what is recorded here
 _RATES = "trained rates"
 _BUDGET = "_budget"
 _KINDS = ("events_per_step", "synops", "energy")
@@ -51,7 +53,7 @@ def versions() -> dict[str, str]:
 def source_hash(net: nn.Module) -> str:
     """SHA-256 over the network's parameters and buffers, under their names."""
     digest = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
+    for name, tensor in unwrapped(net).state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -62,8 +64,10 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         TypeError: if something is no text.
-        ValueError: if a text is longer than HDF5 allows, a name is empty, or either holds a NUL character.
+        ValueError: if there are too many texts or too long ones, a name is empty, or either holds a NUL character or
+            half of a surrogate pair.
     """
+    size = 0
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
@@ -71,8 +75,16 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
             raise ValueError(
                 f"Expected names and texts without NUL characters in `metadata` but got {key!r}: {value!r}."
             )
-        if len(value.encode()) > _MAX_TEXT:
-            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
+        if any("\ud800" <= character <= "\udfff" for character in key + value):
+            raise ValueError(f"Expected texts that UTF-8 can hold in `metadata` but got {key!r}: {value!r}.")
+        if max(len(key.encode()), len(value.encode())) > _MAX_TEXT:
+            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key[:80]!r} is longer.")
+        size += len(key.encode()) + len(value.encode())
+    if len(metadata) > _MAX_TEXTS or size > _MAX_ALL_TEXTS:
+        raise ValueError(
+            f"Expected at most {_MAX_TEXTS} texts of {_MAX_ALL_TEXTS} bytes together in `metadata` but got "
+            f"{len(metadata)} of {size} bytes."
+        )
     return dict(metadata)
 
 
@@ -84,10 +96,15 @@ def rate_texts(gives: Mapping[str, Gives], recording: Recording) -> dict[str, st
     return {_RATES: json.dumps(rates), f"{_RATES} measured on": f"{samples} samples of {steps} steps"}
 
 
+def silence_texts(unseen: Sequence[str]) -> dict[str, str]:
+    """The layers of which the sample showed nothing; no text if there are none."""
+    return {"silent at export": ", ".join(unseen)} if unseen else {}
+
+
 def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:
     """The rates that a file records, by layer; a text that is something else holds none."""
-    with suppress(KeyError, ValueError, TypeError, AttributeError):
-        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if math.isfinite(rate)}
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {name: float(rate) for name, rate in json.loads(metadata[_RATES]).items() if 0 <= rate <= 1}
     return {}
 
 

@@ -1,7 +1,7 @@
-"""Recorded runs: the spikes of a network as a ``.npz`` file, from a simulator or a chip.
+"""Recorded runs: the spikes of a network as arrays or a ``.npz`` file, from a simulator or a chip.
 
 One array per layer, under the layer's name (``dense1``), and the network's output under ``output``: ``(N, C, ..., T)``,
-in the time of SLAYER's output. A recording may hold only some of them.
+in the time of SLAYER's output. A recording may hold only some of them: then only these are compared.
 """
 
 from __future__ import annotations
@@ -12,67 +12,93 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from netx_export.data import load_arrays
-from netx_export.description import Gives, NetworkDescription
+from netx_export.description import Flatten, Gives, NetworkDescription
 from netx_export.errors import SimulationError
+from netx_export.evidence import OUTPUT
 from netx_export.tally import Run
 
-__all__ = ["check_recording", "load_recording"]
-
-_OUTPUT = "output"
-
-
-def load_recording(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[np.generic]]:
-    """Read all arrays of a ``.npz`` file; nothing in it is executed.
-
-    Raises:
-        SimulationError: if it is no such file.
-    """
-    return load_arrays(path, None, "the spikes of layers")
+__all__ = ["check_recording"]
 
 
 def check_recording(
-    arrays: Mapping[str, npt.ArrayLike], description: NetworkDescription, samples: int, steps: int
+    recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike],
+    description: NetworkDescription,
+    samples: int,
+    steps: int,
 ) -> Run:
     """The layers of a recording, and its output.
 
+    Args:
+        recorded: arrays by name, or a ``.npz`` file with them, in which nothing is executed.
+        description: the network.
+        samples, steps: of the input.
+
     Raises:
-        SimulationError: if it holds none of the network's layers, or an array does not fit the network or the input.
+        TypeError: if it is neither a mapping nor a path.
+        SimulationError: if the file is no ``.npz`` file, the recording holds none of the network's layers, or an array
+            does not fit the network or the input.
     """
     expected = {name: (layer.shape, layer.neuron.gives) for name, layer in description.spiking.items()}
-    unknown = sorted(set(arrays) - set(expected) - {_OUTPUT})
+    arrays = _load(recorded)
+    unknown = sorted({str(name) for name in arrays} - set(expected) - {OUTPUT})
     if unknown or not arrays:
         raise SimulationError(
             f"The recording holds {unknown or 'nothing'}, but the network's layers are {', '.join(expected)}; the "
-            f"network's output is called {_OUTPUT!r}."
+            f"network's output is called {OUTPUT!r}."
         )
-    found = {name: np.asarray(array) for name, array in arrays.items()}
     last = list(expected)[-1]
-    if description.readout is not None:
-        expected[_OUTPUT] = description.readout.shape, "sums"
-    else:  # the output is what the last layer gives
-        expected[_OUTPUT] = expected[last]
-        found = {**{name: found[one] for name, one in ((last, _OUTPUT), (_OUTPUT, last)) if one in found}, **found}
+    expected[OUTPUT] = _output(description)
     runs = {
-        name: _checked(name, found[name], (samples, *shape, steps), gives)
-        for name, (shape, gives) in expected.items()
-        if name in found
+        name: _checked(name, array, (samples, *expected[name][0], steps), expected[name][1])
+        for name, array in arrays.items()
     }
-    output = runs.pop(_OUTPUT, None)
-    return Run(runs, output)
+    if description.readout is None:  # the output is what the last layer gives, in one shape or another
+        for one, other in ((last, OUTPUT), (OUTPUT, last)):
+            if one in runs and other not in runs:
+                runs[other] = runs[one].reshape(samples, *expected[other][0], steps)
+    output = runs.pop(OUTPUT, None)
+    return Run({name: runs[name] for name in description.spiking if name in runs}, output)
 
 
-def _checked(name: str, run: npt.NDArray[Any], shape: tuple[int, ...], gives: Gives) -> npt.NDArray[Any]:
+def _load(recorded: Any) -> Mapping[str, Any]:
+    if isinstance(recorded, Mapping):
+        return recorded
+    if not isinstance(recorded, str | os.PathLike):
+        raise TypeError(
+            f"Expected argument `recorded` to be a mapping from names of layers to arrays, or the path of a .npz file, "
+            f"but got {type(recorded).__name__}."
+        )
+    return load_arrays(recorded, None, "the spikes of layers")
+
+
+def _output(description: NetworkDescription) -> tuple[tuple[int, ...], Gives]:
+    """Shape of the network's output, and what it is."""
+    if description.readout is not None:
+        return description.readout.shape, "sums"
+    last = list(description.spiking.values())[-1]
+    ends_flat = isinstance(description.layers[-1], Flatten)
+    return (int(np.prod(last.shape)),) if ends_flat else last.shape, last.neuron.gives
+
+
+def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> npt.NDArray[Any]:
+    try:
+        run = np.asarray(recorded.detach().cpu() if isinstance(recorded, torch.Tensor) else recorded)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal length, say
+        raise SimulationError(f"Expected recorded spikes of {name} to be an array of numbers: {error}") from None
     if run.shape != shape:
         raise SimulationError(
             f"Expected recorded spikes of {name} of shape {shape} for this input but got {run.shape}."
         )
     if run.dtype.kind not in "biuf" or not _are_possible(run, gives):
-        expected = "0 and 1" if gives == "spikes" else "finite numbers"
+        expected = "0 and 1" if gives == "spikes" else "finite numbers that float32 can hold"
         raise SimulationError(f"Expected recorded spikes of {name} to be {expected} but got other values.")
     return run.astype(np.uint8 if gives == "spikes" else np.float64, copy=False)
 
 
 def _are_possible(run: npt.NDArray[Any], gives: Gives) -> bool:
-    return bool(((run == 0) | (run == 1)).all() if gives == "spikes" else np.isfinite(run).all())
+    if gives == "spikes":
+        return bool(((run == 0) | (run == 1)).all())
+    return bool((np.abs(run.astype(np.float64, copy=False)) <= np.finfo(np.float32).max).all())  # false for NaN

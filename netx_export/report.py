@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
+from lava_spikeloss._labels import IGNORED
 from netx_export import drawing
+from netx_export.atomic import replacing
 from netx_export.errors import ExportError
-from netx_export.hdf5 import replacing
+from netx_export.evidence import OUTPUT
+from netx_export.printable import printable
 
 __all__ = ["print_report", "save_html", "save_report"]
 
 _WORDS = {"exact": "PASSED", "within tolerance": "PASSED", "different": "FAILED", "untested": "UNTESTED"}
-_STYLES = {"PASSED": "bold green", "FAILED": "bold red", "UNTESTED": "bold yellow"}
+_SKIPPED = "SKIPPED"  # not compared: it counts neither for nor against the network
+_STYLES = {"PASSED": "bold green", "FAILED": "bold red", "UNTESTED": "bold yellow", _SKIPPED: "yellow"}
+_NOT_RECORDED = "the recording does not hold it"
 _MOST_CLASSES = 40  # beyond, a table of predictions is not readable
 
 
@@ -38,8 +44,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         for line in comparison["budget"]:
             over = line["got"] is not None and line["got"] > line["limit"]
             _print(console, "", _budget_line(line), "red" if over else "")
-        for name in comparison["unrecorded"]:
-            _print(console, "UNTESTED", f"{name}: not in the recording")
+        for name, reason in _not_compared(comparison).items():
+            _print(console, _SKIPPED, f"{name}: not compared, since {reason}")
         if comparison["output"] is not None:
             _print(console, _WORDS[comparison["output"]["status"]], _output_line(comparison["output"]))
         if comparison["cause"] is not None:
@@ -48,8 +54,15 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _print(console: Console, word: str, text: str, style: str = "") -> None:
-    # As plain Text: what a file says is not markup.
-    console.print(Text.assemble((f"{word:<8} " if word else "", _STYLES.get(word, "")), (text, style)), soft_wrap=True)
+    # As plain Text: what a file says is not markup, nor does it move the cursor.
+    heading = (f"{word:<8} " if word else "", _STYLES.get(word, ""))
+    console.print(Text.assemble(heading, (printable(text), style)), soft_wrap=True)
+
+
+def _not_compared(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """What was left out of a comparison, each with the reason."""
+    left_out = dict.fromkeys(comparison["unrecorded"], _NOT_RECORDED)
+    return left_out if comparison["no_output"] is None else {**left_out, OUTPUT: comparison["no_output"]}
 
 
 def _title(comparison: Mapping[str, Any]) -> str:
@@ -67,12 +80,15 @@ def _layer_line(layer: Mapping[str, Any]) -> str:
         parts += [rate if budget is None else f"{rate} of {budget} allowed"]
         parts += [] if trained is None else [f"{trained} at export"]
     untested = layer["status"] == "untested"
-    parts.append(f"it {_silent(layer)}, so nothing is known of it" if untested else f"{layer['differing']:,} differ")
+    parts.append(f"it {_untested(layer)}, so nothing is known of it" if untested else f"{layer['differing']:,} differ")
     return ", ".join(parts)
 
 
-def _silent(layer: Mapping[str, Any]) -> str:
-    return "never spiked" if layer["gives"] == "spikes" else "gave nothing but zeros"
+def _untested(layer: Mapping[str, Any]) -> str:
+    """Why a layer, or the output, shows nothing."""
+    if layer.get("unbounded_losses"):
+        return f"has no finite loss in {layer['unbounded_losses']:,} samples"
+    return "never spiked" if layer.get("gives") == "spikes" else "gave nothing but zeros"
 
 
 def _budget_line(line: Mapping[str, Any]) -> str:
@@ -87,8 +103,14 @@ def _output_line(output: Mapping[str, Any]) -> str:
         parts.append(f"{output['changed_predictions']:,} predictions changed")
     if output["expected_accuracy"] is not None:
         parts.append(f"accuracy {_percent(output['expected_accuracy'])} and {_percent(output['got_accuracy'])}")
-    if output["expected_loss"] is not None:
+    if output["ignored"]:
+        parts.append(f"{output['ignored']:,} samples without a label left out")
+    if output["expected_loss"] is not None and output["got_loss"] is not None:
         parts.append(f"loss {output['expected_loss']:.6g} and {output['got_loss']:.6g}")
+    if output["unbounded_losses"]:
+        parts.append(f"loss infinite or NaN in {output['unbounded_losses']:,} samples")
+    if output["status"] == "untested":
+        parts.append(f"it {_untested(output)}, so nothing is known of it")
     return ", ".join(parts)
 
 
@@ -109,25 +131,35 @@ def _percent(share: float) -> str:
 
 
 def verdict_text(report: Mapping[str, Any]) -> str:
-    """The verdict in one sentence."""
+    """The verdict in one sentence. A pass speaks of what was compared, and names what was not."""
     kinds = {layer["gives"] for comparison in report["comparisons"] for layer in comparison["layers"]}
     thing = "spike" if kinds == {"spikes"} else "value"
-    if report["passed"]:
-        equal = f"every {thing} of every layer is equal."
-        return equal if report["exact"] else f"some {thing}s differ, all within the tolerance that was given."
+    if not report["passed"]:
+        return _failure(report, thing)
+    left_out = [
+        f"{', '.join(names)} (between {comparison['expected']} and {comparison['got']})"
+        for comparison in report["comparisons"]
+        if (names := _not_compared(comparison))
+    ]
+    what = f"every {thing} that was compared is equal" if left_out else f"every {thing} of every layer is equal"
+    if not report["exact"]:
+        what = f"some {thing}s differ, all within the tolerance that was given"
+    return f"{what}; not compared: {'; '.join(left_out)}." if left_out else f"{what}."
+
+
+def _failure(report: Mapping[str, Any], thing: str) -> str:
     for comparison in report["comparisons"]:
         runs = f"{comparison['expected']} and {comparison['got']}"
-        for layer in comparison["layers"]:
-            if layer["status"] == "untested":
-                return (
-                    f"layer {layer['name']} {_silent(layer)}, so nothing is known of it. Give it input that changes "
-                    f"that."
+        named = [(f"layer {layer['name']}", layer) for layer in comparison["layers"]]
+        for name, one in [*named, ("the output", comparison["output"])]:
+            if one is not None and one["status"] == "untested":
+                advice = (
+                    "Give a loss that is finite" if one.get("unbounded_losses") else "Give it input that changes that"
                 )
-            if layer["status"] == "different":
-                return f"{layer['differing']:,} {thing}s of layer {layer['name']} differ between {runs}."
-        output = comparison["output"]
-        if output is not None and output["status"] == "different":
-            return f"{output['differing']:,} values of the output differ between {runs}."
+                return f"{name} {_untested(one)}, so nothing is known of it. {advice}."
+            if one is not None and one["status"] == "different":
+                things = "values" if one is comparison["output"] else f"{thing}s"
+                return f"{one['differing']:,} {things} of {name} differ between {runs}."
     raise AssertionError("a failed report has something that is different or untested")
 
 
@@ -154,7 +186,11 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         ExportError: if the file cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("netx_export"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("netx_export"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_controls,
     )
     environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     environment.tests["graded"] = _is_graded
@@ -162,12 +198,20 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         report=report,
         verdict=verdict_text(report),
         words=_WORDS,
+        not_compared=_not_compared,
         confusion=_confusion,
         top_rate=_top_rate,
         draw=drawing,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _without_controls(value: Any) -> Any:
+    """What is put into the page: of a text, each line without control characters, or halves of characters."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _number(value: float | None) -> str:
@@ -192,7 +236,7 @@ def _top_rate(comparison: Mapping[str, Any]) -> float:
     """The largest rate or budget among the layers, which the bars end at."""
     sides = [layer[side]["rate"] for layer in comparison["layers"] for side in ("expected", "got")]
     others = [layer[key] for layer in comparison["layers"] for key in ("trained_rate", "budget")]
-    return max(rate or 0.0 for rate in (*sides, *others)) or 1.0
+    return max((rate or 0.0 for rate in (*sides, *others)), default=0.0) or 1.0
 
 
 def _is_graded(comparison: Mapping[str, Any]) -> bool:
@@ -204,7 +248,8 @@ def _confusion(output: Mapping[str, Any]) -> dict[str, Any] | None:
     labelled = output["expected_accuracy"] is not None
     cells: Counter[tuple[int, int]] = Counter()
     for label, expected, got, number in output["confusion"]:
-        cells[label if labelled else expected, got] += number
+        if not labelled or label != IGNORED:
+            cells[label if labelled else expected, got] += number
     rows, columns = (sorted({key[axis] for key in cells}) for axis in (0, 1))
     if max(len(rows), len(columns)) > _MOST_CLASSES:
         return None

@@ -8,7 +8,6 @@ every layer before it, since netx cannot go from a vector back to channels.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,14 @@ from netx_export.description import (
     Layer,
     NetworkDescription,
     Recurrent,
+    Resonator,
     SpikingLayer,
 )
 from netx_export.errors import ExportError
 from netx_export.loading import load_weights
+from netx_export.registers import outside_registers
 
-__all__ = ["loadable", "loads_exactly"]
+__all__ = ["loadable", "loads", "loads_exactly"]
 
 _MAX_KERNEL = 127  # Lava holds kernel sizes in 8 bits
 
@@ -36,8 +37,12 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     """The same network with weights that load exactly.
 
     Raises:
-        ExportError: for a layer whose weights the stock loader would alter however they are written.
+        ExportError: for a layer whose weights the stock loader would alter however they are written, or one with a
+            number that Lava would take for another.
     """
+    for index, layer in enumerate(description.layers):
+        for text in outside_registers(layer):
+            raise ExportError(f"Layer {layer.kind}{index}: {text}.")
     altered = [
         index
         for index, layer in enumerate(description.layers)
@@ -45,82 +50,87 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     ]
     if not altered:
         return description
-    for index in altered:
-        _refuse_unless_dense(index, description.layers[index])
+    for index in range(altered[-1] + 1):
+        _refuse_unless_convertible(description.layers, index, next(other for other in altered if other >= index))
     last = altered[-1]
-    layers = [*_as_convolutions(description.layers[: last + 1]), *description.layers[last + 1 :]]
-    end = len(layers) - len(description.layers[last + 1 :])
-    if end < len(layers) and isinstance(layers[end], SpikingLayer):
-        layers.insert(end, Flatten((int(np.prod(layers[end - 1].shape)),)))
+    converted = _as_convolutions(description.layers[: last + 1], description.input_shape)
+    layers = [*converted, *description.layers[last + 1 :]]
+    if len(converted) < len(layers) and isinstance(layers[len(converted)], SpikingLayer):
+        layers.insert(len(converted), Flatten((int(np.prod(converted[-1].shape)),)))
     return NetworkDescription(tuple(layers), description.metadata)
 
 
 def loads_exactly(layer: SpikingLayer) -> bool:
     """Whether a layer's weights come out of the stock loader as they are written."""
-    if isinstance(layer, Conv):
-        return True
-    if isinstance(layer, Recurrent):
-        return _survive(layer.weight, layer.recurrent_weight)
-    parts = [layer.weight] if isinstance(layer, Dense) else [layer.weight, layer.imaginary_weight]
-    return all(_survive(part) for part in parts)
+    return loads(layer) and all(_survive(*weights) for weights in layer.loaded_together)
+
+
+def loads(layer: SpikingLayer) -> bool:
+    """Whether the stock loader can load a layer's weights at all: on a matrix of zeros it fails."""
+    return all(any(part.any() for part in weights) for weights in layer.loaded_together)
 
 
 def _survive(*weights: IntArray) -> bool:
     """Whether weights that are optimised together come out of the stock loader as they went in."""
-    try:
-        loaded = load_weights(*weights)
-    except OverflowError:  # all zero
-        return False
-    return all(values.equals(weight) for values, weight in zip(loaded, weights, strict=True))
+    return all(values.equals(weight) for values, weight in zip(load_weights(*weights), weights, strict=True))
 
 
-def _refuse_unless_dense(index: int, layer: Layer) -> None:
-    assert isinstance(layer, SpikingLayer)
-    why = ""
-    if not isinstance(layer, Dense):
-        why = "a recurrent or resonator layer cannot be written as a convolution, which would load exactly"
-    elif layer.weight.min() < -256 or layer.weight.max() > 255:
-        why = "Loihi holds weights from -256 to 255"
-    if why:
-        raise _altered(index, layer, why)
-
-
-def _altered(index: int, layer: SpikingLayer, why: str) -> ExportError:
-    place = np.unravel_index(int(np.abs(layer.weight).argmax()), layer.weight.shape)
-    return ExportError(
-        f"Layer {layer.kind}{index}: its weights, from {layer.weight.min()} to {layer.weight.max()} (largest: "
-        f"{layer.weight[place]} at {tuple(int(axis) for axis in place)}), would be altered when netx and Lava load "
-        f"them; {why}. Keep weights of both signs in the layer, between -254 and 254 in steps of 2."
+def _refuse_unless_convertible(layers: tuple[Layer, ...], index: int, altered: int) -> None:
+    """Raise if a layer cannot be written as a convolution, which the weights of an altered one, this or later, need."""
+    layer, cause = layers[index], layers[altered]
+    assert isinstance(cause, SpikingLayer)
+    obstacle = _obstacle(layer)
+    if not obstacle:
+        return
+    weight = next(np.hstack(weights) for weights in cause.loaded_together if not _survive(*weights))
+    place = np.unravel_index(int(np.abs(weight).argmax()), weight.shape)
+    name, own = f"{cause.kind}{altered}", index == altered
+    where = "it" if own else f"{layer.kind}{index} before it, which would have to be one too,"
+    advice = f"Keep weights of both signs in {name}, between -254 and 254 in steps of 2."
+    raise ExportError(
+        f"Layer {name}: its weights, from {weight.min()} to {weight.max()} (largest: {weight[place]} at "
+        f"{tuple(int(axis) for axis in place)}), would be altered when netx and Lava load them. As a convolution they "
+        f"would arrive, but {where} {obstacle}. {advice}"
     )
 
 
-def _as_convolutions(layers: tuple[Layer, ...]) -> list[Layer]:
+def _obstacle(layer: Layer) -> str:
+    """Why a layer cannot be written as a convolution; empty if it can."""
+    if isinstance(layer, Recurrent | Resonator):
+        return "is recurrent" if isinstance(layer, Recurrent) else "has neurons that no convolution has in netx"
+    if isinstance(layer, Dense) and layer.delay is not None:
+        return "has delays, which netx drops in a convolution"
+    if isinstance(layer, Dense) and (layer.weight.min() < -256 or layer.weight.max() > 255):
+        return "has weights outside of the -256 to 255 that Loihi holds"
+    return ""
+
+
+def _as_convolutions(layers: tuple[Layer, ...], input_shape: tuple[int, ...]) -> list[Layer]:
     converted: list[Layer] = []
-    shape: tuple[int, ...] = ()
+    shape: tuple[int, ...] = input_shape if len(input_shape) == 3 else (int(np.prod(input_shape)), 1, 1)
     for index, layer in enumerate(layers):
         if isinstance(layer, Input):
-            shape = layer.shape if len(layer.shape) == 3 else (int(np.prod(layer.shape)), 1, 1)
             converted.append(layer)
         elif isinstance(layer, Conv):
             converted.append(layer)
             shape = layer.spatial_shape
-        elif isinstance(layer, SpikingLayer):
+        elif isinstance(layer, Dense):
             convolution = _as_convolution(index, layer, shape)
             converted.append(convolution)
             shape = convolution.spatial_shape
     return converted
 
 
-def _as_convolution(index: int, layer: SpikingLayer, shape: tuple[int, ...]) -> Conv:
+def _as_convolution(index: int, layer: Dense, shape: tuple[int, ...]) -> Conv:
     """A dense layer as a convolution whose kernels cover its whole input."""
-    if not isinstance(layer, Dense) or layer.delay is not None or max(shape[1:]) > _MAX_KERNEL:
-        why = "it or a layer behind it would load exactly as a convolution only, which has no delays or recurrence"
-        raise _altered(index, layer, why)
-    shared: dict[str, Any] = {
-        item.name: getattr(layer, item.name)
-        for item in fields(layer)
-        if item.name in ("bias", "delay_shift", "axon_delay")
-    }
+    if max(shape[1:]) > _MAX_KERNEL:
+        raise ExportError(
+            f"Layer dense{index}: its weights, or those of a layer behind it, arrive only if it is written as a "
+            f"convolution, whose kernels would have to cover its whole input of {shape[1]}x{shape[2]}, and Lava counts "
+            f"their sizes up to {_MAX_KERNEL}. Keep weights of both signs in all of them, between -254 and 254 in "
+            f"steps of 2."
+        )
+    shared: dict[str, Any] = {name: getattr(layer, name) for name in ("bias", "delay_shift", "axon_delay")}
     weight = layer.weight.reshape(-1, *shape)
     output_shape = None if layer.shape == (len(weight), 1, 1) else layer.shape
     return Conv(weight, layer.neuron, shape, output_shape=output_shape, **shared)

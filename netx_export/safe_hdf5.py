@@ -6,9 +6,7 @@ Nothing is read before its declared size was charged to a budget.
 
 from __future__ import annotations
 
-import mmap
-import re
-import struct
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,48 +17,16 @@ import numpy.typing as npt
 
 from netx_export.description import IntArray
 from netx_export.errors import NetxFormatError
+from netx_export.hdf5_guard import MAX_TEXT, check_chunks, text_length
 
-__all__ = ["Budget", "SafeGroup", "check_heaps"]
+__all__ = ["Budget", "SafeGroup"]
 
 _MAX_VALUES = 2**25  # in a whole file: far more than Lava can simulate, and no more than some hundred MB
-_MAX_TEXT = 2**16
+_VALUE_BYTES = 8  # what a value of the budget takes; a smaller one takes as much once it is read
 _MAX_INTEGER = 2**31
-_HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixed length
-_HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
-_HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
-_MAX_HEAP_OBJECTS = 2**20
-
-
-def check_heaps(file: h5py.File) -> None:
-    """Walk through all global heaps as HDF5 will, which ends nowhere if a damaged size leads it to zeros.
-
-    Raises:
-        NetxFormatError: for a heap whose objects do not fill it, or more objects than any network has texts.
-    """
-    if file.id.get_create_plist().get_sizes() != (8, 8):
-        raise NetxFormatError("its addresses and lengths are not of 64 bits, as h5py writes them.")
-    objects = 0
-    with open(file.filename, "rb") as plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for heap in re.finditer(_HEAP, data):  # in half the time of mmap's own search
-            objects += _heap_objects(data, heap.start())
-            if objects > _MAX_HEAP_OBJECTS:
-                raise NetxFormatError(f"it holds more than {_MAX_HEAP_OBJECTS} texts.")
-
-
-def _heap_objects(data: mmap.mmap, start: int) -> int:
-    """The number of objects in the heap that starts there."""
-    rest = len(data) - start
-    size = _HEAP_HEADER.unpack_from(data, start)[0] if rest >= _HEAP_HEADER.size else rest + 1
-    place, objects = _HEAP_HEADER.size, 0
-    while place + _HEAP_OBJECT.size <= size <= rest:
-        index, length = _HEAP_OBJECT.unpack_from(data, start + place)
-        step = _HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
-        if not 0 < step <= size - place:
-            break
-        place, objects = place + step, objects + 1
-    if place + _HEAP_OBJECT.size <= size:
-        raise NetxFormatError(f"the heap of its texts at byte {start} is damaged.")
-    return objects
+_MAX_TYPE = 2**8  # bytes of the name of a type
+_MAX_ATTRIBUTES = 10_000
+_MAX_ALL_TEXTS = 2**24  # bytes of all texts of a file
 
 
 class Budget:
@@ -68,6 +34,7 @@ class Budget:
 
     def __init__(self) -> None:
         self.values = _MAX_VALUES
+        self.text_bytes = _MAX_ALL_TEXTS
         self.ignored: list[str] = []
 
 
@@ -82,9 +49,9 @@ class SafeGroup:
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
 
-    def names(self) -> list[str]:
-        """Names of what is in the group."""
-        return list(self._group)
+    def __len__(self) -> int:
+        """The number of groups and datasets in the group."""
+        return len(self._group)
 
     def group(self, name: str) -> SafeGroup:
         """A group in this group."""
@@ -98,6 +65,8 @@ class SafeGroup:
         """Turn whatever goes wrong inside into an error that names this group."""
         try:
             yield
+        except MemoryError:
+            raise
         except NetxFormatError as error:
             text = str(error)
             raise NetxFormatError(text if text.startswith("group ") else f"group {self.name}: {text}") from None
@@ -105,21 +74,33 @@ class SafeGroup:
             raise NetxFormatError(f"group {self.name}: {type(error).__name__}: {error}.") from None
 
     def text(self, name: str) -> str:
-        """A text of one line."""
+        """A short text of one line, such as the name of a type."""
         dataset = self._dataset(name)
         if dataset.size != 1 or not (h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind == "S"):
             raise NetxFormatError(f"group {self.name}: expected `{name}` to be one text but got {dataset.dtype}.")
-        value = np.asarray(dataset[()]).reshape(-1)[0]
-        return value.decode("ascii") if isinstance(value, bytes) else str(value)
+        length = text_length(dataset)
+        if length is None or length > _MAX_TYPE:
+            raise NetxFormatError(f"group {self.name}: expected `{name}` to be a text of at most {_MAX_TYPE} bytes.")
+        return _decoded(np.asarray(dataset[()]).reshape(-1)[0])
 
     def texts(self) -> dict[str, str]:
-        """The group's attributes, those that are short texts."""
+        """The group's attributes, those that are one text; what is no UTF-8 in them or their names is escaped.
+
+        Others, and longer ones than a network has, are noted as ignored.
+        """
+        attributes = self._group.attrs
+        if len(attributes) > _MAX_ATTRIBUTES:
+            raise NetxFormatError(f"group {self.name}: expected at most {_MAX_ATTRIBUTES} attributes.")
         found = {}
-        for key in self._group.attrs:
-            dtype = self._group.attrs.get_id(key).dtype
-            size = self._group.attrs.get_id(key).get_storage_size()
-            if h5py.check_string_dtype(dtype) and size <= _MAX_TEXT:
-                found[key] = str(self._group.attrs[key])
+        for name in attributes:
+            key = _decoded(name)
+            if not _is_text(attributes.get_id(name)):
+                self.budget.ignored.append(f"{self.name}: attribute {key}, which is no text")
+                continue
+            found[key] = _decoded(attributes[name])
+            self.budget.text_bytes -= len(key) + len(found[key])
+            if self.budget.text_bytes < 0:
+                raise NetxFormatError(f"group {self.name}: its texts are more than {_MAX_ALL_TEXTS} bytes.")
         return found
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
@@ -154,7 +135,7 @@ class SafeGroup:
         values = self.integers(name).reshape(-1)
         if values.size not in (1, 2) or values.min() < lowest:
             raise NetxFormatError(
-                f"group {self.name}: `{name}` is {values.tolist()[:8]}; expected 2 numbers >= {lowest}."
+                f"group {self.name}: `{name}` is {values[:8].tolist()}; expected 2 numbers >= {lowest}."
             )
         return int(values[0]), int(values[-1])
 
@@ -162,7 +143,7 @@ class SafeGroup:
         """The sizes of one to three axes."""
         values = self.integers(name).reshape(-1)
         if not 1 <= values.size <= 3 or values.min() < 1 or np.prod(values.astype(float)) > _MAX_VALUES:
-            raise NetxFormatError(f"group {self.name}: `{name}` is {values.tolist()[:8]}; expected 1 to 3 sizes.")
+            raise NetxFormatError(f"group {self.name}: `{name}` is {values[:8].tolist()}; expected 1 to 3 sizes.")
         return tuple(int(value) for value in values)
 
     def matrix(self, name: str, rows: int) -> IntArray:
@@ -203,7 +184,25 @@ class SafeGroup:
             raise NetxFormatError(f"group {self.name}: expected a dataset `{name}`, but there is none.")
         if dataset.is_virtual or dataset.external:
             raise NetxFormatError(f"group {self.name}: `{name}` lies in another file, which is not opened.")
-        if dataset.shape is None or dataset.size * max(1, dataset.dtype.itemsize // 8) > self.budget.values:
+        if dataset.shape is None:
+            raise NetxFormatError(f"group {self.name}: `{name}` is empty.")
+        values = max(dataset.size, math.prod(dataset.chunks or ()))  # a chunk may be larger, and is read as a whole
+        self.budget.values -= values * -(-dataset.dtype.itemsize // _VALUE_BYTES)
+        if self.budget.values < 0:
             raise NetxFormatError(f"group {self.name}: `{name}` of shape {dataset.shape} is too large to be a network.")
-        self.budget.values -= dataset.size
+        with self.errors():
+            check_chunks(dataset)
         return dataset
+
+
+def _is_text(attribute: h5py.h5a.AttrID) -> bool:
+    """Whether an attribute is one text that can be read: the length of a shared type's text is nowhere checked."""
+    kind = h5py.check_string_dtype(attribute.dtype)
+    short = kind is not None and (kind.length or 0) <= MAX_TEXT
+    return short and attribute.shape == () and not attribute.get_type().committed()
+
+
+def _decoded(text: str | bytes) -> str:
+    """A text of a file as one that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
+    content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
+    return content.decode("utf-8", "backslashreplace")

@@ -16,14 +16,15 @@ from rich.progress import Progress
 
 from netx_export import host, reference
 from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
-from netx_export.errors import SimulationError
+from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
+from netx_export.rewriting import loads
 
-__all__ = ["Simulation", "as_tensor", "check_input", "network_input", "simulate"]
+__all__ = ["MESSAGE_SCALE", "Simulation", "as_tensor", "check_input", "network_input", "run_layers", "simulate"]
 
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
-_MESSAGE_SCALE = 2**12
+MESSAGE_SCALE = 2**12
 _SUM_SCALE = 2**18
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
@@ -71,7 +72,7 @@ def simulate(
         The spikes of every layer.
 
     Raises:
-        NetxFormatError: if the file cannot be read.
+        NetxFormatError: if the file cannot be read, or netx cannot load it.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
         ValueError: for an unknown back end.
 
@@ -85,6 +86,7 @@ def simulate(
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     description = read(path)
+    _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task(f"Simulating on {backend}", total=len(array))
@@ -94,9 +96,25 @@ def simulate(
 
         run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
         layers = run(description, array, advance)
-    spikes_out = list(layers.values())[-1]
-    readout = description.readout
-    return Simulation(output=spikes_out if readout is None else host.read_out(readout, spikes_out), layers=layers)
+    return Simulation(_output(description, list(layers.values())[-1]), layers)
+
+
+def _output(description: NetworkDescription, spikes: LayerArray) -> LayerArray:
+    """What the network gives out, made of the last layer's spikes."""
+    if description.readout is not None:
+        return host.read_out(description.readout, spikes)
+    # The file of a network that ends with a Flatten holds it, and netx and Lava pass over it.
+    return spikes.reshape(len(spikes), *description.layers[-1].shape, spikes.shape[-1])
+
+
+def _refuse_unloadable(path: str | os.PathLike[str], description: NetworkDescription) -> None:
+    """Raise for a layer that netx fails to load, though :func:`read` and :func:`check` can say what is in it."""
+    for name, layer in description.spiking.items():
+        if not loads(layer):
+            raise NetxFormatError(
+                f"{path}: {name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
+                f"network with netx_export.export, which writes such a layer as a convolution."
+            )
 
 
 def _run_reference(
@@ -118,6 +136,15 @@ def _run_reference(
     size = reference.chunk_size(description, steps + description.lead, device)
     chunks = [slice(start, start + size) for start in range(0, samples, size)]
     reference.in_parallel(run_chunk, chunks, device)
+    return layers
+
+
+def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, LayerArray]:
+    """What each spiking layer of a network makes of spikes, uint8, or messages, int32, that enter the first one."""
+    spikes = torch.nn.functional.pad(frames, (description.lead, 0))
+    layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
+    for name, raster in reference.run(description, spikes).items():
+        _line_up(description, name, raster, torch.from_numpy(layers[name]))
     return layers
 
 
@@ -150,7 +177,7 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
     if isinstance(layer.neuron, SigmaDeltaNeuron):
-        _copy_shifted(raster.double() / (_MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
+        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
     elif loops is None:
         _copy_shifted(raster, target, shift)
     else:
@@ -175,7 +202,10 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
     array = _check_shape(description, spikes)
-    return _binary(array) if description.encoder is None else _finite(array)
+    try:
+        return _binary(array) if description.encoder is None else _finite(array)
+    except NotImplementedError:  # by torch, where a tensor has no values to look at
+        raise SimulationError("Expected a tensor with values but got one without, as on torch's meta device.") from None
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -187,34 +217,89 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
 
 def _finite(values: Spikes) -> torch.Tensor:
     tensor = as_tensor(values)
-    if not bool(tensor.isfinite().all()):
+    if tensor.is_floating_point() and not bool((tensor.float() if _is_short(tensor) else tensor).isfinite().all()):
         raise SimulationError("Expected finite input values but got NaN or infinity.")
     return tensor
 
 
 def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
-    array: Spikes = spikes.detach() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
-    if isinstance(array, torch.Tensor) and (array.layout != torch.strided or array.is_complex() or array.is_quantized):
-        raise SimulationError(f"Expected a dense tensor of real numbers but got {array.layout}, {array.dtype}.")
+    array = _dense(spikes)
     expected = description.input_shape
     shape = tuple(array.shape)
     if shape[1:-1] == expected and len(shape) == len(expected) + 2 and 0 not in shape:
         return array
     raise SimulationError(
         f"Expected spikes of shape (N, {', '.join(map(str, expected))}, T) with at least one sample and one step but "
-        f"got {shape}. {_layout_advice(shape, expected)}"
+        f"got {shape}. {_layout_advice(array, expected)}"
     )
 
 
-def _layout_advice(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """What to do about an input of the wrong shape."""
-    if shape[:-1] == expected:
-        return "A single sample needs a sample axis too: spikes[None]."
-    if shape[2:] == expected:
-        return "Time is the last axis: np.moveaxis(spikes, 1, -1)."
-    if shape[1:] == (*expected[1:], expected[0], *shape[-1:]) and len(expected) > 1:
-        return "Channels come before height and width: np.moveaxis(spikes, -2, 1)."
-    return "Samples are the first axis and time is the last."
+def _dense(spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+    """An array or tensor whose numbers lie in memory one beside the other.
+
+    Raises:
+        SimulationError: if they do not, or there are none.
+    """
+    if isinstance(spikes, torch.Tensor):
+        if spikes.is_nested or spikes.layout != torch.strided or spikes.is_complex() or spikes.is_quantized:
+            layout = "nested" if spikes.is_nested else spikes.layout
+            raise SimulationError(f"Expected a dense tensor of real numbers but got {layout}, {spikes.dtype}.")
+        return spikes.detach()
+    try:
+        array = np.asarray(spikes)
+    except (RuntimeError, TypeError, ValueError) as error:  # whatever a list of lists or of tensors may hold
+        raise SimulationError(f"Expected an array or a tensor but got a {type(spikes).__name__}: {error}") from None
+    if array.ndim == 0 and array.dtype.kind not in "biuf":
+        raise SimulationError(f"Expected an array or a tensor but got a {type(spikes).__name__}.")
+    if isinstance(spikes, np.ma.MaskedArray) and np.any(spikes.mask):
+        raise SimulationError("Expected an array of which every value counts but got a masked one. Fill it first.")
+    return array
+
+
+def _layout_advice(array: Spikes, expected: tuple[int, ...]) -> str:
+    """What to do about an input of the wrong shape: each way to turn it that its sizes allow."""
+    turn = "spikes.permute({})" if isinstance(array, torch.Tensor) else "np.transpose(spikes, ({}))"
+    ways = [
+        f"if it is ({', '.join(layout)}), {_turned(layout, turn)}"
+        for layout in _layouts(len(expected))
+        if len(layout) == array.ndim and 0 not in array.shape and _fits(layout, array.shape, expected)
+    ]
+    if not ways:
+        return "Samples are the first axis and time is the last."
+    doubt = " Its sizes do not say which it is." if len(ways) > 1 else ""
+    return f"Samples come first, then channels before height and width, and time last: {'; '.join(ways)}.{doubt}"
+
+
+def _layouts(axes: int) -> list[tuple[str, ...]]:
+    """The orders in which other libraries, and netx, have samples, time and the axes of a network's input."""
+    names = tuple("CHW"[:axes])
+    orders = dict.fromkeys([names, names[1:] + names[:1], names[::-1]]) if axes > 1 else [names]
+    return [
+        layout
+        for order in orders
+        for layout in (
+            (*order, "T"),
+            ("T", *order),
+            ("N", *order),
+            ("N", "T", *order),
+            ("T", "N", *order),
+            ("N", *order, "T"),
+        )
+    ]
+
+
+def _fits(layout: tuple[str, ...], shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    sizes = dict(zip("CHW", expected, strict=False))
+    return all(sizes.get(axis, size) == size for axis, size in zip(layout, shape, strict=True))
+
+
+def _turned(layout: tuple[str, ...], turn: str) -> str:
+    """The expression that turns a layout into the one that is expected."""
+    order = [layout.index(axis) for axis in "NCHWT" if axis in layout]
+    turned = "spikes" if order == sorted(order) else turn.format(", ".join(map(str, order)))
+    if "N" not in layout:
+        return f"{turned}[None]"
+    return turned if "T" in layout else f"{turned}[..., None]"
 
 
 @reference.one_thread()
@@ -240,8 +325,7 @@ def _fired(values: torch.Tensor) -> torch.Tensor | None:
 
 def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
     """The same part by part, while a part is in the cache; numpy compares in a third of torch's time."""
-    short = values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
-    numbers = (values.float() if short else values).flatten(1, -2).numpy()
+    numbers = (values.float() if _is_short(values) else values).flatten(1, -2).numpy()
     together = max(1, _PART // numbers.shape[-1])
     fired = np.empty(numbers.shape[1:], np.bool_)
     turned = torch.empty((len(numbers), *fired.shape[::-1]), dtype=torch.bool)
@@ -253,6 +337,11 @@ def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
                 return None
         frames.copy_(torch.from_numpy(fired).t())  # torch turns matrices fastest
     return turned
+
+
+def _is_short(values: torch.Tensor) -> bool:
+    """Whether these are floating-point numbers of a type that torch and numpy hardly compute with."""
+    return values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
 
 
 def as_tensor(array: Spikes) -> torch.Tensor:

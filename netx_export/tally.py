@@ -7,20 +7,20 @@ fraction before they are added.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, LayerStatistics, NetworkStatistics, SpikeStatistics
-from lava_spikeloss._distributed import is_distributed
 from netx_export.comparison import (
+    OF_OUTPUT,
     Activity,
     BudgetUse,
     Comparison,
@@ -29,15 +29,21 @@ from netx_export.comparison import (
     LayerComparison,
     OutputComparison,
     Raster,
-    Status,
     Tolerance,
+    Tolerances,
+    all_kept,
     deviations,
+    status,
+    tolerance_of,
 )
 from netx_export.description import Gives, NetworkDescription
+from netx_export.evidence import OUTPUT
 from netx_export.fan_out import fan_outs
+from netx_export.output_tally import Loss, OutputSums, are_classes, compare_outputs, largest_difference, sum_outputs
 from netx_export.provenance import layer_budgets, recorded_budgets, recorded_rates
+from netx_export.ranks import gather_from_ranks
 
-__all__ = ["INPUT", "Origin", "Run", "Tally", "gather_from_ranks", "rank_and_size"]
+__all__ = ["INPUT", "Origin", "Run", "Tally"]
 
 INPUT = "input"
 VAN_ROSSUM_STEPS = 10  # time constant of the exponential that each spike becomes
@@ -47,15 +53,21 @@ _SCATTER_NEURONS = 400
 _HISTOGRAM_BINS = 20
 
 Spikes = npt.NDArray[Any]
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Some samples in one run: the spikes of its layers ``(N, C, ..., T)`` and the network's output, if known."""
+    """Some samples in one run.
+
+    Attributes:
+        layers: the spikes of its layers ``(N, C, ..., T)``, those that are known.
+        output: the network's output; None if it is not known, or is not what the other run's output could be.
+        no_output: why there is none, to go on after "since".
+    """
 
     layers: Mapping[str, Spikes]
     output: Spikes | None
+    no_output: str = "the recording does not hold it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,29 +105,14 @@ class _LayerSums:
 
 
 @dataclass
-class _OutputSums:
-    differing: int = 0
-    largest: float = 0.0  # difference of a value
-    confusion: Counter[tuple[int | None, int, int]] = field(default_factory=Counter)
-    expected_losses: list[float] = field(default_factory=list)
-    got_losses: list[float] = field(default_factory=list)
-
-    def merge(self, other: _OutputSums) -> None:
-        self.differing += other.differing
-        self.largest = max(self.largest, other.largest)
-        self.confusion.update(other.confusion)
-        self.expected_losses += other.expected_losses
-        self.got_losses += other.got_losses
-
-
-@dataclass
 class _Sums:
     """What one rank has added up, apart from the statistics that :class:`SpikeStatistics` reduces by itself."""
 
     samples: int = 0
     steps: int = 0
     layers: dict[str, _LayerSums] = field(default_factory=dict)
-    output: _OutputSums | None = None
+    output: OutputSums | None = None
+    no_output: str | None = None  # why that of some samples is not known
     origin: Origin | None = None
     shown: tuple[tuple[int, ...], dict[str, Raster]] | None = None  # how much it is worth showing, and the rasters
 
@@ -125,8 +122,9 @@ class _Sums:
         for name, layer in other.layers.items():
             self.layers.setdefault(name, _LayerSums()).merge(layer)
         if other.output is not None:
-            self.output = self.output or _OutputSums()
+            self.output = self.output or OutputSums()
             self.output.merge(other.output)
+        self.no_output = self.no_output or other.no_output
         origins = [origin for origin in (self.origin, other.origin) if origin is not None]
         self.origin = min(origins, key=lambda origin: origin.rank, default=None)
         shown = [one for one in (self.shown, other.shown) if one is not None]
@@ -140,13 +138,17 @@ class Tally:
         description: the network.
         names: where the runs come from, (expected, got).
         loss: of an output and its labels; None without a task loss.
+        predicts: whether the output is the one that the network predicts classes with.
     """
 
-    def __init__(self, description: NetworkDescription, names: tuple[str, str], loss: Loss | None) -> None:
+    def __init__(
+        self, description: NetworkDescription, names: tuple[str, str], loss: Loss | None, predicts: bool = True
+    ) -> None:
         self._description = description
         self._gives: dict[str, Gives] = {name: layer.neuron.gives for name, layer in description.spiking.items()}
         self._names = names
         self._loss = loss
+        self._predicts = predicts
         fan_out = fan_outs(description, INPUT)
         # Only Loihi 2 sends numbers.
         energy = LOIHI_2 if description.graded else LOIHI_1
@@ -154,10 +156,22 @@ class Tally:
         self._statistics = [SpikeStatistics(fan_out=fan_out, energy=energy) for _ in range(3)]
         self._sums = _Sums()
 
-    @property
-    def equal(self) -> bool:
-        """Whether nothing differed so far, on this rank."""
-        return self._sums.origin is None and not (self._sums.output and self._sums.output.differing)
+    def has_failed(self, tolerances: Tolerances) -> bool:
+        """Whether what was added on this rank is different for certain, whatever samples may still come.
+
+        A difference without a tolerance is, and one value beyond the limit on a ``value``. Everything else that a
+        tolerance may ask is a mean, which further samples can bring back within it.
+        """
+        seen = [(name, layer.counts["differing"], layer.largest) for name, layer in self._sums.layers.items()]
+        output = self._sums.output
+        if output is not None and not output.is_last_layer:
+            seen.append((OUTPUT, output.differing, output.largest))
+        for name, differing, largest in seen:
+            tolerance = tolerance_of(tolerances, name)
+            limit = 0.0 if tolerance is None else tolerance.value
+            if differing and limit is not None and largest > limit:
+                return True
+        return False
 
     def add(
         self,
@@ -183,8 +197,12 @@ class Tally:
             chunk.layers[name] = _sums_of_layer(*pair, starts, samples, self._gives[name])
         chunk.origin = _origin(list(self._description.spiking), pairs, chunk.layers, samples)
         chunk.shown = _shown(pairs, self._gives, chunk.origin, samples)
+        chunk.no_output = next((run.no_output for run in (expected, got) if run.output is None), None)
         if expected.output is not None and got.output is not None:
-            chunk.output = self._sums_of_output(expected.output, got.output, labels)
+            has_classes = self._predicts and (are_classes(labels) or not self._description.graded)
+            chunk.output = sum_outputs(expected.output, got.output, samples, labels, self._loss, has_classes)
+            last = list(self._description.spiking)[-1]
+            chunk.output.is_last_layer = all(_is_output(run, last) for run in (expected, got))
         self._sums.merge(chunk)
         sides = zip(self._statistics, (expected, got), strict=False) if chunk.origin else [(self._statistics[2], got)]
         for statistics, run in sides:
@@ -199,55 +217,23 @@ class Tally:
         layers = {name: torch.from_numpy(_events(layer, self._gives[name])) for name, layer in run.items()}
         statistics.update(layers, {INPUT: torch.from_numpy(np.ascontiguousarray(inputs))})
 
-    def _sums_of_output(self, expected: Spikes, got: Spikes, labels: torch.Tensor | None) -> _OutputSums:
-        sums = _OutputSums(int(np.count_nonzero(expected != got)), _largest_difference(expected, got))
-        if _are_classes(labels) or not self._description.graded:
-            classes = labels.tolist() if _are_classes(labels) else [None] * len(got)  # type: ignore[union-attr]
-            sums.confusion.update(zip(classes, _predict(expected).tolist(), _predict(got).tolist(), strict=True))
-        if self._loss is not None and labels is not None:
-            sums.expected_losses = _losses(self._loss, expected, labels)
-            same = np.array_equal(expected, got)
-            sums.got_losses = list(sums.expected_losses) if same else _losses(self._loss, got, labels)
-        return sums
-
-    def finish(
-        self, tolerance: Tolerance | Mapping[str, Tolerance] | None, stopped: bool
-    ) -> tuple[Comparison, Origin | None]:
+    def finish(self, tolerances: Tolerances, stopped: bool) -> tuple[Comparison, Origin | None]:
         """The comparison, without a cause, and where the runs part. Under torchrun every rank has to call this."""
-
-        def tolerance_of(name: str) -> Tolerance | None:
-            return tolerance.get(name) if isinstance(tolerance, Mapping) else tolerance
-
         sums = _Sums()
         for part in gather_from_ranks(self._sums):
             sums.merge(part)
-        shown = sums.shown[1] if sums.shown else {}
         for statistics in self._statistics[:2]:
             statistics.merge(self._statistics[2])
         expected, got = (statistics.compute() for statistics in self._statistics[:2])
-        names = [name for name in self._description.spiking if name in sums.layers]
-        unrecorded = tuple(name for name in self._description.spiking if name not in names)
+        unrecorded = tuple(name for name in self._description.spiking if name not in sums.layers)
         if unrecorded:  # totals of the others would pass for those of the network
             expected, got = (NetworkStatistics(layers, None, None) for layers in (expected.layers, got.layers))
-        budgets, rates = layer_budgets(self._description), recorded_rates(self._description.metadata)
-        layers = tuple(
-            _layer(
-                name,
-                self._gives[name],
-                sums.layers[name],
-                (expected.layers[name], got.layers[name]),
-                shown[name],
-                sums.samples,
-                rates.get(name),
-                budgets.get(name),
-                tolerance_of(name),
-            )
-            for name in names
-        )
         output = None
-        if sums.output is not None:
-            # Without one of its own, the output goes by the last layer's tolerance: its spikes are the output.
-            output = _output(sums.output, sums.samples, tolerance_of("output") or tolerance_of(names[-1]))
+        if sums.output is not None and sums.no_output is None:
+            output = compare_outputs(sums.output, sums.samples, tolerance_of(tolerances, OUTPUT))
+        layers = self._compare_layers(sums, expected, got, tolerances, _task_kept(tolerances, output))
+        if output is not None and sums.output is not None and sums.output.is_last_layer:
+            output = _judged_as(output, layers[-1])
         comparison = Comparison(
             expected=self._names[0],
             got=self._names[1],
@@ -256,6 +242,7 @@ class Tally:
             layers=layers,
             unrecorded=unrecorded,
             output=output,
+            no_output=sums.no_output,
             expected_synops=expected.synops,
             got_synops=got.synops,
             expected_energy=expected.energy,
@@ -270,19 +257,69 @@ class Tally:
         )
         return comparison, sums.origin
 
+    def _compare_layers(
+        self,
+        sums: _Sums,
+        expected: NetworkStatistics,
+        got: NetworkStatistics,
+        tolerances: Tolerances,
+        task_kept: bool | None,
+    ) -> tuple[LayerComparison, ...]:
+        budgets, rates = layer_budgets(self._description), recorded_rates(self._description.metadata)
+        shown = sums.shown[1] if sums.shown else {}
+        return tuple(
+            _layer(
+                name,
+                self._gives[name],
+                sums.layers[name],
+                (expected.layers[name], got.layers[name]),
+                shown[name],
+                sums.samples,
+                _Wanted(rates.get(name), budgets.get(name), tolerance_of(tolerances, name), task_kept),
+            )
+            for name in self._description.spiking
+            if name in sums.layers
+        )
 
-def rank_and_size() -> tuple[int, int]:
-    """This process among those that torchrun started, and their number."""
-    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a layer is held against.
+
+    Attributes:
+        rate: its event rate at export.
+        budget: the event rate that it was to stay under.
+        tolerance: what is accepted of it.
+        task_kept: whether what that tolerance asks of the network's output was kept; None if it asks nothing of it.
+    """
+
+    rate: float | None
+    budget: float | None
+    tolerance: Tolerance | None
+    task_kept: bool | None
 
 
-def gather_from_ranks(value: Any) -> list[Any]:
-    """The value of every rank, in their order."""
-    if not is_distributed():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
+def _task_kept(tolerances: Tolerances, output: OutputComparison | None) -> bool | None:
+    """Whether the output keeps what a tolerance for all layers asks of it; None if it asks nothing of it.
+
+    A tolerance that is asked of an output which was not compared is not kept: nobody knows.
+    """
+    asked = tolerance_of(tolerances, OUTPUT)
+    if asked is None or (isinstance(tolerances, Mapping) and output is not None):
+        return None
+    if output is None:
+        return False if isinstance(tolerances, Mapping) or OF_OUTPUT & set(asked.limits) else None
+    return all_kept(one.passed for one in output.deviations if one.name in OF_OUTPUT)
+
+
+def _judged_as(output: OutputComparison, last: LayerComparison) -> OutputComparison:
+    """An output that is the last layer's spikes is judged as they are, if nothing was asked of itself."""
+    asked = any(one.tolerance is not None for one in output.deviations)
+    return output if asked or output.status != "different" else dataclasses.replace(output, status=last.status)
+
+
+def _is_output(run: Run, name: str) -> bool:
+    return run.output is not None and name in run.layers and np.array_equal(run.output, run.layers[name])
 
 
 def _events(layer: Spikes, gives: Gives) -> Spikes:
@@ -331,11 +368,7 @@ def _sums_of_layer(
         counts[f"{side}_latency"] = latencies.sum()
         counts[f"{side}_latency_samples"] = len(latencies)
     sums = Counter({name: int(count) for name, count in counts.items()})
-    return _LayerSums(sums, _first(different, samples), _largest_difference(*unlike))
-
-
-def _largest_difference(expected: Spikes, got: Spikes) -> float:
-    return float(np.abs(np.subtract(expected, got, dtype=np.float64)).max(initial=0.0))
+    return _LayerSums(sums, _first(different, samples), largest_difference(*unlike))
 
 
 def _products(expected: Spikes, got: Spikes) -> dict[str, int]:
@@ -426,23 +459,6 @@ def _places(where: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     return tuple((int(row), int(step)) for row, step in np.argwhere(where))
 
 
-def _are_classes(labels: torch.Tensor | None) -> bool:
-    return labels is not None and labels.dim() == 1 and not labels.is_floating_point()
-
-
-def _predict(output: Spikes) -> npt.NDArray[np.int64]:
-    """The class with the largest sum over time, the first of equals; -1 where the whole output was silent."""
-    sums = output.reshape(len(output), -1, output.shape[-1]).sum(-1, dtype=np.float64)
-    return np.where(output.reshape(len(output), -1).any(1), sums.argmax(1), -1)
-
-
-def _losses(loss: Loss, output: Spikes, labels: torch.Tensor) -> list[float]:
-    """The loss of each sample by itself, so that no batch size changes it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(output, np.float32))
-    with torch.no_grad():
-        return [float(loss(one, label)) for one, label in zip(tensor.split(1), labels.split(1), strict=True)]
-
-
 def _layer(
     name: str,
     gives: Gives,
@@ -450,9 +466,7 @@ def _layer(
     statistics: tuple[LayerStatistics, LayerStatistics],
     raster: Raster,
     samples: int,
-    trained_rate: float | None,
-    budget: float | None,
-    tolerance: Tolerance | None,
+    wanted: _Wanted,
 ) -> LayerComparison:
     counts = sums.counts
     expected, got = (
@@ -461,7 +475,7 @@ def _layer(
     rates = [one.rates.flatten().numpy() for one in statistics]
     cosine = _cosine(counts)
     has_rates = expected.rate is not None and got.rate is not None
-    listed, covered = deviations(
+    listed = deviations(
         {
             "differing": counts["differing"] / expected.spikes if expected.spikes else float(counts["differing"]),
             "value": sums.largest,
@@ -473,8 +487,9 @@ def _layer(
             else None,
             "van_rossum": math.sqrt(counts["van_rossum"] / _FRACTION / samples),
         },
-        tolerance,
+        wanted.tolerance,
     )
+    covered = bool(all_kept([*(one.passed for one in listed), wanted.task_kept]))
     return LayerComparison(
         name=name,
         shape=tuple(statistics[0].counts.shape),
@@ -482,8 +497,8 @@ def _layer(
         gives=gives,
         expected=expected,
         got=got,
-        trained_rate=trained_rate,
-        budget=budget,
+        trained_rate=wanted.rate,
+        budget=wanted.budget,
         differing=counts["differing"],
         cosine=cosine,
         moved_first_spikes=counts["moved_first_spikes"],
@@ -493,14 +508,8 @@ def _layer(
         neuron_rates=_scatter(*rates) if has_rates else (),
         histogram=_histogram(*rates) if has_rates else None,
         raster=raster,
-        status=_status(counts["differing"], expected.spikes, covered),
+        status=status(counts["differing"], expected.spikes, covered),
     )
-
-
-def _status(differing: int, spikes: int, covered: bool) -> Status:
-    if differing:
-        return "within tolerance" if covered else "different"
-    return "exact" if spikes else "untested"
 
 
 def _activity(statistics: LayerStatistics, counts: Counter[str], side: str, gives: Gives) -> Activity:
@@ -543,31 +552,3 @@ def _histogram(expected: Spikes, got: Spikes) -> Histogram:
     top = float(max(expected.max(), got.max())) or 1.0
     counts = [np.histogram(rates, _HISTOGRAM_BINS, (0.0, top))[0].tolist() for rates in (expected, got)]
     return Histogram(top, counts[0], counts[1])
-
-
-def _output(sums: _OutputSums, samples: int, tolerance: Tolerance | None) -> OutputComparison:
-    confusion = sorted(sums.confusion.items(), key=lambda item: (item[0][0] is not None, item[0]))
-    labelled = [(key, number) for key, number in confusion if key[0] is not None]
-    accuracies = [sum(number for key, number in labelled if key[side] == key[0]) / samples for side in (1, 2)]
-    losses = [math.fsum(losses) / max(1, len(losses)) for losses in (sums.expected_losses, sums.got_losses)]
-    changed = sum(number for (_, expected, got), number in confusion if expected != got) if confusion else None
-    listed, covered = deviations(
-        {
-            "value": sums.largest,
-            "changed_predictions": None if changed is None else changed / samples,
-            "accuracy": max(0.0, accuracies[0] - accuracies[1]) if labelled else None,
-            "loss": abs(losses[0] - losses[1]) if sums.got_losses else None,
-        },
-        tolerance,
-    )
-    return OutputComparison(
-        expected_accuracy=accuracies[0] if labelled else None,
-        got_accuracy=accuracies[1] if labelled else None,
-        expected_loss=losses[0] if sums.got_losses else None,
-        got_loss=losses[1] if sums.got_losses else None,
-        changed_predictions=changed,
-        differing=sums.differing,
-        confusion=tuple((*key, number) for key, number in confusion),
-        deviations=listed,
-        status=("within tolerance" if covered else "different") if sums.differing else "exact",
-    )

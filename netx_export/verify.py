@@ -17,30 +17,39 @@ from rich.progress import Progress
 from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
+from netx_export.arguments import Options, check_labels, check_loss, check_names, check_net, check_spikes
 from netx_export.comparison import Comparison, LayerComparison, Tolerance
 from netx_export.description import NetworkDescription
 from netx_export.diagnosis import Data, diagnose
 from netx_export.errors import ExportError, SimulationError
+from netx_export.fingerprint import fingerprint, hash_file
 from netx_export.hdf5 import read
+from netx_export.output_tally import Loss
 from netx_export.provenance import recorded_budgets
-from netx_export.recording import check_recording, load_recording
-from netx_export.simulation import as_tensor, check_input, network_input, simulate
+from netx_export.ranks import rank_and_size, refuse_differences, together
+from netx_export.recording import check_recording
+from netx_export.simulation import network_input, simulate
 from netx_export.slayer import find_blocks, record
 from netx_export.slayer.blocks import spikes as has_spikes
-from netx_export.tally import Loss, Run, Tally, rank_and_size
+from netx_export.tally import Run, Tally
 
 __all__ = ["VerificationReport", "verify"]
 
-SCHEMA = 2
+SCHEMA = 3
 _CHUNK_BYTES = 2**28
 _CHUNK_SAMPLES = 256
+_INSTEAD = "its last layer is compared, not what it returns"
 
-_Runner: TypeAlias = Callable[[npt.NDArray[np.int64], torch.Tensor], Run]
+_Samples: TypeAlias = "npt.NDArray[np.int64]"
+_Runner: TypeAlias = Callable[[_Samples], Run]
+_Recorded: TypeAlias = "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None"
 
 
 @dataclass(frozen=True)
 class VerificationReport:
     """The verdict on an exported network, and what it rests on.
+
+    It speaks of what was compared. What was not, such as layers that a recording does not hold, each comparison lists.
 
     Attributes:
         network: the file's network as a table.
@@ -63,12 +72,12 @@ class VerificationReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison passed: equal or within tolerance everywhere, with evidence in every layer."""
-        return all(comparison.passed for comparison in self.comparisons)
+        """Whether every comparison passed: whatever was compared is equal or within tolerance, and not all zeros."""
+        return bool(self.comparisons) and all(comparison.passed for comparison in self.comparisons)
 
     @property
     def exact(self) -> bool:
-        """Whether every spike is equal."""
+        """Whether every spike that was compared is equal, and every value of the output."""
         return all(comparison.exact for comparison in self.comparisons)
 
     @property
@@ -129,18 +138,27 @@ def verify(
     The numbers that sigma-delta networks send are compared as numbers; an event is one other than 0. Statistics that do
     not exist for them (the rate of a layer that only sums up, an energy) are None.
 
+    Only equal spikes prove anything: a layer, or an output, that gave nothing but zeros is ``untested``, and the report
+    does not pass. What the network returns is compared as its output where it has the shape of the file's output. Where
+    it is something else, the layers are compared, and the report says that the output was not; no accuracy is given.
+
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
         path: the netx file.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
-        labels: class indices ``(N,)`` for accuracies; other labels ``(N, ...)`` only serve the loss.
+        labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
+            and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
         lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
-        recorded: spikes of the layers and the output, from another simulator or a chip, in place of Lava: a mapping, or
-            a ``.npz`` file as ``netx-export simulate`` writes it.
-        loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time.
+        recorded: spikes of the layers and the output, or of some of them, from another simulator or a chip, in place of
+            Lava: a mapping, or a ``.npz`` file as ``netx-export simulate`` writes it.
+        loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time; if
+            it is infinite or NaN, the report counts these samples, and no ``tolerance`` of the loss is kept.
         tolerance: what is still accepted, for all layers or for some by name (the network's output is ``"output"``);
-            None asks for equality.
-        stop_early: whether to end at the first chunk of samples that is not equal, and leave out what would follow.
+            None asks for equality. A ``Tolerance`` that asks nothing of a layer, or of an output that is not the last
+            layer's spikes, accepts no difference in it, unless it asks for accuracy or loss, and these are kept.
+        stop_early: whether to end as soon as no further sample could make the comparison pass, and leave out what would
+            follow: at a difference that no tolerance is given for, or a single value beyond its tolerance. What passes
+            has run all samples.
         seed: for the draw.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
@@ -148,8 +166,11 @@ def verify(
     Raises:
         ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
         NetxFormatError: if the file cannot be read.
-        SimulationError: if spikes or recording do not fit the file, or Lava is missing, fails or runs out of time.
-        ValueError: if there is nothing to compare, or the labels do not fit the spikes.
+        SimulationError: if spikes or recording do not fit the file, the file changes meanwhile, or Lava is missing,
+            fails or runs out of time; on all ranks, if one of them fails.
+        ValueError: if there is nothing to compare, the labels do not fit the spikes or name a class that no output can
+            have, the loss fails, an option is out of range, or ranks were given different arguments.
+        TypeError: if an argument is of the wrong type.
 
     Example:
         >>> from netx_export import verify
@@ -157,27 +178,21 @@ def verify(
         >>> report.passed, report.exact  # doctest: +SKIP
         (True, True)
     """
-    if net is None and recorded is None and lava_samples <= 0:
-        raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
-    description = read(path)
-    inputs = spikes if isinstance(spikes, torch.Tensor) else np.asanyarray(spikes)
-    data = Data(net, description, inputs)
-    check_input(description, data.samples(0))
-    subject = _Subject(
-        data=data,
-        path=path,
-        labels=_check_labels(labels, len(inputs)),
-        loss=loss,
-        tolerance=_check_tolerance(tolerance, description),
-        stop_early=stop_early,
-        timeout=timeout,
-        progress=progress and rank_and_size()[0] == 0,
-    )
+
+    def prepare() -> _Subject:
+        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance)
+        return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
+
+    subject = together(prepare)
+    if rank_and_size()[1] > 1:
+        refuse_differences(together(subject.fingerprint))
     comparisons = []
-    for comparison in subject.comparisons(recorded, lava_samples, seed):
+    for comparison in subject.comparisons():
         comparisons.append(comparison)
         if stop_early and not comparison.passed:
             break
+    together(subject.check_file)
+    description = subject.data.description
     return VerificationReport(
         network=str(description),
         comparisons=tuple(comparisons),
@@ -189,91 +204,164 @@ def verify(
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """What is verified, and how."""
+    """What is verified, and how.
+
+    Attributes:
+        data: the network, the file's network, and the input.
+        path: the file.
+        content: the hash of what it held when it was read.
+        recorded: the recorded run, or None.
+        options: those of the caller.
+        labels: class indices ``(N,)``, or other labels, or None.
+        loss: the task loss, or None.
+    """
 
     data: Data
     path: str | os.PathLike[str]
-    labels: torch.Tensor | None
-    loss: Loss | None
-    tolerance: Tolerance | Mapping[str, Tolerance] | None
-    stop_early: bool
-    timeout: float | None
-    progress: bool
+    content: str
+    recorded: Run | None
+    options: Options
+    labels: torch.Tensor | None = None
+    loss: Loss | None = None
 
-    def comparisons(
-        self, recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None, lava_samples: int, seed: int
-    ) -> Iterator[Comparison]:
+    @classmethod
+    def of(
+        cls,
+        net: nn.Module | None,
+        path: str | os.PathLike[str],
+        spikes: npt.ArrayLike | torch.Tensor,
+        recorded: _Recorded,
+        options: Options,
+    ) -> _Subject:
+        """What the arguments mean, once they are checked."""
+        check_net(net)
+        if net is None and recorded is None and options.lava_samples == 0:
+            raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
+        content = hash_file(path)
+        description = read(path)
+        check_names(options.tolerance, description)
+        inputs = check_spikes(spikes, description)
+        if net is not None:
+            _check_blocks(net, description)
+        run = None if recorded is None else check_recording(recorded, description, len(inputs), inputs.shape[-1])
+        return cls(Data(net, description, inputs), path, content, run, options)
+
+    def with_task(self, labels: npt.ArrayLike | torch.Tensor | None, loss: Loss | None) -> _Subject:
+        """The same with labels and a task loss."""
+        check_loss(loss, labels)
+        description = self.data.description
+        last = description.readout or list(description.spiking.values())[-1]
+        checked = check_labels(labels, len(self.data.inputs), int(np.prod(last.shape)))
+        return dataclasses.replace(self, labels=checked, loss=loss)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Everything that the result depends on, by the names of the arguments; of a loss only its name is known."""
+        named = {f"`{name}`": repr(getattr(self.options, name)) for name in Options.CHANGING_THE_RESULT}
+        loss = getattr(self.loss, "__qualname__", type(self.loss).__qualname__)
+        arrays = fingerprint(self.data, self.recorded, self.labels)
+        return {"`path`": self.content, **arrays, "`loss`": loss, **named}
+
+    def check_file(self) -> None:
+        """Refuse a file that was replaced meanwhile: it is read again for each chunk, so nothing is known of either."""
+        if hash_file(self.path) != self.content:
+            raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
+
+    def comparisons(self) -> Iterator[Comparison]:
         """All comparisons, one by one, each run when it is asked for."""
         everything = np.arange(len(self.data.inputs))
+        own_output = True
         if self.data.net is not None:
-            _check_blocks(self.data.net, self.data.description)
-            yield self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
-        if recorded is not None:
-            arrays = recorded if isinstance(recorded, Mapping) else load_recording(recorded)
-            shape = self.data.inputs.shape
-            run = check_recording(arrays, self.data.description, shape[0], shape[-1])
-            yield self._compare(("reference", self._reference), ("recording", _replay(run)), everything)
-        elif lava_samples > 0:
-            chosen = _choose(len(everything), lava_samples, self.labels, seed)
-            yield self._compare(("reference", self._reference), ("Lava", self._lava), chosen)
+            trained = self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
+            own_output = trained.output is not None
+            yield trained
+        # What is right of an output that the network does not return is nothing that the network predicted.
+        subject = self if own_output else dataclasses.replace(self, labels=None, loss=None)
+        if self.recorded is not None:
+            pair = ("reference", subject._reference), ("recording", subject._recording)
+            yield subject._compare(*pair, everything, predicts=own_output)
+        elif self.options.lava_samples > 0:
+            chosen = _choose(len(everything), self.options.lava_samples, self.labels, self.options.seed)
+            pair = ("reference", subject._reference), ("Lava", subject._lava)
+            yield subject._compare(*pair, chosen, predicts=own_output)
 
     def _compare(
-        self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: npt.NDArray[np.int64]
+        self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples, *, predicts: bool = True
     ) -> Comparison:
-        description = self.data.description
-        tally = Tally(description, (expected[0], got[0]), self.loss)
+        tally = Tally(self.data.description, (expected[0], got[0]), self.loss, predicts)
         rank, size = rank_and_size()
         own = np.array_split(samples, size)[rank]
-        stopped = False
+        stopped = together(lambda: self._run(tally, expected, got, own))
+        comparison, origin = tally.finish(self.options.tolerance, stopped)
+        cause = together(lambda: diagnose(self.data, comparison, origin, samples))
+        return dataclasses.replace(comparison, cause=cause)
+
+    def _run(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples) -> bool:
+        """Add up both runs of these samples; whether it ended early."""
+        description = self.data.description
         # Lava shows a bar of its own, for what takes time there.
-        hidden = not self.progress or got[0] == "Lava"
+        hidden = not self._shows_progress or got[0] == "Lava"
         with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
-            task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(own))
-            for chunk in _chunks(own, description, self.data.inputs.shape[-1]):
-                inputs = self.data.choose(chunk)
-                runs = _same_shapes(expected[1](chunk, inputs), got[1](chunk, inputs))
-                frames = network_input(description, inputs)[..., description.lead :].cpu().numpy()
+            task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
+            for chunk in _chunks(samples, description, self.data.inputs.shape[-1]):
+                frames = network_input(description, self.data.choose(chunk))[..., description.lead :].cpu().numpy()
+                runs = _comparable(expected[1](chunk), got[1](chunk))
                 tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
                 bar.advance(task, len(chunk))
-                stopped = self.stop_early and not tally.equal
-                if stopped:
-                    break
-        comparison, origin = tally.finish(self.tolerance, stopped)
-        return dataclasses.replace(comparison, cause=diagnose(self.data, comparison, origin, samples))
+                if self.options.stop_early and tally.has_failed(self.options.tolerance):
+                    return True
+        return False
 
-    def _slayer(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
+    @property
+    def _shows_progress(self) -> bool:
+        return self.options.progress and rank_and_size()[0] == 0
+
+    def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
-        recording = record(self.data.net, inputs, list(self.data.description.spiking))
-        return Run(recording.layers, recording.output)
+        recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        reason = f"the network returns something else than a tensor; {_INSTEAD}"
+        return Run(recording.layers, recording.output, reason)
 
-    def _reference(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
-        simulation = simulate(self.path, inputs)
+    def _reference(self, samples: _Samples) -> Run:
+        simulation = simulate(self.path, self.data.choose(samples))
         return Run(simulation.layers, simulation.output)
 
-    def _lava(self, samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
-        simulation = simulate(self.path, inputs, backend="lava", timeout=self.timeout, progress=self.progress)
+    def _lava(self, samples: _Samples) -> Run:
+        simulation = simulate(
+            self.path,
+            self.data.choose(samples),
+            backend="lava",
+            timeout=self.options.timeout,
+            progress=self._shows_progress,
+        )
         return Run(simulation.layers, simulation.output)
 
-
-def _replay(recorded: Run) -> _Runner:
-    def run(samples: npt.NDArray[np.int64], inputs: torch.Tensor) -> Run:
-        output = None if recorded.output is None else recorded.output[samples]
-        return Run({name: layer[samples] for name, layer in recorded.layers.items()}, output)
-
-    return run
+    def _recording(self, samples: _Samples) -> Run:
+        assert self.recorded is not None
+        output = None if self.recorded.output is None else self.recorded.output[samples]
+        return Run({name: layer[samples] for name, layer in self.recorded.layers.items()}, output)
 
 
-def _same_shapes(expected: Run, got: Run) -> tuple[Run, Run]:
+def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
+    """Both runs; without an output where the network returns something else than the file's output.
+
+    Raises:
+        SimulationError: if a layer has not the same shape in both runs, or holds no numbers.
+    """
     for name in set(expected.layers) & set(got.layers):
         shapes = expected.layers[name].shape, got.layers[name].shape
         if shapes[0] != shapes[1]:
             raise SimulationError(f"Layer {name} has shape {shapes[0]} in one run and {shapes[1]} in the other.")
-    if expected.output is None or got.output is None or expected.output.shape == got.output.shape:
-        return expected, got
-    # The network's forward makes something else of its last spikes than the file does: they are what can be compared.
-    last_layers = (list(run.layers.values())[-1] for run in (expected, got))
-    first, second = (Run(run.layers, last) for run, last in zip((expected, got), last_layers, strict=True))
-    return first, second
+    if expected.output is not None and got.output is not None and expected.output.shape != got.output.shape:
+        reason = (
+            f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
+        )
+        expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
+    for name, values in {**expected.layers, "output": expected.output}.items():
+        if values is not None and not np.isfinite(values).all():
+            raise SimulationError(
+                f"The network gives NaN or infinity in {name}, which no chip has. Find out where they come from."
+            )
+    return expected, got
 
 
 def _chunks(
@@ -294,31 +382,6 @@ def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
             f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "
             f"one is not an export of the other. Give the network that the file was exported from."
         )
-
-
-def _check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int) -> torch.Tensor | None:
-    if labels is None:
-        return None
-    array = labels.detach().cpu() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if array.ndim == 0 or len(array) != samples or (isinstance(array, np.ndarray) and array.dtype.kind not in "biuf"):
-        raise ValueError(
-            f"Expected argument `labels` to be {samples} class indices, or other labels of which the first axis is the "
-            f"{samples} samples, but got {array.dtype} of shape {tuple(array.shape)}."
-        )
-    if isinstance(array, np.ndarray):
-        array = as_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
-    # torch cannot choose from all of the unsigned types.
-    return array if array.is_floating_point() or array.dtype == torch.bool else array.long()
-
-
-def _check_tolerance(
-    tolerance: Tolerance | Mapping[str, Tolerance] | None, description: NetworkDescription
-) -> Tolerance | Mapping[str, Tolerance] | None:
-    known = [*description.spiking, "output"]
-    unknown = [name for name in tolerance if name not in known] if isinstance(tolerance, Mapping) else []
-    if unknown:
-        raise ValueError(f"Expected the names in `tolerance` to be among {', '.join(known)} but got {unknown}.")
-    return tolerance
 
 
 def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:

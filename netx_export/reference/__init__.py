@@ -34,23 +34,25 @@ from netx_export.description import (
 )
 from netx_export.errors import SimulationError
 from netx_export.loading import load_dense_weights
+from netx_export.peaks import Peak
 from netx_export.reference.loops import compiled_loops, in_parallel, one_thread
 from netx_export.reference.neurons import (
     ALIGNMENT,
     integrate_and_fire,
     kept,
-    per_channel,
     resonate_and_fire,
     send_changes,
     sigma_delta,
 )
 from netx_export.reference.synapses import dense_synapses, message_synapses, recurrent_sums, spike_synapses
+from netx_export.reference.tracking import Track, track
 
 __all__ = [
     "chunk_size",
     "compiled_loops",
     "in_parallel",
     "integrate_and_fire",
+    "kept",
     "one_thread",
     "peaks",
     "prepare",
@@ -122,37 +124,34 @@ def _bias_start(description: NetworkDescription, name: str) -> int:
     return description.lead - description.bias_starts.get(name, 0)
 
 
-def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tuple[float, float]]:
-    """The largest size that each layer's current and voltage would reach if they had no limit, on a batch from rest."""
+def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tuple[Peak, ...]]:
+    """How far each layer's numbers go on a batch from rest, as far as they have a limit.
+
+    Args:
+        description: the network.
+        spikes: as for :func:`run`.
+
+    Returns:
+        For each spiking layer: current and voltage of CUBA neurons; the larger part of a resonator's state; the sum of
+        a step's messages and the state of sigma-delta neurons, the latter also as float32 holds it in SLAYER.
+    """
+    tracks: dict[str, list[Track]] = {}
+    for chunk in spikes.split(chunk_size(description, spikes.shape[-1], spikes.device)):
+        for name, found in _tracks(description, chunk).items():
+            pairs = zip(tracks[name], found, strict=True) if name in tracks else ((one, one) for one in found)
+            tracks[name] = [one.joined(other) for one, other in pairs]
+    shifts = {name: shift - description.lead for name, shift in description.shifts.items()}
+    return {name: tuple(one.peak(shifts[name]) for one in found) for name, found in tracks.items()}
+
+
+def _tracks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, list[Track]]:
     frames = spikes.movedim(-1, 0)
     found = {}
     for name, raster in run(description, spikes).items():
-        layer, fired = description.spiking[name], raster.movedim(-1, 0)
-        if isinstance(layer.neuron, CubaNeuron):
-            found[name] = _peaks(layer, layer.neuron, _bias_start(description, name), frames, fired)
-        frames = fired
+        sent = raster.movedim(-1, 0)
+        found[name] = track(description.spiking[name], _bias_start(description, name), frames, sent)
+        frames = sent
     return found
-
-
-def _peaks(
-    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
-) -> tuple[float, float]:
-    activation = spike_synapses(layer, frames.device)(frames).double()
-    if isinstance(layer, Recurrent):
-        activation[1:] += recurrent_sums(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
-    current = voltage = torch.zeros_like(activation[0])
-    keep_current, keep_voltage = kept(neuron.current_decay, current), kept(neuron.voltage_decay, current)
-    bias = getattr(layer, "bias", None)
-    drive = torch.zeros_like(current) if bias is None else per_channel(bias, current) * ALIGNMENT
-    silent = 1 - fired.reshape(activation.shape)
-    highest_current = highest_voltage = 0.0
-    for step, frame in enumerate(activation):
-        current = torch.trunc(current * keep_current) + frame * ALIGNMENT
-        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
-        highest_current = max(highest_current, float(current.abs().max()))
-        voltage = voltage * silent[step]
-        highest_voltage = max(highest_voltage, float(voltage.abs().max()))
-    return highest_current, highest_voltage
 
 
 def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:

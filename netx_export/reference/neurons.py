@@ -13,7 +13,16 @@ from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron, Sigma
 from netx_export.reference.loops import compiled_loops, one_thread
 from netx_export.reference.synapses import WeightedSums
 
-__all__ = ["ALIGNMENT", "integrate_and_fire", "kept", "per_channel", "resonate_and_fire", "send_changes", "sigma_delta"]
+__all__ = [
+    "ALIGNMENT",
+    "Rotation",
+    "integrate_and_fire",
+    "kept",
+    "per_channel",
+    "resonate_and_fire",
+    "send_changes",
+    "sigma_delta",
+]
 
 # Loihi aligns synaptic input, bias and threshold with its 24-bit states by shifting them up six bits.
 ALIGNMENT = 2**6
@@ -117,26 +126,39 @@ def resonate_and_fire(neuron: ResonatorNeuron, real_input: torch.Tensor, imag_in
     Returns:
         Spikes, uint8.
     """
-    real_input, imag_input = real_input.double() * ALIGNMENT, imag_input.double() * ALIGNMENT
-    real = imag = torch.zeros_like(real_input[0])
-    sin = per_channel(neuron.sin_decay, real) / _UNITY_DECAY
-    cos = per_channel(neuron.cos_decay, real) / _UNITY_DECAY
-    threshold = float(neuron.threshold * ALIGNMENT)
+    rotation = Rotation(neuron, torch.zeros_like(real_input[0], dtype=torch.float64))
     spikes = torch.empty_like(real_input, dtype=torch.uint8)
-    for step, fired in enumerate(spikes):
-        new_real = torch.trunc(cos * real) - torch.trunc(sin * imag) + real_input[step]
-        new_imag = torch.trunc(sin * real) + torch.trunc(cos * imag) + imag_input[step]
-        new_real = new_real.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
-        new_imag = new_imag.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
-        if neuron.reset == "phase":
-            now = (new_real >= threshold) & (new_imag >= 0) & (imag < 0)
-        else:
-            now = new_imag >= threshold
-            new_real = new_real.masked_fill(now, 0)
-            new_imag = new_imag.masked_fill(now, threshold - 1)
-        real, imag = new_real, new_imag
-        fired.copy_(now)
+    for fired, real, imag in zip(spikes, real_input, imag_input, strict=True):
+        fired.copy_(rotation.settle(*rotation.advance(real.double() * ALIGNMENT, imag.double() * ALIGNMENT)))
     return spikes
+
+
+class Rotation:
+    """The complex states of resonators, which each step rotates, shrinks, and adds to."""
+
+    def __init__(self, neuron: ResonatorNeuron, rest: torch.Tensor) -> None:
+        self._phase = neuron.reset == "phase"
+        self._threshold = float(neuron.threshold * ALIGNMENT)
+        self._sin = per_channel(neuron.sin_decay, rest) / _UNITY_DECAY
+        self._cos = per_channel(neuron.cos_decay, rest) / _UNITY_DECAY
+        self._real = self._imag = rest
+
+    def advance(self, real_input: torch.Tensor, imag_input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both parts of the next state, before they are clipped."""
+        real = torch.trunc(self._cos * self._real) - torch.trunc(self._sin * self._imag) + real_input
+        imag = torch.trunc(self._sin * self._real) + torch.trunc(self._cos * self._imag) + imag_input
+        return real, imag
+
+    def settle(self, real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
+        """Take these parts, clipped, for the state; where they fire."""
+        real, imag = (part.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1) for part in (real, imag))
+        if self._phase:
+            fired = (real >= self._threshold) & (imag >= 0) & (self._imag < 0)
+        else:
+            fired = imag >= self._threshold
+            real, imag = real.masked_fill(fired, 0), imag.masked_fill(fired, self._threshold - 1)
+        self._real, self._imag = real, imag
+        return fired
 
 
 def sigma_delta(

@@ -8,7 +8,7 @@ taken in a type in which no partial sum can round, as in ``PyDenseModelBitAcc`` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from typing import TypeAlias
 
 import numpy as np
@@ -17,22 +17,28 @@ import torch
 import torch.nn.functional as F
 
 from netx_export.description import Conv, Dense, IntArray, Recurrent, SpikingLayer
-from netx_export.errors import SimulationError
 from netx_export.loading import LoadedWeights, load_dense_weights, load_weights
 from netx_export.reference.loops import compiled_loops, one_thread
 
-__all__ = ["Synapses", "WeightedSums", "dense_synapses", "message_synapses", "recurrent_sums", "spike_synapses"]
+__all__ = [
+    "Synapses",
+    "WeightedSums",
+    "dense_synapses",
+    "message_sums",
+    "message_synapses",
+    "recurrent_sums",
+    "spike_synapses",
+]
 
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 _ACTIVATION_LIMIT = 2**23
+_CAST_LIMIT = 2**31
 _MAX_DELAY = 62
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices.
 _SPARSE_RATE = {"torch": 0.15, "compiled": 0.3}
 # Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
 _BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
-# Lava takes its convolutions in float32, where sums beyond this many bits are rounded, in an order nobody knows.
-_FLOAT_BITS = 24
 
 
 def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
@@ -194,8 +200,18 @@ def _whole(sums: torch.Tensor) -> torch.Tensor:
 
 
 def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
-    """What 24 bits keep of a sum, in place."""
+    """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; in place."""
+    above, below = _cast_beyond()
+    sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
     return (sums.add_(_ACTIVATION_LIMIT)).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
+
+
+@cache
+def _cast_beyond() -> tuple[int, int]:
+    """What numpy's cast makes of numbers above and below int32: that depends on the processor, which Lava shares."""
+    with np.errstate(invalid="ignore"):
+        above, below = np.array([2.0 * _CAST_LIMIT, -2.0 * _CAST_LIMIT]).astype(np.int32)
+    return int(above), int(below)
 
 
 def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
@@ -207,28 +223,29 @@ def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
 
 
 def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
-    """Weighted sums of messages, int32, time first."""
+    """Weighted sums of messages, int32, time first, as Lava holds them."""
+    sums = message_sums(layer, device)
+    if isinstance(layer, Conv):
+        return lambda frames: _wrap_activation(sums(frames)).to(torch.int32)
+    exponent = load_dense_weights(layer.weight).exponent
+
+    def shifted(frames: torch.Tensor) -> torch.Tensor:
+        products = sums(frames).long().to(torch.int32)
+        return products << exponent if exponent > 0 else products >> -exponent
+
+    return shifted
+
+
+def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
+    """Weighted sums of messages before Lava cuts them off, float64, time first; a dense layer's are of mantissas."""
     if isinstance(layer, Conv):
         return partial(_convolve_messages, layer, torch.as_tensor(layer.weight, dtype=torch.float64, device=device))
-    loaded = load_dense_weights(layer.weight)
-    weight = torch.as_tensor(loaded.mantissa, dtype=torch.float64, device=device).t()
-
-    def sums(frames: torch.Tensor) -> torch.Tensor:
-        products = (frames.flatten(2).double() @ weight).long().to(torch.int32)
-        return products << loaded.exponent if loaded.exponent > 0 else products >> -loaded.exponent
-
-    return sums
+    mantissa = load_dense_weights(layer.weight).mantissa
+    weight = torch.as_tensor(mantissa, dtype=torch.float64, device=device).t()
+    return lambda frames: frames.flatten(2).double() @ weight
 
 
 def _convolve_messages(layer: Conv, weight: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     messages = frames.reshape(-1, *layer.input_shape).double()
-    options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    limit = 2**_FLOAT_BITS
-    bound = float(messages.abs().max() * weight.abs().flatten(1).sum(1).max())
-    if bound >= limit and float(F.conv2d(messages.abs(), weight.abs(), *options).max()) >= limit:
-        raise SimulationError(
-            f"The messages into a convolution add up to more than {_FLOAT_BITS} bits, where Lava's own simulator "
-            f"rounds in float32. Scale the input or the weights down."
-        )
-    sums = _wrap_activation(_whole(F.conv2d(messages, weight, *options)))
-    return sums.to(torch.int32).reshape(*frames.shape[:2], *sums.shape[1:])
+    sums = _whole(F.conv2d(messages, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
+    return sums.reshape(*frames.shape[:2], *sums.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from netx_export.description import (
 )
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
+from netx_export.slayer.chain import check_chain
+from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
     MAX_CONV_SIZE,
     Place,
@@ -40,14 +43,15 @@ from netx_export.slayer.reading import (
     integers,
     matrix,
     pool_kernel,
+    refuse_constant,
     refuse_norm,
     resonator_neuron,
     sigma_delta_neuron,
     weights,
 )
-from netx_export.slayer.running import check_chain, fresh_state
+from netx_export.slayer.running import fresh_state
 
-__all__ = ["describe", "refusals"]
+__all__ = ["blocks_that_keep_state", "describe", "refusals"]
 
 _TRACED_SAMPLES = 8
 
@@ -66,6 +70,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     for index, block in enumerate(blocks):
         _refuse_block(index, block)
     _refuse_mixture(blocks)
+    _refuse_kept_state(blocks)
     with fresh_state(net), torch.no_grad():
         if sample is not None:
             check_chain(net, blocks, sample[:_TRACED_SAMPLES])
@@ -93,9 +98,11 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
+    _refuse_precision(index, block)
     _refuse_not_finite(index, block)
     _refuse_options(index, block)
     _refuse_lazy(index, block)
+    _refuse_decays_along_the_width(index, block)
 
 
 def _refuse_mixture(blocks: list[Block]) -> None:
@@ -116,6 +123,37 @@ def _refuse_mixture(blocks: list[Block]) -> None:
             refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
 
 
+def blocks_that_keep_state(net: nn.Module) -> list[bool]:
+    """For each spiking block, whether SLAYER carries its neurons' state from one batch to the next."""
+    return [_keeps_state(block) for block in find_blocks(net) if spikes(block)]
+
+
+def _keeps_state(block: Block) -> bool:
+    neuron: Any = getattr(block, "neuron", None)
+    parts = [neuron, getattr(neuron, "sigma", None), getattr(neuron, "delta", None)]
+    return any(getattr(part, "persistent_state", False) for part in parts)
+
+
+def _refuse_kept_state(blocks: list[Block]) -> None:
+    """Refuse neurons that were asked to keep their state.
+
+    Recurrent and KWTA blocks always do, and switch it on in the dictionary of parameters that others may share: beside
+    one of them it need not have been asked for, and no batch would be independent without it either.
+    """
+    if any(kind(block).endswith((".Recurrent", ".KWTA")) for block in blocks):
+        return
+    for index, block in enumerate(blocks):
+        if _keeps_state(block):
+            refuse(
+                index,
+                block,
+                "its neurons keep their state from one batch to the next (persistent_state=True), and those of a file "
+                "start each sample from rest",
+                "Use persistent_state=False, and evaluate the network so: training.set_step_mode(net, 'm') sets it in "
+                "one that was trained in steps.",
+            )
+
+
 def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
     layers: list[Layer] = []
     shape: tuple[int, ...] = ()
@@ -126,13 +164,19 @@ def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) ->
             layers.append(_read_input(block, input_shape or _input_shape(block)))
             shape = layers[0].shape
             if kind(block).endswith(".Input"):
+                check_block(Place(0, block, shape, False, None), layers)
                 continue
         place = Place(index, block, shape, _is_flat(layers[-1]), waiting)
-        layers += _READERS[kind(block)](place)
+        read = _READERS[kind(block)](place)
+        # By itself a block waits for no delay of the one before it.
+        check_block(place, read if waiting is None else _READERS[kind(block)](replace(place, waiting=None)))
+        layers += read
         last = layers[-1]
         shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
         if spikes(block):
             waiting = _per_value(last)
+    if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
+        layers.append(Flatten(shape))
     return NetworkDescription(tuple(layers))
 
 
@@ -155,6 +199,13 @@ def _refuse_unsupported(index: int, block: Block) -> None:
     if kind(block) in _READERS:
         return
     refuse(index, block, *_REFUSALS.get(family(block), _BLOCK_REFUSALS.get(kind(block).partition(".")[2], _UNKNOWN)))
+
+
+def _refuse_precision(index: int, block: Block) -> None:
+    for name, values in (*block.named_parameters(), *block.named_buffers()):
+        if values.dtype in (torch.bfloat16, torch.float16):
+            reason = f"its `{name}` is {values.dtype}, in which SLAYER's sums are rounded, and Loihi's are not"
+            refuse(index, block, reason, "Call net.float(), and evaluate the network so.")
 
 
 def _refuse_not_finite(index: int, block: Block) -> None:
@@ -204,6 +255,21 @@ def _refuse_lazy(index: int, block: Block) -> None:
         )
 
 
+def _refuse_decays_along_the_width(index: int, block: Block) -> None:
+    """Refuse decays per channel on images, which SLAYER on a CPU takes for decays per column."""
+    neuron: Any = getattr(block, "neuron", None)
+    if neuron is None or neuron.shape is None or len(neuron.shape) == 1 or neuron.device.type != "cpu":
+        return
+    decays = [torch.round(getattr(neuron, name)) for name in _DECAYS if hasattr(neuron, name)]
+    if any(bool((decay != decay[0]).any()) for decay in decays):
+        refuse(
+            index,
+            block,
+            "SLAYER on a CPU applies decays per channel along the width of an image, not along its channels",
+            "Use shared_param=True in this block, or export on the GPU that it was trained on.",
+        )
+
+
 def _input_shape(block: Block) -> tuple[int, ...]:
     if getattr(block, "input_shape", None) is not None:
         return tuple(int(size) for size in block.input_shape)
@@ -222,6 +288,8 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     scale = block.neuron.w_scale
     if scale != 64:
         refuse(0, block, f"its neurons have the scale {scale}", "Use the default scale of 64 in this block.")
+    if block.pre_hook_fx != block.neuron.quantize_8bit:
+        refuse(0, block, "it does not quantise its input as SLAYER does", "Use pre_hook_fx=neuron.quantize_8bit.")
     weight, bias = (
         default if parameter is None else int(torch.round(block.pre_hook_fx(parameter.detach(), descale=True)).item())
         for parameter, default in ((block.weight, scale), (block.bias, 0))
@@ -401,6 +469,8 @@ def _read_affine(place: Place) -> list[Layer]:
     weight = weights(place, block.synapse)
     dynamics = block.dynamics and not hasattr(block, "_forward_snn")  # bootstrap's affine never has any
     neuron = cuba_neuron(place, threshold=0) if dynamics else None
+    if dynamics:
+        refuse_constant(place, "_threshold", block.neuron._threshold, -1)
     return [Affine(weight.reshape(len(weight), -1), neuron, int(block.neuron.w_scale))]
 
 
@@ -425,6 +495,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
+_DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _READERS: dict[str, Callable[[Place], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},

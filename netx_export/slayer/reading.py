@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.hdf5 import rotation_that_loads
+from netx_export.loading import load_resonator_decays
 from netx_export.slayer.blocks import Block, family, refuse
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "integers",
     "matrix",
     "pool_kernel",
+    "refuse_constant",
     "refuse_norm",
     "resonator_neuron",
     "sigma_delta_neuron",
@@ -33,6 +37,8 @@ MAX_CONV_SIZE = 127  # Lava holds a convolution's sizes and groups in 8 bits, si
 _MAX_DELAY = 62
 _UNITY_DECAY = 4096
 _MAX_BIAS = 4095
+_ALIGNMENT = 64  # a state counts in this fraction of a weight
+_THRESHOLD_EPS = 0.01  # SLAYER's, in units of the state
 _MAX_SYNAPSES = 2**24
 _BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
@@ -42,6 +48,8 @@ _MAX_EXACT_THRESHOLD = 2**18 >> 6
 _MAX_RESONATOR_THRESHOLD = 2**17
 # SLAYER's float32 holds sigma-delta states, in units of 2^-18, up to 64.
 _MAX_SIGMA_DELTA_THRESHOLD = 2**12
+# Numbers of every size that a state can have, to tell one activation from another by.
+_PROBE = torch.cat([sign * 2.0 ** torch.arange(-18, 25) for sign in (-1, 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +121,21 @@ def integers(
 
 
 def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
-    """The weight as the next forward will see it; under weight norm, the attribute is that of the last one."""
-    for hook in synapse._forward_pre_hooks.values():
-        if type(hook).__name__ == "WeightNorm":
-            # It makes the weight anew after the block has put its mask on, so the mask is without effect.
-            weight: torch.Tensor = hook.compute_weight(synapse)
-            return weight
-    plain: torch.Tensor = synapse.weight
+    """The weight as the next forward will see it.
+
+    Weight norm, spectral norm and pruning make it anew in a hook of the synapse, and the attribute that is there is the
+    one of the last forward. The block puts its mask on before these hooks run, so it has no effect beside them.
+    """
+    before: torch.Tensor = synapse.weight
+    inputs = (torch.zeros(1, *place.shape, 1, device=before.device, dtype=before.dtype),)
+    for key, hook in synapse._forward_pre_hooks.items():
+        if key in synapse._forward_pre_hooks_with_kwargs:
+            hook(synapse, inputs, {})
+        else:
+            hook(synapse, inputs)
+    weight: torch.Tensor = synapse.weight
     mask = getattr(place.block, "mask", None)
-    return plain if mask is None else plain * mask
+    return weight * mask if weight is before and mask is not None else weight
 
 
 def matrix(place: Place, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
@@ -250,12 +264,14 @@ def cuba_neuron(place: Place, *, repeats: int = 1, threshold: int | None = None)
     """The block's leaky integrate-and-fire neurons; ``repeats`` spreads a channel's decays over its neurons."""
     neuron = place.block.neuron
     _refuse_foreign_neuron(place)
+    _refuse_changed_constants(place)
     if neuron.graded_spike:
         refuse(place.index, place.block, "netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
     current_decay, voltage_decay = _decay(place, neuron.current_decay), _decay(place, neuron.voltage_decay)
     if threshold is None:
         threshold = _threshold(place, _MAX_EXACT_THRESHOLD)
         _refuse_decays(place, current_decay, voltage_decay)
+        refuse_constant(place, "threshold_eps", neuron.threshold_eps, _THRESHOLD_EPS / neuron.s_scale)
     return CubaNeuron(threshold, _spread(current_decay, repeats), _spread(voltage_decay, repeats))
 
 
@@ -263,14 +279,17 @@ def resonator_neuron(place: Place, repeats: int = 1) -> ResonatorNeuron:
     """The block's resonate-and-fire neurons."""
     neuron = place.block.neuron
     _refuse_foreign_neuron(place)
+    _refuse_changed_constants(place)
     if neuron.graded_spike:
         refuse(place.index, place.block, "netx makes graded spikes binary", "Train with graded_spike=False.")
-    neuron.clamp()  # as SLAYER's own export does; the state is put back afterwards
-    sin, cos = (torch.round(decay.detach()).cpu().numpy() for decay in (neuron.sin_decay, neuron.cos_decay))
+    if neuron.requires_grad:
+        neuron.clamp()  # as the forward does; the state is put back afterwards
+    sin, cos = (_rounded(decay) for decay in (neuron.sin_decay, neuron.cos_decay))
+    _refuse_rotation(place, sin, cos)
     return ResonatorNeuron(
         threshold=_threshold(place, _MAX_RESONATOR_THRESHOLD),
-        sin_decay=_spread(sin.astype(np.int64).reshape(-1), repeats),
-        cos_decay=_spread(cos.astype(np.int64).reshape(-1), repeats),
+        sin_decay=_spread(sin, repeats),
+        cos_decay=_spread(cos, repeats),
         reset="izhikevich" if family(place.block) == "rf_iz" else "phase",
     )
 
@@ -279,17 +298,17 @@ def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = Tr
     """The block's sigma-delta neurons; those of an input have no activation, and those of an output send nothing."""
     neuron = place.block.neuron
     _refuse_foreign_neuron(place)
+    _refuse_changed_constants(place)
     refuse_norm(place)
-    probe = torch.tensor([-3.0, -0.25, 0.0, 0.25, 3.0])
     unsupported = {
-        "netx starts from rest": (neuron.persistent_state, "Use persistent_state=False."),
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
         f"its scale is {neuron.w_scale}": (neuron.w_scale != 64, "Use the default scale of 64."),
         "its activation is not relu, and netx knows no other": (
-            activates and sends and not torch.equal(neuron.activation(probe), torch.relu(probe)),
+            activates and sends and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
             "Use activation=torch.relu.",
         ),
     }
+    refuse_constant(place, "delta.scale", neuron.delta.scale, neuron.s_scale)
     for reason, (found, advice) in unsupported.items():
         if found:
             refuse(place.index, place.block, reason, advice)
@@ -310,6 +329,45 @@ def _sigma_delta_threshold(place: Place) -> int:
     return threshold
 
 
+def _refuse_changed_constants(place: Place) -> None:
+    """Refuse neurons whose constants are not those that they were made with: the file says them once, for all."""
+    neuron = place.block.neuron
+    refuse_constant(place, "p_scale", neuron.p_scale, 1 if family(place.block) == "sigma_delta" else _UNITY_DECAY)
+    refuse_constant(place, "s_scale", neuron.s_scale, neuron.w_scale * _ALIGNMENT)
+    if not (isinstance(neuron.w_scale, int) and neuron.w_scale > 0):
+        refuse(place.index, place.block, f"its w_scale is {neuron.w_scale!r}", "Use a positive integer as scale.")
+    if neuron.drop is not None and not isinstance(neuron.drop, nn.modules.dropout._DropoutNd):
+        refuse(
+            place.index,
+            place.block,
+            f"its dropout {neuron.drop!r} is no torch module, so it acts in evaluation mode too",
+            "Use dropout=slayer.neuron.Dropout(p).",
+        )
+
+
+def refuse_constant(place: Place, name: str, value: Any, expected: Any) -> None:
+    if value != expected:
+        refuse(
+            place.index,
+            place.block,
+            f"its neuron's `{name}` is {value!r} where its other constants ask for {expected!r}: one of them was "
+            f"changed after it was made, and a file cannot say so",
+            "Make the block anew with the constants that you want, and load its trained parameters.",
+        )
+
+
+def _refuse_rotation(place: Place, sin: IntArray, cos: IntArray) -> None:
+    loaded = load_resonator_decays(*rotation_that_loads(sin, cos))
+    if not all(np.array_equal(*pair) for pair in zip(loaded, (sin, cos), strict=True)):
+        refuse(
+            place.index,
+            place.block,
+            f"its sin_decay, from {sin.min()} to {sin.max()}, and cos_decay, from {cos.min()} to {cos.max()}, do not "
+            f"come out of netx's period and decay as they go in",
+            "Use a decay above 0 and a period of at least 4 steps.",
+        )
+
+
 def _refuse_foreign_neuron(place: Place) -> None:
     neuron = type(place.block.neuron)
     expected = f"lava.lib.dl.slayer.neuron.{family(place.block)}"
@@ -318,22 +376,27 @@ def _refuse_foreign_neuron(place: Place) -> None:
 
 
 def _threshold(place: Place, limit: int) -> int:
-    threshold = int(place.block.neuron.v_th_mant)
-    if not 0 < threshold < limit:
+    neuron = place.block.neuron
+    mantissa = float(neuron.threshold * neuron.w_scale)
+    if not 0 < mantissa < limit:
         refuse(
             place.index,
             place.block,
-            f"threshold {place.block.neuron.threshold} has the mantissa {threshold}",
+            f"threshold {neuron.threshold} has the mantissa {mantissa:g}",
             f"It has to lie between 1 and {limit - 1}, beyond which SLAYER or Loihi rounds it or cannot hold it.",
         )
-    return threshold
+    refuse_constant(place, "threshold", neuron.threshold, int(mantissa) / neuron.w_scale)
+    return int(mantissa)
 
 
 def _decay(place: Place, parameter: torch.Tensor) -> IntArray:
     # SLAYER clamps decays that it trains before it uses them, and none else.
-    clamped = parameter.detach().clamp(0, _UNITY_DECAY) if place.block.neuron.requires_grad else parameter.detach()
-    decay: IntArray = torch.round(clamped).cpu().numpy().astype(np.int64).reshape(-1)
-    return decay
+    return _rounded(parameter.clamp(0, _UNITY_DECAY) if place.block.neuron.requires_grad else parameter)
+
+
+def _rounded(parameter: torch.Tensor) -> IntArray:
+    whole: IntArray = torch.round(parameter.detach()).cpu().numpy().astype(np.int64).reshape(-1)
+    return whole
 
 
 def _refuse_decays(place: Place, current_decay: IntArray, voltage_decay: IntArray) -> None:

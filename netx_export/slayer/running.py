@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,28 @@ from torch import nn
 
 from lava_spikeloss._hooks import Hook
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import Block, find_blocks, refuse, spikes
+from netx_export.slayer.blocks import find_blocks, spikes
 
-__all__ = ["Recording", "check_chain", "forward", "fresh_state", "record"]
+__all__ = ["Recording", "first_input", "forward", "fresh_state", "main_output", "record", "rest", "unwrapped"]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
+_STATES = (
+    *("current_state", "voltage_state", "real_state", "imag_state", "spike_state"),
+    *("pre_state", "residual_state", "error_state"),  # of sigma-delta neurons
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """The spikes of a forward pass: the network's output and each spiking block's, ``(N, C, ..., T)``."""
+    """What a forward pass made, ``(N, C, ..., T)``.
 
-    output: npt.NDArray[np.float32]
+    Attributes:
+        output: what the network returned, or the first part of it; None if that is no tensor with a row per sample.
+        layers: the spikes of each spiking block.
+    """
+
+    output: npt.NDArray[np.float32] | None
     layers: dict[str, npt.NDArray[np.float32]]
 
 
@@ -42,7 +50,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         batch_size: samples per forward pass, which bounds the memory.
     """
     blocks = [block for block in find_blocks(net) if spikes(block)]
-    outputs: list[npt.NDArray[np.float32]] = []
+    outputs: list[npt.NDArray[np.float32] | None] = []
     layers: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
 
     def keep(name: str) -> Callable[..., None]:
@@ -52,47 +60,30 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         with fresh_state(net):
             for name, block in zip(names, blocks, strict=True):
                 block.register_forward_hook(keep(name))
-            outputs.append(_array(forward(net, batch)))
-    return Recording(np.concatenate(outputs), {name: np.concatenate(parts) for name, parts in layers.items()})
+            output = main_output(forward(net, batch), len(batch))
+            outputs.append(None if output is None else _array(output))
+    known = [output for output in outputs if output is not None]
+    return Recording(
+        output=np.concatenate(known) if len(known) == len(outputs) else None,
+        layers={name: np.concatenate(parts) for name, parts in layers.items()},
+    )
 
 
-def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> None:
-    """Run the network in a :func:`fresh_state`, and refuse it if its blocks do not run one after the other.
-
-    Raises:
-        ExportError: for a block that does not run exactly once, in order, on what the block before it made.
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The network that ``torch.compile`` or a parallel wrapper holds, whose forward compiles nothing and waits for no
+    other process.
     """
-    calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-
-    def keep(index: int) -> Callable[..., None]:
-        return lambda module, args, output: calls.append((index, args[0].detach(), _tensor(output).detach()))
-
-    for index, block in enumerate(blocks):
-        block.register_forward_hook(keep(index))
-    forward(net, sample)
-    if len(calls) < len(blocks):
-        missing = min(set(range(len(blocks))) - {index for index, _, _ in calls})
-        refuse(missing, blocks[missing], "the network's forward does not run it", "Remove it from the network.")
-    for position, (index, _, _) in enumerate(calls):
-        if index != position:
-            refuse(
-                index,
-                blocks[index],
-                "the network's forward runs it again, or not in the order in which the blocks were registered",
-                "Only a chain can be exported: register the blocks in the order of the forward, each for one use.",
-            )
-    for (_, _, made), (index, taken, _) in pairwise(calls):
-        if made.shape != taken.shape or not torch.equal(made, taken):
-            refuse(
-                index,
-                blocks[index],
-                "its input is not what the block before it made",
-                "Only a chain can be exported: no branches, residual connections, or operations between the blocks.",
-            )
+    while True:
+        if isinstance(net, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            net = net.module
+        elif isinstance(net.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module):
+            net = net._orig_mod
+        else:
+            return net
 
 
 def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
-    """The network's output for input of any type on any device.
+    """The network's output for input of any type on any device, of which it gets a copy: it may write into it.
 
     Raises:
         ExportError: if the network cannot run on it.
@@ -100,7 +91,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     parameter = next(net.parameters(), torch.zeros(0))
     try:
         with torch.no_grad(), _sparing_synapses(net):
-            return net(inputs.to(parameter.device, parameter.dtype))
+            return unwrapped(net)(inputs.detach().to(parameter.device, parameter.dtype, copy=True))
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own forward raises
@@ -135,14 +126,24 @@ def _in_blocks(quantise: Callable[[torch.Tensor], torch.Tensor], weight: torch.T
     return quantised
 
 
-def _tensor(output: Any) -> torch.Tensor:
-    """The spikes of a forward pass; networks written as in lava-dl's tutorials return (spikes, counts)."""
-    tensor: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
+def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """What a block is called on, by position or by keyword."""
+    tensor: torch.Tensor = next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
     return tensor
 
 
-def _array(output: Any) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = _tensor(output).detach().to("cpu", torch.float32).numpy()
+def main_output(output: Any, samples: int) -> torch.Tensor | None:
+    """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
+
+    None if that is no tensor with a row per sample, as a dictionary is none.
+    """
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, torch.Tensor) and first.shape[:1] == (samples,) else None
+
+
+def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A copy, since the network's forward may go on to write into what a block made."""
+    array: npt.NDArray[np.float32] = output.detach().to("cpu", torch.float32, copy=True).numpy()
     return array
 
 
@@ -168,8 +169,11 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
         try:
             net.eval()
             for module in modules:
+                _copy_masked_weights(module)
                 _leave_unwatched(module)
-                _rest(module)
+                _leave_uncompiled(module)
+                _run_as_spiking(module)
+            rest(net)
             yield
         finally:
             # Dictionaries are refilled in place: a hook's handle removes it from the very dictionary it was put into.
@@ -202,14 +206,36 @@ def _leave_unwatched(module: nn.Module) -> None:
             del hooks[key]
 
 
-def _rest(module: Any) -> None:
-    """Put one module's carried-over state to rest."""
-    if hasattr(module, "delay_buffer"):
-        module.delay_buffer = None
-    for name in ("current_state", "voltage_state", "real_state", "imag_state", "spike_state"):
-        state = getattr(module, name, None)
-        if isinstance(state, torch.Tensor):
-            setattr(module, name, torch.zeros(1, dtype=state.dtype, device=state.device))
+def _copy_masked_weights(module: Any) -> None:
+    """Have a block put its mask on a copy of weights that are no parameter, as of those that weight norm made."""
+    if getattr(module, "mask", None) is None:
+        return
+    for part in module.synapse.modules():
+        if "weight" in part.__dict__:
+            part.__dict__["weight"] = part.weight.detach().clone()
+
+
+def _leave_uncompiled(module: Any) -> None:
+    """Run a module inside of the network as it was written, whatever ``torch.compile`` made of it."""
+    module._compiled_call_impl = None
+    if isinstance(module._modules.get("_orig_mod"), nn.Module):
+        module.__dict__["forward"] = module._orig_mod.__call__
+
+
+def rest(net: nn.Module) -> None:
+    """Put the state that a network carries over from its last forward to rest."""
+    modules: list[Any] = list(net.modules())
+    for module in modules:
+        if hasattr(module, "delay_buffer"):
+            module.delay_buffer = None
+        for name in _STATES:
+            state = getattr(module, name, None)
+            if isinstance(state, torch.Tensor):
+                setattr(module, name, torch.zeros(1, dtype=state.dtype, device=state.device))
+
+
+def _run_as_spiking(module: Any) -> None:
+    """Have a bootstrap block run as spiking neurons, whatever mode the network's forward gives it."""
     if type(module).__module__.startswith("lava.lib.dl.bootstrap.block.") or hasattr(module, "_forward_snn"):
         module.register_forward_pre_hook(_as_spiking, with_kwargs=True)
 

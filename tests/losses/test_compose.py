@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -122,3 +123,37 @@ def test_accuracy_counts_silent_outputs_apart() -> None:
         functional.accuracy(torch.zeros(2, 2), torch.zeros(3))
     with pytest.raises(TypeError, match=r"`labels` to be a torch.Tensor but got list"):
         functional.accuracy(torch.zeros(2), [0, 1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int16, torch.float32, torch.float64])
+def test_a_label_that_no_output_can_have_is_refused(dtype: torch.dtype) -> None:
+    """A silent output predicts -1, and a label of -1 would make that right."""
+    predictions = torch.tensor([-1, 3, 0])
+    with pytest.raises(ValueError, match=r"`labels` .* got -1, which no output can have \(1 of 3 labels\)"):
+        functional.accuracy(predictions, torch.tensor([-1, 3, 0], dtype=dtype))
+    with pytest.raises(ValueError, match=r"0 to 9, one for each of 10 outputs.* got -2, 77, which no output can have"):
+        functional.accuracy(predictions, torch.tensor([77, 3, -2], dtype=dtype), num_classes=10)
+    assert functional.accuracy(predictions, torch.tensor([9, 3, 0], dtype=dtype), num_classes=10).correct == 2
+
+
+def test_what_is_to_be_ignored_is_neither_right_nor_wrong() -> None:
+    predictions = torch.tensor([-1, 3, 0, 2])
+    result = functional.accuracy(predictions, torch.tensor([-100, 3, -100, 1]))
+    assert result == L.Accuracy(correct=1, silent=0, total=2)
+    steps = functional.accuracy(torch.tensor([[0, -1], [1, 1]]), torch.tensor([-100, 1]))
+    assert steps == L.Accuracy(correct=2, silent=0, total=2)
+    nothing = functional.accuracy(predictions, torch.full((4,), -100))
+    assert nothing.total == 0
+    assert math.isnan(nothing.rate)
+    assert math.isnan(nothing.silent_rate)
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], [float("nan"), 1.0], [float("inf"), 0.0]])
+def test_labels_that_are_no_whole_numbers_are_refused(labels: list[float]) -> None:
+    with pytest.raises(ValueError, match="`labels` to hold whole class indices but got fractions or NaN"):
+        functional.accuracy(torch.tensor([0, 1]), torch.tensor(labels))
+
+
+def test_complex_labels_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"`labels` to hold class indices but got torch\.complex64"):
+        functional.accuracy(torch.tensor([0, 1]), torch.tensor([0, 1j]))

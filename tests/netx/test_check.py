@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import check, simulate
+from netx_export import NetxFormatError, check, read, reference, simulate
 from netx_export.check import Finding, estimate
 from netx_export.description import (
     Conv,
     CubaNeuron,
     Dense,
+    Encoder,
     Flatten,
     Input,
     NetworkDescription,
     Recurrent,
+    Resonator,
+    ResonatorNeuron,
     SigmaDeltaNeuron,
 )
 from netx_export.hdf5 import content_hash, write
@@ -164,6 +167,113 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
     assert check(torch.nn.Linear(2, 2))[0].rule == "export"
     assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=torch.ones(1, 3, 5)) == []
     assert "mantissa" in check(Chain([block.cuba.Dense({**CUBA, "threshold": 3000.0}, 3, 3)]))[0].value
+
+
+_RF = ResonatorNeuron(100, np.array([400]), np.array([4060]), "phase")
+_RESONATOR = Resonator(np.full((1, 400), 254), np.full((1, 400), -254), _RF)
+_RESONATOR_IZ = replace(_RESONATOR, neuron=replace(_RF, reset="izhikevich"))
+
+
+@pytest.mark.parametrize("layer", [_RESONATOR, _RESONATOR_IZ])
+def test_resonators_that_saturate_by_bound_and_on_a_sample(layer: Resonator) -> None:
+    network = NetworkDescription((Input((400,)), layer))
+    few = np.zeros((1, 400, 5))
+    few[0, :3, 2] = 1
+    assert "state may saturate" in _rules(check(network))
+    assert "state saturates" not in _rules(check(network, sample=few))
+    found = {finding.rule: finding for finding in check(network, sample=np.ones((1, 400, 20)))}
+    loud = found["state saturates"]
+    assert (loud.level, loud.layer, loud.limit) == ("error", "resonator1", 2**23 - 1)
+    assert loud.value > loud.limit
+    assert "Lava clips it" in loud.hint
+    short = replace(layer.neuron, cos_decay=np.array([2000]))
+    weak = replace(layer, weight=layer.weight // 64, imaginary_weight=layer.imaginary_weight // 64, neuron=short)
+    assert "state may saturate" not in _rules(check(NetworkDescription((Input((400,)), weak))))
+
+
+_SIGMA_DELTA = SigmaDeltaNeuron(1)
+_ENCODER = Encoder(SigmaDeltaNeuron(0))
+
+
+def _sigma_delta(*layers: Any, shape: tuple[int, ...]) -> NetworkDescription:
+    return NetworkDescription((Input(shape, False, _ENCODER), *layers))
+
+
+def _loud(*shape: int) -> np.ndarray:
+    return np.full(shape, 3.9) * np.array([1, 0.1, 1, 0.1, 0, 0])
+
+
+def test_sigma_delta_convolutions_that_wrap_by_bound_and_on_a_sample() -> None:
+    wide = Conv(np.full((1, 1, 3, 3), 250), _SIGMA_DELTA, (1, 6, 6), delay_shift=False)
+    network = _sigma_delta(wide, shape=(1, 6, 6))
+    assert "sum of messages may wrap" in _rules(check(network))
+    loud = {finding.rule: finding for finding in check(network, sample=_loud(1, 1, 6, 6, 6))}["sum of messages wraps"]
+    assert (loud.level, loud.layer, loud.limit) == ("error", "conv1", 2**23 - 1)
+    assert loud.value == 9 * 250 * round(3.9 * 32) * 2 * 64
+    assert "It reaches 137.3 in SLAYER's scale, where 32 fit" in loud.hint
+    assert "Lava wraps it" in loud.hint
+    assert "sum of messages wraps" not in _rules(check(network, sample=_loud(1, 1, 6, 6, 6) / 8))
+    weak = replace(wide, weight=np.full((1, 1, 3, 3), 10))
+    assert "sum of messages may wrap" not in _rules(check(_sigma_delta(weak, shape=(1, 6, 6))))
+
+
+@pytest.mark.parametrize(("inputs", "rounds"), [(8, False), (60, True)])
+def test_sigma_delta_states_that_float32_rounds(inputs: int, rounds: bool) -> None:
+    """With weights in steps of 2 and messages of all sizes float32 ends at 128 in SLAYER's scale."""
+    rng = np.random.default_rng(0)
+    layers = [Dense(rng.integers(5, 20, (9, 9)) * 2, _SIGMA_DELTA, delay_shift=False) for _ in range(2)]
+    wide = Dense(rng.integers(5, 20, (inputs, 9)) * 2, _SIGMA_DELTA, delay_shift=False)
+    last = Dense(np.full((1, inputs), 22), _SIGMA_DELTA, delay_shift=False)
+    found = check(_sigma_delta(*layers, wide, last, shape=(9,)), sample=rng.random((2, 9, 20)) / 4)
+    rounded = [finding for finding in found if finding.rule == "state rounds"]
+    assert [(finding.level, finding.layer) for finding in rounded] == [("warning", "dense4")] * rounds
+    for finding in rounded:
+        assert finding.value > finding.limit == 2**25
+        assert "where 128 fit. SLAYER computes in float32" in finding.hint
+
+
+def test_sigma_delta_states_that_leave_32_bits() -> None:
+    layers = [Dense(np.full((200, n), 250), _SIGMA_DELTA, delay_shift=False) for n in (12, 200, 200)]
+    network = _sigma_delta(*layers, shape=(12,))
+    assert "state may wrap" in _rules(check(network))
+    found = [(finding.rule, finding.layer) for finding in check(network, sample=_loud(1, 12, 6))]
+    assert {("state wraps", "dense2"), ("sum of messages wraps", "dense2")} <= set(found)
+    assert ("state wraps", "dense1") not in found
+
+
+def test_peaks_say_where_and_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is SLAYER's, and chunks of samples change nothing."""
+    network = NetworkDescription((Input((400,)), Dense(np.full((400, 400), 2), NEURON), _MANY))
+    spikes = torch.zeros((3, 400, 12), dtype=torch.uint8)
+    spikes[1, :, 4:] = 1
+    found = reference.peaks(network, spikes)
+    current = found["dense2"][0]
+    assert current.quantity.name == "current"
+    assert current.exceeded
+    assert current.step == 8  # the second in which the first layer fires, 5, and SLAYER's step for each of three layers
+    assert found["dense1"][0].step is None
+    monkeypatch.setattr(reference, "chunk_size", lambda *_: 1)
+    assert reference.peaks(network, spikes) == found
+
+
+def test_a_matrix_of_zeros_is_found_and_refused(tmp_path: Path) -> None:
+    """netx divides by its largest weight."""
+    layers = {
+        "dense1": Dense(np.zeros((2, 3), np.int64), NEURON),
+        "recurrent1": Recurrent(np.zeros((2, 3), np.int64), np.zeros((2, 2), np.int64), NEURON),
+        "resonator1": Resonator(np.full((2, 3), 2), np.zeros((2, 3), np.int64), _RF),
+    }
+    for name, layer in layers.items():
+        path = tmp_path / f"{name}.net"
+        write(_network(layer), path)
+        assert str(read(path))
+        sample = np.ones((1, 3, 5))
+        found = [(finding.rule, finding.layer) for finding in check(path, sample=sample) if finding.level == "error"]
+        assert found == [("weights all zero", name)]
+        assert estimate(path)[0].cores[0] == 1
+        for backend in ("reference", "lava"):
+            with pytest.raises(NetxFormatError, match=rf"{name}.net: {name}: .* nothing but zeros.*netx cannot load"):
+                simulate(path, sample, backend=backend)
 
 
 @pytest.mark.lava

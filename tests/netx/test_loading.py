@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, NetworkDescription, Recurrent
-from netx_export.errors import ExportError
+from netx_export import read
+from netx_export.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    Input,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+)
+from netx_export.errors import ExportError, NetxFormatError
+from netx_export.hdf5 import write
 from netx_export.loading import load_resonator_decays, load_weights, weight_format
 from netx_export.rewriting import loadable
 
@@ -66,7 +81,7 @@ def _assert_as_stock(*weights: np.ndarray) -> None:
     try:
         stock = _stock(np.hstack(weights), weights[0].shape[1])
     except OverflowError:
-        with pytest.raises(OverflowError):
+        with pytest.raises(NetxFormatError, match="matrix of zeros"):
             load_weights(*weights)
         return
     ours = load_weights(*weights)
@@ -96,17 +111,62 @@ def test_every_matrix_that_slayer_can_make_is_written_so_that_it_loads_exactly(w
         assert load_weights(weight)[0].equals(weight)
 
 
-def test_weights_that_cannot_be_written_are_refused_with_weight_and_layer() -> None:
-    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
-    ones = np.full((2, 2), -64)
-    with pytest.raises(ExportError, match=r"recurrent1.*-64 at \(0, 0\)"):
-        loadable(NetworkDescription((Input((2,)), Recurrent(ones, ones, neuron))))
-    with pytest.raises(ExportError, match="no delays"):
-        loadable(NetworkDescription((Input((2,)), Dense(ones, neuron, delay=np.array([1, 2])))))
+_NEURON = CubaNeuron(80, np.array([1024]), np.array([128]))
+_KEPT, _ALTERED = Dense(np.array([[2, -4], [6, -8]]), _NEURON), Dense(np.full((2, 2), -64), _NEURON)
+_RESONATOR = Resonator(_KEPT.weight, _ALTERED.weight, ResonatorNeuron(64, np.array([9]), np.array([99]), "phase"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            (Recurrent(_ALTERED.weight, _ALTERED.weight, _NEURON),),
+            r"recurrent1: its weights, from -64 .* -64 at \(0, 0\)\).* but it is recurrent\. .* signs in recurrent1",
+        ),
+        (
+            (Recurrent(_KEPT.weight, _KEPT.weight, _NEURON), _KEPT, _ALTERED),
+            r"dense3: its weights, from -64 to -64 .* but recurrent1 before it, .*, is recurrent\. .* signs in dense3",
+        ),
+        ((replace(_ALTERED, delay=np.array([1, 2])),), r"dense1: its weights, from -64 .* but it has delays"),
+        (
+            (_KEPT, replace(_KEPT, delay=np.array([1, 2])), _ALTERED, _KEPT, _ALTERED),
+            "dense3: its weights, from -64 to -64 .* but dense2 before it, .*, has delays, .* signs in dense3",
+        ),
+        ((_RESONATOR,), "resonator1: its weights, from -64 to -64 .* but it has neurons that no convolution has"),
+        ((_RESONATOR, _ALTERED), "resonator1: its weights"),
+        ((Dense(np.array([[300, 2]]), _NEURON),), "dense1: .* from 2 to 300 .* outside of the -256 to 255"),
+        ((_KEPT, Dense(np.array([[-300, -2]]), _NEURON)), "dense2: its weights, from -300 to -2"),
+        ((replace(_KEPT, bias=np.array([40_000, 0])),), "Layer dense1: its bias is 40000, outside of -32768 to 32767"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_for_the_layer_whose_weights_need_it(layers: Any, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        loadable(NetworkDescription((Input((2,)), *layers)))
+
+
+def test_an_input_that_no_kernel_covers_is_refused() -> None:
+    wide = Dense(np.full((2, 200), -64), _NEURON)
+    with pytest.raises(ExportError, match=r"dense2: .* whole input of 1x200, and Lava counts their sizes up to 127"):
+        loadable(NetworkDescription((Input((1, 1, 200)), Flatten((200,)), wide)))
+
+
+def test_a_network_without_an_input_layer_is_rewritten_too() -> None:
+    written = loadable(NetworkDescription((_ALTERED, _KEPT)))
+    assert [layer.kind for layer in written.layers] == ["conv", "flatten", "dense"]
+    assert written.input_shape == (2, 1, 1)
+
+
+def test_a_dense_layer_as_a_convolution_keeps_the_delays_of_its_channels(tmp_path: Path) -> None:
+    """A transposed convolution is dense in a file, but its delays are those of its channels."""
+    image = Dense(np.full((8, 2), -64), _NEURON, axon_delay=np.array([3, 1]), output_shape=(2, 2, 2))
+    written = loadable(NetworkDescription((Input((2,)), image)))
+    assert isinstance(written.layers[1], Conv)
+    write(written, tmp_path / "a.net")
+    assert read(tmp_path / "a.net") == written
 
 
 def test_all_zero_has_no_format() -> None:
-    with pytest.raises(OverflowError):
+    with pytest.raises(NetxFormatError, match="matrix of zeros"):
         weight_format(np.zeros((2, 2), np.int64))
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import json
+import os
+import re
 import resource
+import signal
 import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from netx_export import NetxFormatError, read, simulate
+from netx_export import NetxFormatError, read, safe_hdf5, simulate
 from netx_export.check import check, estimate
 from netx_export.description import (
     Affine,
@@ -334,10 +340,20 @@ def test_virtual_datasets_are_not_opened(mlp: Path) -> None:
 def test_no_file_a_directory_and_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not HDF5")
     (tmp_path / "empty").touch()
-    for name, match in (("missing", "no such file"), (".", "no such file"), ("text", "HDF5"), ("empty", "HDF5")):
+    (tmp_path / "link").symlink_to("link")
+    os.mkfifo(tmp_path / "pipe")
+    for name, match in (
+        ("missing", "no such file"),
+        ("text/a.net", "no such file"),
+        (".", "a directory, not a file"),
+        ("pipe", "no regular file"),
+        ("link", "Too many levels of symbolic links"),
+        ("text", "not an HDF5 file"),
+        ("empty", "not an HDF5 file"),
+    ):
         with pytest.raises(NetxFormatError, match=match):
             read(tmp_path / name)
-    with pytest.raises(NetxFormatError):
+    with pytest.raises(NetxFormatError, match=r"a\\x00b: no path, for it holds a NUL"):
         read("a\0b")
 
 
@@ -384,3 +400,258 @@ def test_more_texts_than_can_be_walked_in_bounded_time(mlp: Path) -> None:
     mlp.write_bytes(mlp.read_bytes() + b"".join(text + heap for heap in heaps))
     with pytest.raises(NetxFormatError, match="more than 1048576 texts"):
         read(mlp)
+
+
+# -- what would fill the memory
+
+
+def _read_within(path: Path, megabytes: int, seconds: int = 20) -> str:
+    """What reading says in a process of its own, which ends where it takes more memory or time than that."""
+    answer, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**20 * megabytes,) * 2)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
+        try:
+            said = f"read {read(path).metadata}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(end, said.encode()[:4096])  # no more than a pipe takes
+        os._exit(0)
+    os.close(end)
+    with os.fdopen(answer) as pipe:
+        said = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return said
+
+
+def _dataset(name: str, shape: tuple[int, ...], dtype: str, **options: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, shape, dtype, **options)[...] = 2
+
+    return change
+
+
+def _bomb(file: h5py.File) -> None:
+    _dataset("layer/1/weight", (2, 3), "i4", chunks=(2, 3), compression="gzip")(file)
+    file["layer/1/weight"].id.write_direct_chunk((0, 0), zlib.compress(bytes(2**28)))
+
+
+def _bomb_in_two_layers(file: h5py.File) -> None:
+    once = zlib.compress(bytes(2**28))
+    del file["layer/1/weight"]
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((2, 3))
+    for _ in range(2):
+        properties.set_deflate(9)
+    space = h5py.h5s.create_simple((2, 3))
+    made = h5py.h5d.create(file["layer/1"].id, b"weight", h5py.h5t.STD_I32LE, space, properties)
+    made.write_direct_chunk((0, 0), zlib.compress(once))
+
+
+LARGE = [
+    pytest.param(
+        _dataset("layer/1/weight", (2, 3), "i1", maxshape=(None, None), chunks=(2**14, 2**14), compression="gzip"),
+        "too large",
+        id="a chunk of 256 MB",
+    ),
+    pytest.param(_bomb, "does not unpack to 24 bytes", id="a chunk that unpacks to 256 MB"),
+    pytest.param(_bomb_in_two_layers, "packed in another way", id="packed twice"),
+    pytest.param(
+        _dataset("layer/1/weight", (2, 3), "i4", compression="lzf"), "packed in another way", id="another filter"
+    ),
+    pytest.param(
+        _dataset("layer/1/weight", (200, 200), "i4", chunks=(1, 1)), "more than 16384 chunks", id="many chunks"
+    ),
+    pytest.param(_dataset("layer/1/type", (1,), "S80000000", chunks=(1,)), "at most 256 bytes", id="a long type"),
+    pytest.param(
+        _dataset("layer/1/shape", (2**24,), "i1", chunks=(2**20,)), "expected 1 to 3 sizes", id="a shape of many axes"
+    ),
+    pytest.param(
+        lambda file: file["lava_spikeloss"].attrs.update(text="x" * 30_000_000), "30000000 bytes", id="a long text"
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), LARGE)
+def test_memory_and_time_are_bounded(mlp: Path, change: Callable[[h5py.File], None], message: str) -> None:
+    _edit(mlp, change)
+    found = _read_within(mlp, megabytes=150)
+    assert re.search(message, found), found
+
+
+def test_more_attributes_than_a_network_has(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_hdf5, "_MAX_ATTRIBUTES", 50)
+    _edit(mlp, lambda file: file["lava_spikeloss"].attrs.update({f"{index}": "x" for index in range(51)}))
+    with pytest.raises(NetxFormatError, match="at most 50 attributes"):
+        read(mlp)
+
+
+def test_many_attributes_that_share_one_text(mlp: Path) -> None:
+    """Each names the same place in the file: 400 of 100 kB are in the file once, and in memory 400 times."""
+    count, text = 400, "x" * 100_000
+    _edit(mlp, lambda file: file["lava_spikeloss"].attrs.update({f"{index:03}": text for index in range(count)}))
+    content = mlp.read_bytes()
+    places = re.finditer(re.escape(struct.pack("<I", len(text))) + rb".{8}.{4}", content, re.DOTALL)
+    before = b"\x08" + bytes(5) + b"\x01" + bytes(7)  # characters of 8 bits, and no axes
+    first, *others = [place for place in places if content.endswith(before, 0, place.start())]
+    assert len(others) >= count - 1
+    shared = bytearray(content)
+    for place in others:
+        shared[place.start() : place.end()] = first[0]
+    mlp.write_bytes(shared)
+    assert "its texts are more than 16777216 bytes" in _read_within(mlp, megabytes=100)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_texts_that_say_to_be_gigabytes_long(tmp_path: Path, libver: str) -> None:
+    """HDF5 would make room for them before it looks whether they are there."""
+    path = tmp_path / "a.net"
+    write(NetworkDescription(MLP.layers, {"target": "loihi2"}), path)
+    with h5py.File(path, "r+", libver=libver) as file:
+        texts = dict(file["lava_spikeloss"].attrs)
+        for key in texts:
+            del file["lava_spikeloss"].attrs[key]
+        del file["layer/1/neuron/type"]
+        file["layer/1/neuron/type"] = "CUBA"
+        file["lava_spikeloss"].attrs["target"] = "loihi2"
+        offset = file["layer/1/neuron/type"].id.get_offset()
+    content = path.read_bytes()
+    place = struct.Struct("<IQ")
+    _, heap = place.unpack_from(content, offset)
+    of_attribute = content.index(place.pack(len("loihi2"), heap))
+    for start, message in ((offset, "`type` to be a text of at most"), (of_attribute, "says to be 4294967295 bytes")):
+        damaged = bytearray(content)
+        damaged[start : start + 4] = b"\xff" * 4
+        path.write_bytes(damaged)
+        assert message in _read_within(path, megabytes=250)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (2, 2)},
+        {"chunks": (1, 2), "compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"chunks": (2, 2), "fletcher32": True},
+        {"maxshape": (None, None), "compression": "gzip", "compression_opts": 1},
+        {"maxshape": (None, None), "chunks": (64, 64)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["i1", ">i4", "f2", "f4", ">f8", "u8", np.longdouble])
+def test_weights_may_be_stored_in_any_usual_way(mlp: Path, options: dict[str, Any], dtype: str) -> None:
+    def change(file: h5py.File) -> None:
+        del file["layer/1/weight"]
+        values = np.array([[2, 4, 6], [8, 10, 12]])
+        file.create_dataset("layer/1/weight", data=values.astype(dtype), **options)
+
+    _edit(mlp, change)
+    assert np.array_equal(read(mlp).layers[1].weight, [[2, 4, 6], [8, 10, 12]])  # type: ignore[union-attr]
+
+
+# -- texts that are no UTF-8, or that a terminal would obey
+
+
+def _attribute(file: h5py.File, name: bytes, value: bytes, *, fixed: bool) -> None:
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(len(value) if fixed else h5py.h5t.VARIABLE)
+    kind.set_strpad(h5py.h5t.STR_NULLPAD if fixed else h5py.h5t.STR_NULLTERM)
+    made = h5py.h5a.create(file["lava_spikeloss"].id, name, kind, h5py.h5s.create(h5py.h5s.SCALAR))
+    made.write(np.array(value, f"S{len(value)}" if fixed else h5py.string_dtype("ascii")))
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_texts_that_are_no_utf8_are_escaped(mlp: Path, tmp_path: Path, fixed: bool) -> None:
+    def change(file: h5py.File) -> None:
+        _attribute(file, b"na\xefve", b"caf\xe9", fixed=fixed)
+        _attribute(file, "größe".encode(), "über".encode(), fixed=fixed)
+
+    _edit(mlp, change)
+    metadata = read(mlp).metadata
+    assert metadata == {r"na\xefve": r"caf\xe9", "größe": "über"}
+    assert json.loads(json.dumps(metadata)) == metadata
+    write(read(mlp), tmp_path / "again.net")
+    assert read(tmp_path / "again.net").metadata == metadata
+
+
+def test_attributes_that_are_no_text_are_noted(mlp: Path) -> None:
+    def change(file: h5py.File) -> None:
+        file["lava_spikeloss"].attrs.update(number=5, texts=["a", "b"], empty=h5py.Empty("S1"), text="yes")
+
+    _edit(mlp, change)
+    found = read(mlp)
+    assert found.metadata == {"text": "yes"}
+    assert [re.sub(".*attribute ", "", text) for text in found.ignored] == [
+        "empty, which is no text",
+        "number, which is no text",
+        "texts, which is no text",
+    ]
+
+
+def test_an_error_cannot_be_disguised(mlp: Path, tmp_path: Path) -> None:
+    """A type that clears the screen and says that all is well, in a file whose name does the same."""
+    _edit(mlp, _put("layer/1/type", np.bytes_(b"\x1b[2J\nPASSED \xff")))
+    path = mlp.rename(tmp_path / "a\n\x1b[2JPASSED\u202e.net")
+    with pytest.raises(NetxFormatError) as error:
+        read(path)
+    assert str(error.value).isprintable()
+    assert "PASSED" in str(error.value)
+
+
+# -- files that cannot be read, and are not damaged
+
+
+def test_a_file_that_is_being_written_is_not_said_to_be_damaged(mlp: Path) -> None:
+    code = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); input()"
+    command = [sys.executable, "-c", code, str(mlp)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(NetxFormatError, match="another program has locked it"):
+            read(mlp)
+        other.communicate("\n", timeout=60)
+    assert read(mlp).layers[1] == MLP.layers[1]
+
+
+def test_a_file_whose_writer_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    code = (
+        "import h5py, os, signal, sys; file = h5py.File(sys.argv[1], 'w', libver='latest'); file['x'] = 1\n"
+        "file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], timeout=60, check=False)
+    with pytest.raises(NetxFormatError, match="has not closed it"):
+        read(path)
+
+
+def test_a_file_that_may_not_be_read(mlp: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    mlp.chmod(0)
+    become_nobody = "import os; os.geteuid() or os.setuid(65534)"  # permissions do not stop root
+    code = f"from netx_export import read; {become_nobody}; read({str(mlp)!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stderr.splitlines()[-1].endswith(
+        f"{mlp}: cannot be read: Permission denied. Give the path of a netx HDF5 file."
+    )
+
+
+def test_a_file_on_a_broken_disk(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, "Unable to synchronously open file (errno = 5, error message = 'Input/output error')")
+
+    monkeypatch.setattr(h5py, "File", broken)
+    with pytest.raises(NetxFormatError, match=r"mlp\.net: cannot be read: Input/output error"):
+        read(mlp)
+
+
+def test_a_file_for_which_there_is_not_enough_memory(mlp: Path) -> None:
+    size = 4000
+    _edit(mlp, _put("layer/0/shape", np.array([size])))
+    _edit(mlp, _put("layer/1/shape", np.array([size])))
+    _edit(mlp, _put("layer/1/weight", np.full((size, size), 2, np.int8)))
+    assert "there is not enough memory to read it" in _read_within(mlp, megabytes=50)
+    assert _read_within(mlp, megabytes=500).startswith("read")

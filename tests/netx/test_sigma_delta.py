@@ -104,12 +104,12 @@ def test_sums_that_leave_24_bits_wrap_in_a_convolution_as_in_lava(tmp_path: Path
     _assert_equals_lava(path, on * 3.9)
 
 
-def test_a_convolution_beyond_what_lava_holds_is_refused(tmp_path: Path) -> None:
-    wide = Conv(np.full((1, 1, 3, 3), 250), NEURON, (1, 6, 6), delay_shift=False)
-    path = _file(tmp_path / "a.net", wide, shape=(1, 6, 6))
-    with pytest.raises(SimulationError, match="more than 24 bits"):
-        simulate(path, torch.full((1, 1, 6, 6, 4), 3.9))
-    assert simulate(path, torch.full((1, 1, 6, 6, 4), 0.5)).output.any()
+@pytest.mark.lava
+def test_sums_that_leave_24_bits_again_and_again_wrap_as_in_lava(tmp_path: Path) -> None:
+    wide = Conv(np.full((1, 1, 5, 5), 250), NEURON, (1, 9, 9), padding=(2, 2), delay_shift=False)
+    path = _file(tmp_path / "a.net", wide, Conv(-wide.weight, NEURON, (1, 9, 9), delay_shift=False), shape=(1, 9, 9))
+    signs = 2 * (torch.rand(2, 1, 9, 9, 12, generator=torch.Generator().manual_seed(0)) < 0.7) - 1
+    _assert_equals_lava(path, signs * 3.9)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from netx_export import NetworkDescription, SimulationError, simulate
-from netx_export.description import Conv, CubaNeuron, Input
+from netx_export.description import Conv, CubaNeuron, Encoder, Input
 
 
 @pytest.mark.parametrize("dtype", ["bool", "u1", "i1", "u2", "i4", "u8", "f2", "f4", "f8", ">f4", ">i2"])
@@ -21,6 +22,17 @@ def test_every_numeric_type_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
 def test_every_type_of_tensor_gives_the_same_spikes(mlp_file, mlp_spikes, dtype):
     tensor = torch.from_numpy(mlp_spikes).to(getattr(torch, dtype)).requires_grad_(dtype == "float64")
     assert np.array_equal(simulate(mlp_file, tensor).output, simulate(mlp_file, mlp_spikes).output)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "bfloat16", "float8_e5m2", "float64"])
+def test_input_neurons_take_every_type_of_tensor(mlp, mlp_spikes, saved, dtype):
+    encoder = Encoder(CubaNeuron(10, np.array([1024]), np.array([128])))
+    path = saved(NetworkDescription((Input((12,), False, encoder), *mlp.layers[1:])))
+    tensor = torch.from_numpy(mlp_spikes).to(getattr(torch, dtype))
+    assert np.array_equal(simulate(path, tensor).output, simulate(path, mlp_spikes).output)
+    if tensor.is_floating_point():
+        with pytest.raises(SimulationError, match="finite input values"):
+            simulate(path, torch.full(tensor.shape, float("nan")).to(tensor.dtype))
 
 
 def test_lists_and_read_only_or_reversed_arrays_are_taken(mlp_file, mlp_spikes):
@@ -73,6 +85,21 @@ def test_the_input_is_left_alone(mlp_file, mlp_spikes):
         (lambda x: x.astype(complex), "bits but got complex128"),
         (lambda x: x.astype(np.longdouble), "bits but got float128"),
         (lambda x: torch.from_numpy(x).to_sparse(), r"dense tensor of real numbers but got torch\.sparse_coo"),
+        (
+            lambda x: torch.quantize_per_tensor(torch.from_numpy(x).float(), 1.0, 0, torch.quint8),
+            "but got .* torch.quint8",
+        ),
+        (
+            lambda x: torch.nested.nested_tensor([torch.ones(12, 3), torch.ones(12, 4)]),
+            "dense tensor .* but got nested",
+        ),
+        (lambda x: torch.from_numpy(x).to("meta"), "tensor with values but got one without"),
+        (lambda x: np.ma.array(x, mask=x > 0), "but got a masked one"),
+        (lambda x: [[1], [1, 0]], "Expected an array or a tensor but got a list: .*inhomogeneous"),
+        (lambda x: [torch.ones(12, 3, requires_grad=True)], "Expected an array or a tensor but got a list"),
+        (lambda x: None, "Expected an array or a tensor but got a NoneType"),
+        (lambda x: {"spikes": x}, "Expected an array or a tensor but got a dict"),
+        (lambda x: (frame for frame in x), "Expected an array or a tensor but got a generator"),
         (lambda x: torch.from_numpy(x).to(torch.complex64), r"real numbers but got torch\.strided, torch\.complex64"),
     ],
 )
@@ -84,8 +111,7 @@ def test_anything_but_zeros_and_ones_is_refused(mlp_file, mlp_spikes, change, me
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x[0], r"but got \(12, 20\)\. A single sample needs a sample axis too"),
-        (lambda x: np.moveaxis(x, -1, 1), r"but got \(6, 20, 12\)\. Time is the last axis"),
+        (lambda x: x[0], r"but got \(12, 20\)\. .* time last: if it is \(C, T\), spikes\[None\]\.$"),
         (lambda x: x[:, :11], r"shape \(N, 12, T\) .* but got \(6, 11, 20\)"),
         (lambda x: x[..., :0], r"one step but got \(6, 12, 0\)"),
         (lambda x: x[:0], r"at least one sample .* but got \(0, 12, 20\)"),
@@ -98,11 +124,39 @@ def test_a_wrong_shape_is_refused_with_advice(mlp_file, mlp_spikes, change, mess
         simulate(mlp_file, change(mlp_spikes))
 
 
-def test_channels_last_are_refused_with_advice(saved):
-    conv = Conv(np.ones((1, 2, 1, 1), np.int64), CubaNeuron(1, np.array([0]), np.array([0])), (2, 3, 4))
-    path = saved(NetworkDescription((Input((2, 3, 4), False), conv)))
-    with pytest.raises(SimulationError, match="Channels come before height and width"):
-        simulate(path, np.zeros((1, 3, 4, 2, 5)))
+_MLP = {"N": 6, "C": 12, "T": 20}
+_IMAGE = {"N": 6, "C": 2, "H": 3, "W": 4, "T": 5}
+_OF_VECTORS = ["NTC", "TNC", "CT", "TC", "NC"]
+_OF_IMAGES = ["NHWCT", "NTCHW", "TNCHW", "NTHWC", "TNHWC", "NTWHC", "NWHCT", "CHWT", "TCHW", "WHCT", "NCHW"]
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("layout", [*_OF_VECTORS, *_OF_IMAGES])
+def test_a_layout_of_others_is_refused_with_advice_that_works(mlp_file, mlp_spikes, saved, rng, layout, as_tensor):
+    sizes, path, spikes = _MLP, mlp_file, mlp_spikes
+    if "H" in layout:
+        conv = Conv(np.ones((1, 2, 1, 1), np.int64), CubaNeuron(1, np.array([0]), np.array([0])), (2, 3, 4))
+        sizes, path = _IMAGE, saved(NetworkDescription((Input((2, 3, 4), False), conv)))
+        spikes = (rng.random(tuple(_IMAGE.values())) < 0.2).astype(np.uint8)
+    spikes = spikes if "N" in layout else spikes[:1]
+    spikes = spikes if "T" in layout else spikes[..., :1]
+    axes = [list(sizes).index(axis) for axis in layout]
+    turned = spikes.transpose(*axes, *(axis for axis in range(spikes.ndim) if axis not in axes))
+    given = turned.reshape([sizes[axis] for axis in layout])
+    with pytest.raises(SimulationError) as error:
+        simulate(path, torch.from_numpy(given.copy()) if as_tensor else given)
+    found = re.search(rf"if it is \({', '.join(layout)}\), (.*?[\])])(;|\.)", str(error.value))
+    assert found, error.value
+    advised = eval(found[1], {"np": np, "spikes": torch.from_numpy(given.copy()) if as_tensor else given})
+    assert np.array_equal(simulate(path, advised).output, simulate(path, spikes).output)
+
+
+def test_where_several_layouts_fit_all_are_named(mlp_file, mlp_spikes):
+    with pytest.raises(SimulationError) as error:
+        simulate(mlp_file, mlp_spikes.transpose(2, 0, 1))
+    assert "if it is (N, T, C), np.transpose(spikes, (0, 2, 1));" in str(error.value)
+    assert "if it is (T, N, C), np.transpose(spikes, (1, 2, 0))." in str(error.value)
+    assert str(error.value).endswith("Its sizes do not say which it is.")
 
 
 def test_an_unknown_back_end_is_refused(mlp_file, mlp_spikes):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netx_export import reference
-from netx_export.description import CubaNeuron
+from netx_export.description import Conv, CubaNeuron, SigmaDeltaNeuron
 from netx_export.loading import load_dense_weights
-from netx_export.reference.synapses import dense_synapses, spike_synapses
+from netx_export.reference.synapses import dense_synapses, message_synapses, spike_synapses
 
 pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("loops")]
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def _lava_neurons(activation: np.ndarray, neuron: CubaNeuron, bias: np.ndarray |
     scale=st.sampled_from([10, 1_000, 100_000, 140_000, 400_000]),
     shared=st.booleans(),
     shape=st.sampled_from([(2, 5), (1, 3, 2, 4)]),
-    threshold=st.integers(1, 2**17 - 1),
+    threshold=st.integers(1, 2**17 - 1) | st.sampled_from([0, 2**17, 2**24]),
     decay=st.tuples(decays, decays),
     biased=st.booleans(),
 )
@@ -63,7 +63,8 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
     if not shared:
         current_decay[0], voltage_decay[-1] = rng.integers(0, 4097, 2)
     neuron = CubaNeuron(threshold, current_decay, voltage_decay)
-    bias = rng.integers(-4096, 4096, shape[1]) if biased else None
+    largest = rng.choice([60, 4096, 2**15])
+    bias = rng.integers(-largest, largest, shape[1]) if biased else None
     activation = rng.integers(-scale, scale, (40, *shape)) + rng.integers(-scale, scale)
     spikes = reference.integrate_and_fire(torch.from_numpy(activation.astype(np.float64) * 64), neuron, bias)
     assert np.array_equal(spikes.numpy(), _lava_neurons(activation, neuron, bias))
@@ -118,13 +119,11 @@ def test_sums_of_loaded_weights_equal_lavas(seed, low, span, step):
     padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     groups=st.sampled_from([1, 2]),
-    largest=st.sampled_from([127, 256, 2**22]),
+    largest=st.sampled_from([127, 256, 2**22, 2**31]),
 )
 def test_convolutions_equal_lavas(seed, kernel, stride, padding, dilation, groups, largest):
     pytest.importorskip("lava.proc.conv.utils")
     from lava.proc.conv.utils import conv, signed_clamp
-
-    from netx_export.description import Conv
 
     rng = np.random.default_rng(seed)
     weight = rng.integers(-largest, largest, (4, 4 // groups, *kernel))
@@ -137,3 +136,43 @@ def test_convolutions_equal_lavas(seed, kernel, stride, padding, dilation, group
     expected = signed_clamp(sums, bits=24).transpose(2, 1, 0)
     frames = torch.from_numpy(spikes[np.newaxis, np.newaxis].astype(np.uint8))
     assert np.array_equal(spike_synapses(layer, CPU)(frames)[0, 0].numpy(), expected)
+
+
+def _lava_convolution(layer: Conv, messages: np.ndarray) -> np.ndarray:
+    """What Lava's own convolution gives for one step of messages ``(C, H, W)``, in 24 bits."""
+    pytest.importorskip("lava.proc.conv.models")
+    from lava.proc.conv.models import PyConvModelFixed
+    from lava.proc.conv.utils import conv
+
+    weight = layer.weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32)  # as netx loads it
+    sizes = (layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
+    pairs = [np.array(pair[::-1], np.int8) for pair in sizes]  # as Lava holds them
+    sums = conv(messages.transpose(2, 1, 0).astype(np.int32), weight, *pairs, np.int8(layer.groups))
+    return PyConvModelFixed({}).clamp_precision(sums).astype(np.int32).transpose(2, 1, 0)
+
+
+def _our_convolution(layer: Conv, messages: np.ndarray) -> np.ndarray:
+    frames = torch.from_numpy(messages[np.newaxis, np.newaxis].astype(np.int32))
+    return message_synapses(layer, CPU)(frames)[0, 0].numpy()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("multiple", [1, 2, 3, 5, 255, 256, 257])  # at 256 times it Lava's int32 ends too
+def test_sums_of_messages_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, sign):
+    """The edge and its multiples, put together of three summands, two of which may lie beyond float32."""
+    edge = sign * (multiple * 2**23 + beyond)
+    layer = Conv(np.array([[[[1, 256, 256]]]]), SigmaDeltaNeuron(1), (1, 1, 3))
+    big, small = divmod(edge, 256)
+    messages = np.array([[[small, big // 2, big - big // 2]]])
+    assert np.array_equal(_our_convolution(layer, messages), _lava_convolution(layer, messages))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(1, 24), taps=st.integers(1, 5), groups=st.sampled_from([1, 2]))
+def test_convolutions_of_messages_equal_lavas(seed, bits, taps, groups):
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-256, 256, (4, 4 // groups, taps, taps))
+    layer = Conv(weight, SigmaDeltaNeuron(1), (4, 6, 7), (1, 2), (2, 1), groups=groups)
+    messages = rng.integers(-(2**bits), 2**bits, (4, 6, 7))
+    assert np.array_equal(_our_convolution(layer, messages), _lava_convolution(layer, messages))

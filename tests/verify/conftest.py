@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -66,6 +67,10 @@ def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
                 cuba.Recurrent(dict(NEURON), 12, 10, weight_scale=3),
                 cuba.Dense(dict(NEURON), 10, 5, weight_scale=3),
             ],
+            (12,),
+        ),
+        "readout": (
+            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), cuba.Affine(NEURON, 14, 5, weight_scale=3)],
             (12,),
         ),
         "biased": (
@@ -141,3 +146,57 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("graded") / "graded.net"
     export(net, path, sample=values[:4], budget=LoihiBudget(synops=900, events_per_step=5))
     return Exported(net, path, values, torch.arange(16) % 5)
+
+
+def small_network(readout: Any = None) -> Any:
+    """A file's network without SLAYER, 4-6-3 neurons, and what is read out of them, if anything."""
+    from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
+
+    neuron = CubaNeuron(200, np.array([1024]), np.array([128]))
+    draw = np.random.default_rng(0)
+    layers = [Dense(draw.integers(-20, 40, shape) * 2, neuron) for shape in ((6, 4), (3, 6))]
+    return NetworkDescription((Input((4,), delay_shift=False), *layers, *([] if readout is None else [readout])))
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A file, input for it, and what the reference simulator makes of it."""
+
+    path: Path
+    spikes: Any
+    run: dict[str, Any]
+
+    def changed(self, **changes: Any) -> dict[str, Any]:
+        """The recording with other arrays; None leaves one out."""
+        run = {name: array.copy() for name, array in self.run.items()} | changes
+        return {name: array for name, array in run.items() if array is not None}
+
+
+def record(description: Any, path: Path, samples: int = 12) -> Recorded:
+    from netx_export import simulate
+    from netx_export.hdf5 import write
+
+    write(description, path)
+    spikes = (np.random.default_rng(1).random((samples, 4, 20)) < 0.5).astype(np.uint8)
+    simulation = simulate(path, spikes)
+    return Recorded(path, spikes, {**simulation.layers, "output": simulation.output})
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., Recorded]:
+    """A small network with a readout, or none."""
+    return lambda readout=None: record(small_network(readout), tmp_path / "small.net")
+
+
+@pytest.fixture
+def plain(small: Callable[..., Recorded]) -> Recorded:
+    """Its output is what its last layer, dense2, spikes."""
+    return small()
+
+
+@pytest.fixture
+def with_readout(small: Callable[..., Recorded]) -> Recorded:
+    """Its output is read out of dense2 on the host."""
+    from netx_export.description import Affine
+
+    return small(Affine(np.array([[64, -64, 32], [32, 64, 16]]), None))

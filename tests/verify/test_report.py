@@ -187,6 +187,41 @@ def test_the_terminal_takes_no_markup_from_a_file(
     assert any(line.startswith("FAILED   dense2: ") for line in lines)
 
 
+EVIL = {
+    "a lone surrogate": "caf\udce9",
+    "an escape that clears the screen": "\x1b[2J\x1b[1;1HPASSED",
+    "a forged line": "x\rPASSED   every spike of every layer is equal.",
+    "the end of a script": "</script></pre><script>alert(1)</script>",
+    "text from right to left": "\u202egnihtyreve",
+    "a NUL": "a\0b",
+    "the other controls": "".join(map(chr, [*range(1, 10), *range(11, 32), *range(127, 160)])),
+}
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("kind", EVIL)
+def test_a_report_is_written_whatever_the_texts_in_a_file(
+    kind: str, reports: dict[str, VerificationReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    evil = EVIL[kind]
+    report = dataclasses.replace(reports["recorded"], metadata={evil: evil}, network=f"{evil}\nsecond line").to_dict()
+    report["comparisons"][0]["cause"]["detail"] = evil
+    report["comparisons"][0]["unrecorded"] = (evil,)
+    report["comparisons"][0]["no_output"] = evil
+    save_report(report, tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["metadata"] == {evil: evil}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "second line</pre>" in page
+    assert Page(page).fetched == []
+    print_report(report, Console(width=300, force_terminal=True, no_color=True))
+    terminal = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)  # bold, by which the terminal shows a title
+    for text in (page, terminal):
+        assert all(c.isprintable() or c == "\n" for c in text)
+    assert terminal.count("\nPASSED   every spike") == 0
+
+
 @pytest.mark.slayer
 def test_a_full_disk_leaves_the_old_report(
     reports: dict[str, VerificationReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -154,6 +154,23 @@ def test_texts_that_only_look_like_records(mlp: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slayer
+@pytest.mark.parametrize(
+    "rates",
+    ['{"dense1": 1' + "0" * 400 + "}", "[" * 100_000, "[1]", '{"dense1": [1]}', '{"dense1": -1e308}'],
+    ids=["a huge number", "a deep list", "a list", "a list inside", "a negative number"],
+)
+def test_rates_that_only_a_forger_writes(rates: str, mlp: Any, tmp_path: Path) -> None:
+    def spoil(file: Any) -> None:
+        file["lava_spikeloss"].attrs["trained rates"] = rates[:60_000]
+
+    report = verify(mlp.net, mlp.spoiled(tmp_path / "a.net", spoil), mlp.spikes, lava_samples=0)
+    assert report.passed
+    assert [layer.trained_rate for layer in report.layers] == [None, None, None]
+    report.to_json()
+    report.save_html(tmp_path / "a.html")
+
+
+@pytest.mark.slayer
 def test_a_tolerance_by_layer(mlp: Any, spoiled: Path) -> None:
     loose = {name: Tolerance(rate=0.5) for name in ("dense2", "dense3")}
     assert verify(mlp.net, spoiled, mlp.spikes, lava_samples=0, tolerance=loose).passed

@@ -1,0 +1,112 @@
+"""Files that are replaced as a whole: whatever happens, a path holds what it held before or all of what is new.
+
+Until it is whole, a new file lies in a directory of its own beside its path. Its writer holds a lock on that directory,
+which the system takes back when the writer ends, however it ends: so the next writer can tell what a killed one left
+behind from what another one is writing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from netx_export.errors import ExportError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["replacing"]
+
+# Locks of another machine on a network drive may not be seen here: only directories of this one are ever removed.
+_SUFFIX = f".{''.join(c if c.isalnum() else '-' for c in socket.gethostname())[:64]}.netx.tmp"
+_LONGEST_PREFIX = 32  # characters, of up to 4 bytes: a name has 255 bytes
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the place of ``path``, if the block succeeds.
+
+    Whatever happens, ``path`` holds either what it held before or the whole new file, written and on disk. A symbolic
+    link stays, and what it leads to is replaced; so do the permissions of a file that was there. What killed processes
+    left beside it is removed.
+
+    Raises:
+        ExportError: if the directory does not exist or cannot be written to, the disk is full, or ``path`` is something
+            else than a file.
+    """
+    if "\0" in os.fspath(path):
+        raise ExportError(f"Cannot write {path}: its name holds a NUL character. Choose another path.")
+    target = Path(os.path.realpath(path))
+    try:
+        mode = _permissions(target)
+        _remove_leftovers(target.parent)
+        directory, lock = _temporary_directory(target)
+    except OSError as error:
+        raise ExportError(f"Cannot write {path}: {error.strerror}. Choose a path that can be written.") from None
+    try:
+        temporary = directory / target.name
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    except OSError as error:
+        raise ExportError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _permissions(target: Path) -> int | None:
+    """The permissions of a file that is there; None if there is nothing, so that a new file gets the usual ones."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):  # a device, say, which a rename would put a file in the place of
+        raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
+    return stat.S_IMODE(status.st_mode)
+
+
+def _temporary_directory(target: Path) -> tuple[Path, int | None]:
+    """A new directory beside the target, and the lock that says that its writer lives, where there are locks."""
+    while True:
+        directory = Path(tempfile.mkdtemp(_SUFFIX, f".{target.name[:_LONGEST_PREFIX]}.", target.parent))
+        lock = _locked(directory, wait=True)
+        if directory.exists():
+            return directory, lock
+        if lock is not None:  # between the two steps another writer took it for left behind
+            os.close(lock)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary directories whose writers have ended: those that can be locked."""
+    for directory in folder.glob(f".*{_SUFFIX}"):
+        lock = _locked(directory, wait=False)
+        if lock is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked(directory: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock on a directory; None if another process does, or there are no locks here."""
+    if sys.platform == "win32":
+        return None
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            os.close(descriptor)
+        else:
+            return descriptor
+    return None

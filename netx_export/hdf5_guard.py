@@ -1,0 +1,126 @@
+"""What HDF5 itself would do with a damaged or hostile file, found out before: loop for ever, or fill the memory.
+
+HDF5 believes what a file says of the sizes of texts and heaps, and unpacks compressed data to whatever comes out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+import re
+import struct
+import zlib
+
+import h5py
+
+from netx_export.errors import NetxFormatError
+
+__all__ = ["MAX_TEXT", "check_chunks", "check_texts", "text_length"]
+
+MAX_TEXT = 2**20  # bytes of one text
+_HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixed length
+_HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
+_HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
+_MAX_HEAP_OBJECTS = 2**20
+_LENGTH = struct.Struct("<I")  # with which a text's place begins, before heap and index
+# An attribute that is one text of no fixed length: its type (16 bytes a place, characters of 8 bits), no axes, length.
+_TEXT_ATTRIBUTE = re.compile(
+    rb"[\x19\x39\x49].{3}\x10\0{3}.{8}\0\0\x08\0\0{0,4}(?:\x01\0{7}|\x02\0{3})(.{4})", re.DOTALL
+)
+_DEFLATE, _SHUFFLE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
+_CHECKSUM_BYTES = 4
+_MAX_CHUNKS = 2**14
+_MAX_OVERHEAD = 2**10  # bytes that packing may add
+
+
+def check_texts(file: h5py.File) -> None:
+    """Raise if HDF5 would loop for ever over the texts of a file, or take gigabytes for one.
+
+    All global heaps are walked through as HDF5 will, which ends nowhere if a damaged size leads it to zeros.
+
+    Raises:
+        NetxFormatError: for a heap whose objects do not fill it, more objects than any network has texts, or a text
+            that is longer than any of a network.
+    """
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise NetxFormatError("its addresses and lengths are not of 64 bits, as h5py writes them.")
+    objects = 0
+    with open(file.filename, "rb") as plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for heap in re.finditer(_HEAP, data):  # in half the time of mmap's own search
+            objects += _heap_objects(data, heap.start())
+            if objects > _MAX_HEAP_OBJECTS:
+                raise NetxFormatError(f"it holds more than {_MAX_HEAP_OBJECTS} texts.")
+        for attribute in _TEXT_ATTRIBUTE.finditer(data):
+            (length,) = _LENGTH.unpack(attribute[1])
+            if length > MAX_TEXT:
+                raise NetxFormatError(f"it holds a text that says to be {length} bytes long, which none here is.")
+
+
+def _heap_objects(data: mmap.mmap, start: int) -> int:
+    """The number of objects in the heap that starts there."""
+    rest = len(data) - start
+    size = _HEAP_HEADER.unpack_from(data, start)[0] if rest >= _HEAP_HEADER.size else rest + 1
+    place, objects = _HEAP_HEADER.size, 0
+    while place + _HEAP_OBJECT.size <= size <= rest:
+        index, length = _HEAP_OBJECT.unpack_from(data, start + place)
+        step = _HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
+        if not 0 < step <= size - place:
+            break
+        place, objects = place + step, objects + 1
+    if place + _HEAP_OBJECT.size <= size:
+        raise NetxFormatError(f"the heap of its texts at byte {start} is damaged.")
+    return objects
+
+
+def text_length(dataset: h5py.Dataset) -> int | None:
+    """The bytes of a dataset that is one text; None if they cannot be told before it is read."""
+    if h5py.check_string_dtype(dataset.dtype) is None or h5py.check_string_dtype(dataset.dtype).length is not None:
+        return int(dataset.dtype.itemsize)
+    offset = dataset.id.get_offset()  # None if it does not lie in one piece, or nowhere
+    if offset is None:
+        return None
+    with open(dataset.file.filename, "rb") as plain:
+        plain.seek(offset)
+        found = plain.read(_LENGTH.size)
+    return int(_LENGTH.unpack(found)[0]) if len(found) == _LENGTH.size else None
+
+
+def check_chunks(dataset: h5py.Dataset) -> None:
+    """Raise unless each chunk of a dataset unpacks to just its size.
+
+    Raises:
+        NetxFormatError: if one does not, there are too many, or they are packed in another way than by gzip.
+    """
+    if dataset.chunks is None:
+        return
+    if math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)) > _MAX_CHUNKS:
+        raise NetxFormatError(f"`{dataset.name}` has more than {_MAX_CHUNKS} chunks, which no network has.")
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    if not {_DEFLATE, _SHUFFLE, _CHECKSUM}.issuperset(filters) or len(filters) > len(set(filters)):
+        raise NetxFormatError(f"`{dataset.name}` is packed in another way than by gzip. Repack it: h5repack -f GZIP=4.")
+    size = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    starts = (range(0, axis, chunk) for axis, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    for start in itertools.product(*starts):
+        stored = dataset.id.get_chunk_info_by_coord(start)
+        if stored.byte_offset is None:  # never written: the fill value
+            continue
+        if stored.size > 2 * size + _MAX_OVERHEAD or _unpacked_size(dataset, start, filters, size) != size:
+            raise NetxFormatError(f"`{dataset.name}`: the chunk at {start} does not unpack to {size} bytes.")
+
+
+def _unpacked_size(dataset: h5py.Dataset, start: tuple[int, ...], filters: list[int], size: int) -> int:
+    """The bytes that a chunk unpacks to: above ``size`` if those are more, -1 if it is damaged."""
+    skipped, content = dataset.id.read_direct_chunk(start)
+    for index, kind in reversed(list(enumerate(filters))):
+        if skipped >> index & 1:
+            continue
+        if kind == _CHECKSUM:
+            content = content[:-_CHECKSUM_BYTES]
+        elif kind == _DEFLATE:
+            try:
+                content = zlib.decompressobj().decompress(content, size + _CHECKSUM_BYTES + 1)
+            except zlib.error:
+                return -1
+    return len(content)

@@ -1,0 +1,152 @@
+"""Whether a network's forward is a chain: each block runs once, in order, on just what the block before it made.
+
+What a block is given is compared with what was made for it, twice: on the caller's sample, and with outputs that were
+replaced by random ones, so that a silent or regular sample hides nothing that the forward does between its blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from netx_export.errors import ExportError
+from netx_export.slayer.blocks import Block, family, kind, refuse
+from netx_export.slayer.running import first_input, forward, main_output
+
+__all__ = ["check_chain", "random_events", "random_numbers"]
+
+_ONLY_A_CHAIN = "Only a chain can be exported: no branches, residual connections, or operations between the blocks."
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of a block: which one, what it was given and what it made, both as they were then."""
+
+    index: int
+    taken: torch.Tensor
+    made: torch.Tensor
+
+
+def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> None:
+    """Run the network in a :func:`fresh_state`, and refuse it if its blocks do not run one after the other.
+
+    Raises:
+        ExportError: for a block that does not run exactly once, in order, on what the block before it made, or a
+            network that begins with or returns something else.
+    """
+    _check_run(net, blocks, sample, _as_made)
+    encodes = kind(blocks[0]).endswith(".Input") and blocks[0].neuron is not None
+    probe = random_numbers(sample.shape) if encodes else random_events(sample.shape, 0.5)
+    _check_run(net, blocks, probe, _at_random)
+
+
+def random_events(shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:
+    """Spikes of 0 and 1 at a rate, the same at each call."""
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < rate).float()
+
+
+def random_numbers(shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers of both signs that float32 holds, in steps of 1/64, the same at each call."""
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 64).round() / 64
+
+
+def _as_made(block: Block, made: torch.Tensor) -> torch.Tensor:
+    return made
+
+
+def _at_random(block: Block, made: torch.Tensor) -> torch.Tensor:
+    """What could have come out of a block instead; a block without neurons gives back what it was given."""
+    if getattr(block, "neuron", None) is None and not kind(block).endswith(".Average"):
+        return made
+    binary = family(block) != "sigma_delta" and not kind(block).endswith((".Average", ".Affine"))
+    values = random_events(made.shape, 0.5) if binary else random_numbers(made.shape)
+    return values.to(made)
+
+
+def _check_run(
+    net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
+) -> None:
+    calls, output = _traced(net, blocks, inputs, replace)
+    _check_order(blocks, [call.index for call in calls])
+    if not _same_values(inputs, calls[0].taken):
+        refuse(
+            0,
+            blocks[0],
+            "its input is not the one that the network was given",
+            "The network's forward changes it: do that outside of the network, and give the network and export what "
+            "comes of it.",
+        )
+    for before, after in pairwise(calls):
+        if before.made.shape != after.taken.shape or not torch.equal(before.made, after.taken):
+            refuse(after.index, blocks[after.index], "its input is not what the block before it made", _ONLY_A_CHAIN)
+    returned = main_output(output, len(inputs))
+    if returned is None or returned.shape != calls[-1].made.shape or not torch.equal(returned, calls[-1].made):
+        came = type(output).__name__ if returned is None else f"a tensor of shape {tuple(returned.shape)}"
+        raise ExportError(
+            f"Not exported: the network does not return what its last block made, of shape "
+            f"{tuple(calls[-1].made.shape)}, but something else: {came}. Only the chain of blocks can be exported: "
+            f"return what the last block made, alone or first in a tuple, and do the rest outside of the network."
+        )
+
+
+def _traced(
+    net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
+) -> tuple[list[_Call], Any]:
+    """Run the network and note each call of a block; copies, since a forward may write into what it was given."""
+    taken: dict[int, torch.Tensor] = {}
+    calls: list[_Call] = []
+
+    def before(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            taken[index] = first_input(args, kwargs).detach().clone()
+
+        return hook
+
+    def after(index: int) -> Callable[..., torch.Tensor]:
+        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+            made = replace(blocks[index], output)
+            calls.append(_Call(index, taken[index], made.detach().clone()))
+            return made
+
+        return hook
+
+    handles = [
+        handle
+        for index, block in enumerate(blocks)
+        for handle in (
+            block.register_forward_pre_hook(before(index), with_kwargs=True),
+            block.register_forward_hook(after(index)),
+        )
+    ]
+    output = forward(net, inputs)
+    for handle in handles:
+        handle.remove()
+    return calls, output
+
+
+def _check_order(blocks: list[Block], order: list[int]) -> None:
+    missing = sorted(set(range(len(blocks))) - set(order))
+    if missing:
+        block = blocks[missing[0]]
+        refuse(missing[0], block, "the network's forward does not run it", "Remove it from the network.")
+    for position, index in enumerate(order):
+        if index != position:
+            refuse(
+                index,
+                blocks[index],
+                "the network's forward runs it again, or not in the order in which the blocks were registered",
+                "Only a chain can be exported: register the blocks in the order of the forward, each for one use.",
+            )
+
+
+def _same_values(given: torch.Tensor, taken: torch.Tensor) -> bool:
+    """Whether a block got the network's input, if in another shape: channels may be split up or joined in order."""
+    given = given.to(taken)
+    if given.shape[0] != taken.shape[0] or given.shape[-1] != taken.shape[-1] or given.numel() != taken.numel():
+        return False
+    return torch.equal(given.flatten(1, -2), taken.flatten(1, -2))

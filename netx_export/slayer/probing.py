@@ -1,0 +1,101 @@
+"""A block by itself on random input: does it do what was read from it?
+
+Reading trusts attributes, and a hook, a changed method or a changed constant can make a block do something else, at
+places that a sample may not reach. Here each block is called on spikes of many rates and held against the reference
+simulator of just what was read, whether there is a sample or not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from netx_export import host, reference
+from netx_export.description import HostLayer, Input, Layer, NetworkDescription, SigmaDeltaNeuron
+from netx_export.errors import ExportError
+from netx_export.rewriting import loadable
+from netx_export.simulation import MESSAGE_SCALE, run_layers
+from netx_export.slayer.blocks import family, kind, refuse
+from netx_export.slayer.chain import random_events, random_numbers
+from netx_export.slayer.reading import Place
+from netx_export.slayer.running import forward, rest
+
+__all__ = ["check_block"]
+
+_RATES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.95)  # of the samples of a probe
+_STEPS = 32
+_MAX_VALUES = 2**22  # of a probe, so that a large image costs little
+_QUIET = 0.25  # of the changes that sigma-delta neurons get: their states stay where float32 holds them
+
+
+def check_block(place: Place, layers: list[Layer]) -> None:
+    """Run a block, and what was read from it, on random input; inside of a ``fresh_state``.
+
+    Raises:
+        ExportError: if the two differ.
+    """
+    start = () if layers and isinstance(layers[0], Input) else (Input(place.shape, delay_shift=False),)
+    try:
+        description = loadable(NetworkDescription((*start, *layers)))
+    except ExportError:
+        return  # it will be said of the whole network, with the layer's name in it
+    probe = _probe(place)
+    rest(place.block)
+    made = forward(place.block, probe).to("cpu", torch.float64)
+    differing = (made != _as_read(description, probe).to(torch.float64).reshape(made.shape)).numpy()
+    if not differing.any():
+        return
+    beyond = [sample for sample in range(len(probe)) if not _stays_in_range(description, probe[sample : sample + 1])]
+    differing[beyond] = False
+    if differing.any():
+        refuse(
+            place.index,
+            place.block,
+            f"run by itself on random input, {np.count_nonzero(differing)} of {differing.size} values that it makes "
+            f"are not those of its weights and neuron parameters",
+            "A hook, a changed method or a changed attribute makes it do something else: take that away, or load its "
+            "trained parameters into a block made anew.",
+        )
+
+
+def _probe(place: Place) -> torch.Tensor:
+    """Spikes of many rates, or numbers, or changes of both signs: what the block may get."""
+    samples = int(np.clip(_MAX_VALUES // (place.size * _STEPS), 1, len(_RATES)))
+    shape = (samples, *place.shape, _STEPS)
+    if kind(place.block).endswith(".Input") and place.block.neuron is not None:
+        return random_numbers(shape)
+    rates = torch.tensor(_RATES if samples == len(_RATES) else _RATES[3 : 3 + samples] or _RATES[:samples])
+    events = random_events(shape, rates[:samples].reshape(-1, *[1] * (len(shape) - 1)))
+    return events * random_numbers(shape) * _QUIET if family(place.block) == "sigma_delta" else events
+
+
+def _as_read(description: NetworkDescription, probe: torch.Tensor) -> torch.Tensor:
+    """What the layers that were read make of the same input."""
+    first, last = description.layers[0], description.layers[-1]
+    values = _encoded(first, probe) if isinstance(first, Input) else probe
+    if isinstance(last, HostLayer):
+        return torch.from_numpy(host.read_out(last, values.to(torch.uint8).numpy()))
+    if not description.spiking:
+        return values
+    return torch.from_numpy(list(run_layers(description, _frames(description, values)).values())[-1])
+
+
+def _encoded(layer: Input, values: torch.Tensor) -> torch.Tensor:
+    """What leaves an input layer."""
+    if layer.encoder is not None:
+        events = host.encode(layer.encoder, values)
+        values = events / MESSAGE_SCALE if isinstance(layer.encoder.neuron, SigmaDeltaNeuron) else events
+    return torch.nn.functional.pad(values, (1, -1)) if layer.delay_shift else values
+
+
+def _stays_in_range(description: NetworkDescription, sample: torch.Tensor) -> bool:
+    """Whether no number leaves its limits on the chip or in SLAYER, where the two need not agree."""
+    if not description.spiking:
+        return True
+    peaks = reference.peaks(description, _frames(description, sample))
+    return not any(peak.exceeded for layer in peaks.values() for peak in layer)
+
+
+def _frames(description: NetworkDescription, values: torch.Tensor) -> torch.Tensor:
+    """What enters the first layer, as the reference simulator takes it."""
+    return (values * MESSAGE_SCALE).to(torch.int32) if description.graded else values.to(torch.uint8)

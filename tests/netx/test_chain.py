@@ -1,0 +1,228 @@
+"""A forward that does more than run its blocks is found out, whatever the sample shows of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support_cases import CUBA, Chain
+from torch import nn
+
+from netx_export import ExportError, export, simulate, verify
+
+pytestmark = pytest.mark.slayer
+
+Forward = Callable[[Any, torch.Tensor], Any]
+Pair = namedtuple("Pair", ["spikes", "counts"])
+
+
+def dense(inputs: int = 6, outputs: int = 6, **neuron: Any) -> nn.Module:
+    from lava.lib.dl.slayer.block import cuba
+
+    block: nn.Module = cuba.Dense({**CUBA, **neuron}, inputs, outputs, weight_scale=8)
+    return block
+
+
+def network(forward: Forward) -> Chain:
+    """Two blocks of six neurons, run by a forward of the test's own."""
+    torch.manual_seed(0)
+    cls = type("Network", (Chain,), {"forward": forward})
+    net: Chain = cls([dense(), dense()])
+    return net
+
+
+def spikes(samples: int = 4, rate: float = 0.4) -> torch.Tensor:
+    return (torch.rand(samples, 6, 24, generator=torch.Generator().manual_seed(1)) < rate).float()
+
+
+def blocks(net: Any, x: torch.Tensor) -> torch.Tensor:
+    made: torch.Tensor = net.blocks[1](net.blocks[0](x))
+    return made
+
+
+def _silences_its_input(net: Any, x: torch.Tensor) -> torch.Tensor:
+    x[:, :4] = 0
+    return blocks(net, x)
+
+
+def _scales_its_input(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return blocks(net, x.mul_(0.5))
+
+
+def _normalises(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return blocks(net, (x - x.mean()) / (x.std() + 1))
+
+
+def _writes_between(net: Any, x: torch.Tensor) -> torch.Tensor:
+    hidden = net.blocks[0](x)
+    hidden[:, 0] = 0
+    return net.blocks[1](hidden)
+
+
+def _residual(net: Any, x: torch.Tensor) -> torch.Tensor:
+    hidden = net.blocks[0](x)
+    return net.blocks[1](hidden) + hidden
+
+
+def _flips_between(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return net.blocks[1](net.blocks[0](x).flip(1))
+
+
+def _doubles(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return 2 * blocks(net, x)
+
+
+def _flips_its_output(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return blocks(net, x).flip(1)
+
+
+def _writes_into_its_output(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return blocks(net, x).mul_(0.5)
+
+
+INPUT = r"Block 0 \(cuba.Dense\).*its input is not the one that the network was given"
+BETWEEN = r"Block 1 \(cuba.Dense\).*its input is not what the block before it made"
+OUTPUT = "does not return what its last block made"
+
+
+@pytest.mark.parametrize("sample", [spikes(), torch.zeros(2, 6, 24), torch.ones(2, 6, 24)], ids=["real", "0", "1"])
+@pytest.mark.parametrize(
+    ("forward", "match"),
+    [
+        (_silences_its_input, INPUT),
+        (_scales_its_input, INPUT),
+        (_normalises, INPUT),
+        (_writes_between, BETWEEN),
+        (_flips_between, BETWEEN),
+        (_residual, OUTPUT),
+        (_doubles, OUTPUT),
+        (_flips_its_output, OUTPUT),
+        (_writes_into_its_output, OUTPUT),
+        (lambda net, x: {"spikes": blocks(net, x)}, f"{OUTPUT}.*: dict"),
+        (lambda net, x: None, "does not run it"),
+        (lambda net, x: (blocks(net, x).mean(-1), blocks), OUTPUT),
+    ],
+)
+def test_what_a_forward_does_beside_its_blocks_is_found(
+    forward: Forward, match: str, sample: torch.Tensor, tmp_path: Path
+) -> None:
+    before = sample.clone()
+    with pytest.raises(ExportError, match=match):
+        export(network(forward), tmp_path / "a.net", sample)
+    assert torch.equal(sample, before)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, x: net.blocks[1](x=net.blocks[0](x=x)),
+        lambda net, x: Pair(blocks(net, x), [1, 2]),
+        lambda net, x: [blocks(net, x), None],
+        lambda net, x: blocks(net, x.clone()).detach().contiguous(),
+        lambda net, x: nn.functional.dropout(blocks(net, x), 0.5, net.training),
+    ],
+    ids=["by keyword", "namedtuple", "list", "copies", "dropout"],
+)
+def test_what_changes_no_value_is_exported(forward: Forward, tmp_path: Path) -> None:
+    assert export(network(forward), tmp_path / "a.net", spikes()).proved
+
+
+def test_verification_leaves_the_callers_spikes_alone_and_sees_what_the_blocks_saw(tmp_path: Path) -> None:
+    export(network(blocks), tmp_path / "a.net", spikes())
+    data = spikes(16)
+    before = data.clone()
+    report = verify(network(_silences_its_input), tmp_path / "a.net", data, lava_samples=0)
+    assert torch.equal(data, before)
+    assert not report.passed
+
+
+def test_a_recorded_layer_is_what_the_block_made_not_what_was_written_into_it_later(tmp_path: Path) -> None:
+    export(network(blocks), tmp_path / "a.net", spikes())
+    report = verify(network(_writes_into_its_output), tmp_path / "a.net", spikes(16), lava_samples=0)
+    assert [layer.differing for layer in report.layers] == [0, 0]
+    assert report.comparisons[0].output is not None
+    assert report.comparisons[0].output.differing > 0
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_wrapped_networks_are_exported_as_what_they_hold(
+    wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    net = network(blocks)
+    plain = export(net, tmp_path / "a.net", spikes())
+    wrapped = export(wrap(net), tmp_path / "b.net", spikes())
+    assert wrapped.description == plain.description
+    assert wrapped.proved
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["after its first run", "before its first run"])
+@pytest.mark.parametrize("where", ["around", "inside", "in place"])
+def test_a_compiled_network_works_after_its_export(where: str, before: bool, tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import sigma_delta  # torch 2.3 can compile no CUBA block
+
+    neuron = {"threshold": 0.1, "activation": torch.relu}
+    torch.manual_seed(0)
+    net: Any = Chain(
+        [sigma_delta.Input(neuron), sigma_delta.Dense(neuron, 6, 5, weight_scale=4), sigma_delta.Output(neuron, 5, 3)]
+    )
+    values = torch.randn(4, 6, 24).cumsum(-1) / 4
+    expected = net(values)
+    compiled = net
+    if where == "around":
+        compiled = torch.compile(net, backend="eager")
+    elif where == "inside":
+        net.blocks[1] = torch.compile(net.blocks[1], backend="eager")
+    else:
+        net.compile(backend="eager")
+    if before:
+        compiled(values)
+    assert export(compiled, tmp_path / "a.net", values).proved
+    assert torch.equal(compiled(values), expected)
+
+
+def test_a_chain_may_end_in_a_flatten(tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import cuba
+
+    torch.manual_seed(0)
+    net = Chain([cuba.Conv(CUBA, 2, 3, 3, weight_scale=4), cuba.Flatten()])
+    sample = (torch.rand(4, 2, 6, 6, 24) < 0.4).float()
+    assert export(net, tmp_path / "a.net", sample).proved
+    assert simulate(tmp_path / "a.net", sample).output.shape == (4, 48, 24)
+    assert verify(net, tmp_path / "a.net", sample, lava_samples=0).passed
+
+
+PARALLEL = """
+import os, sys
+import torch
+import torch.distributed as dist
+from lava.lib.dl.slayer.block import cuba
+from netx_export import export
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+torch.manual_seed(0)
+net = torch.nn.Sequential(cuba.Dense({"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}, 6, 5))
+net.register_buffer("steps", torch.zeros(1))  # buffers are what a forward waits for
+net = torch.nn.parallel.DistributedDataParallel(net)
+if rank == 0:
+    export(net, f"{folder}/a.net", torch.ones(2, 6, 24), allow_silent=["dense1", "output"])
+dist.barrier()
+os._exit(0)  # gloo's threads may abort a process that ends by itself
+"""
+
+
+def test_one_rank_exports_a_parallel_network_without_the_others(tmp_path: Path) -> None:
+    ranks = [subprocess.Popen([sys.executable, "-c", PARALLEL, str(tmp_path), rank]) for rank in ("0", "1")]
+    try:
+        assert [rank.wait(timeout=90) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert (tmp_path / "a.net").is_file()
