@@ -52,7 +52,10 @@ def examine(spec: Network, folder: Path, *, on_lava: bool = False) -> Verdict:
     sample, path = given_sample(spec), folder / "network.net"
     path.unlink(missing_ok=True)
     before, kept = _trace(exported.net), None if sample is None else sample.detach().clone()
-    result, reason = _try_to_export(exported.net, path, sample)
+    try:
+        result, reason = _try_to_export(exported.net, path, sample)
+    except Exception as error:
+        raise AssertionError(f"export ended in {error!r}\n{spec}") from error
     changed = _differences(before, _trace(exported.net))
     assert not changed, f"export changed the network: {changed}\n{spec}"
     assert sample is None or _same_tensor(sample, kept), f"export changed the sample\n{spec}"
