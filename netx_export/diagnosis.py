@@ -38,6 +38,7 @@ CAUSES = (
     "weight altered on load",
     "wrapped current",
     "saturated voltage",
+    "beyond its limit",
     "delay",
     "bias",
     "bias a step early",
@@ -179,7 +180,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         other=origin.got if is_expected else origin.expected,
         source=comparison.got if is_expected else comparison.expected,
     )
-    name, detail = next(_findings(data, scene, order), ("not found", _say_not_found(scene)))
+    name, detail = next(_findings(data, scene, order), ("not found", "No single assumption explains it."))
     detail += _say_unseen(list(data.description.spiking), origin.layer, comparison.unrecorded)
     steps = tuple(range(max(0, place.step - _STEPS_AROUND), min(comparison.steps, place.step + _STEPS_AROUND + 1)))
     membranes = _reference_membrane(scene, place.neuron, steps), _slayer_membrane(data, scene, place.neuron, steps)
@@ -192,17 +193,6 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << 6,
         expected_membrane=membranes[not is_expected],
         got_membrane=membranes[is_expected],
-    )
-
-
-def _say_not_found(scene: _Scene) -> str:
-    none = "No single assumption explains it."
-    if not isinstance(scene.layer.neuron, SigmaDeltaNeuron) or scene.source != "SLAYER":
-        return none
-    states = scene.reference.cumsum(-1) if scene.layer.neuron.sends else scene.reference
-    return (
-        f"{none} SLAYER computes sigma-delta states in float32, which holds them exactly up to about 128; in this "
-        f"sample the layer reaches {np.abs(states).max():g}."
     )
 
 
@@ -257,6 +247,8 @@ def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterat
     if not isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         yield from _neuron_findings(scene)
         yield from _reset_findings(data, scene, order)
+    if scene.source == "SLAYER":
+        yield from _limit_findings(data, scene)
     yield from _training_findings(data, scene)
 
 
@@ -313,6 +305,19 @@ def _neuron_findings(scene: _Scene) -> Iterator[Finding]:
     for name, words, assumed in variations(scene.layer):
         if scene.explains(scene.inputs, scene.own_time(scene.other), assumed):
             yield name, f"{scene.source} does what the reference does if {words}."
+
+
+def _limit_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
+    """A number of the layer that went beyond what Lava or SLAYER holds before the two parted."""
+    parted = int(np.flatnonzero((scene.reference != scene.other).reshape(-1, scene.other.shape[-1]).any(0))[0])
+    sample = _inputs(data, np.array([scene.sample]))
+    for peak in reference.peaks(data.description, sample)[scene.name]:
+        if peak.step is not None and peak.step <= parted:
+            yield (
+                "beyond its limit",
+                f"The layer's {peak.quantity.name} reaches {peak.size / peak.quantity.unit:.4g} in SLAYER's scale, "
+                f"beyond {peak.limit / peak.quantity.unit:.4g} from step {peak.step} on. {peak.quantity.hint}",
+            )
 
 
 def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:

@@ -69,6 +69,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     blocks = find_blocks(net)
     for index, block in enumerate(blocks):
         _refuse_block(index, block)
+    _refuse_without_neurons(blocks)
     _refuse_mixture(blocks)
     _refuse_kept_state(blocks)
     with fresh_state(net), torch.no_grad():
@@ -103,6 +104,14 @@ def _refuse_block(index: int, block: Block) -> None:
     _refuse_options(index, block)
     _refuse_lazy(index, block)
     _refuse_decays_along_the_width(index, block)
+
+
+def _refuse_without_neurons(blocks: list[Block]) -> None:
+    if not any(spikes(block) for block in blocks):
+        raise ExportError(
+            f"Not exported: the network has no block with neurons that a chip could run, only "
+            f"{', '.join(map(kind, blocks))}, which run on the host."
+        )
 
 
 def _refuse_mixture(blocks: list[Block]) -> None:

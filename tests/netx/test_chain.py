@@ -198,6 +198,15 @@ def test_a_chain_may_end_in_a_flatten(tmp_path: Path) -> None:
     assert verify(net, tmp_path / "a.net", sample, lava_samples=0).passed
 
 
+@pytest.mark.parametrize("name", ["Flatten", "Average", "Input", "Affine"])
+def test_a_network_without_neurons_is_refused_for_that(name: str, tmp_path: Path) -> None:
+    from lava.lib.dl.slayer.block import cuba
+
+    made = {"Flatten": (), "Average": (2,), "Input": (dict(CUBA),), "Affine": (dict(CUBA), 6, 5)}[name]
+    with pytest.raises(ExportError, match=f"no block with neurons that a chip could run, only cuba.{name}"):
+        export(Chain([getattr(cuba, name)(*made)]), tmp_path / "a.net", spikes())
+
+
 PARALLEL = """
 import os, sys
 import torch

@@ -184,26 +184,29 @@ def test_statistics_of_numbers_by_their_definition() -> None:
 
 
 @pytest.mark.slayer
-def test_states_beyond_float32_are_said_to_be_a_possible_cause(tmp_path: Path) -> None:
-    """The sample of the export is so small that its states stay within."""
+@pytest.mark.parametrize(("convolution", "words"), [(False, "in float32, which rounds it"), (True, "Lava wraps it")])
+def test_numbers_beyond_their_limit_are_the_cause(convolution: bool, words: str, tmp_path: Path) -> None:
+    """The sample of the export is so small that all stay within."""
     from lava.lib.dl.slayer.block import sigma_delta
 
     torch.manual_seed(0)
     neuron = {"threshold": 0.1, "activation": torch.relu}
-    sizes = [(20, 128), (128, 128)]
-    blocks = [sigma_delta.Dense(dict(neuron), *size, weight_scale=24) for size in sizes]
-    net = torch.nn.Sequential(
-        sigma_delta.Input(dict(neuron)), *blocks, sigma_delta.Output(dict(neuron), 128, 5, weight_scale=24)
-    )
-    values = torch.randn(4, 20, 60).cumsum(-1) / 4
-    silent = ["dense1", "dense2", "dense3", "output"]
-    path = export(net, tmp_path / "a.net", sample=values[..., :4] / 100, allow_silent=silent).path
-    cause = verify(net, path, values, lava_samples=0).comparisons[0].cause
+    if convolution:
+        shape, layers = (2, 6, 6), [sigma_delta.Conv(dict(neuron), 2, 3, 3, weight_scale=40)]
+    else:
+        shape, layers = (
+            (20,),
+            [sigma_delta.Dense(dict(neuron), *size, weight_scale=24) for size in ((20, 128), (128, 9))],
+        )
+    net = torch.nn.Sequential(sigma_delta.Input(dict(neuron)), *layers)
+    values = torch.randn(4, *shape, 60).cumsum(-1) / 4
+    silent = [f"{'conv' if convolution else 'dense'}{index}" for index in range(1, len(layers) + 1)]
+    path = export(net, tmp_path / "a.net", values[..., :4] / 100, allow_silent=[*silent, "output"]).path
+    cause = verify(net, path, values * (20 if convolution else 1), lava_samples=0).comparisons[0].cause
     assert cause is not None
-    assert cause.name == "not found"
-    assert "float32" in cause.detail
-    reached = float(cause.detail.rpartition(" ")[2].rstrip("."))
-    assert reached > 128
+    assert cause.name == "beyond its limit"
+    assert words in cause.detail
+    assert re.search(r"reaches \d[\d.e+]* in SLAYER's scale, beyond \d+ from step \d+ on", cause.detail)
 
 
 def test_operations_of_an_encoded_input_are_those_of_its_spikes(tmp_path: Path) -> None:
