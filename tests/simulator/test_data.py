@@ -189,9 +189,6 @@ def test_a_file_that_is_too_large_for_the_memory_is_not_said_to_be_damaged(path,
         member.write(_npy((1, 2, 2**28), "|u1", b""))
         for _ in range(2**29 // 2**24):
             member.write(bytes(2**24))
-    monkeypatch.setattr("netx_export.data._free_memory", lambda: 2**29)
-    with pytest.raises(SimulationError, match=r"take 0\.5 GiB of memory, of which 0\.5 GiB are free"):
-        load_spikes(path)
     code = (
         "import resource, sys; from netx_export import SimulationError; from netx_export.data import load_spikes\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -201,6 +198,9 @@ def test_a_file_that_is_too_large_for_the_memory_is_not_said_to_be_damaged(path,
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert run.stdout == f"{path}: there is not enough memory for its arrays. Split it into files of fewer samples.\n"
+    monkeypatch.setattr("netx_export.data._free_memory", lambda: 2**29)
+    with pytest.raises(SimulationError, match=r"take 0\.5 GiB of memory, of which 0\.5 GiB are free"):
+        load_spikes(path)
 
 
 def test_what_is_no_file_and_what_cannot_be_read(tmp_path, path, mlp_spikes, monkeypatch):
