@@ -20,6 +20,7 @@ from netx_export.slayer.running import first_input, forward, main_output
 
 __all__ = ["check_chain", "random_events", "random_numbers"]
 
+_SAMPLES, _STEPS = 3, 16  # of a probe, at least
 _ONLY_A_CHAIN = "Only a chain can be exported: no branches, residual connections, or operations between the blocks."
 
 
@@ -41,8 +42,19 @@ def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> No
     """
     _check_run(net, blocks, sample, _as_made)
     encodes = kind(blocks[0]).endswith(".Input") and blocks[0].neuron is not None
-    probe = random_numbers(sample.shape) if encodes else random_events(sample.shape, 0.5)
+    shape = _probed_shape(net, sample)
+    probe = random_numbers(shape) if encodes else random_events(shape, 0.5)
     _check_run(net, blocks, probe, _at_random)
+
+
+def _probed_shape(net: nn.Module, sample: torch.Tensor) -> tuple[int, ...]:
+    """Enough samples and steps for an operation along them to show, or those of the sample if it has to be these."""
+    shape = (max(len(sample), _SAMPLES), *sample.shape[1:-1], max(sample.shape[-1], _STEPS))
+    try:
+        forward(net, sample.new_zeros(shape))
+    except ExportError:
+        return tuple(sample.shape)
+    return shape
 
 
 def random_events(shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:

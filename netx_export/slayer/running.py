@@ -71,15 +71,23 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
 
 def unwrapped(net: nn.Module) -> nn.Module:
     """The network that ``torch.compile`` or a parallel wrapper holds, whose forward compiles nothing and waits for no
-    other process.
+    other process; the wrapper, if it was made to do something of its own.
     """
-    while True:
-        if isinstance(net, nn.parallel.DistributedDataParallel | nn.DataParallel):
+    while not (net._forward_pre_hooks or net._forward_hooks):
+        if isinstance(net, nn.parallel.DistributedDataParallel | nn.DataParallel) and "forward" not in net.__dict__:
             net = net.module
-        elif isinstance(net.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module):
+        elif _is_compiled(net):
             net = net._orig_mod
         else:
-            return net
+            break
+    return net
+
+
+def _is_compiled(module: Any) -> bool:
+    """Whether a module is what ``torch.compile`` made of another, with the forward that it gave it."""
+    return isinstance(module._modules.get("_orig_mod"), nn.Module) and hasattr(
+        module.__dict__.get("forward"), "_torchdynamo_orig_callable"
+    )
 
 
 def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
@@ -218,7 +226,7 @@ def _copy_masked_weights(module: Any) -> None:
 def _leave_uncompiled(module: Any) -> None:
     """Run a module inside of the network as it was written, whatever ``torch.compile`` made of it."""
     module._compiled_call_impl = None
-    if isinstance(module._modules.get("_orig_mod"), nn.Module):
+    if _is_compiled(module):
         module.__dict__["forward"] = module._orig_mod.__call__
 
 

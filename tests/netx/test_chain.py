@@ -119,6 +119,45 @@ def test_what_a_forward_does_beside_its_blocks_is_found(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 24), (4, 6, 1), (1, 6, 1)])
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: x.flip(0) if len(x) > 1 else x,
+        lambda x: x.roll(1, -1),
+        lambda x: x.cummax(-1).values,
+        lambda x: x.cummax(0).values,
+    ],
+)
+def test_small_samples_hide_nothing(
+    between: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    net = network(lambda net, x: net.blocks[1](between(net.blocks[0](x))))
+    with pytest.raises(ExportError, match=BETWEEN):
+        export(net, tmp_path / "a.net", torch.ones(shape), allow_silent=["dense1", "dense2", "output"])
+
+
+def test_a_forward_that_takes_one_size_only_is_run_on_that(tmp_path: Path) -> None:
+    net = network(lambda net, x: blocks(net, x.reshape(4, 6, 24)))
+    assert export(net, tmp_path / "a.net", spikes()).proved
+    assert not export(network(lambda net, x: blocks(net, x.reshape(1, 6, 24))), tmp_path / "b.net", spikes(1)).silent
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.register_forward_pre_hook(lambda module, args: (args[0].flip(1),)),
+        lambda net: net.register_forward_hook(lambda module, args, output: output.flip(1)),
+        lambda net: setattr(net, "forward", lambda x: net.module(x.flip(1))),
+    ],
+)
+def test_what_a_wrapper_does_of_its_own_counts(change: Callable[[nn.Module], object], tmp_path: Path) -> None:
+    net = nn.DataParallel(network(blocks))
+    change(net)
+    with pytest.raises(ExportError, match=f"{INPUT}|{OUTPUT}"):
+        export(net, tmp_path / "a.net", spikes())
+
+
 @pytest.mark.parametrize(
     "forward",
     [
