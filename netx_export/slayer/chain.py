@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -41,42 +42,44 @@ def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> No
             network that begins with or returns something else.
     """
     _check_run(net, blocks, sample, _as_made)
+    random = torch.Generator().manual_seed(0)
     encodes = kind(blocks[0]).endswith(".Input") and blocks[0].neuron is not None
-    shape = _probed_shape(net, sample)
-    probe = random_numbers(shape) if encodes else random_events(shape, 0.5)
-    _check_run(net, blocks, probe, _at_random)
+    draw = partial(random_numbers, random) if encodes else partial(random_events, random, rate=0.5)
+    shape = _probed_shape(net, sample, draw)
+    for _ in range(2):  # a forward that remembers the last one shows when it is run again
+        _check_run(net, blocks, draw(shape), partial(_at_random, random))
 
 
-def _probed_shape(net: nn.Module, sample: torch.Tensor) -> tuple[int, ...]:
+def _probed_shape(net: nn.Module, sample: torch.Tensor, draw: Callable[..., torch.Tensor]) -> tuple[int, ...]:
     """Enough samples and steps for an operation along them to show, or those of the sample if it has to be these."""
     shape = (max(len(sample), _SAMPLES), *sample.shape[1:-1], max(sample.shape[-1], _STEPS))
     try:
-        forward(net, sample.new_zeros(shape))
+        forward(net, draw(shape))
     except ExportError:
         return tuple(sample.shape)
     return shape
 
 
-def random_events(shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:
-    """Spikes of 0 and 1 at a rate, the same at each call."""
-    return (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < rate).float()
+def random_events(random: torch.Generator, shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:
+    """Spikes of 0 and 1 at a rate."""
+    return (torch.rand(shape, generator=random) < rate).float()
 
 
-def random_numbers(shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers of both signs that float32 holds, in steps of 1/64, the same at each call."""
-    return (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 64).round() / 64
+def random_numbers(random: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers of both signs that float32 holds, in steps of 1/64."""
+    return (torch.randn(shape, generator=random) * 64).round() / 64
 
 
 def _as_made(block: Block, made: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def _at_random(block: Block, made: torch.Tensor) -> torch.Tensor:
+def _at_random(random: torch.Generator, block: Block, made: torch.Tensor) -> torch.Tensor:
     """What could have come out of a block instead; a block without neurons gives back what it was given."""
     if getattr(block, "neuron", None) is None and not kind(block).endswith(".Average"):
         return made
     binary = family(block) != "sigma_delta" and not kind(block).endswith((".Average", ".Affine"))
-    values = random_events(made.shape, 0.5) if binary else random_numbers(made.shape)
+    values = random_events(random, made.shape, 0.5) if binary else random_numbers(random, made.shape)
     return values.to(made)
 
 

@@ -62,11 +62,12 @@ def _probe(place: Place) -> torch.Tensor:
     """Spikes of many rates, or numbers, or changes of both signs: what the block may get."""
     samples = int(np.clip(_MAX_VALUES // (place.size * _STEPS), 1, len(_RATES)))
     shape = (samples, *place.shape, _STEPS)
+    random = torch.Generator().manual_seed(0)
     if kind(place.block).endswith(".Input") and place.block.neuron is not None:
-        return random_numbers(shape)
+        return random_numbers(random, shape)
     rates = torch.tensor(_RATES if samples == len(_RATES) else _RATES[3 : 3 + samples] or _RATES[:samples])
-    events = random_events(shape, rates[:samples].reshape(-1, *[1] * (len(shape) - 1)))
-    return events * random_numbers(shape) * _QUIET if family(place.block) == "sigma_delta" else events
+    events = random_events(random, shape, rates[:samples].reshape(-1, *[1] * (len(shape) - 1)))
+    return events * random_numbers(random, shape) * _QUIET if family(place.block) == "sigma_delta" else events
 
 
 def _as_read(description: NetworkDescription, probe: torch.Tensor) -> torch.Tensor:

@@ -82,6 +82,19 @@ def _flips_its_output(net: Any, x: torch.Tensor) -> torch.Tensor:
     return blocks(net, x).flip(1)
 
 
+def _returns_what_is_hidden(net: Any, x: torch.Tensor) -> torch.Tensor:
+    hidden: torch.Tensor = net.blocks[0](x)
+    net.blocks[1](hidden)
+    return hidden
+
+
+def _remembers(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """Mixes in what its first block made at the last call, if that was of the same size."""
+    hidden = net.blocks[0](x)
+    before, net.memory = getattr(net, "memory", hidden), hidden.clone()
+    return net.blocks[1](torch.maximum(hidden, before) if before.shape == hidden.shape else hidden)
+
+
 def _writes_into_its_output(net: Any, x: torch.Tensor) -> torch.Tensor:
     return blocks(net, x).mul_(0.5)
 
@@ -103,6 +116,8 @@ OUTPUT = "does not return what its last block made"
         (_residual, OUTPUT),
         (_doubles, OUTPUT),
         (_flips_its_output, OUTPUT),
+        (_returns_what_is_hidden, OUTPUT),
+        (_remembers, BETWEEN),
         (_writes_into_its_output, OUTPUT),
         (lambda net, x: {"spikes": blocks(net, x)}, f"{OUTPUT}.*: dict"),
         (lambda net, x: None, "does not run it"),
