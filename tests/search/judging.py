@@ -114,6 +114,8 @@ def _forward_counts(spec: Network) -> bool:
 
 
 def _asked_to_keep_state(spec: Network) -> bool:
+    if any(block.kind in ("cuba.Recurrent", "cuba.KWTA") for block in spec.blocks):
+        return False  # these keep it unasked
     options = any((block.neuron or {}).get("persistent_state") for block in spec.blocks)
     return options or any("persistent" in name for _, name in spec.changes)
 
