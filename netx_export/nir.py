@@ -36,6 +36,7 @@ import numpy.typing as npt
 from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError
 from netx_export.hdf5 import read
+from netx_export.opening import why_unreadable
 from netx_export.registers import outside_registers
 
 __all__ = ["from_nir", "to_nir"]
@@ -364,8 +365,9 @@ def _is_pool(layer: Conv) -> bool:
 
 
 def _read_file(nir: ModuleType, path: Path) -> Any:
-    if not path.is_file():
-        raise NetxFormatError(f"{path}: no such file. Give the path of a NIR file.")
+    problem = why_unreadable(path)
+    if problem:
+        raise NetxFormatError(f"{path}: {problem}. Give the path of a NIR file.")
     try:
         return nir.read(path, type_check=False)  # its check knows no groups and no kernels that are not square
     except Exception as error:  # a damaged file makes HDF5 and nir raise almost anything

@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -402,6 +403,23 @@ def test_foreign_numbers_can_be_rounded() -> None:
     layer = description.spiking["dense1"]
     assert layer.weight.tolist() == [[6, -58]]
     assert layer.neuron.voltage_decay.tolist() == [124]
+
+
+def test_texts_of_a_file_that_are_no_utf8_go_through(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    write(NETWORKS["dense"], path)
+    with h5py.File(path, "r+") as file:
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(4)
+        made = h5py.h5a.create(file["lava_spikeloss"].id, b"na\xefve", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        made.write(np.array(b"\xe9t\xe9", "S4"))
+    nir.write(tmp_path / "a.nir", to_nir(read(path)))
+    assert from_nir(tmp_path / "a.nir").metadata == {r"na\xefve": r"\xe9t\xe9"}
+
+
+def test_a_nir_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NetxFormatError, match=r"a directory, not a file\. Give the path of a NIR file"):
+        from_nir(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,34 @@ def test_simulate_then_verify_against_the_recording(command: Command, here: Path
     assert command("verify", "spoiled.net", "--data", "data.npz", "--recorded", "spikes.npz") == 1
 
 
+def test_a_recording_of_a_part_passes_for_that_part(
+    command: Command, here: Path, mlp: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = simulate(mlp.path, mlp.spikes)
+    np.savez(here / "part.npz", dense1=right.layers["dense1"])
+    arguments = ("verify", "net.net", "--data", "data.npz", "--recorded", "part.npz")
+    assert command(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    left_out = "dense2, dense3, output (between reference and recording)"
+    assert lines[-1] == f"PASSED   every spike that was compared is equal; not compared: {left_out}."
+    assert [line.split(":")[0] for line in lines[2:5]] == [
+        f"SKIPPED  {name}" for name in ("dense2", "dense3", "output")
+    ]
+    assert command(*arguments, "--json") == 0
+    (comparison,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert comparison["unrecorded"] == ["dense2", "dense3"]
+    assert comparison["no_output"] == "the recording does not hold it"
+
+
+def test_labels_that_no_output_can_have(command: Command, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(here / "wrong.npz", spikes=np.load("data.npz")["spikes"], labels=np.arange(16) % 5 - 1)
+    assert command("verify", "net.net", "--data", "wrong.npz", *TRAINED, "--lava-samples", "0") == 2
+    error = capsys.readouterr().err
+    assert "`labels` to hold class indices (0 to 4, one for each of 5 outputs)" in error
+    assert "got -1, which no output can have" in error
+    assert "Traceback" not in error
+
+
 def test_check(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("check", "net.net", "--json") == 0
     assert json.loads(capsys.readouterr().out) == []

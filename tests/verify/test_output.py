@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -15,8 +14,6 @@ from torch import nn
 
 from netx_export import Tolerance, simulate, verify
 from netx_export.report import print_report, verdict_text
-from netx_export.tally import Run
-from netx_export.verify import _comparable
 
 pytestmark = pytest.mark.slayer
 
@@ -96,10 +93,15 @@ def test_the_network_returns_spikes_and_more(mlp: Any) -> None:
     assert verdict_text(report.to_dict()) == "every spike of every layer is equal."
 
 
-def test_a_run_without_an_output_says_why(mlp: Any) -> None:
-    layers = {"dense1": np.zeros((1, 16, 24))}
-    expected, _ = _comparable(Run(layers, None, "it is no tensor"), Run(layers, np.zeros((1, 5, 24))))
-    assert (expected.output, expected.no_output) == (None, "it is no tensor")
+@pytest.mark.parametrize("after", [lambda spikes: {"spikes": spikes}, lambda spikes: None, lambda spikes: "spikes"])
+def test_what_is_no_tensor_is_no_output(after: Any, mlp: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    report = verify(Returning(mlp.net, after), mlp.path, mlp.spikes, mlp.labels, lava_samples=0)
+    assert report.passed
+    assert report.comparisons[0].output is None
+    print_report(report.to_dict(), Console(width=300))
+    terminal = capsys.readouterr().out
+    assert "SKIPPED  output: not compared, since the network returns something else than a tensor" in terminal
+    assert "accuracy" not in terminal
 
 
 def test_an_output_that_is_another_one_in_some_batches_is_not_compared(
