@@ -114,6 +114,8 @@ def _forward_counts(spec: Network) -> bool:
 
 
 def _asked_to_keep_state(spec: Network) -> bool:
+    if any(block.kind in ("cuba.Recurrent", "cuba.KWTA") for block in spec.blocks):
+        return False  # these keep it unasked
     options = any((block.neuron or {}).get("persistent_state") for block in spec.blocks)
     return options or any("persistent" in name for _, name in spec.changes)
 
@@ -195,11 +197,9 @@ def _first_difference(truth: Run, result: ExportResult, x: torch.Tensor) -> str:
 
 
 def _out_of_range(path: Path, x: torch.Tensor) -> bool:
-    """Whether `check` says that on this data states leave what Lava, or SLAYER, can hold: then the two may differ."""
-    errors, of_the_file = (
-        {(one.rule, one.layer) for one in check(path, sample=sample) if one.level == "error"} for sample in (x, None)
-    )
-    return bool(errors - of_the_file)
+    """Whether `check` says of this data that states leave what Lava, or SLAYER, can hold: then the two may differ."""
+    with_data, without = ({(one.rule, one.layer) for one in check(path, sample=sample)} for sample in (x, None))
+    return bool(with_data - without)
 
 
 def beyond_any_sample(spec: Network) -> bool:
@@ -305,10 +305,6 @@ def _supported_norm(block: Block) -> bool:
     return "norm" not in neuron or block.kind.rpartition(".")[0] in ("cuba", "bootstrap")
 
 
-# Reasons for which even a plain network may be refused, each with what has to be true of it.
-_WEIGHTS_WOULD_CHANGE = "would be altered when netx and Lava load them"
-
-
 def _check_refusal(spec: Network, twin: Built, reason: str, path: Path) -> None:
     assert len(reason) > 20, f"refused without a reason: {reason!r}\n{spec}"
     assert not path.exists(), f"refused, but a file was left\n{spec}"
@@ -320,8 +316,20 @@ def _check_refusal(spec: Network, twin: Built, reason: str, path: Path) -> None:
         run(spec, twin, sample.detach().float())
     except Exception:  # then there is nothing to export
         return
-    justified = _WEIGHTS_WOULD_CHANGE in reason and any(not _can_be_convolution(block) for block in spec.blocks)
+    justified = _weights_would_change(spec, reason) or _left_a_limit(reason)
     assert justified, f"a plain network was refused: {reason}\n{spec}"
+
+
+def _weights_would_change(spec: Network, reason: str) -> bool:
+    """Whether a layer that cannot be written as a convolution is refused for weights that netx would alter."""
+    altered = "would be altered when netx and Lava load them" in reason
+    return altered and any(not _can_be_convolution(block) for block in spec.blocks)
+
+
+def _left_a_limit(reason: str) -> bool:
+    """Whether the sample itself is too loud, which can be the cause only if it was so before the first difference."""
+    steps = re.search(r"first at step (\d+).* beyond \d+ at step (\d+)", reason)
+    return steps is not None and int(steps[2]) <= int(steps[1])
 
 
 def _can_be_convolution(block: Block) -> bool:

@@ -121,7 +121,8 @@ def _bias(synapse: Any) -> None:
 
 
 def _block_bias(block: Any) -> None:
-    block.bias = torch.tensor(0.5)
+    if not isinstance(getattr(block, "bias", None), nn.Parameter):  # as an Input's own is
+        block.bias = torch.tensor(0.5)
 
 
 def _mask_of_halves(block: Any) -> None:
