@@ -208,17 +208,17 @@ def _prove(trained: Recording, path: Path, sample: torch.Tensor) -> None:
             raise ExportError(
                 f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
                 f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
-                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. {_cause(read(path), sample)}"
+                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. "
+                f"{_cause(read(path), sample, name, first[-1])}"
             )
 
 
-def _cause(description: NetworkDescription, sample: torch.Tensor) -> str:
-    """Why the two differ: a number that goes beyond what Lava or SLAYER holds, or else the network's forward."""
-    for name, peaks in reference.peaks(description, network_input(description, sample)).items():
-        for peak in peaks:
-            if peak.exceeded:
-                return (
-                    f"The {peak.quantity.name} of {name} reaches {peak.size:.0f} on this sample, the first time beyond "
-                    f"{peak.limit} at step {peak.step}. {peak.quantity.hint}"
-                )
+def _cause(description: NetworkDescription, sample: torch.Tensor, name: str, step: int) -> str:
+    """Why a layer, of which the inputs are equal, differs from a step on."""
+    for peak in reference.peaks(description, network_input(description, sample)).get(name, ()):
+        if peak.step is not None and peak.step <= step:
+            return (
+                f"The {peak.quantity.name} of {name} reaches {peak.size:.0f} on this sample, and goes beyond "
+                f"{peak.limit} first at step {peak.step}. {peak.quantity.hint}"
+            )
     return "Does the network's forward do something else on some data than on others?"

@@ -8,6 +8,7 @@ every layer before it, since netx cannot go from a vector back to channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -62,16 +63,22 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
 
 def loads_exactly(layer: SpikingLayer) -> bool:
     """Whether a layer's weights come out of the stock loader as they are written."""
-    return loads(layer) and all(_survive(*weights) for weights in layer.loaded_together)
+    return all(_survive(*weights) for weights in layer.loaded_together)
 
 
 def loads(layer: SpikingLayer) -> bool:
     """Whether the stock loader can load a layer's weights at all: on a matrix of zeros it fails."""
-    return all(any(part.any() for part in weights) for weights in layer.loaded_together)
+    return all(map(_any, layer.loaded_together))
+
+
+def _any(weights: Iterable[IntArray]) -> bool:
+    return any(part.any() for part in weights)
 
 
 def _survive(*weights: IntArray) -> bool:
     """Whether weights that are optimised together come out of the stock loader as they went in."""
+    if not _any(weights):
+        return False
     return all(values.equals(weight) for values, weight in zip(load_weights(*weights), weights, strict=True))
 
 
@@ -83,14 +90,22 @@ def _refuse_unless_convertible(layers: tuple[Layer, ...], index: int, altered: i
     if not obstacle:
         return
     weight = next(np.hstack(weights) for weights in cause.loaded_together if not _survive(*weights))
-    place = np.unravel_index(int(np.abs(weight).argmax()), weight.shape)
     name, own = f"{cause.kind}{altered}", index == altered
     where = "it" if own else f"{layer.kind}{index} before it, which would have to be one too,"
     advice = f"Keep weights of both signs in {name}, between -254 and 254 in steps of 2."
     raise ExportError(
-        f"Layer {name}: its weights, from {weight.min()} to {weight.max()} (largest: {weight[place]} at "
-        f"{tuple(int(axis) for axis in place)}), would be altered when netx and Lava load them. As a convolution they "
-        f"would arrive, but {where} {obstacle}. {advice}"
+        f"Layer {name}: its weights{_say_altered(weight)}. As a convolution they would arrive, but {where} {obstacle}. "
+        f"{advice}"
+    )
+
+
+def _say_altered(weight: IntArray) -> str:
+    if not weight.any():
+        return " are nothing but zeros, and netx cannot load such a matrix"
+    place = np.unravel_index(int(np.abs(weight).argmax()), weight.shape)
+    return (
+        f", from {weight.min()} to {weight.max()} (largest: {weight[place]} at {tuple(int(axis) for axis in place)}), "
+        f"would be altered when netx and Lava load them"
     )
 
 

@@ -227,6 +227,7 @@ def _refuse_options(index: int, block: Block) -> None:
     """Refuse options on which lava-dl's own forward fails, or with which it would run for nothing."""
     neuron: Any = getattr(block, "neuron", None)
     graded = family(block) == "sigma_delta" and neuron is not None
+    mask = getattr(block, "mask", None)
     unsupported = {
         "lava-dl itself cannot run count_log=True": (
             getattr(block, "count_log", False),
@@ -235,6 +236,10 @@ def _refuse_options(index: int, block: Block) -> None:
         "lava-dl itself cannot run an Input that has no neuron and delays": (
             kind(block) in _INPUTS and neuron is None and block.delay_shift,
             "Use delay_shift=False.",
+        ),
+        "SLAYER multiplies its weights by its mask at each forward again, and that holds more than 0 and 1": (
+            mask is not None and not bool(((mask == 0) | (mask == 1)).all()),
+            "Use a mask of 0 and 1.",
         ),
         "netx ignores cum_error": (graded and neuron.delta.cum_error, "Use cum_error=False."),
         "it has an axonal delay, which netx does not give graded changes": (
@@ -253,8 +258,9 @@ def _refuse_lazy(index: int, block: Block) -> None:
     lazy = []
     if getattr(block, "delay", None) is not None and not block.delay.init:
         lazy.append("axonal delays")
-    if neuron is not None and not neuron.shared_param and neuron.shape is None:
-        lazy.append("per-neuron decays")
+    sums_only = kind(block).endswith(".Output")  # which has thresholds that it never uses
+    if neuron is not None and not neuron.shared_param and neuron.shape is None and not sums_only:
+        lazy.append("per-neuron thresholds" if family(block) == "sigma_delta" else "per-neuron decays")
     if lazy:
         refuse(
             index,

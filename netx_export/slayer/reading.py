@@ -121,21 +121,23 @@ def integers(
 
 
 def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
-    """The weight as the next forward will see it.
+    """The weight as the next forward will see it, made as the forward makes it, inside of a ``fresh_state``.
 
-    Weight norm, spectral norm and pruning make it anew in a hook of the synapse, and the attribute that is there is the
-    one of the last forward. The block puts its mask on before these hooks run, so it has no effect beside them.
+    First the block puts its mask on the attribute that is there, the one of the last forward. Then hooks of the
+    synapse may make it anew, as those of weight norm, spectral norm and pruning do.
     """
-    before: torch.Tensor = synapse.weight
-    inputs = (torch.zeros(1, *place.shape, 1, device=before.device, dtype=before.dtype),)
+    mask = getattr(place.block, "mask", None)
+    if mask is not None:
+        synapse.weight.data *= mask
+    like = synapse.weight
+    inputs = (torch.zeros(1, *place.shape, 1, device=like.device, dtype=like.dtype),)
     for key, hook in synapse._forward_pre_hooks.items():
         if key in synapse._forward_pre_hooks_with_kwargs:
             hook(synapse, inputs, {})
         else:
             hook(synapse, inputs)
     weight: torch.Tensor = synapse.weight
-    mask = getattr(place.block, "mask", None)
-    return weight * mask if weight is before and mask is not None else weight
+    return weight
 
 
 def matrix(place: Place, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:

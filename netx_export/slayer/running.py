@@ -215,11 +215,15 @@ def _leave_unwatched(module: nn.Module) -> None:
 
 
 def _copy_masked_weights(module: Any) -> None:
-    """Have a block put its mask on a copy of weights that are no parameter, as of those that weight norm made."""
+    """Have a block put its mask on a copy of weights that are no parameter, as of those that weight norm made.
+
+    Those that lie where a parameter does are put back with it.
+    """
     if getattr(module, "mask", None) is None:
         return
+    places = {parameter.data_ptr() for parameter in module.synapse.parameters()}
     for part in module.synapse.modules():
-        if "weight" in part.__dict__:
+        if "weight" in part.__dict__ and part.weight.data_ptr() not in places:
             part.__dict__["weight"] = part.weight.detach().clone()
 
 
