@@ -22,7 +22,7 @@ from netx_export.errors import ExportError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["replacing"]
+__all__ = ["make_directory", "replacing"]
 
 # Locks of another machine on a network drive may not be seen here: only directories of this one are ever removed.
 _SUFFIX = f".{''.join(c if c.isalnum() else '-' for c in socket.gethostname())[:64]}.netx.tmp"
@@ -41,8 +41,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ExportError: if the directory does not exist or cannot be written to, the disk is full, or ``path`` is something
             else than a file.
     """
-    if "\0" in os.fspath(path):
-        raise ExportError(f"Cannot write {path}: its name holds a NUL character. Choose another path.")
+    _refuse_nul(path)
     target = Path(os.path.realpath(path))
     try:
         mode = _permissions(target)
@@ -64,6 +63,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def make_directory(path: str | os.PathLike[str]) -> Path:
+    """Make a directory, and those that it lies in, unless it is there.
+
+    Raises:
+        ExportError: if it cannot be made.
+    """
+    _refuse_nul(path)
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"Cannot write to {folder}: {error.strerror}. Choose another directory.") from None
+    return folder
+
+
+def _refuse_nul(path: str | os.PathLike[str]) -> None:
+    if "\0" in os.fspath(path):
+        raise ExportError(f"Cannot write {path}: its name holds a NUL character. Choose another path.")
 
 
 def _permissions(target: Path) -> int | None:

@@ -239,8 +239,8 @@ def _limit(peak: Peak, limits: Limits) -> int:
     return state if peak.limit == LIMITS["loihi2"]["state"].high else peak.limit
 
 
-def _whole(size: float) -> int | float:
-    return int(size) if np.isfinite(size) else size
+def _whole(size: float) -> int | str:
+    return int(size) if np.isfinite(size) else "without bound"
 
 
 def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import sys
 from contextlib import redirect_stdout
@@ -175,6 +176,9 @@ def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> 
 
 def main() -> None:
     """Run the command: exit status 0 for a pass, 1 for a fail, 2 if it could not run, 130 if it was interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a verdict is not lost with a letter that the terminal does not know
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 

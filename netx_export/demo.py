@@ -8,7 +8,6 @@ import os
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeRate
+from netx_export.atomic import make_directory
 from netx_export.errors import NetxExportError
 from netx_export.export import export
 from netx_export.printable import printable
@@ -135,11 +135,7 @@ def run_demo(
     Raises:
         NetxExportError: if something is missing, or a file cannot be written.
     """
-    directory = Path(out)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NetxExportError(f"Cannot write to {directory}: {error.strerror}. Choose another --out.") from None
+    directory = make_directory(out)
     digits = load_digits()
     torch.set_num_threads(1)  # the operations are so small that a second thread costs more than it brings
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

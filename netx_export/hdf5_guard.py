@@ -16,18 +16,21 @@ import h5py
 
 from netx_export.errors import NetxFormatError
 
-__all__ = ["MAX_TEXT", "check_chunks", "check_texts", "text_length"]
+__all__ = ["check_chunks", "check_texts", "is_text", "text_length"]
 
-MAX_TEXT = 2**20  # bytes of one text
+_MAX_TEXT = 2**20  # bytes of one text
 _HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixed length
 _HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
 _HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
 _MAX_HEAP_OBJECTS = 2**20
-_LENGTH = struct.Struct("<I")  # with which a text's place begins, before heap and index
-# An attribute that is one text of no fixed length: its type (16 bytes a place, characters of 8 bits), no axes, length.
-_TEXT_ATTRIBUTE = re.compile(
-    rb"[\x19\x39\x49].{3}\x10\0{3}.{8}\0\0\x08\0\0{0,4}(?:\x01\0{7}|\x02\0{3})(.{4})", re.DOTALL
-)
+_PLACE_BYTES = 16  # of a text of no fixed length: its length, and where it is
+_LENGTH = struct.Struct("<I")
+# An attribute that is one text of no fixed length: its type, of 16 bytes a place; no axes; the length. Only what HDF5
+# looks at is as it says. In attributes of the first version, type and axes take a multiple of 8 bytes.
+_TEXT_ATTRIBUTES = [
+    re.compile(rb"[\x19\x29\x39\x49](?=[\x01\x11\x21]..\x10\0{3}.{12}" + axes + rb"(.{4}))", re.DOTALL)
+    for axes in (rb"(?:\x01\0.{6}|\x02\0..)", rb".{4}(?:\x01\0.{6}|\x02\0.{6})")
+]
 _DEFLATE, _SHUFFLE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
 _CHECKSUM_BYTES = 4
 _MAX_CHUNKS = 2**14
@@ -51,9 +54,9 @@ def check_texts(file: h5py.File) -> None:
             objects += _heap_objects(data, heap.start())
             if objects > _MAX_HEAP_OBJECTS:
                 raise NetxFormatError(f"it holds more than {_MAX_HEAP_OBJECTS} texts.")
-        for attribute in _TEXT_ATTRIBUTE.finditer(data):
+        for attribute in itertools.chain(*(pattern.finditer(data) for pattern in _TEXT_ATTRIBUTES)):
             (length,) = _LENGTH.unpack(attribute[1])
-            if length > MAX_TEXT:
+            if length > _MAX_TEXT:
                 raise NetxFormatError(f"it holds a text that says to be {length} bytes long, which none here is.")
 
 
@@ -71,6 +74,15 @@ def _heap_objects(data: mmap.mmap, start: int) -> int:
     if place + _HEAP_OBJECT.size <= size:
         raise NetxFormatError(f"the heap of its texts at byte {start} is damaged.")
     return objects
+
+
+def is_text(attribute: h5py.h5a.AttrID) -> bool:
+    """Whether an attribute is one text, of a length that :func:`check_texts` has seen if it is not fixed."""
+    kind = h5py.check_string_dtype(attribute.dtype)
+    if kind is None or attribute.shape != () or attribute.get_type().committed():  # a shared type lies elsewhere
+        return False
+    size = attribute.get_storage_size()
+    return bool(size == _PLACE_BYTES if kind.length is None else size <= _MAX_TEXT)
 
 
 def text_length(dataset: h5py.Dataset) -> int | None:

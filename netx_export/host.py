@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 
 from netx_export import reference
-from netx_export.description import Affine, Encoder, HostLayer, SigmaDeltaNeuron
+from netx_export.description import Affine, CubaNeuron, Encoder, HostLayer, IntArray, SigmaDeltaNeuron
 
 __all__ = ["encode", "read_out"]
 
 _WEIGHT_SCALE = 64
 _UNITY_DECAY = 4096
+_STATE_LIMIT = 2**23
 
 
 def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
@@ -33,9 +34,35 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
     frames = current.movedim(-1, 0).contiguous()
     if isinstance(encoder.neuron, SigmaDeltaNeuron):
         spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * _WEIGHT_SCALE)
+    elif _may_leave_24_bits(frames, encoder.neuron):
+        spikes = _fire_without_limits(frames, encoder.neuron)
     else:
         spikes = reference.integrate_and_fire(frames, encoder.neuron)
     return spikes.movedim(0, -1)
+
+
+def _may_leave_24_bits(frames: torch.Tensor, neuron: CubaNeuron) -> bool:
+    """Whether a state could leave the 24 bits that Lava has: geometric series, or the steps, bound it."""
+    lowest = [int(decay.min()) for decay in _decays(neuron)]
+    gains = [len(frames) if decay == 0 else min(len(frames), _UNITY_DECAY / decay) for decay in lowest]
+    return float(frames.abs().max()) * gains[0] * gains[1] >= _STATE_LIMIT
+
+
+def _fire_without_limits(frames: torch.Tensor, neuron: CubaNeuron) -> torch.Tensor:
+    """The neurons as SLAYER has them on the host, whose states neither wrap nor saturate; ``(T, N, C, ...)``."""
+    current = voltage = torch.zeros_like(frames[0])
+    keep_current, keep_voltage = (reference.kept(decay, current) for decay in _decays(neuron))
+    spikes = torch.empty_like(frames, dtype=torch.uint8)
+    for frame, fired in zip(frames, spikes, strict=True):
+        current = torch.trunc(current * keep_current) + frame
+        voltage = torch.trunc(voltage * keep_voltage) + current
+        fired.copy_(voltage > neuron.threshold * _WEIGHT_SCALE)
+        voltage = voltage.masked_fill(fired.bool(), 0)
+    return spikes
+
+
+def _decays(neuron: CubaNeuron) -> tuple[IntArray, IntArray]:
+    return neuron.current_decay, neuron.voltage_decay
 
 
 def read_out(readout: HostLayer, spikes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -53,7 +80,7 @@ def _affine(readout: Affine, spikes: torch.Tensor) -> npt.NDArray[np.float32]:
     scale = readout.scale
     if readout.neuron is not None:
         state, scale = state * _WEIGHT_SCALE, scale * _WEIGHT_SCALE
-        for decay in (readout.neuron.current_decay, readout.neuron.voltage_decay):
+        for decay in _decays(readout.neuron):
             state = _integrate(state, torch.as_tensor(decay))
     output: npt.NDArray[np.float32] = (state / scale).float().numpy()
     return output

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
-from netx_export.errors import SimulationError
+from netx_export.errors import NetxFormatError, SimulationError
+from netx_export.hdf5 import read
 
 __all__ = ["run_on_lava"]
 
@@ -90,13 +93,50 @@ def run_on_lava(
     layers = {
         name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
     }
+    file = _copy(path, description)
     size = _block_size(description, steps)
     for start in range(0, samples, size):
         block = slice(start, start + size)
-        for name, raster in _run_block(path, description, spikes[block], deadline, limit).items():
+        for name, raster in _run_block(file, description, spikes[block], deadline, limit).items():
             layers[name][block] = raster
         advance(len(spikes[block]))
     return layers
+
+
+@dataclass(frozen=True)
+class _File:
+    """A netx file as it was when it was read: Lava runs that, whatever becomes of the file meanwhile.
+
+    Attributes:
+        path: what the user calls it.
+        content: its bytes.
+        sha256: their hash, by which Lava's process knows the network that it has compiled.
+    """
+
+    path: str | os.PathLike[str]
+    content: bytes
+    sha256: str
+
+
+def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _File:
+    """The file, if it still holds the network that was read from it.
+
+    Raises:
+        SimulationError: if it does not, or cannot be copied.
+    """
+    try:
+        content = Path(path).read_bytes()
+        with tempfile.NamedTemporaryFile(prefix="netx-", suffix=".net") as copy:
+            copy.write(content)
+            copy.flush()
+            same = read(copy.name).layers == description.layers
+    except NetxFormatError:
+        same = False
+    except OSError as error:
+        raise SimulationError(f"Cannot copy {path} for Lava: {error.strerror}.") from None
+    if not same:
+        raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
+    return _File(path, content, hashlib.sha256(content).hexdigest())
 
 
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
@@ -119,7 +159,7 @@ def _block_size(description: NetworkDescription, steps: int) -> int:
 
 
 def _run_block(
-    path: str | os.PathLike[str], description: NetworkDescription, spikes: _SpikeArray, deadline: float, limit: float
+    file: _File, description: NetworkDescription, spikes: _SpikeArray, deadline: float, limit: float
 ) -> dict[str, _SpikeArray]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
@@ -133,11 +173,8 @@ def _run_block(
     else:
         tail = depth
     frames = np.pad(frames, [(0, 0), (0, tail), *[(0, 0)] * (frames.ndim - 2)])
-    file = Path(path).resolve()
-    status = file.stat()
     key = {
-        "path": str(file),
-        "version": [status.st_mtime_ns, status.st_size, status.st_ino],
+        "sha256": file.sha256,
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
         "dtype": str(spikes.dtype),
@@ -149,7 +186,7 @@ def _run_block(
         # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
         "bias_starts": None if stream else _bias_starts(description),
     }
-    rasters = _worker.request(key, frames, depth, deadline, limit)
+    rasters = _worker.request(file, key, frames, depth, deadline, limit)
     return {
         name: _own_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
@@ -232,7 +269,7 @@ class _Worker:
         self._directory = ""
 
     def request(
-        self, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
+        self, file: _File, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
     ) -> list[_SpikeArray]:
         """Send one block to the child and wait for the spikes of its layers."""
         _check_platform()
@@ -240,10 +277,11 @@ class _Worker:
             try:
                 process = self._start()
                 with tempfile.TemporaryDirectory(dir=self._directory) as directory:
+                    Path(directory, "network.net").write_bytes(file.content)
                     np.save(Path(directory, "frames.npy"), frames)
                     reply = self._exchange(process, {"key": key, "directory": directory}, deadline, limit)
                     if "error" in reply:
-                        raise SimulationError(f"Lava could not run {key['path']}: {reply['error']}")
+                        raise SimulationError(f"Lava could not run {file.path}: {reply['error']}")
                     return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
             except BaseException as error:  # also Ctrl-C: nothing may be left behind
                 self.end()

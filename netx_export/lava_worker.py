@@ -50,12 +50,13 @@ def _answer(reply_fd: int, parent: int) -> None:
     with os.fdopen(reply_fd, "w") as replies:
         for line in sys.stdin:
             task = json.loads(line)
+            directory = Path(task["directory"])
             try:
                 if network is None or network.key != task["key"]:
                     if network is not None:
                         network.stop()
-                    network = _Network(parent, **task["key"])
-                network.run(Path(task["directory"]))
+                    network = _Network(parent, directory / "network.net", **task["key"])
+                network.run(directory)
                 reply = {}
             except ImportError as error:
                 reply = {"error": f"{error}. Install Lava with: pip install 'lava-spikeloss[lava]'."}
@@ -80,7 +81,7 @@ class _Network:
     512 neurons takes longer than simulating them.
     """
 
-    def __init__(self, parent: int, **key: Any) -> None:
+    def __init__(self, parent: int, path: Path, **key: Any) -> None:
         from lava.lib.dl.netx import hdf5
         from lava.magma.core.run_configs import Loihi1SimCfg
         from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
@@ -90,7 +91,7 @@ class _Network:
         self._parent = parent
         self._used = False
         self._network = hdf5.Network(
-            net_config=key["path"],
+            net_config=str(path),
             reset_interval=key["reset_interval"],
             reset_offset=key["reset_offset"],
             sparse_fc_layer=key["sparse"],

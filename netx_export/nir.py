@@ -36,6 +36,8 @@ import numpy.typing as npt
 from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError
 from netx_export.hdf5 import read
+from netx_export.opening import why_unreadable
+from netx_export.registers import outside_registers
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -47,6 +49,8 @@ _UNITY = 4096
 _SCALE = 64
 _DT = 1e-4  # what snnTorch and others assume
 _MAX_DELAY = 62
+_THRESHOLDS = (1, 2**17)  # the highest is netx's default, which no voltage reaches
+_WEIGHTS = (-256, 255)
 _TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
 
 
@@ -78,7 +82,7 @@ def to_nir(network: str | os.PathLike[str] | NetworkDescription, *, dt: float = 
     _check_positive(dt=dt, scale=scale)
     description = network if isinstance(network, NetworkDescription) else read(network)
     writer = _Writer(_library(), dt, scale)
-    return writer.graph(description)
+    return writer.graph(_in_nirs_form(description))
 
 
 def from_nir(
@@ -111,8 +115,8 @@ def from_nir(
     if isinstance(graph, str | os.PathLike):
         graph = _read_file(nir, Path(graph))
     own = _own_metadata(graph)
-    dt = float(own.get("dt", _DT)) if dt is None else dt
-    scale = float(own.get("scale", _SCALE)) if scale is None else scale
+    dt = own.get("dt", _DT) if dt is None else dt
+    scale = own.get("scale", _SCALE) if scale is None else scale
     _check_positive(dt=dt, scale=scale)
     return _Reader(nir, dt, scale, rounding).network(graph, own)
 
@@ -159,11 +163,12 @@ class _Writer:
                 self.conv(name, layer)
             elif not isinstance(layer, Input):
                 self.refuse(name, f"a {layer.kind} layer is none of NIR's nodes here (feed-forward CUBA, LIF and IF)")
-            shape = layer.spatial_shape if isinstance(layer, Conv) else layer.shape
+            shape = _shape(layer)
         last = description.layers[-1]
         if isinstance(last, Dense | Conv) and last.axon_delay is not None:
-            delay = last.axon_delay.reshape(-1, *[1] * (len(shape) - 1))
-            self.delay(f"{_names(description)[-1]}_output_delay", np.broadcast_to(delay, shape))
+            each = np.repeat(last.axon_delay, shape[0] // len(last.axon_delay))  # the file's channels may be neurons
+            delay = np.broadcast_to(each.reshape(-1, *[1] * (len(shape) - 1)), shape)
+            self.delay(f"{_names(description)[-1]}_output_delay", delay)
         self.nodes["output"] = self.nir.Output(output_type=np.array(shape))
         names = list(self.nodes)
         edges = list(itertools.pairwise(names))
@@ -272,6 +277,8 @@ class _Writer:
         current, voltage = (_spread(values, shape) for values in (neuron.current_decay, neuron.voltage_decay))
         threshold = np.full(shape, neuron.threshold / self.scale)
         zeros = np.zeros(shape)
+        for text in (*outside_registers(layer), *_outside_thresholds(neuron.threshold)):
+            self.refuse(name, text)
         if (current < 1).any():
             self.refuse(name, "a current that never decays has no finite time constant")
         instant = bool((current == _UNITY).all())
@@ -296,6 +303,51 @@ class _Writer:
         )
 
 
+def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
+    """The same network with a Flatten wherever an image becomes a vector and nowhere else.
+
+    A dense layer that is written as a convolution becomes dense again where a vector goes in, of which NIR has no
+    convolution; :func:`netx_export.rewriting.loadable` makes it a convolution again.
+    """
+    layers: list[Layer] = []
+    shape = description.input_shape
+    for layer in description.layers:
+        plain = _as_dense(layer) if isinstance(layer, Conv) and len(shape) == 1 else layer
+        if isinstance(plain, Flatten) and len(shape) == 1:
+            continue
+        if isinstance(plain, Dense) and len(shape) > 1:
+            layers.append(Flatten((int(np.prod(shape)),)))
+        layers.append(plain)
+        shape = _shape(plain)
+    return NetworkDescription(tuple(layers), description.metadata, description.ignored)
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """The shape of what a layer sends as its weights make it, whatever it is called in SLAYER."""
+    if isinstance(layer, Dense):
+        return (len(layer.weight),)
+    return layer.spatial_shape if isinstance(layer, Conv) else layer.shape
+
+
+def _as_dense(layer: Conv) -> Dense:
+    """A convolution of one place."""
+    size = len(layer.weight)
+    return Dense(
+        layer.weight.reshape(size, -1),
+        layer.neuron,
+        bias=layer.bias,
+        delay_shift=layer.delay_shift,
+        axon_delay=layer.axon_delay,
+        output_shape=None if layer.shape == (size,) else layer.shape,
+    )
+
+
+def _outside_thresholds(threshold: int) -> list[str]:
+    if _THRESHOLDS[0] <= threshold <= _THRESHOLDS[1]:
+        return []
+    return [f"v_threshold of {threshold} netx units; netx neurons can have {_THRESHOLDS[0]} to {_THRESHOLDS[1]}"]
+
+
 def _names(description: NetworkDescription) -> list[str]:
     return [f"{layer.kind}{index}" for index, layer in enumerate(description.layers)]
 
@@ -313,8 +365,9 @@ def _is_pool(layer: Conv) -> bool:
 
 
 def _read_file(nir: ModuleType, path: Path) -> Any:
-    if not path.is_file():
-        raise NetxFormatError(f"{path}: no such file. Give the path of a NIR file.")
+    problem = why_unreadable(path)
+    if problem:
+        raise NetxFormatError(f"{path}: {problem}. Give the path of a NIR file.")
     try:
         return nir.read(path, type_check=False)  # its check knows no groups and no kernels that are not square
     except Exception as error:  # a damaged file makes HDF5 and nir raise almost anything
@@ -330,7 +383,9 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
         own = json.loads(text)
     except (TypeError, ValueError):
         raise NetxFormatError(f"The graph's metadata `{_OWN_KEY}` cannot be read. Remove it.") from None
-    return own if isinstance(own, dict) else {}
+    if not isinstance(own, dict) or not all(isinstance(own.get(key, 1.0), int | float) for key in ("dt", "scale")):
+        raise NetxFormatError(f"The graph's metadata `{_OWN_KEY}` is none of to_nir's. Remove it.")
+    return own
 
 
 @dataclass
@@ -431,11 +486,14 @@ class _Reader:
 
     def dense(self, taken: dict[str, tuple[str, Any]], shape: tuple[int, ...]) -> Dense:
         name, node = taken["weight"]
-        weight = self.whole(name, "weight", np.asarray(node.weight) * self.scale)
-        if weight.ndim != 2 or shape != (weight.shape[1],):
+        weight = self.weight(name, node.weight)
+        if weight.ndim != 2 or not weight.size or shape != (weight.shape[1],):
             self.refuse(name, f"weights of shape {weight.shape} on input of shape {shape}; flatten it first")
         neuron, bias = self.neuron(taken["neuron"], (len(weight),), getattr(node, "bias", None), name)
-        before, after = (self.steps(taken[role]) if role in taken else None for role in ("before", "after"))
+        before, after = (
+            self.steps(taken[role], size) if role in taken else None
+            for role, size in zip(("before", "after"), weight.shape[::-1], strict=True)
+        )
         if after is not None and getattr(node, "bias", None) is not None and np.any(node.bias):
             self.refuse(taken["after"][0], "a delay behind a bias; netx delays spikes, not biases")
         delay = after
@@ -444,6 +502,9 @@ class _Reader:
                 delay = before[None, :] + (np.zeros(len(weight), np.int64) if after is None else after)[:, None]
             else:
                 delay = before
+        if delay is not None and delay.max() > _MAX_DELAY:
+            both = " and ".join(taken[role][0] for role in ("before", "after"))
+            self.refuse(name, f"the delays of {both} add up to {delay.max()} steps; netx holds 0 to {_MAX_DELAY}")
         return Dense(weight, neuron, delay, bias, False, self.output_delay(taken))
 
     def conv(self, taken: dict[str, tuple[str, Any]], shape: tuple[int, ...]) -> Conv:
@@ -465,9 +526,13 @@ class _Reader:
                 self.refuse(name, f"padding {node.padding!r}; give numbers")
             options = {key: _pair(getattr(node, key)) for key in ("stride", "padding", "dilation")}
             options["groups"] = int(node.groups)
-        weight = self.whole(name, "weight", kernel * self.scale)
+        weight = self.weight(name, kernel)
+        if weight.ndim != 4 or not weight.size or weight.shape[1] * options["groups"] != shape[0]:
+            self.refuse(name, f"kernels of shape {weight.shape} do not fit input of shape {shape} and their groups")
         empty = CubaNeuron(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
         outline = Conv(weight, empty, shape, **options)
+        for text in outside_registers(outline):
+            self.refuse(name, text)
         neuron, biases = self.neuron(taken["neuron"], outline.spatial_shape, bias, name)
         return Conv(
             weight, neuron, shape, **options, bias=biases, delay_shift=False, axon_delay=self.output_delay(taken)
@@ -483,6 +548,8 @@ class _Reader:
         if np.any(node.v_reset):
             self.refuse(name, "v_reset is not 0; Loihi's neurons start again at 0")
         threshold = self.single(name, "v_threshold", self.whole(name, "v_threshold", node.v_threshold * self.scale))
+        for text in _outside_thresholds(threshold):
+            self.refuse(name, text)
         input_bias = None if input_bias is None or not np.any(input_bias) else np.asarray(input_bias)
         if isinstance(node, self.nir.IF):
             self.gain(name, "r", node.r * self.dt)
@@ -511,13 +578,22 @@ class _Reader:
                 total = total + input_bias.reshape(-1, *[1] * (len(shape) - 1))
             values = self.per_channel(name, "bias", self.whole(name, "bias", total * self.scale))
             bias = np.broadcast_to(values, shape[:1]).copy()
+            if bias.min() < -(2**15) or bias.max() >= 2**15:
+                self.refuse(name, f"a bias from {bias.min()} to {bias.max()} netx units; Lava holds 16 bits")
         return neuron, bias
+
+    def weight(self, name: str, values: npt.ArrayLike) -> IntArray:
+        weight = self.whole(name, "weight", np.asarray(values) * self.scale)
+        low, high = weight.min(initial=0), weight.max(initial=0)
+        if low < _WEIGHTS[0] or high > _WEIGHTS[1]:
+            self.refuse(name, f"weights from {low} to {high} netx units; netx holds {_WEIGHTS[0]} to {_WEIGHTS[1]}")
+        return weight
 
     def decay(self, name: str, parameter: str, tau: npt.ArrayLike) -> IntArray:
         """A time constant in seconds as a decay in 1/4096."""
         seconds = np.asarray(tau, np.float64)
         if not (seconds > 0).all():
-            self.refuse(name, f"{parameter} has to be positive")
+            self.refuse(name, f"{parameter} from {seconds.min():g} to {seconds.max():g} s has to be positive")
         decay = self.whole(name, f"{parameter} as a decay in 1/4096", self.dt * _UNITY / seconds)
         if decay.max() > _UNITY or decay.min() < 1:
             self.refuse(
@@ -561,7 +637,10 @@ class _Reader:
         first: IntArray = channels[:, 0]
         return first[:1] if (first == first[0]).all() else first
 
-    def steps(self, named: tuple[str, Any]) -> IntArray:
+    def steps(self, named: tuple[str, Any], size: int | None = None) -> IntArray:
+        """Delays in steps, of so many neurons where they have to be that many."""
+        if size is not None and np.shape(named[1].delay) != (size,):
+            self.refuse(named[0], f"delays of shape {np.shape(named[1].delay)} for {size} neurons")
         steps = self.whole(named[0], "delay in steps", np.asarray(named[1].delay) / self.dt)
         if steps.min() < 0 or steps.max() > _MAX_DELAY:
             self.refuse(named[0], f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {_MAX_DELAY}")
@@ -600,8 +679,13 @@ def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[i
         return layer
     changes: dict[str, Any] = {"delay_shift": bool(shift)}
     if isinstance(layer, Dense | Conv):
-        changes["axon_delay"] = None if axon_delay is None else np.array(axon_delay, np.int64)
-        changes["output_shape"] = None if shape is None else tuple(int(size) for size in shape)
+        output_shape = None if shape is None else tuple(int(size) for size in shape)
+        delay = None if axon_delay is None else np.array(axon_delay, np.int64)
+        if output_shape is not None and np.prod(output_shape) != np.prod(_shape(layer)):
+            raise ValueError("another size")
+        if delay is not None and (delay.shape != (output_shape or _shape(layer))[:1] or delay.min() < 0):
+            raise ValueError("delays of other channels")
+        changes |= {"axon_delay": delay, "output_shape": output_shape}
     return replace(layer, **changes)
 
 

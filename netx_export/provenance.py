@@ -34,7 +34,8 @@ __all__ = [
     "versions",
 ]
 
-_MAX_TEXT = 60_000  # HDF5 holds attributes of less than 64 KiB
+_MAX_TEXT = 60_000  # bytes of one text that the caller gives
+_MAX_TEXTS, _MAX_ALL_TEXTS = 5_000, 2**23  # half of what is read back, which leaves room for what is recorded here
 _RATES = "trained rates"
 _BUDGET = "_budget"
 _KINDS = ("events_per_step", "synops", "energy")
@@ -63,8 +64,10 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         TypeError: if something is no text.
-        ValueError: if a text is longer than HDF5 allows, a name is empty, or either holds a NUL character.
+        ValueError: if there are too many texts or too long ones, a name is empty, or either holds a NUL character or
+            half of a surrogate pair.
     """
+    size = 0
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
@@ -72,8 +75,16 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
             raise ValueError(
                 f"Expected names and texts without NUL characters in `metadata` but got {key!r}: {value!r}."
             )
-        if len(value.encode()) > _MAX_TEXT:
-            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key!r} is longer.")
+        if any("\ud800" <= character <= "\udfff" for character in key + value):
+            raise ValueError(f"Expected texts that UTF-8 can hold in `metadata` but got {key!r}: {value!r}.")
+        if max(len(key.encode()), len(value.encode())) > _MAX_TEXT:
+            raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key[:80]!r} is longer.")
+        size += len(key.encode()) + len(value.encode())
+    if len(metadata) > _MAX_TEXTS or size > _MAX_ALL_TEXTS:
+        raise ValueError(
+            f"Expected at most {_MAX_TEXTS} texts of {_MAX_ALL_TEXTS} bytes together in `metadata` but got "
+            f"{len(metadata)} of {size} bytes."
+        )
     return dict(metadata)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,8 +15,7 @@ from rich.text import Text
 
 from lava_spikeloss._labels import IGNORED
 from netx_export import drawing
-from netx_export.atomic import replacing
-from netx_export.errors import ExportError
+from netx_export.atomic import make_directory, replacing
 from netx_export.evidence import OUTPUT
 from netx_export.printable import printable
 
@@ -169,11 +167,7 @@ def save_report(report: Mapping[str, Any], directory: str | os.PathLike[str]) ->
     Raises:
         ExportError: if they cannot be written; none is left half-written.
     """
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"Cannot write to {folder}: {error.strerror}. Choose another directory.") from None
+    folder = make_directory(directory)
     with replacing(folder / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
     save_html(report, folder / "report.html")
@@ -192,7 +186,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         lstrip_blocks=True,
         finalize=_without_controls,
     )
-    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule, printable=printable)
+    environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     environment.tests["graded"] = _is_graded
     page = environment.get_template("report.html.j2").render(
         report=report,

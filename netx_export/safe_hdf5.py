@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from netx_export.description import IntArray
 from netx_export.errors import NetxFormatError
-from netx_export.hdf5_guard import MAX_TEXT, check_chunks, text_length
+from netx_export.hdf5_guard import check_chunks, is_text, text_length
 
 __all__ = ["Budget", "SafeGroup"]
 
@@ -94,7 +94,7 @@ class SafeGroup:
         found = {}
         for name in attributes:
             key = _decoded(name)
-            if not _is_text(attributes.get_id(name)):
+            if not is_text(attributes.get_id(name)):
                 self.budget.ignored.append(f"{self.name}: attribute {key}, which is no text")
                 continue
             found[key] = _decoded(attributes[name])
@@ -193,13 +193,6 @@ class SafeGroup:
         with self.errors():
             check_chunks(dataset)
         return dataset
-
-
-def _is_text(attribute: h5py.h5a.AttrID) -> bool:
-    """Whether an attribute is one text that can be read: the length of a shared type's text is nowhere checked."""
-    kind = h5py.check_string_dtype(attribute.dtype)
-    short = kind is not None and (kind.length or 0) <= MAX_TEXT
-    return short and attribute.shape == () and not attribute.get_type().committed()
 
 
 def _decoded(text: str | bytes) -> str:

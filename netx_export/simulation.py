@@ -202,7 +202,10 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
     array = _check_shape(description, spikes)
-    return _binary(array) if description.encoder is None else _finite(array)
+    try:
+        return _binary(array) if description.encoder is None else _finite(array)
+    except NotImplementedError:  # by torch, where a tensor has no values to look at
+        raise SimulationError("Expected a tensor with values but got one without, as on torch's meta device.") from None
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -241,8 +244,6 @@ def _dense(spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
         if spikes.is_nested or spikes.layout != torch.strided or spikes.is_complex() or spikes.is_quantized:
             layout = "nested" if spikes.is_nested else spikes.layout
             raise SimulationError(f"Expected a dense tensor of real numbers but got {layout}, {spikes.dtype}.")
-        if spikes.is_meta:
-            raise SimulationError("Expected a tensor with values but got one on torch's meta device, which has none.")
         return spikes.detach()
     try:
         array = np.asarray(spikes)

@@ -39,6 +39,7 @@ from netx_export.reference.loops import compiled_loops, in_parallel, one_thread
 from netx_export.reference.neurons import (
     ALIGNMENT,
     integrate_and_fire,
+    kept,
     resonate_and_fire,
     send_changes,
     sigma_delta,
@@ -51,6 +52,7 @@ __all__ = [
     "compiled_loops",
     "in_parallel",
     "integrate_and_fire",
+    "kept",
     "one_thread",
     "peaks",
     "prepare",

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxFormatError, SimulationError, lava_backend, read, simulate, verify
+from netx_export import NetxExportError, NetxFormatError, SimulationError, lava_backend, read, simulate, verify
+from netx_export.model_loading import load_model
 
 
 def left_behind() -> set[str]:
@@ -130,3 +131,33 @@ def test_neither_package_imports_lava() -> None:
     imports = "import sys, lava_spikeloss, netx_export, netx_export.cli, netx_export.demo"
     code = f"{imports}; sys.exit(any(name.split('.')[0] == 'lava' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_said_to_be_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for checkpoint, reason in (
+        (tmp_path, "a directory, not a file"),
+        (tmp_path / "missing.pt", "no such file"),
+        (Path("a\0b"), "no path, for it holds a NUL character"),
+    ):
+        with pytest.raises(NetxExportError, match=f": {reason}. Give the path of a checkpoint"):
+            load_model("torch.nn:Identity", checkpoint, np.zeros(1))
+    torch.save({"weight": torch.zeros(2**24)}, path)
+    code = (
+        "import resource, sys, pathlib; from netx_export import NetxExportError\n"
+        "from netx_export.model_loading import load_model\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**25,) * 2)\n"
+        "try: load_model('torch.nn:Identity', pathlib.Path(sys.argv[1]), [0.0])\n"
+        "except NetxExportError as error: print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert run.stdout == f"{path}: there is not enough memory to read it.\n", run.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + bytes(99), b"\x80\x02}q\x00(X\x05"])
+def test_a_damaged_checkpoint_gives_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    with pytest.raises(NetxExportError, match=r"checkpoint\.pt: not a checkpoint that holds tensors alone"):
+        load_model("torch.nn:Identity", path, np.zeros(1))

@@ -19,6 +19,7 @@ from netx_export.atomic import replacing
 from netx_export.data import save_simulation
 from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.hdf5 import annotate, write
+from netx_export.report import save_report
 
 NOBODY = 65534
 
@@ -187,6 +188,16 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path: Path, name: str, reason
         _put(tmp_path / name, "new")
     with pytest.raises(SimulationError, match=f"Cannot write .*{reason}"):
         save_simulation(tmp_path / name, Simulation(np.zeros((1, 1, 1)), {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\0b", "NUL character"), ("file", "File exists"), ("file/a", "Not a directory")]
+)
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match=f"Cannot write .*{reason}"):
+        save_report({}, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -191,6 +191,11 @@ def test_resonators_that_saturate_by_bound_and_on_a_sample(layer: Resonator) -> 
     assert "state may saturate" not in _rules(check(NetworkDescription((Input((400,)), weak))))
 
 
+def test_a_resonator_that_loses_nothing_has_no_bound() -> None:
+    layer = Resonator(DENSE.weight, DENSE.weight, replace(_RF, sin_decay=np.array([0]), cos_decay=np.array([4096])))
+    assert [finding.value for finding in check(_network(layer)) if "saturate" in finding.rule] == ["without bound"]
+
+
 _SIGMA_DELTA = SigmaDeltaNeuron(1)
 _ENCODER = Encoder(SigmaDeltaNeuron(0))
 

@@ -472,7 +472,21 @@ def test_what_is_no_file_stays_as_it_is(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("metadata", [{"": "a"}, {"a\0b": "c"}, {"a": "b\0"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"": "a"},
+        {"a\0b": "c"},
+        {"a": "b\0"},
+        {"a": "\ud800"},
+        {"\udcff": "a"},
+        {"a" * 70_000: "b"},
+        {"a": "b" * 70_000},
+        {str(index): "a" for index in range(5_001)},
+        {str(index): "a" * 59_000 for index in range(200)},
+    ],
+    ids=lambda metadata: ascii(metadata)[:20],
+)
 def test_texts_that_hdf5_cannot_hold(
     digits: tuple[Chain, torch.Tensor], tmp_path: Path, metadata: dict[str, str]
 ) -> None:

@@ -174,6 +174,39 @@ def _own_spike(neuron: Any) -> None:
     neuron.spike = lambda voltage: own(voltage) * own(voltage).roll(1, -1)
 
 
+def _subclass(block: Any) -> None:
+    base = type(block)
+    block.__class__ = type("Doubling", (base,), {"forward": lambda self, x, **mode: base.forward(self, 2 * x, **mode)})
+
+
+def _own_quantiser(neuron: Any) -> None:
+    own = neuron.quantize_8bit
+    neuron.quantize_8bit = lambda weight, descale=False: own(weight, descale) * 2
+
+
+def _fill(value: float) -> Change:
+    return _to_synapses(lambda synapse: [parameter.data.fill_(value) for parameter in synapse.parameters()])
+
+
+def _change_output(net: nn.Module) -> None:
+    net.register_forward_hook(lambda module, args, output: output.flip(1) if torch.is_tensor(output) else output)
+
+
+def _own_network_forward(net: nn.Module) -> None:
+    own = net.forward
+    net.forward = lambda x: own(x.flip(1))
+
+
+# Done to the whole network.
+CHANGES_OF_ALL: dict[str, Change] = {
+    "hook that looks at the network": lambda net: net.register_forward_hook(lambda module, args, output: None),
+    "network hook": _change_output,
+    "network pre-hook": lambda net: net.register_forward_pre_hook(lambda module, args: (args[0].flip(1),)),
+    "own forward of the network": _own_network_forward,
+    "eval does nothing": lambda net: setattr(net, "train", lambda mode=True: net),
+    "double": lambda net: net.double(),
+    "no gradients": lambda net: net.requires_grad_(False),
+}
 # After these a file still says all that the network does.
 HARMLESS: dict[str, Change] = {
     "no change": lambda block: None,
@@ -255,6 +288,12 @@ CHANGES: dict[str, Change] = {
     "norm with a hook": _to_neuron("norm")(_norm_with_a_hook),
     "stride": _to_synapses(lambda synapse: setattr(synapse, "stride", (1, 1, 1))),
     "groups": _to_synapses(lambda synapse: setattr(synapse, "groups", 1)),
+    "subclass": _subclass,
+    "own quantiser": _to_neuron("quantize_8bit")(_own_quantiser),
+    "weights all high": _fill(10.0),
+    "weights all low": _fill(-10.0),
+    "weights all zero": _fill(0.0),
+    "weights all one step": _fill(1 / 32),
     "double": lambda block: block.double(),
     "half": lambda block: block.half(),
     "not finite": _to_synapses(lambda synapse: next(synapse.parameters()).data.view(-1)[:1].fill_(float("nan"))),

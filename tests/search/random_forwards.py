@@ -72,9 +72,9 @@ def _remember(x: torch.Tensor, net: Any) -> torch.Tensor:
     return x if before is None or before.shape != x.shape else torch.maximum(x, before)
 
 
-def _third_call(x: torch.Tensor, net: Any) -> torch.Tensor:
+def _second_call(x: torch.Tensor, net: Any) -> torch.Tensor:
     net.calls += 1
-    return x.flip(1) if net.calls > 2 else x
+    return x.flip(1) if net.calls > 1 else x
 
 
 NEUTRAL: dict[str, Operation] = {
@@ -147,7 +147,7 @@ CONDITIONAL: dict[str, Operation] = {
     "flip if many samples": lambda x, net: x.flip(1) if len(x) > 4 else x,
     "flip loud samples": lambda x, net: torch.stack([one.flip(0) if one.mean() > 0.35 else one for one in x]),
 }
-STATEFUL: dict[str, Operation] = {"remember": _remember, "third call": _third_call}
+STATEFUL: dict[str, Operation] = {"remember": _remember, "second call": _second_call}
 # Two runs of these differ.
 RANDOM = ("random dropout in place", "bernoulli_", "noise", "quantiser that is random")
 OPERATIONS = {**NEUTRAL, **IN_PLACE, **REARRANGED, **ARITHMETIC, **CONDITIONAL, **STATEFUL}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from random_changes import CHANGES
+from random_changes import CHANGES, CHANGES_OF_ALL
 from random_forwards import OPERATIONS, RETURNS
 from torch import nn
 
@@ -57,6 +57,8 @@ class Network:
         by_keyword: whether blocks are called by keyword.
         holder: how the blocks are held, a name in ``HOLDERS``.
         changes: what was done after construction, as pairs (block, name in ``CHANGES``).
+        change_of_all: what was done to the network as a whole, a name in ``CHANGES_OF_ALL``.
+        shared: whether blocks with the same neurons were made from one dictionary, which lava-dl writes into.
         ran: whether the network had seen data before its changes.
         training: whether it is in training mode when it is exported.
         sample: what export gets; None for nothing.
@@ -71,6 +73,8 @@ class Network:
     by_keyword: bool = False
     holder: str = "list"
     changes: tuple[tuple[int, str], ...] = ()
+    change_of_all: str = ""
+    shared: bool = False
     ran: bool = True
     training: bool = False
     sample: Sample | None = Sample()
@@ -210,7 +214,8 @@ class Built:
 def build(spec: Network) -> Built:
     """The network that a description says, the same each time."""
     torch.manual_seed(spec.seed)
-    blocks = [make_block(block) for block in spec.blocks]
+    known: list[tuple[Any, Any]] = []
+    blocks = [make_block(block, known if spec.shared else []) for block in spec.blocks]
     if spec.holder == "sequential":
         net: nn.Module = nn.Sequential(*blocks)
     else:
@@ -219,6 +224,8 @@ def build(spec: Network) -> Built:
         _let_it_see_data(spec, net, blocks)
     for index, name in spec.changes:
         CHANGES[name](blocks[index])
+    if spec.change_of_all:
+        CHANGES_OF_ALL[spec.change_of_all](net)
     net.train(spec.training)
     return Built(net, blocks)
 
@@ -241,8 +248,8 @@ def _let_it_see_data(spec: Network, net: nn.Module, blocks: list[Any]) -> None:
             block.delay.delay.data = torch.rand_like(block.delay.delay) * 6
 
 
-def make_block(block: Block) -> Any:
-    """The block of lava-dl that a description says."""
+def make_block(block: Block, known: list[tuple[Any, Any]]) -> Any:
+    """The block of lava-dl that a description says; ``known`` holds the dictionaries of neurons made before."""
     import lava.lib.dl.bootstrap.block as bootstrap
     from lava.lib.dl.slayer import block as slayer_blocks
 
@@ -252,21 +259,26 @@ def make_block(block: Block) -> Any:
     options = dict(block.options)
     if "mask" in options:
         options["mask"] = torch.rand(block.sizes[1], block.sizes[0]) < options["mask"]
-    neuron = [] if name in ("Flatten", "Average") else [_neuron(block.neuron)]
+    neuron = [] if name in ("Flatten", "Average") else [_neuron(block.neuron, known)]
     return getattr(module, name)(*neuron, *block.sizes, **options)
 
 
-def _neuron(parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+def _neuron(parameters: dict[str, Any] | None, known: list[tuple[Any, Any]]) -> dict[str, Any] | None:
     from lava.lib.dl.slayer import neuron
 
     if parameters is None:
         return None
+    for described, dictionary in known:
+        if described == parameters:
+            return dictionary
     named: dict[str, Callable[[Any], Any]] = {
         "dropout": neuron.Dropout,
         "norm": lambda name: getattr(neuron.norm, name),
         "activation": lambda name: getattr(torch, name),
     }
-    return {name: named[name](value) if name in named else value for name, value in parameters.items()}
+    made = {name: named[name](value) if name in named else value for name, value in parameters.items()}
+    known.append((parameters, made))
+    return made
 
 
 def inputs(spec: Network, sample: Sample, seed: int) -> torch.Tensor:
@@ -306,10 +318,10 @@ FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 # ------------------------------------------------------------------------------------------------------------- drawing
 
-_THRESHOLDS = (1.25, 0.5, 1.0, 0.25, 2.0, 1.3, 5.0, 1 / 64)
+_THRESHOLDS = (0.5, 0.25, 1.0, 1.25, 0.3, 2.0, 1 / 64)
 _DECAYS = (0.25, 0.1, 1.0, 0.5, 0.03)
 _VOLTAGE_DECAYS = (0.03, 0.1, 0.25, 0.0, 0.9)
-_WEIGHT_SCALES = (4, 3, 2, 8, 1)
+_WEIGHT_SCALES = (4, 8, 3, 5, 1)
 _IMAGES = st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(2, 5))
 # These have to be exported. Half of them are drawn rarely, as in `_some`.
 _CUBA_OPTIONS: tuple[dict[str, Any], ...] = (
@@ -374,6 +386,7 @@ def networks(draw: Draw) -> Network:
     spec["ran"] = draw(_mostly(True, False)) if odd else True
     spec["training"] = draw(st.booleans())
     spec["sample"] = Sample(draw(st.integers(2, 5)), draw(st.integers(8, 20)), draw(st.sampled_from((0.4, 0.2, 0.7))))
+    spec["shared"] = draw(st.booleans())
     for peculiarity in draw(st.lists(st.sampled_from(_PECULIARITIES), min_size=1, max_size=2)) if odd else ():
         peculiarity(draw, spec)
     return Network(**spec)
@@ -392,6 +405,10 @@ def _operation(draw: Draw, spec: dict[str, Any]) -> None:
 def _change(draw: Draw, spec: dict[str, Any]) -> None:
     index = draw(st.integers(0, len(spec["blocks"]) - 1))
     spec["changes"] = (*spec.get("changes", ()), (index, draw(st.sampled_from(list(CHANGES)))))
+
+
+def _change_of_all(draw: Draw, spec: dict[str, Any]) -> None:
+    spec["change_of_all"] = draw(st.sampled_from(list(CHANGES_OF_ALL)))
 
 
 def _returns(draw: Draw, spec: dict[str, Any]) -> None:
@@ -431,7 +448,10 @@ def _odd_sample(draw: Draw, spec: dict[str, Any]) -> None:
     )
 
 
-_PECULIARITIES = (_operation, _operation, _change, _change, _change, _returns, _holder, _order, _odd_sample)
+_PECULIARITIES = (
+    *(_operation, _operation, _operation, _change, _change, _change, _change),
+    *(_change_of_all, _returns, _holder, _order, _odd_sample),
+)
 
 
 def _some(draw: Draw, options: tuple[dict[str, Any], ...]) -> dict[str, Any]:
@@ -538,7 +558,7 @@ def _geometry(draw: Draw, name: str, shape: Shape) -> tuple[tuple[Any, ...], dic
 def _append(blocks: list[Block], shape: Shape, block: Block) -> Shape:
     """Add a block, unless it does not run there or becomes too large, and say what shape comes out."""
     try:
-        made = make_block(block)
+        made = make_block(block, [])
         mode = {"mode": type(made.mode).SNN} if hasattr(made, "_forward_snn") else {}
         with torch.no_grad():
             output = made(torch.zeros(1, *shape, 2), **mode)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from random_changes import CHANGES
+from random_changes import CHANGES, CHANGES_OF_ALL
 from random_forwards import OPERATIONS, RETURNS
 from random_networks import FORMS, HOLDERS, Block, Network, Sample
 
@@ -58,9 +58,17 @@ KINDS = {
     ),
 }
 
+# Whatever else is done to them.
+TO_BE_REFUSED = {
+    "decays per channel": Network((3, 2, 3), (_cuba("Conv", 3, 3, 1, neuron={"shared_param": False}),)),
+    "keeps its state": Network((6,), (_cuba("Dense", 6, 6, neuron={"persistent_state": True}), _OUT)),
+}
+_SMALL_SAMPLES = (Sample(samples=1), Sample(steps=1, rate=0.9))
+
 
 def each() -> Iterator[Network]:
-    """All of them, one peculiarity in each, on a real sample; changes without a sample too."""
+    """All of them, one peculiarity in each, on a real sample; operations on small samples too, changes without one."""
+    yield from TO_BE_REFUSED.values()
     for base in KINDS.values():
         yield base
         yield dataclasses.replace(base, by_keyword=True)
@@ -68,8 +76,11 @@ def each() -> Iterator[Network]:
         places = range(len(base.blocks) + 1)
         peculiar: list[dict[str, Any]] = [
             *({"operations": ((place, name),)} for name in OPERATIONS for place in places),
+            *({"operations": ((1, name),), "sample": small} for name in OPERATIONS for small in _SMALL_SAMPLES),
             *({"changes": ((index, name),)} for name in CHANGES for index in places[:-1]),
             *({"changes": ((index, name),), "sample": None} for name in CHANGES for index in places[:-1]),
+            *({"change_of_all": name} for name in CHANGES_OF_ALL),
+            *({"change_of_all": name, "holder": "data parallel"} for name in CHANGES_OF_ALL),
             *({"returns": name} for name in RETURNS),
             *({"holder": name} for name in HOLDERS),
             *({"sample": Sample(form=name)} for name in FORMS),

@@ -93,7 +93,7 @@ def test_the_input_is_left_alone(mlp_file, mlp_spikes):
             lambda x: torch.nested.nested_tensor([torch.ones(12, 3), torch.ones(12, 4)]),
             "dense tensor .* but got nested",
         ),
-        (lambda x: torch.from_numpy(x).to("meta"), "meta device, which has none"),
+        (lambda x: torch.from_numpy(x).to("meta"), "tensor with values but got one without"),
         (lambda x: np.ma.array(x, mask=x > 0), "but got a masked one"),
         (lambda x: [[1], [1, 0]], "Expected an array or a tensor but got a list: .*inhomogeneous"),
         (lambda x: [torch.ones(12, 3, requires_grad=True)], "Expected an array or a tensor but got a list"),

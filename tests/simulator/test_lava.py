@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from netx_export import NetworkDescription, lava_backend, read, simulate
+from netx_export import NetworkDescription, SimulationError, lava_backend, read, simulate
 from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input
+from netx_export.hdf5 import write
+from netx_export.lava_backend import run_on_lava
 
 pytestmark = pytest.mark.lava
 
@@ -164,9 +168,59 @@ def test_fewer_steps_than_layers(rng, saved):
 
 
 def test_a_changed_file_is_loaded_anew(rng, tmp_path, mlp_spikes):
-    from netx_export.hdf5 import write
-
     path = tmp_path / "changing.net"
     for _ in range(2):
         write(NetworkDescription(_mlp(rng)), path)
         _assert_backends_agree(path, mlp_spikes)
+
+
+def _inverted(mlp):
+    """The same network with another first layer."""
+    start, first, *others = mlp.layers
+    return NetworkDescription((start, replace(first, weight=-first.weight), *others))
+
+
+def test_a_file_rewritten_in_place_with_the_same_size_and_time_is_loaded_anew(mlp, tmp_path, mlp_spikes):
+    path = tmp_path / "network.net"
+    write(mlp, path)
+    before, content = path.stat(), path.read_bytes()
+    simulate(path, mlp_spikes, backend="lava")
+    write(_inverted(mlp), tmp_path / "other.net")
+    path.write_bytes((tmp_path / "other.net").read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert [after.st_size, after.st_mtime_ns, after.st_ino] == [before.st_size, before.st_mtime_ns, before.st_ino]
+    assert path.read_bytes() != content
+    expected, got = (simulate(path, mlp_spikes, backend=backend).layers for backend in ("reference", "lava"))
+    for name, raster in expected.items():
+        assert np.array_equal(got[name], raster)
+
+
+def test_a_file_that_changes_after_it_was_read_is_refused(mlp, mlp_file, mlp_spikes):
+    description = read(mlp_file)
+    write(_inverted(mlp), mlp_file)
+    with pytest.raises(SimulationError, match=r"\.net was changed while it was simulated"):
+        run_on_lava(mlp_file, description, mlp_spikes)
+    mlp_file.write_bytes(b"part of a file")
+    with pytest.raises(SimulationError, match=r"\.net was changed while it was simulated"):
+        run_on_lava(mlp_file, description, mlp_spikes)
+    mlp_file.unlink()
+    with pytest.raises(SimulationError, match=r"Cannot copy .*\.net for Lava: No such file or directory"):
+        run_on_lava(mlp_file, description, mlp_spikes)
+
+
+def test_a_file_that_changes_while_lava_runs_does_not_matter(mlp_file, mlp_spikes, monkeypatch):
+    """Even before Lava's process has loaded it."""
+    expected = simulate(mlp_file, mlp_spikes)
+    request = lava_backend._worker.request
+    monkeypatch.setattr(lava_backend, "_BLOCK_BYTES", 1)  # one sample at a time
+
+    def change_first(*arguments):
+        mlp_file.write_bytes(b"part of a file")
+        return request(*arguments)
+
+    monkeypatch.setattr(lava_backend._worker, "request", change_first)
+    lava_backend._worker.end()
+    got = simulate(mlp_file, mlp_spikes, backend="lava")
+    for name, raster in expected.layers.items():
+        assert np.array_equal(got.layers[name], raster)

@@ -52,7 +52,7 @@ def _lava_neurons(activation: np.ndarray, neuron: CubaNeuron, bias: np.ndarray |
     scale=st.sampled_from([10, 1_000, 100_000, 140_000, 400_000]),
     shared=st.booleans(),
     shape=st.sampled_from([(2, 5), (1, 3, 2, 4)]),
-    threshold=st.integers(1, 2**17 - 1),
+    threshold=st.integers(1, 2**17 - 1) | st.sampled_from([0, 2**17, 2**24]),
     decay=st.tuples(decays, decays),
     biased=st.booleans(),
 )
@@ -63,7 +63,8 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
     if not shared:
         current_decay[0], voltage_decay[-1] = rng.integers(0, 4097, 2)
     neuron = CubaNeuron(threshold, current_decay, voltage_decay)
-    bias = rng.integers(-4096, 4096, shape[1]) if biased else None
+    largest = rng.choice([60, 4096, 2**15])
+    bias = rng.integers(-largest, largest, shape[1]) if biased else None
     activation = rng.integers(-scale, scale, (40, *shape)) + rng.integers(-scale, scale)
     spikes = reference.integrate_and_fire(torch.from_numpy(activation.astype(np.float64) * 64), neuron, bias)
     assert np.array_equal(spikes.numpy(), _lava_neurons(activation, neuron, bias))
