@@ -389,7 +389,7 @@ def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -
     order = np.random.default_rng(seed).permutation(samples)
     if labels is not None and labels.dim() == 1:
         # Sorted by its share's rank within its class, each class is spread evenly over the order.
-        classes = labels.numpy()
+        classes = labels.double().numpy()  # numpy has no bfloat16
         rank = np.empty(samples)
         for label in np.unique(classes):
             members = order[classes[order] == label]

@@ -270,6 +270,8 @@ def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
         assert np.array_equal(chosen, _choose(100, number, labels, seed=0))
     assert not np.array_equal(_choose(100, 10, labels, seed=0), _choose(100, 10, labels, seed=1))
     assert len(_choose(3, 10, None, seed=0)) == 3
+    fractions = torch.tensor([0.5, 0.25, 0.125], dtype=torch.bfloat16)
+    assert len(_choose(3, 2, fractions, seed=0)) == 2
 
 
 @pytest.mark.lava
