@@ -624,7 +624,7 @@ REFUSED = [
         lambda m: _same_recurrent(m, -1.0),
         (
             "would be altered when netx and Lava load them",
-            "Keep weights of both signs in the layer, between -254 and 254 in steps of 2.",
+            "Keep weights of both signs in recurrent1, between -254 and 254 in steps of 2.",
         ),
     ),
     _refused(
