@@ -36,7 +36,7 @@ def measure(wish: Wish) -> Iterator[Line]:
         net(spikes[:1])
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "network.net")
-        export(net, path, spikes[:1])
+        export(net, path)
         for name, on_lava in (("reference", 0), ("reference and Lava", _ON_LAVA)):
             if not wish.wants(name) or (wish.tiny and on_lava):
                 continue

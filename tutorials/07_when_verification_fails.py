@@ -26,7 +26,7 @@ import torch
 from lava.lib.dl.slayer.block import cuba
 
 from lava_spikeloss import SpikeRate
-from netx_export import VerificationReport, export, simulate, verify
+from netx_export import ExportError, VerificationReport, export, simulate, verify
 from netx_export.comparison import Cause
 from netx_export.demo import load_digits
 
@@ -118,8 +118,8 @@ assert verify(net, path, spikes, lava_samples=0).passed
 # ## 2. A current that wraps
 #
 # Loihi keeps a synaptic current in 24 bits. A neuron with many strong inputs and a slow current can go past the end,
-# and comes out at the other end with the other sign. SLAYER has no such end. Here the sample given to `export` is a
-# single step long, so the proof at export sees nothing of it.
+# and comes out at the other end with the other sign. SLAYER has no such end. Here the sample given to `export` is two
+# steps long: enough for a spike, so that there is something to prove, and too short for the current to go that far.
 
 # %%
 slow = torch.nn.Sequential(cuba.Dense({"threshold": 1.0, "current_decay": 0.001, "voltage_decay": 0.5}, 400, 2))
@@ -127,7 +127,7 @@ with torch.no_grad():
     slow[0].synapse.weight[0] = -3.9
     slow[0].synapse.weight[1] = 3.9
 busy = torch.ones(2, 400, 30)
-export(slow, directory / "slow.net", sample=busy[..., :1])
+export(slow, directory / "slow.net", sample=busy[..., :2])
 wrapped = read_out(verify(slow, directory / "slow.net", busy, lava_samples=0))
 assert wrapped.name == "wrapped current"
 
@@ -189,11 +189,17 @@ assert carried.place.sample > 0  # the first sample has nothing before it
 # ## 5. A layer that proves nothing
 #
 # With a threshold that is never reached no neuron spikes. SLAYER and the file agree on nothing at all, and no layer
-# behind it is tested either. That is no proof, so the report does not pass; it says `untested`.
+# behind it is tested either. That is no proof: `export` refuses it unless the silent layers are named, and then proves
+# nothing; and the report does not pass, it says `untested`.
 
 # %%
 dead = torch.nn.Sequential(cuba.Dense({**neuron, "threshold": 60.0}, 64, 48), cuba.Dense(neuron, 48, 10))
-export(dead, directory / "dead.net", sample=spikes[:8])
+try:
+    export(dead, directory / "dead.net", sample=spikes[:8])
+except ExportError as error:
+    print(error)
+silent = ["dense1", "dense2", "output"]
+assert not export(dead, directory / "dead.net", sample=spikes[:8], allow_silent=silent).proved
 report = verify(dead, directory / "dead.net", spikes, lava_samples=0)
 assert read_out(report) is None
 assert report.exact

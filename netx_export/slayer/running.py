@@ -32,7 +32,8 @@ class Recording:
     """What a forward pass made, ``(N, C, ..., T)``.
 
     Attributes:
-        output: what the network returned, or the first part of it; None if that is no tensor with a row per sample.
+        output: what the network returned, or the first part of it; None if that is no tensor with a row per sample,
+            all of one shape.
         layers: the spikes of each spiking block.
     """
 
@@ -63,8 +64,9 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
             output = main_output(forward(net, batch), len(batch))
             outputs.append(None if output is None else _array(output))
     known = [output for output in outputs if output is not None]
+    alike = len(known) == len(outputs) and len({output.shape[1:] for output in known}) == 1
     return Recording(
-        output=np.concatenate(known) if len(known) == len(outputs) else None,
+        output=np.concatenate(known) if alike else None,
         layers={name: np.concatenate(parts) for name, parts in layers.items()},
     )
 

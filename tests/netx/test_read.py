@@ -649,7 +649,7 @@ def test_a_file_on_a_broken_disk(mlp: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_file_for_which_there_is_not_enough_memory(mlp: Path) -> None:
-    size = 4000
+    size = 5600
     _edit(mlp, _put("layer/0/shape", np.array([size])))
     _edit(mlp, _put("layer/1/shape", np.array([size])))
     _edit(mlp, _put("layer/1/weight", np.full((size, size), 2, np.int8)))
