@@ -202,10 +202,9 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
     array = _check_shape(description, spikes)
-    try:
-        return _binary(array) if description.encoder is None else _finite(array)
-    except NotImplementedError:  # by torch, where a tensor has no values to look at
-        raise SimulationError("Expected a tensor with values but got one without, as on torch's meta device.") from None
+    if isinstance(array, torch.Tensor) and array.is_meta:
+        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
+    return _binary(array) if description.encoder is None else _finite(array)
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
