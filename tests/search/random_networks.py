@@ -216,7 +216,8 @@ def build(spec: Network) -> Built:
     torch.manual_seed(spec.seed)
     known: list[tuple[Any, Any]] = []
     blocks = [make_block(block, known if spec.shared else []) for block in spec.blocks]
-    if spec.holder == "sequential":
+    # A bootstrap block runs as spiking neurons only if it is told to, which nn.Sequential does not.
+    if spec.holder == "sequential" and not any(block.kind.startswith("bootstrap.") for block in spec.blocks):
         net: nn.Module = nn.Sequential(*blocks)
     else:
         net = _WRAPPERS.get(spec.holder, lambda net: net)(Written(spec, blocks))
