@@ -251,3 +251,14 @@ def test_a_block_is_run_from_rest_though_the_network_ran_before(tmp_path: Path) 
     assert torch.equal(net.blocks[0].neuron.voltage_state, before)
     trained = record(net, spikes(16), ["recurrent1"])
     np.testing.assert_array_equal(simulate(tmp_path / "a.net", spikes(16)).output, trained.output)
+
+
+@pytest.mark.parametrize("side", [64, 96, 112, 160, 384])
+def test_a_large_image_is_probed_by_fewer_samples(side: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Chain([blocks_of("cuba").Conv(dict(CUBA), 2, 1, 8, stride=8, weight_scale=4)])
+    sample = (torch.rand(1, 2, side, side, 6) < 0.3).float()
+    assert export(net, tmp_path / "a.net", sample).proved
+    net.blocks[0].synapse.register_forward_hook(lambda module, args, output: -output)
+    with pytest.raises(ExportError, match="run by itself on random input"):
+        export(net, tmp_path / "a.net", sample)
