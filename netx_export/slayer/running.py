@@ -16,6 +16,7 @@ from torch import nn
 from lava_spikeloss._hooks import Hook
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import find_blocks, spikes
+from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = ["Recording", "first_input", "forward", "fresh_state", "main_output", "record", "rest", "unwrapped"]
 
@@ -170,12 +171,10 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
     """
     _refuse_autocast(net)
     modules = list(net.modules())
-    attributes = [dict(module.__dict__) for module in modules]
-    contents = [(value, value.copy()) for own in attributes for value in own.values() if isinstance(value, dict)]
     tensors = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     values = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors.values()]
     devices = {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(devices=devices):
+    with kept_random_numbers(devices), kept_attributes(modules):
         try:
             net.eval()
             for module in modules:
@@ -186,13 +185,6 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
             rest(net)
             yield
         finally:
-            # Dictionaries are refilled in place: a hook's handle removes it from the very dictionary it was put into.
-            for dictionary, content in contents:
-                dictionary.clear()
-                dictionary.update(content)
-            for module, before in zip(modules, attributes, strict=True):
-                module.__dict__.clear()
-                module.__dict__.update(before)
             with torch.no_grad():
                 for tensor, storage, value in values:
                     tensor.data = storage
