@@ -626,6 +626,12 @@ def test_what_a_forward_notes_in_attributes_stays(tmp_path: Path) -> None:
     loss.backward()
 
 
+def test_a_network_made_in_inference_mode_is_exported_outside_of_it(tmp_path: Path) -> None:
+    with torch.inference_mode():
+        net, sample = network(_case("cuba.Dense weight_norm"))
+    assert export(net, tmp_path / "a.net", sample).proved
+
+
 def test_old_temporary_files_of_a_killed_export_do_no_harm(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     (tmp_path / ".a.net.x.tmp").write_bytes(b"part of a file")
     export(digits[0], tmp_path / "a.net", digits[1])
