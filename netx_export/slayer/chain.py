@@ -148,7 +148,12 @@ def _check_order(blocks: list[Block], order: list[int]) -> None:
     missing = sorted(set(range(len(blocks))) - set(order))
     if missing:
         block = blocks[missing[0]]
-        refuse(missing[0], block, "the network's forward does not run it", "Remove it from the network.")
+        refuse(
+            missing[0],
+            block,
+            "the network's forward does not run it by calling it",
+            "Call the block, not its forward or its parts by themselves; or remove it from the network.",
+        )
     for position, index in enumerate(order):
         if index != position:
             refuse(
