@@ -146,10 +146,12 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def main_output(output: Any, samples: int) -> torch.Tensor | None:
     """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
 
-    None if that is no tensor with a row per sample, as a dictionary is none.
+    None if that is no dense tensor with a row per sample, as a dictionary is none.
     """
     first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, torch.Tensor) and first.shape[:1] == (samples,) else None
+    if not isinstance(first, torch.Tensor) or first.layout != torch.strided or first.is_meta:
+        return None
+    return first if first.shape[:1] == (samples,) else None
 
 
 def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:
