@@ -18,7 +18,17 @@ from netx_export.errors import ExportError
 from netx_export.slayer.blocks import find_blocks, spikes
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
-__all__ = ["Recording", "first_input", "forward", "fresh_state", "main_output", "record", "rest", "unwrapped"]
+__all__ = [
+    "CannotRunError",
+    "Recording",
+    "first_input",
+    "forward",
+    "fresh_state",
+    "main_output",
+    "record",
+    "rest",
+    "unwrapped",
+]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
@@ -26,6 +36,10 @@ _STATES = (
     *("current_state", "voltage_state", "real_state", "imag_state", "spike_state"),
     *("pre_state", "residual_state", "error_state"),  # of sigma-delta neurons
 )
+
+
+class CannotRunError(ExportError):
+    """A network's own forward failed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +111,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """The network's output for input of any type on any device, of which it gets a copy: it may write into it.
 
     Raises:
-        ExportError: if the network cannot run on it.
+        CannotRunError: if the network cannot run on it.
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
@@ -106,7 +120,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own forward raises
-        raise ExportError(
+        raise CannotRunError(
             f"The network cannot run on input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}. Give "
             f"spikes of the shape (N, C, ..., T) that it was trained on, and a network whose forward takes only them."
         ) from error
