@@ -27,7 +27,7 @@ from netx_export.limits import LIMITS, Limits
 from netx_export.loading import weight_format
 from netx_export.peaks import Peak, bounds
 from netx_export.rewriting import loads, loads_exactly
-from netx_export.simulation import network_input
+from netx_export.simulation import any_input, network_input
 from netx_export.slayer import describe, refusals
 
 __all__ = ["Finding", "Usage", "check", "estimate"]
@@ -92,7 +92,7 @@ def check(
 
     Raises:
         NetxFormatError: if a file cannot be read.
-        SimulationError: if the sample does not fit the network.
+        SimulationError: if the sample does not fit the network, or is no dense ``(N, C, ..., T)`` of finite numbers.
         ValueError: for an unknown target.
 
     Example:
@@ -102,7 +102,7 @@ def check(
     """
     limits = _limits(target)
     if isinstance(network, nn.Module):
-        tensor = None if sample is None else torch.as_tensor(sample)
+        tensor = None if sample is None else any_input(sample)
         refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
         if refused:
             return refused

@@ -21,7 +21,16 @@ from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 from netx_export.rewriting import loads
 
-__all__ = ["MESSAGE_SCALE", "Simulation", "as_tensor", "check_input", "network_input", "run_layers", "simulate"]
+__all__ = [
+    "MESSAGE_SCALE",
+    "Simulation",
+    "any_input",
+    "as_tensor",
+    "check_input",
+    "network_input",
+    "run_layers",
+    "simulate",
+]
 
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
 MESSAGE_SCALE = 2**12
@@ -202,9 +211,24 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
     array = _check_shape(description, spikes)
-    if isinstance(array, torch.Tensor) and array.is_meta:
-        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
+    _refuse_meta(array)
     return _binary(array) if description.encoder is None else _finite(array)
+
+
+def any_input(spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """The input of a network whose input's shape is not known, as a tensor ``(N, C, ..., T)`` of finite numbers.
+
+    Raises:
+        SimulationError: if it is no such tensor.
+    """
+    array = _dense(spikes)
+    shape = tuple(array.shape)
+    if len(shape) < 3 or 0 in shape:
+        raise SimulationError(
+            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got {shape}."
+        )
+    _refuse_meta(array)
+    return _finite(array)
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -212,6 +236,11 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
     tensor = check_input(description, spikes)
     encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
+
+
+def _refuse_meta(array: Spikes) -> None:
+    if isinstance(array, torch.Tensor) and array.is_meta:
+        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
 
 
 def _finite(values: Spikes) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import nn
 
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, kind, refuse
-from netx_export.slayer.running import first_input, forward, main_output
+from netx_export.slayer.running import CannotRunError, first_input, forward, main_output
 
 __all__ = ["check_chain", "random_events", "random_numbers"]
 
@@ -25,13 +24,12 @@ _SAMPLES, _STEPS = 3, 16  # of a probe, at least
 _ONLY_A_CHAIN = "Only a chain can be exported: no branches, residual connections, or operations between the blocks."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Call:
-    """One call of a block: which one, what it was given and what it made, both as they were then."""
+    """One call of a block: which one, and whether it was given what the call before it made, or the network's input."""
 
     index: int
-    taken: torch.Tensor
-    made: torch.Tensor
+    continues: bool
 
 
 def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> None:
@@ -42,22 +40,22 @@ def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> No
             network that begins with or returns something else.
     """
     _check_run(net, blocks, sample, _as_made)
+    # Enough samples and steps for an operation along them to show, or those of the sample if it has to be these.
+    enough = (max(len(sample), _SAMPLES), *sample.shape[1:-1], max(sample.shape[-1], _STEPS))
+    try:
+        _check_at_random(net, blocks, enough)
+    except CannotRunError:
+        if enough == sample.shape:
+            raise
+        _check_at_random(net, blocks, tuple(sample.shape))
+
+
+def _check_at_random(net: nn.Module, blocks: list[Block], shape: tuple[int, ...]) -> None:
     random = torch.Generator().manual_seed(0)
     encodes = kind(blocks[0]).endswith(".Input") and blocks[0].neuron is not None
     draw = partial(random_numbers, random) if encodes else partial(random_events, random, rate=0.5)
-    shape = _probed_shape(net, sample, draw)
     for _ in range(2):  # a forward that remembers the last one shows when it is run again
         _check_run(net, blocks, draw(shape), partial(_at_random, random))
-
-
-def _probed_shape(net: nn.Module, sample: torch.Tensor, draw: Callable[..., torch.Tensor]) -> tuple[int, ...]:
-    """Enough samples and steps for an operation along them to show, or those of the sample if it has to be these."""
-    shape = (max(len(sample), _SAMPLES), *sample.shape[1:-1], max(sample.shape[-1], _STEPS))
-    try:
-        forward(net, draw(shape))
-    except ExportError:
-        return tuple(sample.shape)
-    return shape
 
 
 def random_events(random: torch.Generator, shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:
@@ -86,9 +84,9 @@ def _at_random(random: torch.Generator, block: Block, made: torch.Tensor) -> tor
 def _check_run(
     net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
 ) -> None:
-    calls, output = _traced(net, blocks, inputs, replace)
+    calls, made, output = _traced(net, blocks, inputs, replace)
     _check_order(blocks, [call.index for call in calls])
-    if not _same_values(inputs, calls[0].taken):
+    if not calls[0].continues:
         refuse(
             0,
             blocks[0],
@@ -96,37 +94,44 @@ def _check_run(
             "The network's forward changes it: do that outside of the network, and give the network and export what "
             "comes of it.",
         )
-    for before, after in pairwise(calls):
-        if before.made.shape != after.taken.shape or not torch.equal(before.made, after.taken):
-            refuse(after.index, blocks[after.index], "its input is not what the block before it made", _ONLY_A_CHAIN)
+    for call in calls:
+        if not call.continues:
+            refuse(call.index, blocks[call.index], "its input is not what the block before it made", _ONLY_A_CHAIN)
     returned = main_output(output, len(inputs))
-    if returned is None or returned.shape != calls[-1].made.shape or not torch.equal(returned, calls[-1].made):
+    if returned is None or not torch.equal(returned, made):
         came = type(output).__name__ if returned is None else f"a tensor of shape {tuple(returned.shape)}"
         raise ExportError(
             f"Not exported: the network does not return what its last block made, of shape "
-            f"{tuple(calls[-1].made.shape)}, but something else: {came}. Only the chain of blocks can be exported: "
+            f"{tuple(made.shape)}, but something else: {came}. Only the chain of blocks can be exported: "
             f"return what the last block made, alone or first in a tuple, and do the rest outside of the network."
         )
 
 
 def _traced(
     net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
-) -> tuple[list[_Call], Any]:
-    """Run the network and note each call of a block; copies, since a forward may write into what it was given."""
-    taken: dict[int, torch.Tensor] = {}
+) -> tuple[list[_Call], torch.Tensor, Any]:
+    """Run the network and note each call of a block, what the last one made, and what the network returned.
+
+    One output is kept at a time, as a copy, since a forward may write into it.
+    """
     calls: list[_Call] = []
+    continues: dict[int, bool] = {}
+    made = torch.zeros(0)
 
     def before(index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            taken[index] = first_input(args, kwargs).detach().clone()
+            taken = first_input(args, kwargs)
+            continues[index] = torch.equal(made, taken) if calls else _same_values(inputs, taken)
 
         return hook
 
     def after(index: int) -> Callable[..., torch.Tensor]:
         def hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-            made = replace(blocks[index], output)
-            calls.append(_Call(index, taken[index], made.detach().clone()))
-            return made
+            nonlocal made
+            output = replace(blocks[index], output)
+            calls.append(_Call(index, continues[index]))
+            made = output.detach().clone()
+            return output
 
         return hook
 
@@ -138,17 +143,24 @@ def _traced(
             block.register_forward_hook(after(index)),
         )
     ]
-    output = forward(net, inputs)
-    for handle in handles:
-        handle.remove()
-    return calls, output
+    try:
+        output = forward(net, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, made, output
 
 
 def _check_order(blocks: list[Block], order: list[int]) -> None:
     missing = sorted(set(range(len(blocks))) - set(order))
     if missing:
         block = blocks[missing[0]]
-        refuse(missing[0], block, "the network's forward does not run it", "Remove it from the network.")
+        refuse(
+            missing[0],
+            block,
+            "the network's forward does not run it by calling it",
+            "Call the block, not its forward or its parts by themselves; or remove it from the network.",
+        )
     for position, index in enumerate(order):
         if index != position:
             refuse(

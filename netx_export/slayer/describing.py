@@ -219,7 +219,7 @@ def _refuse_precision(index: int, block: Block) -> None:
 
 def _refuse_not_finite(index: int, block: Block) -> None:
     for name, values in (*block.named_parameters(), *block.named_buffers()):
-        if not bool(torch.isfinite(values).all()):
+        if not bool(torch.isfinite(values.detach()).all()):
             refuse(index, block, f"its `{name}` is not finite", "Go back to parameters from before training failed.")
 
 

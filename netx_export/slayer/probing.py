@@ -24,7 +24,7 @@ __all__ = ["check_block"]
 
 _RATES = (0.2, 0.5, 0.05, 0.3, 0.1, 0.7, 0.02, 0.95)  # of the samples of a probe; of a large image the first ones only
 _STEPS = 32
-_MAX_VALUES = 2**22  # of a probe, so that a large image costs little
+_MAX_VALUES = 2**22  # that a probe has, or makes of it, so that a large image costs little
 _QUIET = 0.25  # of the changes that sigma-delta neurons get: their states stay where float32 holds them
 
 
@@ -39,7 +39,7 @@ def check_block(place: Place, layers: list[Layer]) -> None:
         description = loadable(NetworkDescription((*start, *layers)))
     except ExportError:
         return  # it will be said of the whole network, with the layer's name in it
-    probe = _probe(place)
+    probe = _probe(place, size=max(place.size, int(np.prod(description.layers[-1].shape))))
     rest(place.block)
     made = forward(place.block, probe).to("cpu", torch.float64)
     differing = (made != _as_read(description, probe).to(torch.float64).reshape(made.shape)).numpy()
@@ -58,9 +58,14 @@ def check_block(place: Place, layers: list[Layer]) -> None:
         )
 
 
-def _probe(place: Place) -> torch.Tensor:
-    """Spikes of many rates, or numbers, or changes of both signs: what the block may get."""
-    samples = int(np.clip(_MAX_VALUES // (place.size * _STEPS), 1, len(_RATES)))
+def _probe(place: Place, size: int) -> torch.Tensor:
+    """Spikes of many rates, or numbers, or changes of both signs: what the block may get.
+
+    Args:
+        place: the block.
+        size: values of a step in what goes in or comes out, whichever is more.
+    """
+    samples = int(np.clip(_MAX_VALUES // (size * _STEPS), 1, len(_RATES)))
     shape = (samples, *place.shape, _STEPS)
     random = torch.Generator().manual_seed(0)
     if kind(place.block).endswith(".Input") and place.block.neuron is not None:

@@ -16,8 +16,19 @@ from torch import nn
 from lava_spikeloss._hooks import Hook
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import find_blocks, spikes
+from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
-__all__ = ["Recording", "first_input", "forward", "fresh_state", "main_output", "record", "rest", "unwrapped"]
+__all__ = [
+    "CannotRunError",
+    "Recording",
+    "first_input",
+    "forward",
+    "fresh_state",
+    "main_output",
+    "record",
+    "rest",
+    "unwrapped",
+]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
@@ -25,6 +36,10 @@ _STATES = (
     *("current_state", "voltage_state", "real_state", "imag_state", "spike_state"),
     *("pre_state", "residual_state", "error_state"),  # of sigma-delta neurons
 )
+
+
+class CannotRunError(ExportError):
+    """A network's own forward failed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +111,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """The network's output for input of any type on any device, of which it gets a copy: it may write into it.
 
     Raises:
-        ExportError: if the network cannot run on it.
+        CannotRunError: if the network cannot run on it.
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
@@ -105,7 +120,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own forward raises
-        raise ExportError(
+        raise CannotRunError(
             f"The network cannot run on input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}. Give "
             f"spikes of the shape (N, C, ..., T) that it was trained on, and a network whose forward takes only them."
         ) from error
@@ -145,10 +160,12 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def main_output(output: Any, samples: int) -> torch.Tensor | None:
     """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
 
-    None if that is no tensor with a row per sample, as a dictionary is none.
+    None if that is no dense tensor with a row per sample, as a dictionary is none.
     """
     first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, torch.Tensor) and first.shape[:1] == (samples,) else None
+    if not isinstance(first, torch.Tensor) or first.layout != torch.strided or first.is_meta:
+        return None
+    return first if first.shape[:1] == (samples,) else None
 
 
 def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -170,12 +187,10 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
     """
     _refuse_autocast(net)
     modules = list(net.modules())
-    attributes = [dict(module.__dict__) for module in modules]
-    contents = [(value, value.copy()) for own in attributes for value in own.values() if isinstance(value, dict)]
     tensors = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
     values = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors.values()]
     devices = {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(devices=devices):
+    with kept_random_numbers(devices), kept_attributes(modules):
         try:
             net.eval()
             for module in modules:
@@ -186,13 +201,6 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
             rest(net)
             yield
         finally:
-            # Dictionaries are refilled in place: a hook's handle removes it from the very dictionary it was put into.
-            for dictionary, content in contents:
-                dictionary.clear()
-                dictionary.update(content)
-            for module, before in zip(modules, attributes, strict=True):
-                module.__dict__.clear()
-                module.__dict__.update(before)
             with torch.no_grad():
                 for tensor, storage, value in values:
                     tensor.data = storage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +263,13 @@ def test_a_large_image_is_probed_by_fewer_samples(side: int, tmp_path: Path) -> 
     net.blocks[0].synapse.register_forward_hook(lambda module, args, output: -output)
     with pytest.raises(ExportError, match="run by itself on random input"):
         export(net, tmp_path / "a.net", sample)
+
+
+def test_a_block_that_makes_much_of_little_is_run_on_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(sys.modules["netx_export.slayer.probing"], "_MAX_VALUES", 2**14)
+    torch.manual_seed(0)
+    net = Chain([blocks_of("cuba").Conv(dict(CUBA), 1, 16, 3, padding=1, weight_scale=8)])
+    net.blocks[0].register_forward_hook(lambda module, args, output: made.append(output.numel()))
+    assert not export(net, tmp_path / "a.net", (torch.rand(1, 1, 8, 8, 4) < 0.5).float()).silent
+    assert max(made[3:-1]) == 16 * 8 * 8 * 32  # after the three runs of the chain, one sample of 32 steps

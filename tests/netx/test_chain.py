@@ -121,6 +121,8 @@ OUTPUT = "does not return what its last block made"
         (_writes_into_its_output, OUTPUT),
         (lambda net, x: {"spikes": blocks(net, x)}, f"{OUTPUT}.*: dict"),
         (lambda net, x: None, "does not run it"),
+        (lambda net, x: net.blocks[1].forward(net.blocks[0](x)), r"Block 1 .*does not run it by calling it\. Call the"),
+        (lambda net, x: blocks(net, x).to_sparse(), OUTPUT),
         (lambda net, x: (blocks(net, x).mean(-1), blocks), OUTPUT),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxFormatError, check, read, reference, simulate
+from netx_export import NetxFormatError, SimulationError, check, read, reference, simulate
 from netx_export.check import Finding, estimate
 from netx_export.description import (
     Conv,
@@ -167,6 +167,28 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
     assert check(torch.nn.Linear(2, 2))[0].rule == "export"
     assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=torch.ones(1, 3, 5)) == []
     assert "mantissa" in check(Chain([block.cuba.Dense({**CUBA, "threshold": 3000.0}, 3, 3)]))[0].value
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("sample", "match"),
+    [
+        (torch.tensor(1.0), r"shape \(N, C, ..., T\) .* but got \(\)"),
+        (torch.ones(3, 5), r"but got \(3, 5\)"),
+        (torch.ones(0, 3, 5), r"but got \(0, 3, 5\)"),
+        (torch.full((1, 3, 5), torch.nan), "finite"),
+        (torch.ones(1, 3, 5).to_sparse(), "dense"),
+        (torch.ones(1, 3, 5, device="meta"), "meta"),
+        ("spikes.npy", "got a str"),
+        ([[1, 2], [3]], "got a list"),
+    ],
+)
+def test_a_sample_that_is_none_is_not_the_networks_fault(sample: Any, match: str) -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    with pytest.raises(SimulationError, match=match):
+        check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=sample)
 
 
 _RF = ResonatorNeuron(100, np.array([400]), np.array([4060]), "phase")

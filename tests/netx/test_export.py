@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import weakref
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -585,6 +586,50 @@ def test_what_a_forward_would_change_stays(tmp_path: Path) -> None:
     before = _state(net)
     export(net, tmp_path / "a.net", sample)
     assert _state(net) == before
+
+
+class _Noting(Chain):
+    """Writes down each of its forwards in attributes of many kinds, draws random numbers, and keeps what it made."""
+
+    def __init__(self, blocks: list[Any]) -> None:
+        super().__init__(blocks)
+        self.calls: list[int] = []
+        self.sizes, self.recent, self.counts = {0}, deque([0], maxlen=3), Counter({"samples": 1})
+        self.rates: dict[str, list[float]] = {"first": []}
+        self.steps, self.total, self.expanded = torch.zeros(3), np.zeros(3), torch.zeros(1).expand(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls.append(len(x))
+        self.sizes.add(len(self.calls))
+        self.recent.append(len(self.calls))
+        self.counts.update(samples=len(x))
+        self.steps += x.shape[-1]
+        self.total += np.random.rand() + random.random()
+        self.hidden = self.blocks[0](x)
+        self.rates["first"].append(float(self.hidden.mean()))
+        return self.blocks[1](self.hidden)
+
+
+def test_what_a_forward_notes_in_attributes_stays(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = _Noting([_blocks().Dense(CUBA, 6, 6, weight_scale=8), _blocks().Dense(CUBA, 6, 6, weight_scale=8)])
+    sample = (torch.rand(2, 6, 20) < 0.4).float()
+    net(sample)
+    names = ("calls", "sizes", "recent", "counts", "rates", "steps", "total", "expanded")
+    values = {name: getattr(net, name) for name in names}
+    before, states = copy.deepcopy(values), (random.getstate(), np.random.get_state()[2])
+    loss = (net.hidden**2).sum()
+    assert export(net, tmp_path / "a.net", sample).proved
+    assert (random.getstate(), np.random.get_state()[2]) == states
+    assert all(getattr(net, name) is value for name, value in values.items())
+    assert str(values) == str(before)
+    loss.backward()
+
+
+def test_a_network_made_in_inference_mode_is_exported_outside_of_it(tmp_path: Path) -> None:
+    with torch.inference_mode():
+        net, sample = network(_case("cuba.Dense weight_norm"))
+    assert export(net, tmp_path / "a.net", sample).proved
 
 
 def test_old_temporary_files_of_a_killed_export_do_no_harm(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
