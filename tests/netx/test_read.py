@@ -552,6 +552,18 @@ def test_weights_may_be_stored_in_any_usual_way(mlp: Path, options: dict[str, An
     assert np.array_equal(read(mlp).layers[1].weight, [[2, 4, 6], [8, 10, 12]])  # type: ignore[union-attr]
 
 
+def test_a_convolution_of_resonators_is_named(mlp: Path) -> None:
+    def change(file: h5py.File) -> None:
+        del file["layer/1/type"], file["layer/1/weight"]
+        file["layer/1/type"] = np.bytes_("conv")
+        for part in ("real", "imag"):
+            file[f"layer/1/weight/{part}"] = np.ones((2, 3, 1, 1))
+
+    _edit(mlp, change)
+    with pytest.raises(NetxFormatError, match="netx has no convolution with RF neurons"):
+        read(mlp)
+
+
 # -- texts that are no UTF-8, or that a terminal would obey
 
 
