@@ -125,7 +125,9 @@ def load_arrays(path: str | os.PathLike[str], names: set[str] | None, wanted: st
         raise SimulationError(f"{path}: {problem}. Give the path of a .npz file with {wanted}.")
     with _telling(path):
         if not zipfile.is_zipfile(path):
-            raise SimulationError(f"expected a .npz file with {wanted}, as numpy.savez writes it, but got another.")
+            raise SimulationError(
+                f"expected a .npz file with {wanted}, as numpy.savez writes it, but got another, or one without its end."
+            )
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if names is None or _name(info) in names]
             if len(members) > len({_name(info) for info in members}):
@@ -183,7 +185,10 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Array:
     if not start.getvalue().startswith(form.MAGIC_PREFIX):
         raise SimulationError(f"`{info.filename}` is no array as numpy.savez writes it.")
     version = form.read_magic(start)
-    shape, _, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(start)
+    try:
+        shape, _, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(start)
+    except MemoryError:  # Python's own for what is nested too deep, however little it is
+        raise SimulationError(f"the file is damaged: `{_name(info)}` does not say what it holds.") from None
     if dtype.hasobject or dtype.fields is not None or dtype.itemsize == 0:
         raise SimulationError(f"expected arrays of numbers only, but `{_name(info)}` is of {dtype}.")
     if start.tell() + math.prod(shape) * dtype.itemsize != info.file_size or min(shape, default=0) < 0:

@@ -463,6 +463,8 @@ def _read_bias(group: SafeGroup, channels: int, *, spread: bool) -> IntArray | N
 
 
 def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Conv:
+    if "weight/imag" in group:
+        raise NetxFormatError("netx has no convolution with RF neurons.")
     weight = group.integers("weight", dtype=np.int32)
     if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[4] != 1) or len(input_shape) != 3:
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")

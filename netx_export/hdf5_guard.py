@@ -33,7 +33,6 @@ _TEXT_ATTRIBUTES = [
 ]
 _DEFLATE, _SHUFFLE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
 _CHECKSUM_BYTES = 4
-_MAX_CHUNKS = 2**14
 _MAX_OVERHEAD = 2**10  # bytes that packing may add
 
 
@@ -87,43 +86,65 @@ def is_text(attribute: h5py.h5a.AttrID) -> bool:
 
 def text_length(dataset: h5py.Dataset) -> int | None:
     """The bytes of a dataset that is one text; None if they cannot be told before it is read."""
-    if h5py.check_string_dtype(dataset.dtype) is None or h5py.check_string_dtype(dataset.dtype).length is not None:
+    if h5py.check_vlen_dtype(dataset.dtype) is None:
         return int(dataset.dtype.itemsize)
-    offset = dataset.id.get_offset()  # None if it does not lie in one piece, or nowhere
+    place = _first_place(dataset)
+    return int(_LENGTH.unpack_from(place)[0]) if len(place) >= _LENGTH.size else None
+
+
+def _first_place(dataset: h5py.Dataset) -> bytes:
+    """The first text of a dataset as the file holds it: its length, and where it is; empty if that cannot be told."""
+    if dataset.chunks is not None:
+        start, filters = (0,) * dataset.ndim, _filters(dataset)
+        if _SHUFFLE in filters or dataset.id.get_chunk_info_by_coord(start).byte_offset is None:
+            return b""
+        return _unpacked(dataset, start, filters, _chunk_bytes(dataset)) or b""
+    offset = dataset.id.get_offset()  # None if it lies in the description of the dataset, or nowhere
     if offset is None:
-        return None
+        return b""
     with open(dataset.file.filename, "rb") as plain:
         plain.seek(offset)
-        found = plain.read(_LENGTH.size)
-    return int(_LENGTH.unpack(found)[0]) if len(found) == _LENGTH.size else None
+        return plain.read(_PLACE_BYTES)
 
 
-def check_chunks(dataset: h5py.Dataset) -> None:
-    """Raise unless each chunk of a dataset unpacks to just its size.
+def check_chunks(dataset: h5py.Dataset, most: int) -> int:
+    """Raise unless each chunk of a dataset unpacks to just its size; the number of chunks.
 
     Raises:
-        NetxFormatError: if one does not, there are too many, or they are packed in another way than by gzip.
+        NetxFormatError: if one does not, there are more than ``most``, or they are packed in another way than by gzip.
     """
     if dataset.chunks is None:
-        return
-    if math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)) > _MAX_CHUNKS:
-        raise NetxFormatError(f"`{dataset.name}` has more than {_MAX_CHUNKS} chunks, which no network has.")
-    properties = dataset.id.get_create_plist()
-    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+        return 0
+    chunks: int = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    if chunks > most:
+        raise NetxFormatError(f"`{dataset.name}` brings the chunks of all datasets to more than any network has.")
+    filters, size = _filters(dataset), _chunk_bytes(dataset)
     if not {_DEFLATE, _SHUFFLE, _CHECKSUM}.issuperset(filters) or len(filters) > len(set(filters)):
-        raise NetxFormatError(f"`{dataset.name}` is packed in another way than by gzip. Repack it: h5repack -f GZIP=4.")
-    size = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+        raise NetxFormatError(f"`{dataset.name}` is packed in another way than by gzip. Store it by gzip, or unpacked.")
     starts = (range(0, axis, chunk) for axis, chunk in zip(dataset.shape, dataset.chunks, strict=True))
     for start in itertools.product(*starts):
         stored = dataset.id.get_chunk_info_by_coord(start)
         if stored.byte_offset is None:  # never written: the fill value
             continue
-        if stored.size > 2 * size + _MAX_OVERHEAD or _unpacked_size(dataset, start, filters, size) != size:
+        unpacked = None if stored.size > 2 * size + _MAX_OVERHEAD else _unpacked(dataset, start, filters, size)
+        if unpacked is None or len(unpacked) != size:
             raise NetxFormatError(f"`{dataset.name}`: the chunk at {start} does not unpack to {size} bytes.")
+    return chunks
 
 
-def _unpacked_size(dataset: h5py.Dataset, start: tuple[int, ...], filters: list[int], size: int) -> int:
-    """The bytes that a chunk unpacks to: above ``size`` if those are more, -1 if it is damaged."""
+def _filters(dataset: h5py.Dataset) -> list[int]:
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+
+
+def _chunk_bytes(dataset: h5py.Dataset) -> int:
+    """What a chunk takes in the file, unpacked: of what has no fixed length, places."""
+    variable = h5py.check_vlen_dtype(dataset.dtype) is not None
+    return int(math.prod(dataset.chunks)) * (_PLACE_BYTES if variable else int(dataset.id.get_type().get_size()))
+
+
+def _unpacked(dataset: h5py.Dataset, start: tuple[int, ...], filters: list[int], size: int) -> bytes | None:
+    """A chunk as it unpacks, still shuffled; of more than ``size`` bytes not all; None if it is damaged."""
     skipped, content = dataset.id.read_direct_chunk(start)
     for index, kind in reversed(list(enumerate(filters))):
         if skipped >> index & 1:
@@ -134,5 +155,5 @@ def _unpacked_size(dataset: h5py.Dataset, start: tuple[int, ...], filters: list[
             try:
                 content = zlib.decompressobj().decompress(content, size + _CHECKSUM_BYTES + 1)
             except zlib.error:
-                return -1
-    return len(content)
+                return None
+    return bytes(content)

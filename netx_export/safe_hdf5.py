@@ -26,6 +26,7 @@ _VALUE_BYTES = 8  # what a value of the budget takes; a smaller one takes as muc
 _MAX_INTEGER = 2**31
 _MAX_TYPE = 2**8  # bytes of the name of a type
 _MAX_ATTRIBUTES = 10_000
+_MAX_CHUNKS = 2**16  # of a whole file: to look at one takes some microseconds
 _MAX_ALL_TEXTS = 2**24  # bytes of all texts of a file
 
 
@@ -34,6 +35,7 @@ class Budget:
 
     def __init__(self) -> None:
         self.values = _MAX_VALUES
+        self.chunks = _MAX_CHUNKS
         self.text_bytes = _MAX_ALL_TEXTS
         self.ignored: list[str] = []
 
@@ -79,7 +81,11 @@ class SafeGroup:
         if dataset.size != 1 or not (h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind == "S"):
             raise NetxFormatError(f"group {self.name}: expected `{name}` to be one text but got {dataset.dtype}.")
         length = text_length(dataset)
-        if length is None or length > _MAX_TYPE:
+        if length is None:
+            raise NetxFormatError(
+                f"group {self.name}: the length of `{name}` cannot be told before it is read. Store it as a fixed text."
+            )
+        if length > _MAX_TYPE:
             raise NetxFormatError(f"group {self.name}: expected `{name}` to be a text of at most {_MAX_TYPE} bytes.")
         return _decoded(np.asarray(dataset[()]).reshape(-1)[0])
 
@@ -191,7 +197,7 @@ class SafeGroup:
         if self.budget.values < 0:
             raise NetxFormatError(f"group {self.name}: `{name}` of shape {dataset.shape} is too large to be a network.")
         with self.errors():
-            check_chunks(dataset)
+            self.budget.chunks -= check_chunks(dataset, self.budget.chunks)
         return dataset
 
 

@@ -452,6 +452,17 @@ def _bomb_in_two_layers(file: h5py.File) -> None:
     made.write_direct_chunk((0, 0), zlib.compress(once))
 
 
+def _many_layers_of_chunks(file: h5py.File) -> None:
+    """Some thousand times the same layer, of which no chunk was ever written: 10 kB."""
+    del file["layer"]
+    layer = file.create_group("layer/0")
+    layer["type"], layer["shape"] = np.bytes_("dense"), [128]
+    layer.create_dataset("weight", (128, 128), "i1", chunks=(1, 1))
+    for index in range(1, 2000):
+        file[f"layer/{index}"] = layer
+    del file["lava_spikeloss"]
+
+
 LARGE = [
     pytest.param(
         _dataset("layer/1/weight", (2, 3), "i1", maxshape=(None, None), chunks=(2**14, 2**14), compression="gzip"),
@@ -464,8 +475,9 @@ LARGE = [
         _dataset("layer/1/weight", (2, 3), "i4", compression="lzf"), "packed in another way", id="another filter"
     ),
     pytest.param(
-        _dataset("layer/1/weight", (200, 200), "i4", chunks=(1, 1)), "more than 16384 chunks", id="many chunks"
+        _dataset("layer/1/weight", (300, 300), "i4", chunks=(1, 1)), "chunks of all datasets", id="many chunks"
     ),
+    pytest.param(_many_layers_of_chunks, "chunks of all datasets", id="many layers of chunks"),
     pytest.param(_dataset("layer/1/type", (1,), "S80000000", chunks=(1,)), "at most 256 bytes", id="a long type"),
     pytest.param(
         _dataset("layer/1/shape", (2**24,), "i1", chunks=(2**20,)), "expected 1 to 3 sizes", id="a shape of many axes"
@@ -550,6 +562,63 @@ def test_weights_may_be_stored_in_any_usual_way(mlp: Path, options: dict[str, An
 
     _edit(mlp, change)
     assert np.array_equal(read(mlp).layers[1].weight, [[2, 4, 6], [8, 10, 12]])  # type: ignore[union-attr]
+
+
+TEXTS: list[dict[str, Any]] = [
+    {"dtype": h5py.string_dtype(), "chunks": (1,)},
+    {"dtype": h5py.string_dtype("ascii"), "chunks": (5,), "maxshape": (None,), "compression": "gzip"},
+    {"dtype": "S10", "chunks": (1,), "compression": "gzip", "shuffle": True},
+    {"dtype": h5py.string_dtype("utf-8", 9)},
+]
+
+
+@pytest.mark.parametrize("options", TEXTS, ids=str)
+def test_types_may_be_stored_in_any_usual_way(mlp: Path, options: dict[str, Any]) -> None:
+    def change(file: h5py.File) -> None:
+        for name, text in (("layer/1", "dense"), ("layer/1/neuron", "CUBA")):
+            del file[name]["type"]
+            file[name].create_dataset("type", (1,), **options)[0] = text
+
+    _edit(mlp, change)
+    assert read(mlp).layers == MLP.layers
+
+
+def test_a_text_whose_length_cannot_be_told_is_not_called_too_long(mlp: Path) -> None:
+    def change(file: h5py.File) -> None:
+        del file["layer/1/type"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_layout(h5py.h5d.COMPACT)
+        kind, space = h5py.h5t.py_create(h5py.string_dtype(), logical=True), h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.Dataset(h5py.h5d.create(file["layer/1"].id, b"type", kind, space, properties))[()] = "dense"
+
+    _edit(mlp, change)
+    with pytest.raises(NetxFormatError, match="the length of `type` cannot be told before it is read"):
+        read(mlp)
+
+
+def test_a_long_text_in_a_chunk_is_refused_unread(mlp: Path) -> None:
+    """Its length is in the chunk, and HDF5 would make room for it."""
+
+    def change(file: h5py.File) -> None:
+        del file["layer/1/type"]
+        made = file["layer/1"].create_dataset("type", (1,), h5py.string_dtype(), ["dense"], chunks=(1,))
+        content = made.id.read_direct_chunk((0,))[1]
+        made.id.write_direct_chunk((0,), struct.pack("<I", 2**31) + content[4:])
+
+    _edit(mlp, change)
+    assert "`type` to be a text of at most" in _read_within(mlp, megabytes=100)
+
+
+def test_a_convolution_of_resonators_is_named(mlp: Path) -> None:
+    def change(file: h5py.File) -> None:
+        del file["layer/1/type"], file["layer/1/weight"]
+        file["layer/1/type"] = np.bytes_("conv")
+        for part in ("real", "imag"):
+            file[f"layer/1/weight/{part}"] = np.ones((2, 3, 1, 1))
+
+    _edit(mlp, change)
+    with pytest.raises(NetxFormatError, match="netx has no convolution with RF neurons"):
+        read(mlp)
 
 
 # -- texts that are no UTF-8, or that a terminal would obey
