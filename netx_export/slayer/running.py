@@ -32,8 +32,8 @@ class Recording:
     """What a forward pass made, ``(N, C, ..., T)``.
 
     Attributes:
-        output: what the network returned, or the first part of it; None if that is no tensor with a row per sample,
-            all of one shape.
+        output: what the network returned, or the first part of it; None if that is no dense tensor of real numbers
+            with a row per sample, all of one shape.
         layers: the spikes of each spiking block.
     """
 
@@ -145,10 +145,16 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def main_output(output: Any, samples: int) -> torch.Tensor | None:
     """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
 
-    None if that is no tensor with a row per sample, as a dictionary is none.
+    None if that is no dense tensor of real numbers with a row per sample, as a dictionary is none.
     """
     first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, torch.Tensor) and first.shape[:1] == (samples,) else None
+    return first if isinstance(first, torch.Tensor) and _is_plain(first) and first.shape[:1] == (samples,) else None
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether float32 can say what it holds: of complex numbers it would keep the real parts alone."""
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
 
 
 def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:
