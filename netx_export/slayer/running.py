@@ -49,6 +49,9 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         inputs: input ``(N, C, ..., T)``.
         names: names for the spiking blocks, in order; those of ``NetworkDescription.spiking``.
         batch_size: samples per forward pass, which bounds the memory.
+
+    Raises:
+        ExportError: if the network cannot run on them, or runs a block not once in a forward pass.
     """
     blocks = [block for block in find_blocks(net) if spikes(block)]
     outputs: list[npt.NDArray[np.float32] | None] = []
@@ -62,6 +65,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
             for name, block in zip(names, blocks, strict=True):
                 block.register_forward_hook(keep(name))
             output = main_output(forward(net, batch), len(batch))
+            _check_calls({name: len(parts) for name, parts in layers.items()}, len(outputs))
             outputs.append(None if output is None else _array(output))
     known = [output for output in outputs if output is not None]
     alike = len(known) == len(outputs) and len({output.shape[1:] for output in known}) == 1
@@ -69,6 +73,16 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         output=np.concatenate(known) if alike else None,
         layers={name: np.concatenate(parts) for name, parts in layers.items()},
     )
+
+
+def _check_calls(calls: dict[str, int], before: int) -> None:
+    """Raise unless each block ran once in a forward pass, as its layer in a file does, after ``before`` passes."""
+    for number, (name, ran) in enumerate(calls.items(), 1):
+        if ran != before + 1:
+            raise ExportError(
+                f"The network runs its spiking block {number}, which is {name} in the file, {ran - before} times in a "
+                f"forward pass, and a file runs each layer once. Give the network that the file was exported from."
+            )
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
