@@ -20,6 +20,8 @@ from netx_export.simulation import as_tensor, check_input
 
 __all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes"]
 
+_UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch has them
+
 
 @dataclass(frozen=True)
 class Options:
@@ -67,7 +69,7 @@ def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescr
         SimulationError: if it does not fit the file, or holds nothing. Of the values, those of the first sample are
             looked at here, and those of the others before they run.
     """
-    array = _as_array(spikes)
+    array = _as_array("spikes", spikes)
     if not _has_numbers(array):
         raise TypeError(f"Expected argument `spikes` to be a dense array of real numbers but got {_describe(array)}.")
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
@@ -90,8 +92,8 @@ def check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int, outp
     """
     if labels is None:
         return None
-    array = _as_array(labels)
-    if array.ndim == 0 or len(array) != samples or not _has_numbers(array):
+    array = _as_array("labels", labels)
+    if array.ndim == 0 or len(array) != samples or not _has_numbers(array) or getattr(array, "is_meta", False):
         raise ValueError(
             f"Expected argument `labels` to be {samples} class indices, or other numbers of which the first axis is "
             f"the {samples} samples, but got {_describe(array)}."
@@ -111,14 +113,30 @@ def _of_numpy(array: npt.NDArray[Any]) -> torch.Tensor:
     return as_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
 
-def _as_array(value: Any) -> Any:
-    """A tensor as it is, and anything else as an array; one of objects if numpy can make nothing better of it."""
+def _as_array(name: str, value: Any) -> Any:
+    """A tensor of the same numbers, and anything else as an array; one of objects if numpy can make nothing of it.
+
+    Raises:
+        ValueError: for an array of which some values are masked, since numpy would give what lies under the mask.
+    """
     if isinstance(value, torch.Tensor):
-        return value
+        return _workable(value)
+    if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
+        raise ValueError(
+            f"Expected argument `{name}` to be an array of which every value counts but got a masked one. Fill it "
+            f"first."
+        )
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError):  # rows of unequal length, tensors that require a gradient
         return np.array(type(value).__name__, dtype=object)
+
+
+def _workable(tensor: torch.Tensor) -> torch.Tensor:
+    """Numbers of 8 bits with a point, and unsigned ones of more, in a type of which torch can choose samples."""
+    if tensor.is_floating_point():
+        return tensor.float() if tensor.element_size() == 1 else tensor
+    return tensor.double() if str(tensor.dtype) in _UNSIGNED else tensor
 
 
 def _has_numbers(array: Any) -> bool:

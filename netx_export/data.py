@@ -126,7 +126,8 @@ def load_arrays(path: str | os.PathLike[str], names: set[str] | None, wanted: st
     with _telling(path):
         if not zipfile.is_zipfile(path):
             raise SimulationError(
-                f"expected a .npz file with {wanted}, as numpy.savez writes it, but got another, or one without its end."
+                f"expected a .npz file with {wanted}, as numpy.savez writes it, but got another, or one without its "
+                f"end."
             )
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if names is None or _name(info) in names]

@@ -105,7 +105,8 @@ def _predict(output: _Values) -> npt.NDArray[np.int64]:
 
 def _losses(loss: Loss, output: _Values, labels: torch.Tensor, samples: npt.NDArray[np.int64]) -> list[float]:
     """The loss of each sample by itself, so that no batch size changes it; none of samples that are left out."""
-    tensor = torch.from_numpy(np.array(output, np.float32))  # a copy: the loss may do with it what it likes
+    # Copies: the loss may do with them what it likes.
+    tensor, labels = torch.from_numpy(np.array(output, np.float32)), labels.clone()
     left_out = labels == IGNORED if are_classes(labels) else torch.zeros(len(labels), dtype=torch.bool)
     parts = zip(tensor.split(1), labels.split(1), samples.tolist(), left_out.tolist(), strict=True)
     with torch.no_grad():
@@ -118,12 +119,16 @@ def _loss(loss: Loss, output: torch.Tensor, label: torch.Tensor, sample: int) ->
         value = loss(output, label)
     except Exception as error:  # whatever the user's loss raises
         raise ValueError(f"Argument `loss` raised {type(error).__name__} {call}: {error}") from error
-    if isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1:
+    has_one = isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) == 1
+    if has_one and not (isinstance(value, torch.Tensor) and value.is_meta):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else f"{type(value).__name__}"
         raise TypeError(f"Expected argument `loss` to return one real number {call}, but got {got}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
 
 
 def compare_outputs(sums: OutputSums, samples: int, tolerance: Tolerance | None) -> OutputComparison:

@@ -318,7 +318,7 @@ class _Subject:
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
         recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
-        reason = f"the network returns something else than a tensor; {_INSTEAD}"
+        reason = f"the network returns something else than a tensor with a row of numbers per sample; {_INSTEAD}"
         return Run(recording.layers, recording.output, reason)
 
     def _reference(self, samples: _Samples) -> Run:

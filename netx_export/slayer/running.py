@@ -47,8 +47,8 @@ class Recording:
     """What a forward pass made, ``(N, C, ..., T)``.
 
     Attributes:
-        output: what the network returned, or the first part of it; None if that is no tensor with a row per sample,
-            all of one shape.
+        output: what the network returned, or the first part of it; None if that is no dense tensor of real numbers
+            with a row per sample, all of one shape.
         layers: the spikes of each spiking block.
     """
 
@@ -64,6 +64,9 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         inputs: input ``(N, C, ..., T)``.
         names: names for the spiking blocks, in order; those of ``NetworkDescription.spiking``.
         batch_size: samples per forward pass, which bounds the memory.
+
+    Raises:
+        ExportError: if the network cannot run on them, or runs a block not once in a forward pass.
     """
     blocks = [block for block in find_blocks(net) if spikes(block)]
     outputs: list[npt.NDArray[np.float32] | None] = []
@@ -77,6 +80,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
             for name, block in zip(names, blocks, strict=True):
                 block.register_forward_hook(keep(name))
             output = main_output(forward(net, batch), len(batch))
+            _check_calls({name: len(parts) for name, parts in layers.items()}, len(outputs))
             outputs.append(None if output is None else _array(output))
     known = [output for output in outputs if output is not None]
     alike = len(known) == len(outputs) and len({output.shape[1:] for output in known}) == 1
@@ -84,6 +88,16 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         output=np.concatenate(known) if alike else None,
         layers={name: np.concatenate(parts) for name, parts in layers.items()},
     )
+
+
+def _check_calls(calls: dict[str, int], before: int) -> None:
+    """Raise unless each block ran once in a forward pass, as its layer in a file does, after ``before`` passes."""
+    for number, (name, ran) in enumerate(calls.items(), 1):
+        if ran != before + 1:
+            raise ExportError(
+                f"The network runs its spiking block {number}, which is {name} in the file, {ran - before} times in a "
+                f"forward pass, and a file runs each layer once. Give the network that the file was exported from."
+            )
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
@@ -160,12 +174,16 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def main_output(output: Any, samples: int) -> torch.Tensor | None:
     """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
 
-    None if that is no dense tensor with a row per sample, as a dictionary is none.
+    None if that is no dense tensor of real numbers with a row per sample, as a dictionary is none.
     """
     first = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(first, torch.Tensor) or first.layout != torch.strided or first.is_meta:
-        return None
-    return first if first.shape[:1] == (samples,) else None
+    return first if isinstance(first, torch.Tensor) and _is_plain(first) and first.shape[:1] == (samples,) else None
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether float32 can say what it holds: of complex numbers it would keep the real parts alone."""
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    return dense and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
 
 
 def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -117,6 +117,29 @@ def test_tensors_of_any_type(dtype: torch.dtype, plain: Any) -> None:
     assert verify(None, plain.path, needs, recorded=plain.run).passed
 
 
+@pytest.mark.parametrize("name", ["uint16", "uint32", "uint64", "float8_e4m3fn"])
+def test_types_of_which_torch_cannot_choose_samples(name: str, plain: Any) -> None:
+    spikes, labels = (torch.from_numpy(one).to(getattr(torch, name)) for one in (plain.spikes, np.arange(12) % 3))
+    report = verify(None, plain.path, spikes, labels, recorded=plain.run)
+    known = verify(None, plain.path, plain.spikes, np.arange(12) % 3, recorded=plain.run)
+    assert report.passed
+    assert report.to_json() == known.to_json()
+
+
+def test_what_is_masked_is_not_taken_for_what_lies_under_the_mask(plain: Any) -> None:
+    spikes = np.ma.masked_array(plain.spikes, plain.spikes > 0)
+    labels = np.ma.masked_equal(np.arange(12) % 3, 2)
+    layer = np.ma.masked_array(plain.run["dense1"], plain.run["dense1"] > 0)
+    with pytest.raises(ValueError, match="`spikes` to be an array of which every value counts but got a masked one"):
+        verify(None, plain.path, spikes, recorded=plain.run)
+    with pytest.raises(ValueError, match="`labels` to be an array of which every value counts but got a masked one"):
+        verify(None, plain.path, plain.spikes, labels, recorded=plain.run)
+    with pytest.raises(SimulationError, match="recorded spikes of dense1 of which every value counts"):
+        verify(None, plain.path, plain.spikes, recorded={**plain.run, "dense1": layer})
+    unmasked = np.ma.masked_array(plain.spikes)
+    assert verify(None, plain.path, unmasked, recorded=plain.run).passed
+
+
 def test_what_is_no_network(plain: Any) -> None:
     with pytest.raises(TypeError, match=r"`net` to be a torch\.nn\.Module or None but got str"):
         verify("net", plain.path, plain.spikes)  # type: ignore[arg-type]

@@ -321,6 +321,7 @@ class TestLosses:
             (lambda output, label: "1.0", TypeError, "to return one real number for sample 0.* got str"),
             (lambda output, label: torch.tensor(1j), TypeError, "to return one real number for sample 0.* got complex"),
             (lambda output, label: True, TypeError, "to return one real number for sample 0.* got bool"),
+            (lambda output, label: torch.zeros((), device="meta"), TypeError, "one real number for sample 0"),
             (3, TypeError, "`loss` to be a function of output and labels but got 3"),
         ],
     )
@@ -331,6 +332,22 @@ class TestLosses:
     def test_one_without_labels_is_refused(self, plain: Any) -> None:
         with pytest.raises(ValueError, match="`loss` needs `labels`"):
             compare(plain, plain.run, loss=self.loss_of(1.0))
+
+    def test_a_whole_number_beyond_all_floats_is_not_finite(self, plain: Any) -> None:
+        report = compare(plain, plain.run, labels=self.LABELS, loss=lambda *_: 10**400)
+        assert report.comparisons[0].output is not None
+        assert report.comparisons[0].output.unbounded_losses == 12
+
+    def test_both_runs_get_the_labels_as_they_are(self, plain: Any) -> None:
+        seen = []
+
+        def counting_from_one(output: torch.Tensor, label: torch.Tensor) -> float:
+            seen.append(label.item())
+            return float(label.sub_(1))
+
+        different = plain.changed(dense2=1 - plain.run["dense2"], output=None)
+        compare(plain, different, labels=self.LABELS, loss=counting_from_one)
+        assert seen == 2 * self.LABELS.tolist()
 
     def test_it_may_do_with_the_output_what_it_likes(self, with_readout: Any) -> None:
         before = with_readout.changed()

@@ -137,6 +137,7 @@ def test_whole_numbers_that_a_loss_aims_at_are_told_how_to_say_so(plain: Any) ->
         np.float64(3),
         torch.zeros(12).to_sparse(),
         torch.zeros(12, dtype=torch.complex64),
+        torch.zeros(12, device="meta"),
         3,
         {"labels": 3},
     ],

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from netx_export import Tolerance, simulate, verify
+from netx_export import ExportError, Tolerance, simulate, verify
 from netx_export.report import print_report, verdict_text
 
 pytestmark = pytest.mark.slayer
@@ -93,14 +93,29 @@ def test_the_network_returns_spikes_and_more(mlp: Any) -> None:
     assert verdict_text(report.to_dict()) == "every spike of every layer is equal."
 
 
-@pytest.mark.parametrize("after", [lambda spikes: {"spikes": spikes}, lambda spikes: None, lambda spikes: "spikes"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda spikes: {"spikes": spikes},
+        lambda spikes: None,
+        lambda spikes: "spikes",
+        lambda spikes: spikes[:3],
+        lambda spikes: spikes + 1j,
+        lambda spikes: spikes.to_sparse(),
+        lambda spikes: spikes.to("meta"),
+        lambda spikes: torch.quantize_per_tensor(spikes, 1.0, 0, torch.quint8),
+        lambda spikes: torch.nested.nested_tensor(list(spikes)),
+    ],
+)
 def test_what_is_no_tensor_is_no_output(after: Any, mlp: Any, capsys: pytest.CaptureFixture[str]) -> None:
     report = verify(Returning(mlp.net, after), mlp.path, mlp.spikes, mlp.labels, lava_samples=0)
     assert report.passed
     assert report.comparisons[0].output is None
     print_report(report.to_dict(), Console(width=300))
     terminal = capsys.readouterr().out
-    assert "SKIPPED  output: not compared, since the network returns something else than a tensor" in terminal
+    assert (
+        "SKIPPED  output: not compared, since the network returns something else than a tensor with a row" in terminal
+    )
     assert "accuracy" not in terminal
 
 
@@ -129,6 +144,18 @@ def test_a_network_that_writes_into_its_input_is_found_out(mlp: Any) -> None:
     report = verify(Writing(mlp.net, nn.Identity()), mlp.path, mlp.spikes, lava_samples=0)
     assert not report.passed
     assert torch.equal(mlp.spikes, before)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_block_that_runs_not_once_is_said_to(times: int, mlp: Any) -> None:
+    class Other(Returning):
+        def forward(self, x: torch.Tensor) -> Any:
+            spikes = self.blocks[1](self.blocks[0](x))  # type: ignore[index]
+            return [self.blocks[2](spikes) for _ in range(times)]  # type: ignore[index]
+
+    message = f"runs its spiking block 3, which is dense3 in the file, {times} times in a forward pass"
+    with pytest.raises(ExportError, match=message):
+        verify(Other(mlp.net, nn.Identity()), mlp.path, mlp.spikes, lava_samples=0)
 
 
 def test_the_verdict_is_not_lost_with_a_network_that_cannot_run_again(mlp: Any, tmp_path: Path) -> None:
