@@ -99,7 +99,7 @@ BEYOND = [
     ("rf", "neuron/vThMant", 2**25, "threshold is 33554432"),
     ("rf_iz", "neuron/vThMant", 0, "threshold is 0, outside of 1"),
     ("sigma-delta", "neuron/vThMant", 2**19, "threshold is 524288, outside of 0 to 524287"),
-    ("dense", "neuron/vThMant", 80.0, "`vThMant` is stored as float64, with which Lava cannot compute"),
+    ("dense", "neuron/vThMant", 80.0, "`vThMant` is stored as float64, which netx hands on to Lava as it is"),
     ("sigma-delta", "neuron/vThMant", 5.5, "`vThMant` is stored as float64"),
     ("dense", "neuron/iDecay", np.uint64(1024), "`iDecay` is stored as uint64"),
     ("dense", "neuron/vDecay", np.array([128], np.float32), "`vDecay` is stored as float32"),
