@@ -27,7 +27,7 @@ from netx_export.limits import LIMITS, Limits
 from netx_export.loading import weight_format
 from netx_export.peaks import Peak, bounds
 from netx_export.rewriting import loads, loads_exactly
-from netx_export.simulation import network_input
+from netx_export.simulation import network_input, sample_tensor
 from netx_export.slayer import describe, refusals
 
 __all__ = ["Finding", "Usage", "check", "estimate"]
@@ -102,7 +102,7 @@ def check(
     """
     limits = _limits(target)
     if isinstance(network, nn.Module):
-        tensor = None if sample is None else torch.as_tensor(sample)
+        tensor = None if sample is None else sample_tensor(sample)
         refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
         if refused:
             return refused

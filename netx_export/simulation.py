@@ -21,7 +21,16 @@ from netx_export.hdf5 import read
 from netx_export.lava_backend import run_on_lava
 from netx_export.rewriting import loads
 
-__all__ = ["MESSAGE_SCALE", "Simulation", "as_tensor", "check_input", "network_input", "run_layers", "simulate"]
+__all__ = [
+    "MESSAGE_SCALE",
+    "Simulation",
+    "as_tensor",
+    "check_input",
+    "network_input",
+    "run_layers",
+    "sample_tensor",
+    "simulate",
+]
 
 # What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
 MESSAGE_SCALE = 2**12
@@ -201,10 +210,29 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
     Raises:
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
-    array = _check_shape(description, spikes)
+    array = _check_values(_check_shape(description, spikes))
+    return _binary(array) if description.encoder is None else _finite(array)
+
+
+def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """Input ``(N, C, ..., T)`` of a network that is still to be described, as a tensor.
+
+    Raises:
+        SimulationError: if it is no array of finite real numbers, or holds no step or no sample.
+    """
+    array = _check_values(_dense(sample))
+    if array.ndim < 3 or 0 in array.shape:
+        raise SimulationError(
+            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got "
+            f"{tuple(array.shape)}."
+        )
+    return _finite(array)
+
+
+def _check_values(array: Spikes) -> Spikes:
     if isinstance(array, torch.Tensor) and array.is_meta:
         raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
-    return _binary(array) if description.encoder is None else _finite(array)
+    return array
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxFormatError, check, read, reference, simulate
+from netx_export import NetxFormatError, SimulationError, check, read, reference, simulate
 from netx_export.check import Finding, estimate
 from netx_export.description import (
     Conv,
@@ -167,6 +167,39 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
     assert check(torch.nn.Linear(2, 2))[0].rule == "export"
     assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=torch.ones(1, 3, 5)) == []
     assert "mantissa" in check(Chain([block.cuba.Dense({**CUBA, "threshold": 3000.0}, 3, 3)]))[0].value
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ("abc", "Expected an array or a tensor but got a str"),
+        ({}, "Expected an array or a tensor but got a dict"),
+        ([[1]], r"Expected spikes of shape \(N, C, ..., T\) .* but got \(1, 1\)"),
+        (np.ones((0, 3, 5)), r"at least one sample and one step but got \(0, 3, 5\)"),
+        (np.full((1, 3, 5), np.nan), "Expected finite input values but got NaN or infinity"),
+        (np.ones((1, 3, 5), complex), "Expected a numeric type of up to 64 bits but got complex128"),
+        (np.ones((1, 3, 5), object), "Expected a numeric type of up to 64 bits but got object"),
+        (torch.ones(1, 3, 5).to_sparse(), "Expected a dense tensor of real numbers but got torch.sparse_coo"),
+        (torch.ones(1, 3, 5, device="meta"), "Expected a tensor with values but got one without"),
+    ],
+    ids=str,
+)
+def test_a_sample_that_is_none_is_not_blamed_on_the_network(sample: Any, message: str) -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    with pytest.raises(SimulationError, match=message):
+        check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=sample)
+
+
+@pytest.mark.slayer
+def test_a_sample_of_any_type_will_do() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    for sample in (np.ones((1, 3, 5), ">f4"), np.ones((1, 3, 5), "u2"), np.ones((1, 3, 5)).tolist()):
+        assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=sample) == []
 
 
 _RF = ResonatorNeuron(100, np.array([400]), np.array([4060]), "phase")
