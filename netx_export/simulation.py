@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from lava_spikeloss._arguments import check_number
 from netx_export import host, reference
 from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import NetxFormatError, SimulationError
@@ -83,7 +84,8 @@ def simulate(
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
-        ValueError: for an unknown back end.
+        ValueError: for an unknown back end, or a time limit that is not above 0.
+        TypeError: if the time limit is no number.
 
     Example:
         >>> import numpy as np
@@ -94,6 +96,8 @@ def simulate(
     """
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
+    if timeout is not None:
+        check_number("timeout", timeout, above=0.0)
     description = read(path)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
