@@ -135,9 +135,9 @@ def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str |
 
 
 def _limits(target: str | Limits) -> Limits:
-    if not isinstance(target, str):
+    if isinstance(target, Mapping):
         return target
-    if target not in LIMITS:
+    if not isinstance(target, str) or target not in LIMITS:
         raise ValueError(f"Expected argument `target` to be one of {', '.join(map(repr, LIMITS))} but got {target!r}.")
     return LIMITS[target]
 

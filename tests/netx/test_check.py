@@ -116,6 +116,16 @@ def test_states_of_24_bits_by_bound_and_on_a_sample(layer: Dense, may: str, does
     assert does in _rules(check(network, sample=np.ones((1, 400, 20))))
 
 
+def test_a_voltage_that_does_not_decay_has_no_bound() -> None:
+    def layer(weight: int) -> Dense:
+        return Dense(np.array([[weight], [2]]), CubaNeuron(131071, np.array([4096]), np.array([0])))
+
+    network = NetworkDescription((Input((1,), False), layer(-2)))
+    assert "voltage saturates" in _rules(check(network, sample=np.ones((1, 1, 66_000))))
+    assert [(finding.rule, finding.value) for finding in check(network)] == [("voltage may saturate", "without bound")]
+    assert check(NetworkDescription((Input((1,), False), layer(2)))) == []  # one that goes up fires
+
+
 def test_states_of_recurrent_layers_count_their_own_spikes() -> None:
     layer = Recurrent(np.array([[254]]), np.array([[254]]), CubaNeuron(1, np.array([1]), np.array([4095])))
     network = NetworkDescription((Input((1,)), layer))
@@ -140,6 +150,9 @@ def test_limits_can_be_changed_and_have_to_be_known() -> None:
     assert _rules(check(_network(DENSE), tight)) == ["threshold"]
     with pytest.raises(ValueError, match="'loihi1', 'loihi2'"):
         check(_network(DENSE), "loihi3")
+    for target in (None, 5, ["loihi1"]):
+        with pytest.raises(ValueError, match="'loihi1', 'loihi2'"):
+            check(_network(DENSE), target)  # type: ignore[arg-type]
     assert all(limit.source and limit.low <= limit.high for table in LIMITS.values() for limit in table.values())
 
 
