@@ -27,7 +27,7 @@ from netx_export.limits import LIMITS, Limits
 from netx_export.loading import weight_format
 from netx_export.peaks import Peak, bounds
 from netx_export.rewriting import loads, loads_exactly
-from netx_export.simulation import any_input, network_input
+from netx_export.simulation import network_input, sample_tensor
 from netx_export.slayer import describe, refusals
 
 __all__ = ["Finding", "Usage", "check", "estimate"]
@@ -102,7 +102,7 @@ def check(
     """
     limits = _limits(target)
     if isinstance(network, nn.Module):
-        tensor = None if sample is None else any_input(sample)
+        tensor = None if sample is None else sample_tensor(sample)
         refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
         if refused:
             return refused
@@ -135,9 +135,9 @@ def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str |
 
 
 def _limits(target: str | Limits) -> Limits:
-    if not isinstance(target, str):
+    if isinstance(target, Mapping):
         return target
-    if target not in LIMITS:
+    if not isinstance(target, str) or target not in LIMITS:
         raise ValueError(f"Expected argument `target` to be one of {', '.join(map(repr, LIMITS))} but got {target!r}.")
     return LIMITS[target]
 

@@ -14,6 +14,7 @@ from netx_export.description import (
     CubaNeuron,
     Dense,
     Encoder,
+    IntArray,
     NetworkDescription,
     Recurrent,
     Resonator,
@@ -131,13 +132,18 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
     inputs = _rows(layer)
-    gain = 4096 / np.maximum(neuron.current_decay, 1)
-    current = 64 * np.abs(inputs).sum(1) * gain
+    current = _piled_up(64 * np.abs(inputs).sum(1), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), _HALF_24_BITS)
-    gain = gain * 4096 / np.maximum(neuron.voltage_decay, 1)
     bias = getattr(layer, "bias", None)
     lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
-    yield Peak(VOLTAGE, float((-64 * lowest * gain).max()), _HALF_24_BITS)
+    voltage = _piled_up(_piled_up(-64 * lowest, neuron.current_decay), neuron.voltage_decay)
+    yield Peak(VOLTAGE, float(voltage.max()), _HALF_24_BITS)
+
+
+def _piled_up(sizes: FloatArray, decay: IntArray) -> FloatArray:
+    """How large it can get if that much is added in each step; what loses nothing grows without bound."""
+    grown: FloatArray = np.where(sizes > 0, np.where(decay > 0, sizes * 4096 / np.maximum(decay, 1), np.inf), 0.0)
+    return grown
 
 
 def _rows(layer: SpikingLayer) -> FloatArray:

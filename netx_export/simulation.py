@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from lava_spikeloss._arguments import check_number
 from netx_export import host, reference
 from netx_export.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.errors import NetxFormatError, SimulationError
@@ -24,11 +25,11 @@ from netx_export.rewriting import loads
 __all__ = [
     "MESSAGE_SCALE",
     "Simulation",
-    "any_input",
     "as_tensor",
     "check_input",
     "network_input",
     "run_layers",
+    "sample_tensor",
     "simulate",
 ]
 
@@ -83,7 +84,8 @@ def simulate(
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
-        ValueError: for an unknown back end.
+        ValueError: for an unknown back end, or a time limit that is not above 0.
+        TypeError: if the time limit is no number.
 
     Example:
         >>> import numpy as np
@@ -94,6 +96,8 @@ def simulate(
     """
     if backend not in ("reference", "lava"):
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
+    if timeout is not None:
+        check_number("timeout", timeout, above=0.0)
     description = read(path)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
@@ -210,25 +214,29 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
     Raises:
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
-    array = _check_shape(description, spikes)
-    _refuse_meta(array)
+    array = _check_values(_check_shape(description, spikes))
     return _binary(array) if description.encoder is None else _finite(array)
 
 
-def any_input(spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-    """The input of a network whose input's shape is not known, as a tensor ``(N, C, ..., T)`` of finite numbers.
+def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """Input ``(N, C, ..., T)`` of a network that is still to be described, as a tensor.
 
     Raises:
-        SimulationError: if it is no such tensor.
+        SimulationError: if it is no array of finite real numbers, or holds no step or no sample.
     """
-    array = _dense(spikes)
-    shape = tuple(array.shape)
-    if len(shape) < 3 or 0 in shape:
+    array = _check_values(_dense(sample))
+    if array.ndim < 3 or 0 in array.shape:
         raise SimulationError(
-            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got {shape}."
+            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got "
+            f"{tuple(array.shape)}."
         )
-    _refuse_meta(array)
     return _finite(array)
+
+
+def _check_values(array: Spikes) -> Spikes:
+    if isinstance(array, torch.Tensor) and array.is_meta:
+        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
+    return array
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -236,11 +244,6 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
     tensor = check_input(description, spikes)
     encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
-
-
-def _refuse_meta(array: Spikes) -> None:
-    if isinstance(array, torch.Tensor) and array.is_meta:
-        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
 
 
 def _finite(values: Spikes) -> torch.Tensor:

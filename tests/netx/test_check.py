@@ -116,6 +116,16 @@ def test_states_of_24_bits_by_bound_and_on_a_sample(layer: Dense, may: str, does
     assert does in _rules(check(network, sample=np.ones((1, 400, 20))))
 
 
+def test_a_voltage_that_does_not_decay_has_no_bound() -> None:
+    def layer(weight: int) -> Dense:
+        return Dense(np.array([[weight], [2]]), CubaNeuron(131071, np.array([4096]), np.array([0])))
+
+    network = NetworkDescription((Input((1,), False), layer(-2)))
+    assert "voltage saturates" in _rules(check(network, sample=np.ones((1, 1, 66_000))))
+    assert [(finding.rule, finding.value) for finding in check(network)] == [("voltage may saturate", "without bound")]
+    assert check(NetworkDescription((Input((1,), False), layer(2)))) == []  # one that goes up fires
+
+
 def test_states_of_recurrent_layers_count_their_own_spikes() -> None:
     layer = Recurrent(np.array([[254]]), np.array([[254]]), CubaNeuron(1, np.array([1]), np.array([4095])))
     network = NetworkDescription((Input((1,)), layer))
@@ -140,6 +150,9 @@ def test_limits_can_be_changed_and_have_to_be_known() -> None:
     assert _rules(check(_network(DENSE), tight)) == ["threshold"]
     with pytest.raises(ValueError, match="'loihi1', 'loihi2'"):
         check(_network(DENSE), "loihi3")
+    for target in (None, 5, ["loihi1"]):
+        with pytest.raises(ValueError, match="'loihi1', 'loihi2'"):
+            check(_network(DENSE), target)  # type: ignore[arg-type]
     assert all(limit.source and limit.low <= limit.high for table in LIMITS.values() for limit in table.values())
 
 
@@ -171,24 +184,35 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
 
 @pytest.mark.slayer
 @pytest.mark.parametrize(
-    ("sample", "match"),
+    ("sample", "message"),
     [
-        (torch.tensor(1.0), r"shape \(N, C, ..., T\) .* but got \(\)"),
-        (torch.ones(3, 5), r"but got \(3, 5\)"),
-        (torch.ones(0, 3, 5), r"but got \(0, 3, 5\)"),
-        (torch.full((1, 3, 5), torch.nan), "finite"),
-        (torch.ones(1, 3, 5).to_sparse(), "dense"),
-        (torch.ones(1, 3, 5, device="meta"), "meta"),
-        ("spikes.npy", "got a str"),
-        ([[1, 2], [3]], "got a list"),
+        ("abc", "Expected an array or a tensor but got a str"),
+        ({}, "Expected an array or a tensor but got a dict"),
+        ([[1]], r"Expected spikes of shape \(N, C, ..., T\) .* but got \(1, 1\)"),
+        (np.ones((0, 3, 5)), r"at least one sample and one step but got \(0, 3, 5\)"),
+        (np.full((1, 3, 5), np.nan), "Expected finite input values but got NaN or infinity"),
+        (np.ones((1, 3, 5), complex), "Expected a numeric type of up to 64 bits but got complex128"),
+        (np.ones((1, 3, 5), object), "Expected a numeric type of up to 64 bits but got object"),
+        (torch.ones(1, 3, 5).to_sparse(), "Expected a dense tensor of real numbers but got torch.sparse_coo"),
+        (torch.ones(1, 3, 5, device="meta"), "Expected a tensor with values but got one without"),
     ],
+    ids=str,
 )
-def test_a_sample_that_is_none_is_not_the_networks_fault(sample: Any, match: str) -> None:
+def test_a_sample_that_is_none_is_not_blamed_on_the_network(sample: Any, message: str) -> None:
     from lava.lib.dl.slayer import block
     from support_cases import CUBA, Chain
 
-    with pytest.raises(SimulationError, match=match):
+    with pytest.raises(SimulationError, match=message):
         check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=sample)
+
+
+@pytest.mark.slayer
+def test_a_sample_of_any_type_will_do() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    for sample in (np.ones((1, 3, 5), ">f4"), np.ones((1, 3, 5), "u2"), np.ones((1, 3, 5)).tolist()):
+        assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=sample) == []
 
 
 _RF = ResonatorNeuron(100, np.array([400]), np.array([4060]), "phase")

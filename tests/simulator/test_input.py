@@ -159,6 +159,15 @@ def test_where_several_layouts_fit_all_are_named(mlp_file, mlp_spikes):
     assert str(error.value).endswith("Its sizes do not say which it is.")
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("a", TypeError), (True, TypeError), (-1, ValueError), (np.nan, ValueError)]
+)
+def test_a_time_limit_that_is_none_is_refused(mlp_file, mlp_spikes, timeout, error):
+    for backend in ("reference", "lava"):
+        with pytest.raises(error, match="Expected argument `timeout` to be"):
+            simulate(mlp_file, mlp_spikes, backend=backend, timeout=timeout)
+
+
 def test_an_unknown_back_end_is_refused(mlp_file, mlp_spikes):
     with pytest.raises(ValueError, match="Expected argument `backend` to be 'reference' or 'lava' but got 'loihi'"):
         simulate(mlp_file, mlp_spikes, backend="loihi")
