@@ -559,8 +559,8 @@ def _whole(group: SafeGroup, name: str) -> npt.NDArray[Any]:
     values = group.numbers(name)
     if values.dtype.kind not in "iu" or values.dtype == np.uint64:
         raise NetxFormatError(
-            f"`{name}` is stored as {values.dtype}, which netx hands on to Lava as it is, and Lava's arithmetic is made "
-            f"for int32. Store it as int32."
+            f"`{name}` is stored as {values.dtype}, which netx hands on to Lava as it is, and Lava's arithmetic is "
+            f"made for int32. Store it as int32."
         )
     return values
 
