@@ -83,7 +83,9 @@ def _arrays(modules: list[nn.Module]) -> list[Any]:
 def _is_writable(value: object) -> bool:
     if isinstance(value, np.ndarray):
         return value.flags.writeable
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta or value.is_inference():
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_nested:
+        return False
+    if value.is_meta or value.is_inference():
         return False
     return 0 not in value.stride()  # or its places lie above each other, and torch writes into no such tensor
 

@@ -597,6 +597,11 @@ class _Noting(Chain):
         self.sizes, self.recent, self.counts = {0}, deque([0], maxlen=3), Counter({"samples": 1})
         self.rates: dict[str, list[float]] = {"first": []}
         self.steps, self.total, self.expanded = torch.zeros(3), np.zeros(3), torch.zeros(1).expand(3)
+        self.not_writable = np.zeros(3)
+        self.not_writable.flags.writeable = False
+        self.sparse, self.meta = torch.eye(3).to_sparse(), torch.zeros(3, device="meta")
+        self.nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+        self.rates["all"] = self.rates  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls.append(len(x))
