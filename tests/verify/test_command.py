@@ -193,6 +193,17 @@ def test_labels_that_no_output_can_have(command: Command, here: Path, capsys: py
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("size", ["2", "abc"])
+def test_variables_of_torchrun_without_torchrun(
+    size: str, command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    assert command("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0") == 2
+    error = capsys.readouterr().err
+    assert f"error: WORLD_SIZE is '{size}', as torchrun sets it, but this process cannot join the others" in error
+
+
 def test_check(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("check", "net.net", "--json") == 0
     assert json.loads(capsys.readouterr().out) == []
