@@ -18,7 +18,7 @@ from netx_export.description import NetworkDescription
 from netx_export.evidence import OUTPUT
 from netx_export.simulation import as_tensor, check_input
 
-__all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes"]
+__all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes", "number_of_outputs"]
 
 _UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch has them
 
@@ -75,6 +75,12 @@ def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescr
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
     check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
     return array
+
+
+def number_of_outputs(description: NetworkDescription) -> int:
+    """The number of classes that an output of a network can stand for."""
+    last = description.readout or list(description.spiking.values())[-1]
+    return int(np.prod(last.shape))
 
 
 def check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int, outputs: int) -> torch.Tensor | None:

@@ -133,6 +133,7 @@ def verify(
     With a model, SLAYER is compared with the reference simulator on all samples; then the reference with Lava on some,
     or with a recording. Under torchrun each process takes its share.
     """
+    from netx_export.arguments import check_labels, number_of_outputs
     from netx_export.data import load_spikes
     from netx_export.hdf5 import read
     from netx_export.model_loading import joined_ranks, load_model
@@ -141,8 +142,15 @@ def verify(
 
     if checkpoint is not None and model is None:
         raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
+    if model is None and recorded is None and lava_samples == 0:
+        raise typer.BadParameter("Nothing to compare: give --model or --recorded, or let --lava-samples be at least 1.")
     spikes, labels = load_spikes(data)
-    check_input(read(file), spikes)  # what is wrong with the data is not to be blamed on the network
+    description = read(file)
+    check_input(description, spikes)  # what is wrong with the data is not to be blamed on the network
+    try:
+        check_labels(labels, len(spikes), number_of_outputs(description))
+    except ValueError as error:
+        raise NetxExportError(f"{data}: {error}") from error
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint, spikes[:1])

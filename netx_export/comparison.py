@@ -150,7 +150,8 @@ class Activity:
         spikes: events over all samples and steps: spikes, messages, or sums that are not 0.
         rate: events per neuron and step.
         silent, saturated: neurons that never spiked, and neurons that spiked in at least nine of ten steps.
-        first_spike: mean step of a neuron's first spike in a sample, or None where nothing spiked.
+        first_spike: mean step of a neuron's first spike over the samples in which it spikes, and then over these
+            neurons; None where nothing spiked.
         latency: mean steps from a sample's first input spike to the layer's first spike, or None.
         synops: synaptic operations per sample that this layer's synapses perform.
         energy: joule per sample, or None where no constant is published.

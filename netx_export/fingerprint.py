@@ -20,13 +20,13 @@ _BLOCK = 2**20
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content; empty if it cannot be read."""
+    """SHA-256 of a file's content; empty if it cannot be read, of which :func:`netx_export.read` says why."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-    except OSError:
+    except (OSError, TypeError, ValueError):  # no path at all, or one with a NUL character
         return ""
     return digest.hexdigest()
 

@@ -93,9 +93,15 @@ def _say(error: Exception) -> str:
 @contextmanager
 def joined_ranks() -> Iterator[int]:
     """This process's rank among those that torchrun started, joined to them inside; 0 if there is only one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield 0
         return
     # The group lasts as long as the process: to destroy it makes a rank of torch 2.3 wait for ever in one run of three.
-    dist.init_process_group("gloo")
+    try:
+        dist.init_process_group("gloo")
+    except Exception as error:  # whatever torch makes of variables of the environment that torchrun did not set
+        raise NetxExportError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, as torchrun sets it, but this process cannot join the "
+            f"others: {_say(error)}. Run the command by torchrun, or unset WORLD_SIZE."
+        ) from error
     yield dist.get_rank()

@@ -17,7 +17,15 @@ from rich.progress import Progress
 from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
-from netx_export.arguments import Options, check_labels, check_loss, check_names, check_net, check_spikes
+from netx_export.arguments import (
+    Options,
+    check_labels,
+    check_loss,
+    check_names,
+    check_net,
+    check_spikes,
+    number_of_outputs,
+)
 from netx_export.comparison import Comparison, LayerComparison, Tolerance
 from netx_export.description import NetworkDescription
 from netx_export.diagnosis import Data, diagnose
@@ -249,9 +257,7 @@ class _Subject:
     def with_task(self, labels: npt.ArrayLike | torch.Tensor | None, loss: Loss | None) -> _Subject:
         """The same with labels and a task loss."""
         check_loss(loss, labels)
-        description = self.data.description
-        last = description.readout or list(description.spiking.values())[-1]
-        checked = check_labels(labels, len(self.data.inputs), int(np.prod(last.shape)))
+        checked = check_labels(labels, len(self.data.inputs), number_of_outputs(self.data.description))
         return dataclasses.replace(self, labels=checked, loss=loss)
 
     def fingerprint(self) -> dict[str, str]:

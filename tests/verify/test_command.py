@@ -187,9 +187,21 @@ def test_labels_that_no_output_can_have(command: Command, here: Path, capsys: py
     np.savez(here / "wrong.npz", spikes=np.load("data.npz")["spikes"], labels=np.arange(16) % 5 - 1)
     assert command("verify", "net.net", "--data", "wrong.npz", *TRAINED, "--lava-samples", "0") == 2
     error = capsys.readouterr().err
+    assert error.startswith("error: wrong.npz: Expected")  # no name of a Python class before it
     assert "`labels` to hold class indices (0 to 4, one for each of 5 outputs)" in error
     assert "got -1, which no output can have" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("size", ["2", "abc"])
+def test_variables_of_torchrun_without_torchrun(
+    size: str, command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    assert command("verify", "net.net", "--data", "data.npz", *TRAINED, "--lava-samples", "0") == 2
+    error = capsys.readouterr().err
+    assert f"error: WORLD_SIZE is '{size}', as torchrun sets it, but this process cannot join the others" in error
 
 
 def test_check(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +257,7 @@ def test_data_that_does_not_fit(
             "net.net: expected a .npz file with the spikes of layers",
         ),
         (("net.net", "--data", "data.npz", "--recorded", "data.npz"), "holds ['labels', 'spikes']"),
-        (("net.net", "--data", "data.npz", "--lava-samples", "0"), "Nothing to compare"),
+        (("net.net", "--data", "data.npz", "--lava-samples", "0"), "Nothing to compare: give --model or --recorded"),
         (("net.net", "--data", "data.npz", "--checkpoint", "weights.pt"), "--checkpoint needs --model"),
         (
             ("net.net", "--data", "data.npz", "--model", "nowhere:make"),
