@@ -288,12 +288,12 @@ def _supported_neuron(block: Block) -> bool:
 
 def _supported_cuba(name: str, neuron: dict[str, Any]) -> bool:
     scale = neuron.get("scale", 64)
+    if scale not in ((64,) if name == "Input" else (32, 64, 128)) or not 1 <= neuron.get("threshold", 1) * scale < 4096:
+        return False
     if neuron.get("shared_param") is False:
         return name not in ("Conv", "ConvT", "Pool", "Unpool", "Input")
     current_decay, voltage_decay = neuron.get("current_decay", 1), neuron.get("voltage_decay", 0)
-    if not (1 / 64 < current_decay <= 1 and 0 <= voltage_decay < 0.99):
-        return False
-    return 1 <= neuron.get("threshold", 1) * scale < 4096 and scale in ((64,) if name == "Input" else (32, 64, 128))
+    return bool(1 / 64 < current_decay <= 1 and 0 <= voltage_decay < 0.99)
 
 
 def _supported_norm(block: Block) -> bool:
