@@ -261,6 +261,8 @@ def _supported(spec: Network, index: int) -> bool:
         return False
     if options.get("weight_scale", 1) not in (1, 2, 3, 4, 8):
         return False
+    if "mask" in options and math.prod(block.sizes) < 9:
+        return False  # it may leave no weight at all, which netx cannot load
     if not spec.ran and ("delay" in options or neuron.get("shared_param") is False):
         return False
     checks = (_supported_delay(spec, index), _supported_neuron(block), _supported_norm(block))
