@@ -6,6 +6,7 @@ Nothing of ``netx_export.slayer`` is used: a network is run as its owner would r
 from __future__ import annotations
 
 import ast
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
