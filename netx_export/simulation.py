@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -214,8 +215,9 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
     Raises:
         SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
     """
-    array = _check_values(_check_shape(description, spikes))
-    return _binary(array) if description.encoder is None else _finite(array)
+    array = _check_shape(description, spikes)
+    with _values_of(array):
+        return _binary(array) if description.encoder is None else _finite(array)
 
 
 def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -224,19 +226,25 @@ def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     Raises:
         SimulationError: if it is no array of finite real numbers, or holds no step or no sample.
     """
-    array = _check_values(_dense(sample))
+    array = _dense(sample)
     if array.ndim < 3 or 0 in array.shape:
         raise SimulationError(
             f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got "
             f"{tuple(array.shape)}."
         )
-    return _finite(array)
+    with _values_of(array):
+        return _finite(array)
 
 
-def _check_values(array: Spikes) -> Spikes:
-    if isinstance(array, torch.Tensor) and array.is_meta:
-        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.")
-    return array
+@contextmanager
+def _values_of(array: Spikes) -> Iterator[None]:
+    """Say of a tensor without values what is the matter with it, where torch fails to look at them inside."""
+    try:
+        yield
+    except RuntimeError:
+        if not (isinstance(array, torch.Tensor) and array.is_meta):
+            raise
+        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.") from None
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
