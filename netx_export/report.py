@@ -102,7 +102,8 @@ def _output_line(output: Mapping[str, Any]) -> str:
     if output["expected_accuracy"] is not None:
         parts.append(f"accuracy {_percent(output['expected_accuracy'])} and {_percent(output['got_accuracy'])}")
     if output["ignored"]:
-        parts.append(f"{output['ignored']:,} samples without a label left out")
+        plural = "" if output["ignored"] == 1 else "s"
+        parts.append(f"{output['ignored']:,} sample{plural} without a label left out")
     if output["expected_loss"] is not None and output["got_loss"] is not None:
         parts.append(f"loss {output['expected_loss']:.6g} and {output['got_loss']:.6g}")
     if output["unbounded_losses"]:

@@ -80,7 +80,7 @@ class Search:
                 return  # a failure is shrunk to its end, or hypothesis would call it flaky
             try:
                 self.judge(spec)
-            except Exception:
+            except Exception:  # whatever it is, hypothesis has to see it to shrink the network
                 failing = True
                 raise
 

@@ -83,6 +83,16 @@ def test_what_is_to_be_ignored_counts_for_nothing(
     assert "<th>-100</th>" not in page
 
 
+def test_one_ignored_sample_is_one(plain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = LABELS.copy()
+    labels[0] = -100
+    report = verify(None, plain.path, plain.spikes, labels, recorded=plain.run)
+    print_report(report.to_dict(), Console(width=200))
+    report.save_html(tmp_path / "report.html")
+    assert "1 sample without a label left out" in capsys.readouterr().out
+    assert "1 sample without a label left out" in (tmp_path / "report.html").read_text()
+
+
 def test_nothing_but_ignored_samples_has_no_accuracy(plain: Any, tmp_path: Path) -> None:
     report = verify(None, plain.path, plain.spikes, np.full(12, -100), recorded=plain.run)
     output = report.comparisons[0].output
