@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lava_spikeloss import SparsityEnforcer, SpikeRate
 from netx_export import export
-from netx_export.demo import build_network, load_digits
+from netx_export.command.demo import build_network, load_digits
 
 on_gpu = torch.cuda.is_available()
 torch.distributed.init_process_group("nccl" if on_gpu else "gloo")

@@ -5,7 +5,7 @@ import torch
 from snntorch.import_nir import import_from_nir
 
 from netx_export import Tolerance, read, verify
-from netx_export.demo import load_digits
+from netx_export.command.demo import load_digits
 from netx_export.nir import to_nir
 
 digits = load_digits()

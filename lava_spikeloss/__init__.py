@@ -1,11 +1,12 @@
 """Spiking losses for SLAYER as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
 
-from lava_spikeloss._fan_out import fan_out
-from lava_spikeloss._module import WeightedSum
-from lava_spikeloss.budget import BudgetEnforcer, BudgetLine, LoihiBudget, SynOpsLoss
+from lava_spikeloss.activity.budget import BudgetEnforcer, BudgetLine, LoihiBudget, SynOpsLoss
+from lava_spikeloss.activity.constraint import LagrangeMultiplier
+from lava_spikeloss.activity.energy import LOIHI_1, LOIHI_2, Constant, EnergyTable
+from lava_spikeloss.activity.fan_out import fan_out
+from lava_spikeloss.activity.sparsity import SparsityEnforcer
+from lava_spikeloss.activity.statistics import LayerStatistics, NetworkStatistics, SpikeStatistics
 from lava_spikeloss.classifiers import SILENT, Accuracy, FirstSpikeClassifier, RateClassifier, WindowClassifier
-from lava_spikeloss.constraint import LagrangeMultiplier
-from lava_spikeloss.energy import LOIHI_1, LOIHI_2, Constant, EnergyTable
 from lava_spikeloss.losses.bounds import CountBoundsLoss
 from lava_spikeloss.losses.cluster import STCALoss
 from lava_spikeloss.losses.distillation import DistillationLoss
@@ -17,13 +18,12 @@ from lava_spikeloss.losses.membrane import (
     MembraneSuppressionLoss,
     MSEMembraneLoss,
 )
+from lava_spikeloss.losses.module import WeightedSum
 from lava_spikeloss.losses.rate import CECountLoss, CERateLoss, MSECountLoss, RegionCountLoss
 from lava_spikeloss.losses.similarity import SpikeSimilarityLoss
 from lava_spikeloss.losses.slayer import SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 from lava_spikeloss.losses.temporal import CETemporalLoss, FirstSpikeLoss, MSETemporalLoss
 from lava_spikeloss.losses.tet import TETLoss
-from lava_spikeloss.sparsity import SparsityEnforcer
-from lava_spikeloss.statistics import LayerStatistics, NetworkStatistics, SpikeStatistics
 from lava_spikeloss.time_first import TimeFirst
 
 __all__ = [

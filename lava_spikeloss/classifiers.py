@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from lava_spikeloss._arguments import check_count, check_spikes, check_tensor
-from lava_spikeloss._labels import IGNORED, judged_classes
-from lava_spikeloss._reduction import check_population, collapse, pool_population
+from lava_spikeloss.arguments import check_count, check_spikes, check_tensor
+from lava_spikeloss.losses.labels import IGNORED, judged_classes
+from lava_spikeloss.losses.reduction import check_population, collapse, pool_population
 from lava_spikeloss.spike_trains import first_spike_times, moving_window_rate, spike_count
 
 __all__ = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from lava_spikeloss._arguments import check_number, check_same_shape, check_spikes
 from lava_spikeloss._autograd import Gradient, separable
-from lava_spikeloss._reduction import as_float
+from lava_spikeloss.arguments import check_number, check_same_shape, check_spikes
+from lava_spikeloss.losses.reduction import as_float
 from lava_spikeloss.spike_trains import low_pass
 
 __all__ = ["van_rossum_distance", "victor_purpura_distance"]

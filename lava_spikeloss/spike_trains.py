@@ -9,12 +9,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss._autograd import apply, blocks
-from lava_spikeloss._counts import count
-from lava_spikeloss._labels import class_indices, targets_per_train
 from lava_spikeloss._loops import array, loops_for
-from lava_spikeloss._reduction import as_float, compute_dtype, matmul
+from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
+from lava_spikeloss.losses.counts import count
+from lava_spikeloss.losses.labels import class_indices, targets_per_train
+from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
 
 __all__ = [
     "delay",

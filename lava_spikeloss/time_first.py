@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes
-from lava_spikeloss._module import Term
+from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.module import Term
 
 __all__ = ["TimeFirst"]
 

@@ -1,13 +1,13 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
-from netx_export.check import Finding, check
-from netx_export.comparison import Tolerance
-from netx_export.description import NetworkDescription
+from netx_export.checking import Finding, check
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
-from netx_export.export import ExportResult, export
-from netx_export.hdf5 import read
-from netx_export.simulation import Simulation, simulate
-from netx_export.verify import VerificationReport, verify
+from netx_export.exporting import ExportResult, export
+from netx_export.file.netx import read
+from netx_export.network.description import NetworkDescription
+from netx_export.simulation.simulate import Simulation, simulate
+from netx_export.verification.result import Tolerance
+from netx_export.verification.verify import VerificationReport, verify
 
 __all__ = [
     "ExportError",

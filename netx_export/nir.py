@@ -33,11 +33,11 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
 from netx_export.errors import ExportError, NetxExportError, NetxFormatError
-from netx_export.hdf5 import read
-from netx_export.opening import why_unreadable
-from netx_export.registers import outside_registers
+from netx_export.file.netx import read
+from netx_export.file.opening import why_unreadable
+from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
+from netx_export.network.registers import outside_registers
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -90,8 +90,9 @@ def from_nir(
 ) -> NetworkDescription:
     """Convert a NIR graph to a network for netx.
 
-    Before you write it with :func:`netx_export.hdf5.write`, pass it through :func:`netx_export.rewriting.loadable`,
-    which finds a form that the stock loader loads as it is, or refuses.
+    Before you write it with :func:`netx_export.file.netx.write`, pass it through
+    :func:`netx_export.network.exact_weights.loadable`, which finds a form that the stock loader loads as it is, or
+    refuses.
 
     Args:
         graph: a ``nir.NIRGraph`` that is a chain, or the path of a NIR file.
@@ -307,7 +308,7 @@ def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
     """The same network with a Flatten wherever an image becomes a vector and nowhere else.
 
     A dense layer that is written as a convolution becomes dense again where a vector goes in, of which NIR has no
-    convolution; :func:`netx_export.rewriting.loadable` makes it a convolution again.
+    convolution; :func:`netx_export.network.exact_weights.loadable` makes it a convolution again.
     """
     layers: list[Layer] = []
     shape = description.input_shape

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from lava_spikeloss import LOIHI_1, LoihiBudget
-from lava_spikeloss._arguments import check_number
-from netx_export.description import Gives, NetworkDescription
+from lava_spikeloss.arguments import check_number
+from netx_export.network.description import Gives, NetworkDescription
 from netx_export.slayer import Recording, find_blocks, unwrapped
 from netx_export.slayer.blocks import spikes
 

@@ -39,7 +39,7 @@ from lava_spikeloss import (
 from lava_spikeloss.functional import first_spike_times
 from lava_spikeloss.training import record_membrane
 from netx_export import export, verify
-from netx_export.demo import load_digits
+from netx_export.command.demo import load_digits
 
 torch.set_num_threads(1)
 directory = Path(mkdtemp(prefix="losses-"))

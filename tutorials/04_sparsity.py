@@ -26,7 +26,7 @@ from lava.lib.dl.slayer.block import cuba
 
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeRate
 from netx_export import export, verify
-from netx_export.demo import load_digits
+from netx_export.command.demo import load_digits
 
 torch.set_num_threads(1)
 directory = Path(mkdtemp(prefix="sparsity-"))

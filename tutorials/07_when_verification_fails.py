@@ -27,8 +27,8 @@ from lava.lib.dl.slayer.block import cuba
 
 from lava_spikeloss import SpikeRate
 from netx_export import ExportError, VerificationReport, export, simulate, verify
-from netx_export.comparison import Cause
-from netx_export.demo import load_digits
+from netx_export.command.demo import load_digits
+from netx_export.verification.result import Cause
 
 torch.manual_seed(0)
 torch.set_num_threads(1)

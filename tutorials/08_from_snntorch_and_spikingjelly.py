@@ -26,7 +26,7 @@ from lava.lib.dl.slayer.block import cuba
 from lava_spikeloss import CECountLoss, RateClassifier, TimeFirst
 from lava_spikeloss.classifiers import accuracy
 from netx_export import export, verify
-from netx_export.demo import load_digits
+from netx_export.command.demo import load_digits
 
 torch.manual_seed(0)
 torch.set_num_threads(1)

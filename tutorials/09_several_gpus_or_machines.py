@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from netx_export import export, verify
-from netx_export.demo import build_network, load_digits
+from netx_export.command.demo import build_network, load_digits
 
 torch.set_num_threads(1)
 directory = Path(mkdtemp(prefix="several-"))
@@ -55,7 +55,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lava_spikeloss import SparsityEnforcer, SpikeRate
-from netx_export.demo import build_network, load_digits
+from netx_export.command.demo import build_network, load_digits
 
 on_gpu = torch.cuda.is_available()
 torch.distributed.init_process_group("nccl" if on_gpu else "gloo")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lava_spikeloss import LOIHI_1
-from netx_export.limits import LIMITS, Limit
+from netx_export.network.chip import LIMITS, Limit
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes
-from lava_spikeloss._module import Regularizer
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import reduce
+from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.module import Regularizer
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["CountBoundsLoss", "count_bounds_loss"]

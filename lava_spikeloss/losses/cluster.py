@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from lava_spikeloss._arguments import check_count, check_number, check_spikes
 from lava_spikeloss._autograd import blocks
-from lava_spikeloss._labels import canonical_labels, targets_per_train
 from lava_spikeloss._loops import array, loops_for
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, collapse, compute_dtype, reduce
+from lava_spikeloss.arguments import check_count, check_number, check_spikes
+from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
 from lava_spikeloss.spike_trains import first_maximum
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_spikes, check_tensor
 from lava_spikeloss._autograd import Gradient, separable
-from lava_spikeloss._cross_entropy import exp
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, check_population, collapse, pool_population, reduce
+from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.losses.cross_entropy import exp
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import as_float, check_population, collapse, pool_population, reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["DistillationLoss", "distillation_loss"]

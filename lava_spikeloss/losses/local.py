@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_count, check_floating, check_same_shape, check_spikes
-from lava_spikeloss._labels import canonical_labels, targets_per_step
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, collapse, matmul, reduce
+from lava_spikeloss.arguments import check_count, check_floating, check_same_shape, check_spikes
+from lava_spikeloss.losses.labels import canonical_labels, targets_per_step
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import as_float, collapse, matmul, reduce
 
 __all__ = ["DECOLLELoss", "decolle_loss"]
 

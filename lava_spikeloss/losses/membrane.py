@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes, check_tensor
 from lava_spikeloss._autograd import Gradient, apply, blocks, separable
-from lava_spikeloss._counts import count
-from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, class_indices, sample_weights, targets_per_step
-from lava_spikeloss._module import Loss, Regularizer
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import (
+from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.losses.counts import count
+from lava_spikeloss.losses.cross_entropy import cross_entropy
+from lava_spikeloss.losses.labels import canonical_labels, class_indices, sample_weights, targets_per_step
+from lava_spikeloss.losses.module import Loss, Regularizer
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import (
     as_float,
     check_weight_length,
     collapse,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_region, check_spikes
-from lava_spikeloss._counts import pooled_count
-from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, labels_per_train, wanted_values, with_classes
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import (
+from lava_spikeloss.arguments import check_region, check_spikes
+from lava_spikeloss.losses.counts import pooled_count
+from lava_spikeloss.losses.cross_entropy import cross_entropy
+from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, wanted_values, with_classes
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import (
     check_population,
     check_weight_length,
     collapse,

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_choice, check_number, check_spikes, check_tensor
 from lava_spikeloss._autograd import apply, blocks
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import as_float, matmul, reduce
+from lava_spikeloss.arguments import check_choice, check_number, check_spikes, check_tensor
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import as_float, matmul, reduce
 
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 

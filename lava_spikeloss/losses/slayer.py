@@ -12,15 +12,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss._autograd import Gradient, Rule, separable
-from lava_spikeloss._counts import count, joined, of_counts
-from lava_spikeloss._cross_entropy import cross_entropy_rule
-from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_step, wanted_values, with_classes
 from lava_spikeloss._loops import array, loops_for
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import (
+from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
+from lava_spikeloss.losses.counts import count, joined, of_counts
+from lava_spikeloss.losses.cross_entropy import cross_entropy_rule
+from lava_spikeloss.losses.labels import (
+    canonical_labels,
+    labels_per_train,
+    targets_per_step,
+    wanted_values,
+    with_classes,
+)
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import (
     as_float,
     check_population,
     collapse,

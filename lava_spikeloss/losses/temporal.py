@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes, check_tensor
-from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels, labels_per_train, targets_per_train
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import (
+from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.losses.cross_entropy import cross_entropy
+from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, targets_per_train
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import (
     check_population,
     check_weight_length,
     collapse,

@@ -6,12 +6,12 @@ from math import prod
 
 import torch
 
-from lava_spikeloss._arguments import check_spikes
-from lava_spikeloss._cross_entropy import cross_entropy
-from lava_spikeloss._labels import canonical_labels
-from lava_spikeloss._module import Loss
-from lava_spikeloss._options import check_options
-from lava_spikeloss._reduction import check_population, half_squares, pool_population, reduce
+from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.cross_entropy import cross_entropy
+from lava_spikeloss.losses.labels import canonical_labels
+from lava_spikeloss.losses.module import Loss
+from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.reduction import check_population, half_squares, pool_population, reduce
 
 __all__ = ["TETLoss", "temporal_efficient_training_cross_entropy", "tet_loss"]
 

@@ -1,7 +1,7 @@
 """Tools for training networks of SLAYER blocks. Nothing here imports Lava; SLAYER modules are known by their looks."""
 
-from .checkpoint import load, save
-from .fuse import (
+from lava_spikeloss.training.checkpoint import load, save
+from lava_spikeloss.training.fuse import (
     fold_norms,
     fuse_conv_bn,
     fused_conv_bias,
@@ -9,22 +9,22 @@ from .fuse import (
     scale_fused_conv_bias,
     scale_fused_conv_weight,
 )
-from .initialisation import firing_rate_, kaiming_normal_
-from .local import LocalReadouts
-from .membrane import MembraneRecord, record_membrane
-from .online import (
+from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_
+from lava_spikeloss.training.local import LocalReadouts
+from lava_spikeloss.training.membrane import MembraneRecord, record_membrane
+from lava_spikeloss.training.online import (
     FPTTState,
     fptt_online_training,
     fptt_online_training_init_w_ra,
     ottt_online_training,
     sltt_online_training,
 )
-from .parameter_groups import parameter_groups
-from .sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
-from .shared_params import build_block, check_neuron_params
-from .state import detach_net, fresh_state, reset_net, set_backend
-from .step_mode import set_step_mode
-from .threshold_margin import ThresholdMargin
+from lava_spikeloss.training.parameter_groups import parameter_groups
+from lava_spikeloss.training.sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
+from lava_spikeloss.training.shared_params import build_block, check_neuron_params
+from lava_spikeloss.training.state import detach_net, fresh_state, reset_net, set_backend
+from lava_spikeloss.training.step_mode import set_step_mode
+from lava_spikeloss.training.threshold_margin import ThresholdMargin
 
 __all__ = [
     "FPTTState",

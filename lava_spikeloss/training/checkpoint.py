@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ._slayer import STATES, is_delay, is_stateful, states
+from lava_spikeloss.slayer_blocks import STATES, is_delay, is_stateful, states
 
 __all__ = ["load", "save"]
 

@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
-from .._arguments import check_number
-from ._slayer import is_block, is_leaky, is_neuron, magnitude, named
+from lava_spikeloss.arguments import check_number
+from lava_spikeloss.slayer_blocks import is_block, is_leaky, is_neuron, magnitude, named
 
 __all__ = [
     "fold_norms",

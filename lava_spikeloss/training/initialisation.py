@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch.nn.modules.conv import _ConvNd
 
-from .._arguments import check_choice, check_number, check_spikes
-from ._slayer import is_block, is_neuron, magnitude, named
-from .state import fresh_state
+from lava_spikeloss.arguments import check_choice, check_number, check_spikes
+from lava_spikeloss.slayer_blocks import is_block, is_neuron, magnitude, named
+from lava_spikeloss.training.state import fresh_state
 
 __all__ = ["firing_rate_", "kaiming_normal_"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .._arguments import check_number
+from lava_spikeloss.arguments import check_number
 
 __all__ = ["LocalReadouts"]
 

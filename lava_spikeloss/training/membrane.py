@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ._slayer import is_block, is_neuron
+from lava_spikeloss.slayer_blocks import is_block, is_neuron
 
 __all__ = ["MembraneRecord", "record_membrane"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from .._arguments import check_number, check_spikes, check_tensor
-from ._slayer import is_block, is_delay, is_leaky, is_recurrent, named, states
-from .step_mode import Carry, recurrent_feedback, streaming
+from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
+from lava_spikeloss.slayer_blocks import is_block, is_delay, is_leaky, is_recurrent, named, states
+from lava_spikeloss.training.step_mode import Carry, recurrent_feedback, streaming
 
 __all__ = [
     "FPTTState",

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from .._arguments import check_number
-from ._slayer import is_neuron
+from lava_spikeloss.arguments import check_number
+from lava_spikeloss.slayer_blocks import is_neuron
 
 __all__ = ["parameter_groups"]
 

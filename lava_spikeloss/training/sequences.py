@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-from .._arguments import check_spikes
-from ._slayer import is_stateful, named
-from .step_mode import Carry, streaming
+from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.slayer_blocks import is_stateful, named
+from lava_spikeloss.training.step_mode import Carry, streaming
 
 __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward"]
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ._slayer import is_block, named, self_feeding_neurons
-from .step_mode import in_step_mode
+from lava_spikeloss.slayer_blocks import is_block, named, self_feeding_neurons
+from lava_spikeloss.training.step_mode import in_step_mode
 
 __all__ = ["build_block", "check_neuron_params"]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from .._arguments import check_choice
-from ._slayer import is_neuron, states
+from lava_spikeloss.arguments import check_choice
+from lava_spikeloss.slayer_blocks import is_neuron, states
 
 __all__ = ["detach_net", "fresh_state", "reset_net", "set_backend"]
 

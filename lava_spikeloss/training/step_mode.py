@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from .._arguments import check_choice
-from ._slayer import (
+from lava_spikeloss.arguments import check_choice
+from lava_spikeloss.slayer_blocks import (
     is_block,
     is_delay,
     is_kwta,
@@ -27,7 +27,7 @@ from ._slayer import (
     self_feeding_neurons,
     shifts_output,
 )
-from .state import fresh_state, reset_net
+from lava_spikeloss.training.state import fresh_state, reset_net
 
 __all__ = ["Carry", "in_step_mode", "recurrent_feedback", "set_step_mode", "streaming"]
 

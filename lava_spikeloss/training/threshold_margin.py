@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .._arguments import check_number, check_tensor
-from .._labels import class_indices
-from ._slayer import is_block, states
+from lava_spikeloss.arguments import check_number, check_tensor
+from lava_spikeloss.losses.labels import class_indices
+from lava_spikeloss.slayer_blocks import is_block, states
 
 __all__ = ["ThresholdMargin"]
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from netx_export.description import (
+from netx_export.errors import ExportError
+from netx_export.network.description import (
     Affine,
     Average,
     Conv,
@@ -28,7 +29,6 @@ from netx_export.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from netx_export import host, reference
-from netx_export.description import HostLayer, Input, Layer, NetworkDescription, SigmaDeltaNeuron
 from netx_export.errors import ExportError
-from netx_export.rewriting import loadable
-from netx_export.simulation import MESSAGE_SCALE, run_layers
+from netx_export.network.description import HostLayer, Input, Layer, NetworkDescription, SigmaDeltaNeuron
+from netx_export.network.exact_weights import loadable
+from netx_export.simulation import host, reference
+from netx_export.simulation.simulate import MESSAGE_SCALE, run_layers
 from netx_export.slayer.blocks import family, kind, refuse
 from netx_export.slayer.chain import random_events, random_numbers
 from netx_export.slayer.reading import Place

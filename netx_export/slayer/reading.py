@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from netx_export.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.hdf5 import rotation_that_loads
-from netx_export.loading import load_resonator_decays
+from netx_export.file.netx import rotation_that_loads
+from netx_export.network.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.network.stock_loader import load_resonator_decays
 from netx_export.slayer.blocks import Block, family, refuse
 
 __all__ = [

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from lava_spikeloss._hooks import Hook
+from lava_spikeloss.activity.hooks import Hook
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import find_blocks, spikes
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers

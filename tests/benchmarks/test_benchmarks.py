@@ -36,7 +36,7 @@ from benchmarks._memory import peak_allocated, peak_resident
 from benchmarks._results import LATEST, Line, describe_run, load, merge, save
 from benchmarks._targets import TARGETS
 from benchmarks._timing import Effort, Spread, paired, ratio, slope, spread
-from lava_spikeloss._module import Loss, Regularizer
+from lava_spikeloss.losses.module import Loss, Regularizer
 
 TINY = Wish(tiny=True)
 

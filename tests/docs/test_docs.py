@@ -142,7 +142,7 @@ def test_no_formula_goes_on_at_the_margin(package: str) -> None:
 
 def test_the_gallery_shows_every_loss() -> None:
     import lava_spikeloss
-    from lava_spikeloss._module import Loss
+    from lava_spikeloss.losses.module import Loss
 
     page = (ROOT / "docs" / "loss-gallery.md").read_text()
     things = [getattr(lava_spikeloss, name) for name in lava_spikeloss.__all__]

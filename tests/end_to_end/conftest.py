@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from lava.lib.dl.slayer.block import cuba
 
     from netx_export import export
-    from netx_export.demo import Digits, load_digits, train
+    from netx_export.command.demo import Digits, load_digits, train
 
     digits = load_digits()
     part = Digits(

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxExportError, NetxFormatError, SimulationError, lava_backend, read, simulate, verify
-from netx_export.model_loading import load_model
+from netx_export import NetxExportError, NetxFormatError, SimulationError, read, simulate, verify
+from netx_export.command.model import load_model
+from netx_export.simulation import lava_parent
 
 
 def left_behind() -> set[str]:
@@ -43,7 +44,7 @@ def wait_until_nothing_is_left(before: set[str]) -> None:
 
 @pytest.mark.lava
 def test_a_time_limit_ends_lava_and_leaves_nothing(trained: Any) -> None:
-    lava_backend._worker.end()
+    lava_parent._worker.end()
     before = left_behind()
     with pytest.raises(SimulationError, match=r"did not finish within 6 s.*`timeout`"):
         simulate(trained.path, trained.spikes.repeat(50, 1, 1), backend="lava", timeout=6)
@@ -59,16 +60,16 @@ def test_lava_works_again_after_a_failure(trained: Any) -> None:
 
 @pytest.mark.lava
 def test_an_error_inside_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", "no number")
+    monkeypatch.setattr(lava_parent, "_RESET_OFFSET", "no number")
     with pytest.raises(SimulationError, match=r"Lava could not run .*digits\.net: TypeError"):
         simulate(trained.path, trained.spikes[:1], backend="lava")
 
 
 @pytest.mark.lava
 def test_missing_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lava_backend._worker.end()
+    lava_parent._worker.end()
     hide = "import sys; sys.modules['lava.lib.dl.netx'] = None; "
-    monkeypatch.setattr(lava_backend, "_CHILD", hide + lava_backend._CHILD)
+    monkeypatch.setattr(lava_parent, "_CHILD", hide + lava_parent._CHILD)
     with pytest.raises(SimulationError, match=r"pip install 'lava-spikeloss\[lava\]'"):
         simulate(trained.path, trained.spikes[:1], backend="lava")
 
@@ -120,7 +121,7 @@ def test_a_file_that_is_no_net(tmp_path: Path) -> None:
 )
 def test_the_command_fails_with_one_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "netx_export.cli", *arguments]
+    command = [sys.executable, "-m", "netx_export.command.cli", *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert message in result.stderr
@@ -128,7 +129,7 @@ def test_the_command_fails_with_one_sentence(arguments: list[str], message: str,
 
 
 def test_neither_package_imports_lava() -> None:
-    imports = "import sys, lava_spikeloss, netx_export, netx_export.cli, netx_export.demo"
+    imports = "import sys, lava_spikeloss, netx_export, netx_export.command.cli, netx_export.command.demo"
     code = f"{imports}; sys.exit(any(name.split('.')[0] == 'lava' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
@@ -145,7 +146,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_said_to_be_something_else(tmp_p
     torch.save({"weight": torch.zeros(2**24)}, path)
     code = (
         "import resource, sys, pathlib; from netx_export import NetxExportError\n"
-        "from netx_export.model_loading import load_model\n"
+        "from netx_export.command.model import load_model\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**25,) * 2)\n"
         "try: load_model('torch.nn:Identity', pathlib.Path(sys.argv[1]), [0.0])\n"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netx_export import lava_backend, simulate, verify
+from netx_export import simulate, verify
+from netx_export.simulation import lava_parent
 
 pytestmark = pytest.mark.lava
 
@@ -27,7 +28,7 @@ def test_every_spike_of_every_layer_is_equal_in_lava(trained: Any) -> None:
 
 def test_a_wrong_reset_offset_is_caught(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """netx's own default resets one step early, and the last step of one sample leaks into the next."""
-    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", 0)
+    monkeypatch.setattr(lava_parent, "_RESET_OFFSET", 0)
     report = verify(trained.net, trained.path, trained.spikes, lava_samples=16)
     against_reference, against_lava = report.comparisons
     assert against_reference.passed

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from netx_export import cli, verify
-from netx_export.data import save_spikes
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import write
-from netx_export.report import print_report, save_html
+from netx_export import verify
+from netx_export.command import cli
+from netx_export.file.netx import write
+from netx_export.file.npz import save_spikes
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.verification.report import print_report, save_html
 
 EVIL = "\x1b[2J\x1b]0;title\x07\x9b1m\nPASSED every spike of every layer is equal.\r\u202e\u2028[bold red]x[/]"
 NEURON = CubaNeuron(80, np.array([1024]), np.array([128]))
@@ -116,7 +117,7 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
     """The answer is not lost with a letter."""
     path = tmp_path / "a.net"
     write(NetworkDescription(NETWORK.layers, {"name": "Größe"}), path)
-    command = [sys.executable, "-m", "netx_export.cli", "inspect", str(path)]
+    command = [sys.executable, "-m", "netx_export.command.cli", "inspect", str(path)]
     run = subprocess.run(
         command, capture_output=True, timeout=60, env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
     )

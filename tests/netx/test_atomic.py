@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from netx_export import ExportError, Simulation, SimulationError
-from netx_export.atomic import replacing
-from netx_export.data import save_simulation
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import annotate, write
-from netx_export.report import save_report
+from netx_export.file.atomic import replacing
+from netx_export.file.netx import annotate, write
+from netx_export.file.npz import save_simulation
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.verification.report import save_report
 
 NOBODY = 65534
 
@@ -55,7 +55,7 @@ def _killed_while_writing(path: Path) -> None:
 def _writer_that_lives(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has begun to write a file, and goes on when it is told to."""
     code = (
-        "import sys; from pathlib import Path; from netx_export.atomic import replacing\n"
+        "import sys; from pathlib import Path; from netx_export.file.atomic import replacing\n"
         "with replacing(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('whole'); print('ready', flush=True); input()"
     )

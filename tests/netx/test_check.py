@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxFormatError, SimulationError, check, read, reference, simulate
-from netx_export.check import Finding, estimate
-from netx_export.description import (
+from netx_export import NetxFormatError, SimulationError, check, read, simulate
+from netx_export.checking import Finding, estimate
+from netx_export.file.netx import content_hash, write
+from netx_export.network.chip import LIMITS, Limit
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -26,8 +28,7 @@ from netx_export.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
-from netx_export.hdf5 import content_hash, write
-from netx_export.limits import LIMITS, Limit
+from netx_export.simulation import reference
 
 NEURON = CubaNeuron(80, np.array([1024]), np.array([1024]))
 DENSE = Dense(np.array([[2, -4, 6], [8, 10, -12]]), NEURON)

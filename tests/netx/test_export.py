@@ -29,10 +29,10 @@ from support_cases import CUBA, EXACT, Chain, network
 
 from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatistics
 from netx_export import ExportError, check, export, read, simulate, verify
-from netx_export.atomic import replacing
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import write
-from netx_export.rewriting import loadable
+from netx_export.file.atomic import replacing
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.network.exact_weights import loadable
 from netx_export.slayer import Recording, describe, fresh_state, record
 from netx_export.slayer.running import forward
 
@@ -191,7 +191,7 @@ def test_the_parts_in_which_weights_are_taken_change_nothing(
 ) -> None:
     net, sample = digits
     export(net, tmp_path / "a.net", sample)
-    for module in ("netx_export.hdf5", "netx_export.slayer.reading", "netx_export.slayer.running"):
+    for module in ("netx_export.file.netx", "netx_export.slayer.reading", "netx_export.slayer.running"):
         monkeypatch.setattr(sys.modules[module], "_BLOCK", 7)
     export(net, tmp_path / "b.net", sample)
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
@@ -220,7 +220,7 @@ def test_a_run_holds_no_more_weights_than_it_needs(monkeypatch: pytest.MonkeyPat
 def test_the_description_is_gone_before_the_network_runs(
     digits: tuple[Chain, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exporting = sys.modules["netx_export.export"]
+    exporting = sys.modules["netx_export.exporting"]
     described: list[weakref.ref[Any]] = []
 
     def described_by(*arguments: Any) -> NetworkDescription:

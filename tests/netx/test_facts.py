@@ -20,9 +20,10 @@ import pytest
 import torch
 from support_cases import CUBA, EXACT, Chain, network
 
-from netx_export import ExportError, SimulationError, check, export, lava_backend, read, simulate
-from netx_export.description import CubaNeuron, Dense, NetworkDescription
-from netx_export.hdf5 import write
+from netx_export import ExportError, SimulationError, check, export, read, simulate
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, NetworkDescription
+from netx_export.simulation import lava_parent
 
 pytestmark = pytest.mark.slayer
 
@@ -280,8 +281,8 @@ def test_delays_take_netxs_sparse_layers_which_are_faster_and_equal(
     chosen = []
     for sparse in (None, True, False):
         if sparse is not None:
-            monkeypatch.setattr(lava_backend, "_sparse_is_faster", lambda description, sparse=sparse: sparse)
-        chosen.append(lava_backend._sparse_is_faster(read(path)))
+            monkeypatch.setattr(lava_parent, "_sparse_is_faster", lambda description, sparse=sparse: sparse)
+        chosen.append(lava_parent._sparse_is_faster(read(path)))
         output = simulate(path, sample[:2], backend="lava").output
         np.testing.assert_array_equal(output, simulate(path, sample[:2]).output)
     assert chosen == [True, True, False]
@@ -295,12 +296,12 @@ def test_an_error_inside_a_run_ends_with_a_message_and_leaves_no_process(
     """Lava's own ``stop()`` would wait for ever."""
     net, sample = network(_case("cuba.Dense "))
     path = export(net, tmp_path / "a.net", sample).path
-    lava_backend._worker.end()
+    lava_parent._worker.end()
     failing = "import lava.proc.lif.models as m; m.PyLifResetModelBitAcc.run_spk = lambda self: 1 / 0; "
     mark = f"MARK_OF_{tmp_path.name}"
     monkeypatch.setenv(mark, "1")
     with monkeypatch.context() as patched:
-        patched.setattr(lava_backend, "_CHILD", failing + lava_backend._CHILD)
+        patched.setattr(lava_parent, "_CHILD", failing + lava_parent._CHILD)
         with pytest.raises(SimulationError, match="Lava"):
             simulate(path, sample[:1], backend="lava", timeout=60)
     deadline = time.monotonic() + 10

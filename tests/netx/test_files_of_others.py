@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from netx_export import NetxFormatError, read, simulate
-from netx_export.description import (
+from netx_export.file.netx import write
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -24,7 +25,6 @@ from netx_export.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
-from netx_export.hdf5 import write
 
 RNG = np.random.default_rng(0)
 CUBA = CubaNeuron(80, np.array([1024]), np.array([128]))

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from netx_export import read
-from netx_export.description import (
+from netx_export.errors import ExportError, NetxFormatError
+from netx_export.file.netx import write
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -27,10 +29,8 @@ from netx_export.description import (
     Resonator,
     ResonatorNeuron,
 )
-from netx_export.errors import ExportError, NetxFormatError
-from netx_export.hdf5 import write
-from netx_export.loading import load_resonator_decays, load_weights, weight_format
-from netx_export.rewriting import loadable
+from netx_export.network.exact_weights import loadable
+from netx_export.network.stock_loader import load_resonator_decays, load_weights, weight_format
 
 pytestmark = pytest.mark.slayer
 
@@ -175,7 +175,7 @@ def test_a_resonators_rotation_is_written_so_that_it_loads_exactly(sin: int, cos
     from lava.lib.dl.slayer.neuron.rf import neuron_params
     from lava.proc.rf.process import RF
 
-    from netx_export.hdf5 import rotation_that_loads
+    from netx_export.file.netx import rotation_that_loads
 
     written = rotation_that_loads(np.array([sin]), np.array([cos]))
     stock = neuron_params({"sinDecay": written[0], "cosDecay": written[1], "vThMant": 64})

@@ -26,9 +26,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from netx_export import NetxFormatError, read, safe_hdf5, simulate
-from netx_export.check import check, estimate
-from netx_export.description import (
+from netx_export import NetxFormatError, read, simulate
+from netx_export.checking import check, estimate
+from netx_export.file import safe_hdf5
+from netx_export.file.netx import write
+from netx_export.network.description import (
     Affine,
     Average,
     Conv,
@@ -43,7 +45,6 @@ from netx_export.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
-from netx_export.hdf5 import write
 
 NEURON = CubaNeuron(80, np.array([1024]), np.array([128]))
 MLP = NetworkDescription((Input((3,)), Dense(np.array([[2, -4, 6], [8, 10, -12]]), NEURON)))

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from netx_export import ExportError, SimulationError, export, read, simulate
-from netx_export.description import (
+from netx_export.file.netx import write
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -21,8 +22,7 @@ from netx_export.description import (
     NetworkDescription,
     SigmaDeltaNeuron,
 )
-from netx_export.hdf5 import write
-from netx_export.reference import send_changes
+from netx_export.simulation.reference import send_changes
 
 ENCODER = Encoder(SigmaDeltaNeuron(2))
 NEURON = SigmaDeltaNeuron(5)
@@ -131,7 +131,7 @@ def test_chunks_of_samples_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     path = _file(tmp_path / "a.net", Dense(_weights(9, 12), NEURON), Dense(_weights(5, 9), OUTPUT))
     values = _values(5, 12, 16)
     whole = simulate(path, values)
-    monkeypatch.setattr("netx_export.reference._CHUNK_BYTES", {"cpu": 1, "compiled": 1})
+    monkeypatch.setattr("netx_export.simulation.reference._CHUNK_BYTES", {"cpu": 1, "compiled": 1})
     np.testing.assert_array_equal(simulate(path, values).output, whole.output)
 
 

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netx_export import ExportError, NetworkDescription, NetxFormatError, read, reference
-from netx_export.description import (
+from netx_export import ExportError, NetworkDescription, NetxFormatError, read
+from netx_export.file.netx import write
+from netx_export.network.description import (
     Average,
     Conv,
     CubaNeuron,
@@ -28,9 +29,9 @@ from netx_export.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
-from netx_export.hdf5 import write
+from netx_export.network.exact_weights import loadable
 from netx_export.nir import from_nir, to_nir
-from netx_export.rewriting import loadable
+from netx_export.simulation import reference
 
 nir = pytest.importorskip("nir")
 rng = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from netx_export import NetworkDescription
-from netx_export.description import CubaNeuron, Dense, Input
-from netx_export.hdf5 import write
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, Input
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     """The reference simulator with its inner loops in torch and compiled."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
-            patch.setattr("netx_export.reference.loops._compiled", lambda: None)
+            patch.setattr("netx_export.simulation.reference.loops._compiled", lambda: None)
         else:
             pytest.importorskip("numba")
         yield request.param

@@ -14,8 +14,8 @@ import pytest
 import torch
 from accelerator import DEVICE, Accelerator
 
-from netx_export import NetworkDescription, reference
-from netx_export.description import (
+from netx_export import NetworkDescription
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -28,7 +28,8 @@ from netx_export.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.simulation import _run_reference, network_input
+from netx_export.simulation import reference
+from netx_export.simulation.simulate import _run_reference, network_input
 
 STEPS = 7
 CUBA = CubaNeuron(200, np.array([1024]), np.array([128]))

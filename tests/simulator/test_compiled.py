@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, reference, simulate
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input, Recurrent
-from netx_export.reference.synapses import recurrent_sums
+from netx_export import NetworkDescription, simulate
+from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Recurrent
+from netx_export.simulation import reference
+from netx_export.simulation.reference.synapses import recurrent_sums
 
 pytest.importorskip("numba")
 
@@ -40,7 +41,7 @@ def test_compiled_recurrence_rounds_as_torch_does(rng, monkeypatch):
 def _assert_same_in_torch(network, rng, monkeypatch):
     spikes = torch.from_numpy((rng.random((3, 12, 40)) < 0.2).astype(np.uint8))
     compiled = reference.run(network, spikes)["recurrent1"]
-    monkeypatch.setattr("netx_export.reference.loops._compiled", lambda: None)
+    monkeypatch.setattr("netx_export.simulation.reference.loops._compiled", lambda: None)
     assert torch.equal(reference.run(network, spikes)["recurrent1"], compiled)
     return compiled
 
@@ -53,7 +54,7 @@ def test_delays_and_their_place_in_the_result_are_as_in_torch(seed, delay_shift,
     path = saved(_delayed(rng, delay_shift))
     spikes = (rng.random((3, 2, 4, 3, 40)) < 0.5).astype(np.uint8)
     compiled = simulate(path, spikes).layers
-    monkeypatch.setattr("netx_export.reference.loops._compiled", lambda: None)
+    monkeypatch.setattr("netx_export.simulation.reference.loops._compiled", lambda: None)
     in_torch = simulate(path, spikes).layers
     for name, raster in compiled.items():
         assert raster.any()

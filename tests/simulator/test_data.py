@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from netx_export import Simulation, SimulationError, simulate
-from netx_export.data import load_simulation, load_spikes, save_simulation, save_spikes
+from netx_export.file.npz import load_simulation, load_spikes, save_simulation, save_spikes
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_file_that_is_too_large_for_the_memory_is_not_said_to_be_damaged(path,
         for _ in range(2**29 // 2**24):
             member.write(bytes(2**24))
     code = (
-        "import resource, sys; from netx_export import SimulationError; from netx_export.data import load_spikes\n"
+        "import resource, sys; from netx_export import SimulationError; from netx_export.file.npz import load_spikes\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)\n"
         "try: load_spikes(sys.argv[1])\n"
@@ -199,7 +199,7 @@ def test_a_file_that_is_too_large_for_the_memory_is_not_said_to_be_damaged(path,
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert run.stdout == f"{path}: there is not enough memory for its arrays. Split it into files of fewer samples.\n"
-    monkeypatch.setattr("netx_export.data._free_memory", lambda: 2**29)
+    monkeypatch.setattr("netx_export.file.npz._free_memory", lambda: 2**29)
     with pytest.raises(SimulationError, match=r"take 0\.5 GiB of memory, of which 0\.5 GiB are free"):
         load_spikes(path)
 

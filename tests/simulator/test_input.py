@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from netx_export import NetworkDescription, SimulationError, simulate
-from netx_export.description import Conv, CubaNeuron, Encoder, Input
+from netx_export.network.description import Conv, CubaNeuron, Encoder, Input
 
 
 @pytest.mark.parametrize("dtype", ["bool", "u1", "i1", "u2", "i4", "u8", "f2", "f4", "f8", ">f4", ">i2"])
@@ -53,7 +53,7 @@ def test_an_axis_of_one_that_is_turned_round_is_taken(mlp_file, mlp_spikes, axis
 
 def test_a_chunk_of_one_sample_of_a_reversed_array_is_taken(mlp_file, mlp_spikes, monkeypatch):
     expected = simulate(mlp_file, mlp_spikes).output
-    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    monkeypatch.setattr("netx_export.simulation.reference.chunk_size", lambda *_: 1)
     assert np.array_equal(simulate(mlp_file, mlp_spikes[::-1]).output, expected[::-1])
 
 

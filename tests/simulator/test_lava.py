@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netx_export import NetworkDescription, SimulationError, lava_backend, read, simulate
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input
-from netx_export.hdf5 import write
-from netx_export.lava_backend import run_on_lava
+from netx_export import NetworkDescription, SimulationError, read, simulate
+from netx_export.file.netx import write
+from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input
+from netx_export.simulation import lava_parent
+from netx_export.simulation.lava_parent import run_on_lava
 
 pytestmark = pytest.mark.lava
 
@@ -154,7 +155,7 @@ def test_networks_that_lava_dl_ships_equal_lava(name, rng):
 
 def test_blocks_of_samples_and_a_second_call_change_nothing(mlp_file, mlp_spikes, monkeypatch):
     expected = simulate(mlp_file, mlp_spikes)
-    monkeypatch.setattr(lava_backend, "_block_size", lambda *_: 4)
+    monkeypatch.setattr(lava_parent, "_block_size", lambda *_: 4)
     for _ in range(2):
         got = simulate(mlp_file, mlp_spikes, backend="lava")
         for name in expected.layers:
@@ -212,15 +213,15 @@ def test_a_file_that_changes_after_it_was_read_is_refused(mlp, mlp_file, mlp_spi
 def test_a_file_that_changes_while_lava_runs_does_not_matter(mlp_file, mlp_spikes, monkeypatch):
     """Even before Lava's process has loaded it."""
     expected = simulate(mlp_file, mlp_spikes)
-    request = lava_backend._worker.request
-    monkeypatch.setattr(lava_backend, "_BLOCK_BYTES", 1)  # one sample at a time
+    request = lava_parent._worker.request
+    monkeypatch.setattr(lava_parent, "_BLOCK_BYTES", 1)  # one sample at a time
 
     def change_first(*arguments):
         mlp_file.write_bytes(b"part of a file")
         return request(*arguments)
 
-    monkeypatch.setattr(lava_backend._worker, "request", change_first)
-    lava_backend._worker.end()
+    monkeypatch.setattr(lava_parent._worker, "request", change_first)
+    lava_parent._worker.end()
     got = simulate(mlp_file, mlp_spikes, backend="lava")
     for name, raster in expected.layers.items():
         assert np.array_equal(got.layers[name], raster)

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netx_export import SimulationError, lava_backend, simulate
+from netx_export import SimulationError, simulate
+from netx_export.simulation import lava_parent
 
 pytestmark = pytest.mark.lava
 STEPS = 20_000  # half a minute on Lava: longer than any of these tests waits
@@ -34,9 +35,9 @@ def long_spikes(rng):
 @pytest.fixture
 def fresh_child():
     """No child before and none afterwards."""
-    lava_backend._worker.end()
+    lava_parent._worker.end()
     yield
-    lava_backend._worker.end()
+    lava_parent._worker.end()
 
 
 def _members(group: int) -> list[int]:
@@ -71,8 +72,8 @@ class _Run:
     def __init__(self, path, spikes):
         self._pool = ThreadPoolExecutor(1)
         self._future = self._pool.submit(simulate, path, spikes, backend="lava")
-        _wait_until(lambda: lava_backend._worker._process is not None)
-        self.leader = lava_backend._worker._process.pid
+        _wait_until(lambda: lava_parent._worker._process is not None)
+        self.leader = lava_parent._worker._process.pid
         _wait_until(lambda: len(_shared_memory(_members(self.leader))) > 10)
         time.sleep(1)
         self.members = _members(self.leader)
@@ -110,7 +111,7 @@ def test_one_of_lavas_own_processes_killed_as_if_out_of_memory(mlp_file, long_sp
 @pytest.mark.usefixtures("fresh_child")
 def test_hanging(mlp_file, mlp_spikes):
     simulate(mlp_file, mlp_spikes, backend="lava")
-    group = lava_backend._worker._process.pid
+    group = lava_parent._worker._process.pid
     memory = _shared_memory(_members(group))
     os.killpg(group, signal.SIGSTOP)
     with pytest.raises(SimulationError, match=r"^Lava did not finish within 1 s and was ended\. Give a larger"):
@@ -120,7 +121,7 @@ def test_hanging(mlp_file, mlp_spikes):
 
 
 def test_the_time_limit_follows_the_work(mlp):
-    limit = lava_backend._time_limit
+    limit = lava_parent._time_limit
     assert limit(mlp, 10, 100) - 120 == pytest.approx((limit(mlp, 21, 100) - 120) / 2)
 
 
@@ -128,32 +129,32 @@ def test_the_time_limit_follows_the_work(mlp):
 @pytest.mark.usefixtures("fresh_child")
 def test_garbage_on_standard_output(mlp_file, mlp_spikes, monkeypatch):
     noise = "import os; print('noise' * 100000); os.write(1, bytes(range(256))); os.write(2, b'{}')\n"
-    monkeypatch.setattr(lava_backend, "_CHILD", noise.replace("{", "{{").replace("}", "}}") + lava_backend._CHILD)
+    monkeypatch.setattr(lava_parent, "_CHILD", noise.replace("{", "{{").replace("}", "}}") + lava_parent._CHILD)
     got = simulate(mlp_file, mlp_spikes, backend="lava")
     assert np.array_equal(got.output, simulate(mlp_file, mlp_spikes).output)
 
 
 @pytest.mark.usefixtures("fresh_child")
 def test_garbage_instead_of_a_reply(mlp_file, mlp_spikes, monkeypatch):
-    monkeypatch.setattr(lava_backend, "_CHILD", "import os, time; os.write({fd}, b'noise\\n'); time.sleep(99) # {file}")
+    monkeypatch.setattr(lava_parent, "_CHILD", "import os, time; os.write({fd}, b'noise\\n'); time.sleep(99) # {file}")
     with pytest.raises(SimulationError, match="sent what is no reply: b'noise"):
         simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_backend._worker._process is None
+    assert lava_parent._worker._process is None
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_child")
 def test_out_of_memory(mlp_file, mlp_spikes, monkeypatch):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (300 * 2**20,) * 2)"
-    monkeypatch.setattr(lava_backend, "_CHILD", limit + lava_backend._CHILD)
+    monkeypatch.setattr(lava_parent, "_CHILD", limit + lava_parent._CHILD)
     with pytest.raises(SimulationError, match="Lava"):
         simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_backend._worker._process is None
+    assert lava_parent._worker._process is None
 
 
 @pytest.mark.usefixtures("fresh_child")
 def test_lava_missing(mlp_file, mlp_spikes, monkeypatch):
-    monkeypatch.setattr(lava_backend, "_CHILD", "import sys; sys.modules['lava'] = None" + lava_backend._CHILD)
+    monkeypatch.setattr(lava_parent, "_CHILD", "import sys; sys.modules['lava'] = None" + lava_parent._CHILD)
     with pytest.raises(SimulationError, match=r"Install Lava with: pip install 'lava-spikeloss\[lava\]'"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 
@@ -163,7 +164,7 @@ def test_a_full_disk(mlp_file, mlp_spikes, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lava_backend.np, "save", full)
+    monkeypatch.setattr(lava_parent.np, "save", full)
     with pytest.raises(SimulationError, match=r"Cannot exchange spikes .*No space left on device"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 
@@ -191,7 +192,7 @@ print(simulation.output.shape, flush=True)
 def _script(path, steps, directory, **options) -> subprocess.Popen:
     file = directory / "script.py"
     file.write_text(SCRIPT.format(path=str(path), steps=steps))
-    environment = {**os.environ, "PYTHONPATH": str(Path(lava_backend.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(lava_parent.__file__).parents[1])}
     attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
     return subprocess.Popen(
         [sys.executable, str(file)],
@@ -278,9 +279,9 @@ def test_a_path_too_long_for_sockets_is_refused(mlp_file, mlp_spikes, tmp_path, 
 
 def test_further_calls_reuse_the_compiled_network(mlp_file, mlp_spikes):
     simulate(mlp_file, mlp_spikes, backend="lava")
-    before = _members(lava_backend._worker._process.pid)
+    before = _members(lava_parent._worker._process.pid)
     simulate(mlp_file, mlp_spikes[:2], backend="lava")
-    assert _members(lava_backend._worker._process.pid) == before
+    assert _members(lava_parent._worker._process.pid) == before
 
 
 def test_threads_take_turns(mlp_file, mlp_spikes):
@@ -292,22 +293,22 @@ def test_threads_take_turns(mlp_file, mlp_spikes):
 
 def test_a_fork_leaves_the_child_to_its_parent(mlp_file, mlp_spikes):
     simulate(mlp_file, mlp_spikes, backend="lava")
-    leader = lava_backend._worker._process.pid
+    leader = lava_parent._worker._process.pid
     fork = multiprocessing.get_context("fork").Process(target=atexit._run_exitfuncs)
     fork.start()
     fork.join()
     simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_backend._worker._process.pid == leader
+    assert lava_parent._worker._process.pid == leader
 
 
 def test_a_wrong_python(mlp_file, mlp_spikes, monkeypatch):
-    monkeypatch.setattr(lava_backend.sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(lava_parent.sys, "version_info", (3, 12, 1))
     with pytest.raises(SimulationError, match=r"^Lava runs on Python 3\.10 only, and this is Python 3\.12"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 
 
 def test_a_platform_without_process_groups(mlp_file, mlp_spikes, monkeypatch):
-    monkeypatch.delattr(lava_backend.os, "killpg")
+    monkeypatch.delattr(lava_parent.os, "killpg")
     with pytest.raises(SimulationError, match="process groups"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, reference, simulate
-from netx_export.description import Conv, CubaNeuron, Dense, Flatten, Input
-from netx_export.loading import LoadedWeights
-from netx_export.reference import synapses
-from netx_export.reference.synapses import WeightedSums
+from netx_export import NetworkDescription, simulate
+from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input
+from netx_export.network.stock_loader import LoadedWeights
+from netx_export.simulation import reference
+from netx_export.simulation.reference import synapses
+from netx_export.simulation.reference.synapses import WeightedSums
 
 pytestmark = pytest.mark.usefixtures("loops")
 

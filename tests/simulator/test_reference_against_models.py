@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netx_export import reference
-from netx_export.description import Conv, CubaNeuron, SigmaDeltaNeuron
-from netx_export.loading import load_dense_weights
-from netx_export.reference.synapses import dense_synapses, message_synapses, spike_synapses
+from netx_export.network.description import Conv, CubaNeuron, SigmaDeltaNeuron
+from netx_export.network.stock_loader import load_dense_weights
+from netx_export.simulation import reference
+from netx_export.simulation.reference.synapses import dense_synapses, message_synapses, spike_synapses
 
 pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("loops")]
 CPU = torch.device("cpu")

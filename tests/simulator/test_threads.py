@@ -26,7 +26,7 @@ def test_the_number_of_threads_is_as_before(mlp_file, mlp_spikes):
 def test_samples_on_many_threads_come_out_in_order(mlp_file, rng, monkeypatch):
     spikes = rng.random((40, 12, 20)) < 0.3
     expected = simulate(mlp_file, spikes).output
-    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    monkeypatch.setattr("netx_export.simulation.reference.chunk_size", lambda *_: 1)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
@@ -38,7 +38,7 @@ def test_samples_on_many_threads_come_out_in_order(mlp_file, rng, monkeypatch):
 def test_an_error_in_one_chunk_ends_all_and_gives_the_threads_back(mlp_file, monkeypatch):
     spikes = np.zeros((40, 12, 20))
     spikes[17, 3, 2] = 0.5
-    monkeypatch.setattr("netx_export.reference.chunk_size", lambda *_: 1)
+    monkeypatch.setattr("netx_export.simulation.reference.chunk_size", lambda *_: 1)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)

@@ -17,7 +17,7 @@ from slayer_nets import NETS
 from torch.nn.functional import cross_entropy
 
 from lava_spikeloss import training
-from lava_spikeloss.training._slayer import is_block
+from lava_spikeloss.slayer_blocks import is_block
 
 STEPS = 6
 LABELS = torch.zeros(2, dtype=torch.long, device=DEVICE)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from slayer_nets import NETS, alif, dense, kwta, recurrent, recurrent_delayed
 
+from lava_spikeloss.slayer_blocks import states
 from lava_spikeloss.training import detach_net, fresh_state, reset_net, set_backend, set_step_mode
-from lava_spikeloss.training._slayer import states
 
 
 def all_states(net: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -150,7 +150,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 def small_network(readout: Any = None) -> Any:
     """A file's network without SLAYER, 4-6-3 neurons, and what is read out of them, if anything."""
-    from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
+    from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 
     neuron = CubaNeuron(200, np.array([1024]), np.array([128]))
     draw = np.random.default_rng(0)
@@ -174,7 +174,7 @@ class Recorded:
 
 def record(description: Any, path: Path, samples: int = 12) -> Recorded:
     from netx_export import simulate
-    from netx_export.hdf5 import write
+    from netx_export.file.netx import write
 
     write(description, path)
     spikes = (np.random.default_rng(1).random((samples, 4, 20)) < 0.5).astype(np.uint8)
@@ -197,6 +197,6 @@ def plain(small: Callable[..., Recorded]) -> Recorded:
 @pytest.fixture
 def with_readout(small: Callable[..., Recorded]) -> Recorded:
     """Its output is read out of dense2 on the host."""
-    from netx_export.description import Affine
+    from netx_export.network.description import Affine
 
     return small(Affine(np.array([[64, -64, 32], [32, 64, 16]]), None))

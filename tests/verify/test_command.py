@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import cli, simulate
-from netx_export.data import load_simulation
+from netx_export import simulate
+from netx_export.command import cli
+from netx_export.file.npz import load_simulation
 
 pytestmark = pytest.mark.slayer
 
@@ -142,7 +143,7 @@ def test_a_terminal_shows_progress_and_nothing_else_does(
     assert not capfd.readouterr().err
     mine, theirs = pty.openpty()
     run = subprocess.run(
-        [sys.executable, "-m", "netx_export.cli", *arguments],
+        [sys.executable, "-m", "netx_export.command.cli", *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.PIPE,
         stderr=theirs,
@@ -309,7 +310,7 @@ def test_nobody_reads_the_verdict(here: Path) -> None:
     arguments = ["simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz"]
     reader, writer = os.pipe()
     os.close(reader)
-    run = subprocess.run([sys.executable, "-m", "netx_export.cli", *arguments], stdout=writer, check=False)
+    run = subprocess.run([sys.executable, "-m", "netx_export.command.cli", *arguments], stdout=writer, check=False)
     os.close(writer)
     assert run.returncode == 2
 
@@ -330,7 +331,7 @@ def test_ctrl_c(here: Path) -> None:
     (here / "slow.py").write_text("import time\n\ndef make():\n    print('ready', flush=True)\n    time.sleep(60)\n")
     arguments = ["verify", "net.net", "--data", "data.npz", "--model", "slow:make", "--report", "out"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "netx_export.cli", *arguments],
+        [sys.executable, "-m", "netx_export.command.cli", *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

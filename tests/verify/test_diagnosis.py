@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from netx_export import read, simulate, verify
-from netx_export.comparison import Cause
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import write
-from netx_export.neuron_trace import Assumptions, later, trace
-from netx_export.verify import VerificationReport
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.verification.neuron_trace import Assumptions, later, trace
+from netx_export.verification.result import Cause
+from netx_export.verification.verify import VerificationReport
 
 NEURON = CubaNeuron(1000, np.array([1024]), np.array([128]))
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from netx_export import simulate
-from netx_export.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import write
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 
 NEURON = CubaNeuron(900, np.array([1024]), np.array([128]))
 SCRIPT = """

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from netx_export import SimulationError, Tolerance, verify
 from netx_export import verify as verify_function
-from netx_export.description import Affine
-from netx_export.report import print_report, save_html, verdict_text
-from netx_export.verify import VerificationReport
+from netx_export.network.description import Affine
+from netx_export.verification.report import print_report, save_html, verdict_text
+from netx_export.verification.verify import VerificationReport
 
 VERIFY = sys.modules[verify_function.__module__]
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from netx_export import SimulationError, Tolerance, cli, export, simulate, verify
-from netx_export.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
-from netx_export.hdf5 import write
-from netx_export.report import print_report, verdict_text
-from netx_export.tally import VAN_ROSSUM_STEPS, Run, Tally
+from netx_export import SimulationError, Tolerance, export, simulate, verify
+from netx_export.command import cli
+from netx_export.file.netx import write
+from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
+from netx_export.verification.report import print_report, verdict_text
+from netx_export.verification.sums import VAN_ROSSUM_STEPS, Run, Tally
 
 DESCRIPTION = NetworkDescription(
     (
@@ -226,7 +227,7 @@ def test_operations_of_an_encoded_input_are_those_of_its_spikes(tmp_path: Path) 
 
 def _encoded(path: Path, values: Any) -> Any:
     from netx_export import read
-    from netx_export.simulation import network_input
+    from netx_export.simulation.simulate import network_input
 
     return network_input(read(path), values)
 

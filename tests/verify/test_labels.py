@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from netx_export import verify
-from netx_export.comparison import OutputComparison
-from netx_export.report import print_report
+from netx_export.verification.report import print_report
+from netx_export.verification.result import OutputComparison
 
 
 def output_of(subject: Any, labels: Any, **options: Any) -> OutputComparison:

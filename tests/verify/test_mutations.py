@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from netx_export import simulate, verify
-from netx_export.diagnosis import CAUSES
+from netx_export.verification.diagnosis import CAUSES
 
 pytestmark = pytest.mark.slayer
 

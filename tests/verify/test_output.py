@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from netx_export import ExportError, Tolerance, simulate, verify
-from netx_export.report import print_report, verdict_text
+from netx_export.verification.report import print_report, verdict_text
 
 pytestmark = pytest.mark.slayer
 

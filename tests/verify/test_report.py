@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from netx_export import ExportError, NetxExportError, Tolerance, simulate, verify
-from netx_export.report import print_report, save_html, save_report, verdict_text
-from netx_export.verify import SCHEMA, VerificationReport
+from netx_export.verification.report import print_report, save_html, save_report, verdict_text
+from netx_export.verification.verify import SCHEMA, VerificationReport
 
 SCHEMA_DOC = Path(__file__).parents[2] / "docs" / "report-schema.md"
 

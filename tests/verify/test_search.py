@@ -28,8 +28,8 @@ from torch import nn
 from lava_spikeloss.training import reset_net
 from netx_export import NetxExportError, Tolerance, simulate, verify
 from netx_export import verify as verify_function
-from netx_export.report import print_report
-from netx_export.verify import VerificationReport
+from netx_export.verification.report import print_report
+from netx_export.verification.verify import VerificationReport
 
 pytestmark = pytest.mark.slayer
 

@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netx_export.comparison import Comparison, LayerComparison, Tolerance
-from netx_export.description import (
+from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
@@ -25,8 +24,9 @@ from netx_export.description import (
     Resonator,
     ResonatorNeuron,
 )
-from netx_export.fan_out import fan_outs
-from netx_export.tally import VAN_ROSSUM_STEPS, Run, Tally
+from netx_export.network.fan_out import fan_outs
+from netx_export.verification.result import Comparison, LayerComparison, Tolerance
+from netx_export.verification.sums import VAN_ROSSUM_STEPS, Run, Tally
 
 NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
 DESCRIPTION = NetworkDescription(

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from netx_export import reference
-from netx_export.description import CubaNeuron, Dense, NetworkDescription, Recurrent, Resonator, ResonatorNeuron
-from netx_export.hdf5 import read
-from netx_export.neuron_trace import Assumptions, trace
+from netx_export.file.netx import read
+from netx_export.network.description import CubaNeuron, Dense, NetworkDescription, Recurrent, Resonator, ResonatorNeuron
+from netx_export.simulation import reference
+from netx_export.verification.neuron_trace import Assumptions, trace
 
 WHOLE = {"wraps": False, "saturates": False}
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from lava_spikeloss import LoihiBudget, SpikeStatistics
-from netx_export import ExportError, SimulationError, Tolerance, export, lava_backend, simulate, verify
+from netx_export import ExportError, SimulationError, Tolerance, export, simulate, verify
 from netx_export import verify as verify_function
-from netx_export.data import save_simulation
-from netx_export.description import Affine, CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.hdf5 import write
-from netx_export.verify import VerificationReport, _choose
+from netx_export.file.netx import write
+from netx_export.file.npz import save_simulation
+from netx_export.network.description import Affine, CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.simulation import lava_parent
+from netx_export.verification.verify import VerificationReport, _choose
 
 VERIFY = sys.modules[verify_function.__module__]
 
@@ -277,7 +278,7 @@ def test_samples_are_drawn_in_proportion_to_their_labels() -> None:
 @pytest.mark.lava
 def test_a_wrong_reset_in_lava_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """netx's own default resets one step before the sample begins."""
-    monkeypatch.setattr(lava_backend, "_RESET_OFFSET", 0)
+    monkeypatch.setattr(lava_parent, "_RESET_OFFSET", 0)
     report = verify(mlp.net, mlp.path, mlp.spikes, mlp.labels, lava_samples=10)
     against_reference, against_lava = report.comparisons
     assert against_reference.passed

@@ -1,0 +1,1 @@
+"""What spikes cost, and how that is kept within a budget."""

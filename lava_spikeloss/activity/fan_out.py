@@ -1,0 +1,74 @@
+"""How many synapses each neuron really drives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lava_spikeloss.activity.hooks import untraced
+
+__all__ = ["fan_out"]
+
+
+class _WithMask:
+    """A synapse seen with ones for its nonzero weights; everything else is asked of the synapse itself."""
+
+    def __init__(self, synapse: torch.nn.Module, mask: torch.Tensor) -> None:
+        self.synapse = synapse
+        self.weight = mask
+        self.bias = None
+        self._pre_hook_fx = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.synapse, name)
+
+
+@untraced  # runs autograd inside a hook, which cannot be traced
+def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
+    r"""Count the synapses with a nonzero weight that leave each input neuron.
+
+    .. math::
+        f_i = \sum_j \left|\{k : w_k \ne 0,\ k \text{ leads from } i \text{ to } j\}\right|
+
+    The count is exact: at the border of a convolution, with stride, padding, dilation and groups, and for weights that
+    are pruned or that the synapse's quantisation (``pre_hook_fx``) rounds to zero. It is the gradient of the summed
+    output of the synapse's own ``forward`` with ones in place of the nonzero weights.
+
+    Args:
+        synapse: a SLAYER synapse (``Dense``, ``Conv``, ``Pool``, ``ConvTranspose``, ``Unpool``; of a complex synapse
+            give ``real`` and ``imag`` by themselves), or a convolution of ``torch.nn`` over inputs with time last.
+        shape: shape of the input neurons, ``(C, ...)``, without batch and time.
+
+    Returns:
+        The counts, int64.
+
+    Shape:
+        - Counts: ``shape``.
+
+    Raises:
+        TypeError: ``synapse`` is not a module with a weight.
+
+    Source:
+        Sorbaro et al., Frontiers in Neuroscience 14 (2020), for the use of the exact fan-out at borders.
+
+    Examples:
+        >>> synapse = torch.nn.Conv3d(1, 2, (3, 3, 1), padding=(1, 1, 0))
+        >>> fan_out(synapse, (1, 4, 4))[0]
+        tensor([[ 8, 12, 12,  8],
+                [12, 18, 18, 12],
+                [12, 18, 18, 12],
+                [ 8, 12, 12,  8]])
+    """
+    if not isinstance(getattr(synapse, "weight", None), torch.Tensor):
+        raise TypeError(f"Expected argument `synapse` to be a module with a weight but got {type(synapse).__name__}.")
+    with torch.no_grad():
+        quantise = getattr(synapse, "_pre_hook_fx", None)
+        weight = synapse.weight if quantise is None else quantise(synapse.weight)
+        mask = (weight != 0).float()  # sums of ones are exact in float32 up to 16 million
+    with torch.enable_grad():
+        ones = torch.ones(1, *shape, 1, device=mask.device, requires_grad=True)
+        reached = type(synapse).forward(_WithMask(synapse, mask), ones)
+        (counts,) = torch.autograd.grad(reached.sum(), ones)
+    return counts[0, ..., 0].round().long()

@@ -1,0 +1,262 @@
+"""``check``: everything about a network that does not fit a chip, or that the stock loader would change or ignore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from netx_export.file.netx import content_hash, read
+from netx_export.network.chip import LIMITS, Limits
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    IntArray,
+    NetworkDescription,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.network.exact_weights import loads, loads_exactly
+from netx_export.network.peaks import Peak, bounds
+from netx_export.network.stock_loader import weight_format
+from netx_export.simulation import reference
+from netx_export.simulation.simulate import network_input, sample_tensor
+from netx_export.slayer import describe, refusals
+
+__all__ = ["Finding", "Usage", "check", "estimate"]
+
+Level = Literal["error", "warning"]
+_UNLOADABLE = "weights all zero"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not fit.
+
+    Attributes:
+        rule: name of the rule that it breaks.
+        level: ``error`` if the network would not run as it was trained or not fit; ``warning`` if it may not.
+        layer: kind and index of the layer, or the block, or empty for the network.
+        value: what was found.
+        limit: what would fit.
+        hint: what to do.
+    """
+
+    rule: str
+    level: Level
+    layer: str
+    value: Any
+    limit: Any
+    hint: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a layer, or the network, takes of a chip, as pairs (used, limit).
+
+    Attributes:
+        layer: kind and index of the layer; empty for the network.
+        neurons: neurons, and how many one core has room for.
+        synapse_bits: bits of synaptic memory, and how many one core has.
+        cores: cores that this takes at least, and how many the chip has.
+    """
+
+    layer: str
+    neurons: tuple[int, int]
+    synapse_bits: tuple[int, int]
+    cores: tuple[int, int]
+
+
+def check(
+    network: str | os.PathLike[str] | NetworkDescription | nn.Module,
+    target: str | Limits = "loihi2",
+    sample: npt.ArrayLike | torch.Tensor | None = None,
+) -> list[Finding]:
+    """Collect everything about a network that does not fit a chip.
+
+    Args:
+        network: a netx file, what :func:`netx_export.read` made of one, or a SLAYER network.
+        target: ``"loihi1"``, ``"loihi2"``, or a table of limits like those in :data:`netx_export.network.chip.LIMITS`.
+        sample: input ``(N, C, ..., T)`` on which to look for numbers that leave their registers: currents, voltages,
+            states of resonators, sums and states of sigma-delta neurons.
+
+    Returns:
+        All findings, errors first.
+
+    Raises:
+        NetxFormatError: if a file cannot be read.
+        SimulationError: if the sample does not fit the network, or is no dense ``(N, C, ..., T)`` of finite numbers.
+        ValueError: for an unknown target.
+
+    Example:
+        >>> from netx_export import check
+        >>> for finding in check("digits.net"):  # doctest: +SKIP
+        ...     print(finding.level, finding.layer, finding.rule, finding.value, finding.hint)
+    """
+    limits = _limits(target)
+    if isinstance(network, nn.Module):
+        tensor = None if sample is None else sample_tensor(sample)
+        refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
+        if refused:
+            return refused
+        network = describe(network, tensor)
+    description = network if isinstance(network, NetworkDescription) else read(network)
+    findings = [*_check_network(description, limits)]
+    for name, layer in description.spiking.items():
+        findings += _check_layer(name, layer, limits)
+    if any(finding.rule == _UNLOADABLE for finding in findings):
+        return sorted(findings, key=lambda finding: finding.level != "error")  # there is nothing that could run
+    findings += _check_bounds(description, limits)
+    if sample is not None:
+        findings += _check_states(description, sample, limits)
+    return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str | Limits = "loihi2") -> list[Usage]:
+    """What each layer, and last the network, takes of a chip at least.
+
+    A lower bound: one weight takes its bits and nothing else (a delay 6 more), a convolution stores its kernels once on
+    Loihi 2 and one weight per synapse on Loihi 1, and no core is shared by two layers.
+    """
+    limits = _limits(target)
+    description = network if isinstance(network, NetworkDescription) else read(network)
+    usages = [_usage(name, layer, limits) for name, layer in description.spiking.items()]
+    totals = [sum(usage.__dict__[name][0] for usage in usages) for name in ("neurons", "synapse_bits", "cores")]
+    rooms = [limits[name].high for name in ("neurons per core", "synapse bits per core", "cores")]
+    cores = rooms[2]
+    return [*usages, Usage("", (totals[0], rooms[0] * cores), (totals[1], rooms[1] * cores), (totals[2], cores))]
+
+
+def _limits(target: str | Limits) -> Limits:
+    if isinstance(target, Mapping):
+        return target
+    if not isinstance(target, str) or target not in LIMITS:
+        raise ValueError(f"Expected argument `target` to be one of {', '.join(map(repr, LIMITS))} but got {target!r}.")
+    return LIMITS[target]
+
+
+def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
+    for field in description.ignored:
+        yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
+    recorded = description.metadata.get("content sha256")
+    if recorded is not None and recorded != content_hash(description):
+        yield Finding("content hash", "warning", "", content_hash(description), recorded, "Changed since its export.")
+    used, limit = estimate(description, limits)[-1].cores
+    if used > limit:
+        yield Finding("cores", "error", "", used, limit, "Make the network smaller, or use more chips.")
+
+
+def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
+    extremes = np.array([extreme for part in _weights(layer) for extreme in (part.min(), part.max())])
+    yield from _outside("weight", name, extremes, limits, "Quantise with neuron.quantize_8bit.")
+    yield from _check_format(name, layer, limits)
+    neuron = layer.neuron
+    if not isinstance(neuron, SigmaDeltaNeuron):
+        thresholds = np.array([neuron.threshold])
+        yield from _outside("threshold", name, thresholds, limits, "Train with a threshold that fits 17 bits.")
+    if isinstance(neuron, CubaNeuron):
+        hint = "Train with a decay that fits 12 bits."
+        yield from _outside("current decay", name, neuron.current_decay, limits, hint)
+        yield from _outside("voltage decay", name, neuron.voltage_decay, limits, hint)
+    if isinstance(neuron, SigmaDeltaNeuron):
+        bits = np.array([neuron.message_bits])
+        yield from _outside("message bits", name, bits, limits, "Send smaller changes, or use a chip with payloads.")
+    for attribute in ("delay", "bias"):
+        values = getattr(layer, attribute, None)
+        if values is not None:
+            yield from _outside(attribute, name, values, limits, f"Train with a smaller {attribute}.")
+
+
+def _weights(layer: SpikingLayer) -> list[IntArray]:
+    """All matrices or kernels of a layer."""
+    others = (getattr(layer, name, None) for name in ("recurrent_weight", "imaginary_weight"))
+    return [layer.weight, *(other for other in others if other is not None)]
+
+
+def _outside(rule: str, layer: str, values: IntArray, limits: Limits, hint: str) -> Iterator[Finding]:
+    """An error for the worst value below, and one for the worst value above what is possible."""
+    limit = limits[rule]
+    for worst in {int(values.min()), int(values.max())}:
+        if not limit.low <= worst <= limit.high:
+            yield Finding(rule, "error", layer, worst, (limit.low, limit.high), f"{hint} Source: {limit.source}.")
+
+
+def _check_format(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:
+    """What netx's weight optimisation and Lava's clipping make of the weights."""
+    hint = "Export the trained network with netx_export.export, which writes it in another way."
+    if not loads(layer):
+        yield Finding(_UNLOADABLE, "error", name, "nothing but zeros", "at least one other weight", hint)
+        return
+    if not loads_exactly(layer):
+        yield Finding("weights altered", "error", name, "weights change when netx loads them", "the same weights", hint)
+    for weights in layer.loaded_together:
+        bits, exponent = weight_format(*weights)
+        yield from _outside("weight bits", name, np.array([bits]), limits, "Use weights in steps of 2.")
+        yield from _outside("weight exponent", name, np.array([exponent]), limits, "Use larger weights.")
+
+
+def _check_bounds(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
+    """Whether some input could drive a number beyond its limit, from weights and decays alone."""
+    for name, peak in _peaks_of_layers(bounds(description)):
+        limit = _limit(peak, limits)
+        if peak.size > limit:
+            rule, value = f"{peak.quantity.name} may {peak.quantity.beyond}", _whole(peak.size)
+            hint = f"Give a sample to see whether it happens. {peak.quantity.hint}"
+            yield Finding(rule, "warning", name, value, limit, hint)
+
+
+def _check_states(
+    description: NetworkDescription, sample: npt.ArrayLike | torch.Tensor, limits: Limits
+) -> Iterator[Finding]:
+    """Whether a number goes beyond its limit on a sample."""
+    spikes = network_input(description, sample)
+    for name, peak in _peaks_of_layers(reference.peaks(description, spikes)):
+        limit = _limit(peak, limits)
+        if peak.size > limit:
+            quantity = peak.quantity
+            level: Level = "warning" if quantity.beyond == "round" else "error"
+            scaled = (
+                f"It reaches {peak.size / quantity.unit:.4g} in SLAYER's scale, where {limit / quantity.unit:.4g} fit."
+            )
+            rule = f"{quantity.name} {quantity.beyond}s"
+            yield Finding(rule, level, name, _whole(peak.size), limit, f"{scaled} {quantity.hint}")
+
+
+def _peaks_of_layers(peaks: Mapping[str, tuple[Peak, ...]]) -> Iterator[tuple[str, Peak]]:
+    return ((name, peak) for name, found in peaks.items() for peak in found)
+
+
+def _limit(peak: Peak, limits: Limits) -> int:
+    """The limit of a number; what has 24 bits has those of the chip."""
+    state = limits["state"].high
+    return state if peak.limit == LIMITS["loihi2"]["state"].high else peak.limit
+
+
+def _whole(size: float) -> int | str:
+    return int(size) if np.isfinite(size) else "without bound"
+
+
+def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:
+    rooms = [limits[key].high for key in ("neurons per core", "synapse bits per core", "cores")]
+    neurons = int(np.prod(layer.shape))
+    bits = _synapse_bits(layer, shared_kernels=limits["shared kernels"].high > 0)
+    cores = max(-(-neurons // rooms[0]), -(-bits // rooms[1]))
+    return Usage(name, (neurons, rooms[0]), (bits, rooms[1]), (cores, rooms[2]))
+
+
+def _synapse_bits(layer: SpikingLayer, *, shared_kernels: bool) -> int:
+    synapses = sum(part.size for part in _weights(layer))
+    if isinstance(layer, Conv):
+        positions = 1 if shared_kernels else int(np.prod(layer.spatial_shape[1:]))
+        return int(synapses) * positions * 8
+    together = [weights for weights in layer.loaded_together if any(part.any() for part in weights)]
+    bits = max((weight_format(*weights)[0] for weights in together), default=1)
+    delayed = isinstance(layer, Dense) and layer.delay is not None
+    return int(synapses) * (max(bits, 1) + 6 * delayed)

@@ -1,0 +1,220 @@
+"""The command ``netx-export``."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+from contextlib import redirect_stdout
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from netx_export.errors import NetxExportError
+from netx_export.printable import printable
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help should not
+    from netx_export.verification.verify import VerificationReport
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    help="Export trained SLAYER networks to netx and prove that they run as they were trained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_console = Console()
+_errors = Console(stderr=True)
+
+OK, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+_INTERRUPTED = "interrupted; nothing was left half-written"
+
+
+class Backend(str, Enum):
+    """What to simulate on."""
+
+    reference = "reference"
+    lava = "lava"
+
+
+class Target(str, Enum):
+    """The chip whose limits apply."""
+
+    loihi1 = "loihi1"
+    loihi2 = "loihi2"
+
+
+NetFile = Annotated[Path, typer.Argument(help="A netx HDF5 file.")]
+DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Directory for digits.net, report.json and report.html.")]) -> None:
+    """Train handwritten digits, export them, run them on Lava and verify every spike."""
+    from netx_export.command.demo import run_demo
+
+    report = run_demo(out, _console)
+    raise typer.Exit(OK if report.passed else FAILED)
+
+
+@app.command()
+def inspect(file: NetFile) -> None:
+    """Print the network in a file as a table."""
+    from netx_export.file.netx import read
+
+    description = read(file)
+    print(description)
+    for key, value in description.metadata.items():
+        print(printable(f"{key}: {value}"))
+
+
+@app.command()
+def check(
+    file: NetFile,
+    target: Annotated[Target, typer.Option(help="The chip whose limits apply.")] = Target.loihi2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Print everything in a file that does not fit a chip, or that the stock loader would change or ignore."""
+    from netx_export.checking import check as find
+
+    findings = find(file, target.value)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, default=str))
+    else:
+        for finding in findings:
+            place = finding.layer or "network"
+            found = f"{finding.value}, limit {finding.limit}"
+            print(printable(f"{finding.level}: {place}: {finding.rule}: {found}. {finding.hint}"))
+        print(f"{len(findings)} findings for {target.value}.")
+    raise typer.Exit(FAILED if any(finding.level == "error" for finding in findings) else OK)
+
+
+@app.command()
+def simulate(
+    file: NetFile,
+    data: DataFile,
+    out: Annotated[Path, typer.Option(help="The .npz file to write: `output`, and each layer under its name.")],
+    backend: Annotated[
+        Backend, typer.Option(help="Our own simulator, or the stock loader on Lava.")
+    ] = Backend.reference,
+) -> None:
+    """Write the spikes of a file's network on some data."""
+    from netx_export.file.npz import load_spikes, save_simulation
+    from netx_export.simulation.simulate import simulate as run
+
+    spikes, _ = load_spikes(data)
+    simulation = run(file, spikes, backend=backend.value, progress=_errors.is_terminal)
+    save_simulation(out, simulation)
+    print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
+
+
+@app.command()
+def verify(
+    file: NetFile,
+    data: DataFile,
+    model: Annotated[str | None, typer.Option(help="module:factory, which makes the trained network.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="The network's state_dict, as torch.save writes it.")] = None,
+    recorded: Annotated[
+        Path | None, typer.Option(help="Spikes to compare with instead of Lava's: a .npz as `simulate` writes it.")
+    ] = None,
+    lava_samples: Annotated[int, typer.Option(min=0, help="Samples to run on Lava; 0 leaves it out.")] = 32,
+    stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Directory for report.json and report.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Prove that a file's network runs as it was trained: 0 if it does, 1 if not, 2 if that could not be tried.
+
+    With a model, SLAYER is compared with the reference simulator on all samples; then the reference with Lava on some,
+    or with a recording. Under torchrun each process takes its share.
+    """
+    from netx_export.command.model import joined_ranks, load_model
+    from netx_export.file.netx import read
+    from netx_export.file.npz import load_spikes
+    from netx_export.simulation.simulate import check_input
+    from netx_export.verification.arguments import check_labels, number_of_outputs
+    from netx_export.verification.verify import verify as run
+
+    if checkpoint is not None and model is None:
+        raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
+    if model is None and recorded is None and lava_samples == 0:
+        raise typer.BadParameter("Nothing to compare: give --model or --recorded, or let --lava-samples be at least 1.")
+    spikes, labels = load_spikes(data)
+    description = read(file)
+    check_input(description, spikes)  # what is wrong with the data is not to be blamed on the network
+    try:
+        check_labels(labels, len(spikes), number_of_outputs(description))
+    except ValueError as error:
+        raise NetxExportError(f"{data}: {error}") from error
+    # What the user's modules print on import does not belong between the lines of a JSON report.
+    with redirect_stdout(sys.stderr), joined_ranks() as rank:
+        net = None if model is None else load_model(model, checkpoint, spikes[:1])
+        result = run(
+            net,
+            file,
+            spikes,
+            labels,
+            lava_samples=lava_samples,
+            recorded=recorded,
+            stop_early=stop_early,
+            progress=_errors.is_terminal,
+        )
+    if rank == 0:
+        _tell(result, report, as_json)
+    raise typer.Exit(OK if result.passed else FAILED)
+
+
+def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> None:
+    from netx_export.verification.report import print_report, save_report
+
+    try:
+        if directory is not None:
+            save_report(result.to_dict(), directory)
+    finally:  # the verdict took time, and is not lost with its report
+        if as_json:
+            print(result.to_json())
+        else:
+            print_report(result.to_dict(), _console)
+
+
+def main() -> None:
+    """Run the command: exit status 0 for a pass, 1 for a fail, 2 if it could not run, 130 if it was interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a verdict is not lost with a letter that the terminal does not know
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Whatever happens, one sentence says it: a traceback helps nobody who did not write this."""
+    try:
+        status = app(standalone_mode=False)
+    except NetxExportError as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _refuse(_INTERRUPTED, INTERRUPTED)
+    except SystemExit as end:  # the end of a module of the user's, or of click where nobody reads: no verdict
+        return _refuse(f"ended before its time, with exit status {end.code}")
+    except Exception as error:
+        if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
+            error.show()
+            return COULD_NOT_RUN
+        return _refuse(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    if status == INTERRUPTED:  # typer's own way of saying it
+        return _refuse(_INTERRUPTED, INTERRUPTED)
+    return status if isinstance(status, int) else OK
+
+
+def _refuse(message: str, status: int = COULD_NOT_RUN) -> int:
+    _errors.print("error: ", style="bold red", end="")
+    _errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()

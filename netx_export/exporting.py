@@ -1,0 +1,224 @@
+"""``export``: a trained SLAYER network to a netx file that was proved to run as the network does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from lava_spikeloss import LoihiBudget
+from lava_spikeloss.arguments import check_tensor
+from netx_export.checking import Finding, check
+from netx_export.errors import ExportError, SimulationError
+from netx_export.file.atomic import replacing
+from netx_export.file.netx import annotate, content_hash, read, write
+from netx_export.network.description import NetworkDescription
+from netx_export.network.exact_weights import loadable
+from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
+from netx_export.run import OUTPUT, silent
+from netx_export.simulation import reference
+from netx_export.simulation.simulate import check_input, network_input, simulate
+from netx_export.slayer import Recording, blocks_that_keep_state, describe, record
+
+__all__ = ["ExportResult", "export"]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportResult:
+    """What was exported.
+
+    Attributes:
+        path: the file.
+        description: the network in it, as plain data; prints as a table.
+        proved: whether the file was read back, simulated on the sample and found equal to the network, with evidence
+            in every layer: none was silent.
+        findings: what :func:`netx_export.check` finds on the target chip, and whether a proof is missing.
+        silent: the layers, and ``output``, that were silent on the sample, so that nothing was shown of them.
+    """
+
+    path: Path
+    description: NetworkDescription
+    proved: bool
+    findings: list[Finding]
+    silent: tuple[str, ...] = ()
+
+
+def export(
+    net: nn.Module,
+    path: str | os.PathLike[str],
+    sample: torch.Tensor | None = None,
+    *,
+    target: Literal["loihi1", "loihi2"] = "loihi2",
+    budget: float | LoihiBudget | None = None,
+    metadata: Mapping[str, str] | None = None,
+    allow_silent: Collection[str] = (),
+) -> ExportResult:
+    """Write a trained SLAYER network to a netx HDF5 file that the stock ``netx.hdf5.Network`` loads.
+
+    Neither the network nor the sample is changed. Each block is run by itself on random spikes and held against what
+    was read from it. Given a sample, the file is read back, run on the reference simulator and compared with
+    ``net(sample)``, spike for spike in every layer; if anything differs, or a layer is silent, so that nothing is shown
+    of it, nothing is written and the error says where. ``path`` holds either what it held before or the whole new file,
+    never a part of it.
+
+    Networks run in evaluation mode and each sample starts from rest, in Recurrent and KWTA blocks too, whose state
+    SLAYER keeps from one batch to the next; a finding says so.
+
+    The file records where it comes from: versions, hashes, the target, the budget, and the event rate of each layer on
+    the sample. :func:`netx_export.verify` compares the rates that it counts with both.
+
+    Args:
+        net: a module whose blocks of ``lava.lib.dl.slayer.block`` form a chain.
+        path: the file to write.
+        sample: binary input spikes ``(N, C, ..., T)``, or numbers if the network begins with input neurons; always give
+            one, for without it nothing is proved.
+        target: the chip whose limits apply; recorded in the file.
+        budget: what the network was trained to keep to: the event rate of its hidden layers in spikes per neuron and
+            step, or a :class:`lava_spikeloss.LoihiBudget`, whose layers are spiking blocks by their name in ``net``.
+        metadata: further texts to record in the file; the stock loader ignores them.
+        allow_silent: names of layers (``dense2``; ``output``) that may be silent on the sample. If one is, the file
+            records it, and the result is not ``proved``.
+
+    Returns:
+        The path, the network as plain data, and whether it was proved.
+
+    Raises:
+        ExportError: if a block, neuron or option cannot be exact on Lava, the exported network differs from ``net``, a
+            layer is silent on the sample, or the file cannot be written.
+        ValueError: for an unknown target, a budget that does not fit the network, a text in ``metadata`` that HDF5
+            cannot hold, or a name in ``allow_silent`` that no layer has.
+        TypeError: if ``net`` is no module, ``sample`` no dense tensor of real numbers, ``metadata`` holds anything but
+            texts, ``budget`` is neither a number nor a budget, or ``allow_silent`` is no collection of names.
+
+    Example:
+        >>> from netx_export import export
+        >>> result = export(net, "digits.net", sample=spikes[:16], budget=0.03)  # doctest: +SKIP
+        >>> print(result.description)  # doctest: +SKIP
+    """
+    if target not in ("loihi1", "loihi2"):
+        raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"Expected argument `net` to be a torch.nn.Module but got {type(net).__name__}.")
+    if sample is not None:
+        _check_sample(sample)
+    texts = check_texts(metadata or {})
+    plain = loadable(describe(net, sample))
+    if sample is not None:
+        _check_fit(plain, sample)
+    allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
+    texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
+    texts["content sha256"] = content_hash(plain)
+    gives = {name: layer.neuron.gives for name, layer in plain.spiking.items()}
+    unseen: tuple[str, ...] = ()
+    with replacing(path) as temporary:
+        write(NetworkDescription(plain.layers, texts), temporary)
+        del plain  # what counts from here on is what is in the file, and the network's own run needs the memory
+        if sample is not None:
+            trained = record(net, sample, list(gives))
+            _prove(trained, temporary, sample.detach().cpu())
+            unseen = _check_evidence(trained, allowed)
+            annotate(temporary, {**rate_texts(gives, trained), **silence_texts(unseen)})
+        written = read(temporary)
+    proved = sample is not None and not unseen
+    findings = [*check(written, target), *_missing_proof(sample is not None, unseen), *_kept_state(net, list(gives))]
+    return ExportResult(Path(path), written, proved, findings, unseen)
+
+
+def _check_sample(sample: torch.Tensor) -> None:
+    check_tensor("sample", sample)
+    if sample.layout != torch.strided or sample.is_complex() or sample.is_quantized or sample.is_meta:
+        raise TypeError(
+            f"Expected argument `sample` to be a dense tensor of real numbers but got {sample.layout}, {sample.dtype} "
+            f"on {sample.device}."
+        )
+    if sample.dim() < 3 or 0 in sample.shape:
+        raise ValueError(
+            f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
+            f"{tuple(sample.shape)}."
+        )
+    if not bool(sample.isfinite().all()):
+        raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
+
+
+def _check_fit(description: NetworkDescription, sample: torch.Tensor) -> None:
+    try:
+        check_input(description, sample)
+    except SimulationError as error:
+        raise ExportError(f"The sample is no input of this network. {error}") from None
+
+
+def _check_names(allow_silent: Collection[str], known: list[str]) -> frozenset[str]:
+    if isinstance(allow_silent, str) or not isinstance(allow_silent, Collection):
+        raise TypeError(f"Expected argument `allow_silent` to be a collection of names but got {allow_silent!r}.")
+    unknown = [name for name in allow_silent if name not in known]
+    if unknown:
+        raise ValueError(f"Expected the names in `allow_silent` to be among {', '.join(known)} but got {unknown}.")
+    return frozenset(allow_silent)
+
+
+def _check_evidence(trained: Recording, allowed: frozenset[str]) -> tuple[str, ...]:
+    """What was silent on the sample; an error unless that is allowed."""
+    assert trained.output is not None  # or the network would be no chain
+    unseen = silent(trained.layers, trained.output)
+    refused = [name for name in unseen if name not in allowed]
+    if refused:
+        raise ExportError(
+            f"Not exported: {', '.join(refused)} gave nothing but zeros on the sample, so nothing is proved of them. "
+            f"Give a sample of real data on which every layer spikes; or name them in allow_silent={refused}, and the "
+            f"file is written without a proof."
+        )
+    return unseen
+
+
+def _missing_proof(given: bool, unseen: tuple[str, ...]) -> list[Finding]:
+    if not given:
+        return [Finding("not proved", "warning", "", "no sample", "a sample", "Give export a sample of real data.")]
+    hint = "Give a sample on which it spikes."
+    return [Finding("not proved", "warning", name, "silent on the sample", "events", hint) for name in unseen]
+
+
+def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
+    hint = "Call lava_spikeloss.training.reset_net(net) before each batch, and both do the same."
+    return [
+        Finding("persistent state", "warning", name, "SLAYER keeps it between batches", "from rest in the file", hint)
+        for name, keeps in zip(names, blocks_that_keep_state(net), strict=True)
+        if keeps
+    ]
+
+
+def _prove(trained: Recording, path: Path, sample: torch.Tensor) -> None:
+    """Compare the file on the reference simulator with what the network itself did."""
+    assert trained.output is not None
+    exported = simulate(path, sample)
+    pairs = [(name, raster, exported.layers[name]) for name, raster in trained.layers.items()]
+    for name, expected, got in [*pairs, ("the output", trained.output, exported.output)]:
+        if expected.shape != got.shape:
+            raise ExportError(
+                f"Not exported: {name} has shape {expected.shape} in the network but {got.shape} in the file."
+            )
+        different = np.argwhere(expected != got)
+        if len(different):
+            first = min(different.tolist(), key=lambda place: place[-1])
+            raise ExportError(
+                f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
+                f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
+                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. "
+                f"{_cause(read(path), sample, name, first[-1])}"
+            )
+
+
+def _cause(description: NetworkDescription, sample: torch.Tensor, name: str, step: int) -> str:
+    """Why a layer, of which the inputs are equal, differs from a step on."""
+    for peak in reference.peaks(description, network_input(description, sample)).get(name, ()):
+        if peak.step is not None and peak.step <= step:
+            return (
+                f"The {peak.quantity.name} of {name} reaches {peak.size:.0f} on this sample, and goes beyond "
+                f"{peak.limit} first at step {peak.step}. {peak.quantity.hint}"
+            )
+    return "Does the network's forward do something else on some data than on others?"

@@ -1,0 +1,188 @@
+"""How far the numbers of a network go, on a batch or on any input, and where Lava or SLAYER cut them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Encoder,
+    IntArray,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.network.stock_loader import weight_format
+
+__all__ = [
+    "CURRENT",
+    "ROTATION",
+    "ROUNDED_STATE",
+    "STATE",
+    "SUM",
+    "VOLTAGE",
+    "Peak",
+    "Quantity",
+    "bounds",
+    "sum_limit",
+]
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One of the numbers of a layer that has a limit.
+
+    Attributes:
+        name: what it is called.
+        beyond: what becomes of it beyond its limit.
+        unit: what is 1 in SLAYER.
+        hint: who does it, and what helps.
+    """
+
+    name: str
+    beyond: Literal["wrap", "saturate", "round"]
+    unit: int
+    hint: str
+
+
+CURRENT = Quantity(
+    "current",
+    "wrap",
+    2**12,
+    "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs.",
+)
+VOLTAGE = Quantity(
+    "voltage", "saturate", 2**12, "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition."
+)
+ROTATION = Quantity(
+    "state", "saturate", 2**12, "Lava clips it, SLAYER does not. Use a higher decay, smaller weights or fewer inputs."
+)
+SUM = Quantity(
+    "sum of messages",
+    "wrap",
+    2**18,
+    "Lava wraps it, SLAYER does not. Scale the input or the layer's weights down.",
+)
+STATE = Quantity("state", "wrap", 2**18, "Lava wraps it, SLAYER does not. Scale the input or the layer's weights down.")
+ROUNDED_STATE = Quantity(
+    "state",
+    "round",
+    2**18,
+    "SLAYER computes in float32, which rounds it, and Lava does not. Scale the input or the layer's weights down.",
+)
+_HALF_24_BITS, _HALF_32_BITS = 2**23 - 1, 2**31 - 1
+# Without input neurons that bound them, messages are taken to have the 16 bits that netx gives them.
+_MESSAGES = (-(2.0**15), 2.0**15)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The largest size that one of a layer's numbers reaches, or would reach if it had no limit.
+
+    Attributes:
+        quantity: the number.
+        size: its largest size, in Lava's units.
+        limit: the largest size that is held as it is.
+        step: the first step beyond the limit, counted as SLAYER does; None if there is none, or no batch was run.
+    """
+
+    quantity: Quantity
+    size: float
+    limit: int
+    step: int | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the number goes beyond its limit."""
+        return self.size > self.limit
+
+
+def sum_limit(layer: Dense | Conv) -> int:
+    """The largest sum of a step's messages that Lava holds, in 24 bits or, as mantissas shifted up, in 32."""
+    if isinstance(layer, Conv):
+        return _HALF_24_BITS
+    return _HALF_32_BITS >> max(0, -weight_format(layer.weight)[1])
+
+
+def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
+    """How far some input could drive each layer's numbers, from weights and decays alone."""
+    reach = _encoded_reach(description.encoder)
+    found: dict[str, tuple[Peak, ...]] = {}
+    for name, layer in description.spiking.items():
+        if isinstance(layer.neuron, SigmaDeltaNeuron):
+            found[name], reach = _sigma_delta_bounds(layer, layer.neuron, reach)
+        elif isinstance(layer.neuron, ResonatorNeuron):
+            found[name] = (_resonator_bound(layer, layer.neuron),)
+        else:
+            found[name] = tuple(_cuba_bounds(layer, layer.neuron))
+    return found
+
+
+def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
+    inputs = _rows(layer)
+    current = _piled_up(64 * np.abs(inputs).sum(1), neuron.current_decay)
+    yield Peak(CURRENT, float(current.max()), _HALF_24_BITS)
+    bias = getattr(layer, "bias", None)
+    lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
+    voltage = _piled_up(_piled_up(-64 * lowest, neuron.current_decay), neuron.voltage_decay)
+    yield Peak(VOLTAGE, float(voltage.max()), _HALF_24_BITS)
+
+
+def _piled_up(sizes: FloatArray, decay: IntArray) -> FloatArray:
+    """How large it can get if that much is added in each step; what loses nothing grows without bound."""
+    grown: FloatArray = np.where(sizes > 0, np.where(decay > 0, sizes * 4096 / np.maximum(decay, 1), np.inf), 0.0)
+    return grown
+
+
+def _rows(layer: SpikingLayer) -> FloatArray:
+    """All weights into each neuron, or each channel of a convolution, in a row."""
+    rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float64)
+    return np.hstack([rows, layer.recurrent_weight]) if isinstance(layer, Recurrent) else rows
+
+
+def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
+    """The state as a complex number shrinks by the same factor at each step."""
+    assert isinstance(layer, Resonator)
+    inputs = np.hypot(np.abs(layer.weight).sum(1), np.abs(layer.imaginary_weight).sum(1))
+    lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / 4096
+    with np.errstate(divide="ignore", invalid="ignore"):  # what loses nothing grows without bound
+        sizes = np.where(lost > 0, 64 * inputs / lost, np.where(inputs > 0, np.inf, 0))
+    return Peak(ROTATION, float(sizes.max()), _HALF_24_BITS)
+
+
+def _encoded_reach(encoder: Encoder | None) -> tuple[float, float]:
+    """From where to where the sum of all messages of an input neuron can go."""
+    if encoder is None or not isinstance(encoder.neuron, SigmaDeltaNeuron):
+        return _MESSAGES
+    ends = [level * encoder.weight + 64 * encoder.bias for level in (-256, 254)]
+    waiting = 64 * encoder.neuron.threshold
+    return min(0, *ends) - waiting, max(0, *ends) + waiting
+
+
+def _sigma_delta_bounds(
+    layer: SpikingLayer, neuron: SigmaDeltaNeuron, reach: tuple[float, float]
+) -> tuple[tuple[Peak, ...], tuple[float, float]]:
+    """Bounds from what the messages that come in sum up to, and what those that go out sum up to."""
+    assert isinstance(layer, Dense | Conv)
+    rows = _rows(layer)
+    low, high = reach
+    step = float(np.abs(rows).sum(1).max()) * (high - low)
+    excitation, inhibition = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
+    bias = 0 if layer.bias is None else layer.bias * 2.0**12
+    highest = float((excitation * high + inhibition * low + np.maximum(bias, 0)).max())
+    lowest = float((excitation * low + inhibition * high + np.minimum(bias, 0)).min())
+    found = Peak(SUM, step, sum_limit(layer)), Peak(STATE, max(highest, -lowest), _HALF_32_BITS)
+    waiting = 64 * neuron.threshold
+    return found, (-waiting, highest / 64 + waiting)

@@ -1,0 +1,408 @@
+"""The Lava back end, parent side: keeps one child process that runs the stock netx loader on Lava's CPU simulator.
+
+An error inside a Lava run leaves processes waiting for each other and shared memory behind, so Lava never runs in the
+user's process. The child leads a process group of its own; at a time limit or an error the group is ended whole.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from netx_export.errors import NetxFormatError, SimulationError
+from netx_export.file.netx import read
+from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
+
+__all__ = ["run_on_lava"]
+
+_SpikeArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or int32 for messages
+
+# The child takes its modules from where Python is installed, never from the user's directory, where a file named like
+# a module would be run: it works in an empty directory, and its own code it takes from a file that it names.
+_CHILD = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("netx_export_lava_child", {file!r})
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+worker.serve({fd}, {parent}, {directory!r})
+"""
+# The path of a socket has at most 107 bytes, and the last 18 are `/listener-` and eight letters that Python chooses.
+_LONGEST_DIRECTORY = 107 - 18
+# In turn ours, in the place for temporary files, is `/netx-` and eight letters.
+_LONGEST_TMPDIR = _LONGEST_DIRECTORY - 14
+_WORKER_FILE = Path(__file__).with_name("lava_child.py")
+# netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
+_RESET_OFFSET = 1
+_BLOCK_BYTES = 2**26
+_MAX_DELAY_SLOTS = 63
+# A time limit has to hold on a slow and busy machine: some twenty times what a free one needs.
+_START_SECONDS = 120.0
+_SECONDS_PER_STEP = 0.1
+_SECONDS_PER_OPERATION = 3e-8
+_SECONDS_PER_KERNEL = 1e-3
+_END_SECONDS = 10.0
+_POLL_SECONDS = 0.2
+
+
+def run_on_lava(
+    path: str | os.PathLike[str],
+    description: NetworkDescription,
+    spikes: _SpikeArray,
+    timeout: float | None = None,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> dict[str, _SpikeArray]:
+    """Run a file with the stock ``netx.hdf5.Network`` on Lava's fixed-point simulator.
+
+    The samples go to the child in blocks, so that what lies between the two processes is bounded.
+
+    Args:
+        path: the netx file.
+        description: what :func:`netx_export.read` makes of it.
+        spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
+        timeout: seconds, or None for a limit in proportion to the work.
+        advance: called with the number of samples of each block that is done.
+
+    Returns:
+        For each spiking layer its spikes ``(N, C, ..., T)`` in its neurons' own time, as the reference simulator does.
+
+    Raises:
+        SimulationError: if Lava is missing, fails, or does not finish in time.
+    """
+    samples, steps = len(spikes), spikes.shape[-1]
+    limit = timeout if timeout is not None else _time_limit(description, samples, steps)
+    deadline = time.monotonic() + limit
+    layers = {
+        name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
+    }
+    file = _copy(path, description)
+    size = _block_size(description, steps)
+    for start in range(0, samples, size):
+        block = slice(start, start + size)
+        for name, raster in _run_block(file, description, spikes[block], deadline, limit).items():
+            layers[name][block] = raster
+        advance(len(spikes[block]))
+    return layers
+
+
+@dataclass(frozen=True)
+class _File:
+    """A netx file as it was when it was read: Lava runs that, whatever becomes of the file meanwhile.
+
+    Attributes:
+        path: what the user calls it.
+        content: its bytes.
+        sha256: their hash, by which Lava's process knows the network that it has compiled.
+    """
+
+    path: str | os.PathLike[str]
+    content: bytes
+    sha256: str
+
+
+def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _File:
+    """The file, if it still holds the network that was read from it.
+
+    Raises:
+        SimulationError: if it does not, or cannot be copied.
+    """
+    try:
+        content = Path(path).read_bytes()
+        with tempfile.NamedTemporaryFile(prefix="netx-", suffix=".net") as copy:
+            copy.write(content)
+            copy.flush()
+            same = read(copy.name).layers == description.layers
+    except NetxFormatError:
+        same = False
+    except OSError as error:
+        raise SimulationError(f"Cannot copy {path} for Lava: {error.strerror}.") from None
+    if not same:
+        raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
+    return _File(path, content, hashlib.sha256(content).hexdigest())
+
+
+def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
+    per_step = _SECONDS_PER_STEP + sum(_seconds_per_step(layer) for layer in description.spiking.values())
+    return _START_SECONDS + per_step * (samples + 1) * (steps + len(description.spiking))
+
+
+def _seconds_per_step(layer: SpikingLayer) -> float:
+    if isinstance(layer, Conv):
+        kernels = layer.weight.shape[0] * layer.weight.shape[1]
+        operations = layer.weight.size * math.prod(layer.shape[1:]) * math.prod(layer.stride)
+        return _SECONDS_PER_KERNEL * kernels + _SECONDS_PER_OPERATION * operations
+    slots = 1 if getattr(layer, "delay", None) is None else _MAX_DELAY_SLOTS
+    return _SECONDS_PER_OPERATION * slots * layer.weight.size
+
+
+def _block_size(description: NetworkDescription, steps: int) -> int:
+    shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
+    return max(1, _BLOCK_BYTES // (steps * sum(math.prod(shape) for shape in shapes)))
+
+
+def _run_block(
+    file: _File, description: NetworkDescription, spikes: _SpikeArray, deadline: float, limit: float
+) -> dict[str, _SpikeArray]:
+    samples, steps = len(spikes), spikes.shape[-1]
+    depth = len(description.spiking)
+    frames = _lava_frames(spikes, description)
+    stream = _netx_reset_is_exact(description)
+    if stream:
+        # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then. The last
+        # sample's tail needs `depth` more steps; whole intervals of them keep the next run in time with the resets.
+        frames = frames.reshape(1, samples * steps, *frames.shape[2:])
+        tail = steps * math.ceil(depth / steps)
+    else:
+        tail = depth
+    frames = np.pad(frames, [(0, 0), (0, tail), *[(0, 0)] * (frames.ndim - 2)])
+    key = {
+        "sha256": file.sha256,
+        "reset_interval": steps if stream else None,
+        "reset_offset": _RESET_OFFSET,
+        "dtype": str(spikes.dtype),
+        "sparse": _sparse_is_faster(description),
+        # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
+        "skip_layers": int(description.encoder is not None),
+        # netx cannot load the average that some files end with; it is taken on the host.
+        "num_layers": len(description.layers) - (description.readout is not None),
+        # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
+        "bias_starts": None if stream else _bias_starts(description),
+    }
+    rasters = _worker.request(file, key, frames, depth, deadline, limit)
+    return {
+        name: _own_time(raster, index + 1, samples, steps, layer.shape)
+        for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
+    }
+
+
+def _bias_starts(description: NetworkDescription) -> list[int]:
+    """For each layer, the number of steps of a run after which its bias has to set in."""
+    starts = description.bias_starts
+    return [depth + description.lead - starts.get(name, 0) for depth, name in enumerate(description.spiking, start=1)]
+
+
+def _netx_reset_is_exact(description: NetworkDescription) -> bool:
+    """Whether a layer's reset clears all that the last sample left in it.
+
+    It does not clear spikes that wait in delays or come back through a recurrence, and resonators and sigma-delta
+    neurons know no reset. And a
+    bias that has to set in before a layer's first step would do so while the sample before is still in the layer.
+    """
+    return (
+        not description.graded
+        and description.lead == 0
+        and all(
+            isinstance(layer, Conv) or (isinstance(layer, Dense) and layer.delay is None)
+            for layer in description.spiking.values()
+        )
+    )
+
+
+def _sparse_is_faster(description: NetworkDescription) -> bool:
+    """Lava's dense synapses are the faster ones, but with delays they build 63 matrices in each step."""
+    return any(getattr(layer, "delay", None) is not None for layer in description.spiking.values())
+
+
+def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _SpikeArray:
+    """SLAYER's ``(N, C, H, W, T)`` as netx takes it, step after step: ``(N, T, W, H, C)``, or flat."""
+    first = next(layer for layer in description.layers if not isinstance(layer, Input))
+    if isinstance(first, Conv):
+        ordered = spikes.reshape(len(spikes), *first.input_shape, spikes.shape[-1]).swapaxes(1, -2)
+    else:
+        ordered = spikes.reshape(len(spikes), -1, spikes.shape[-1])
+    return np.ascontiguousarray(np.moveaxis(ordered, -1, 1))
+
+
+def _own_time(raster: _SpikeArray, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> _SpikeArray:
+    """Cut a raster ``(runs, steps, ...)`` into samples, in the time of neurons that lie ``depth`` layers deep."""
+    runs = len(raster)
+    window = raster[:, depth : depth + steps * (samples // runs)]
+    per_sample = np.moveaxis(window.reshape(samples, steps, *raster.shape[2:]), 1, -1)
+    return per_sample.swapaxes(1, -2).reshape(samples, *shape, steps)
+
+
+def _temporary_directory() -> str:
+    """A new directory whose path leaves room for the sockets of Lava's processes.
+
+    Raises:
+        SimulationError: if the system's place for temporary files has too long a path.
+    """
+    directory = tempfile.mkdtemp(prefix="netx-")
+    if len(os.fsencode(directory)) <= _LONGEST_DIRECTORY:
+        return directory
+    Path(directory).rmdir()
+    raise SimulationError(
+        f"The path of {tempfile.gettempdir()}, for temporary files, is too long for the sockets of Lava's processes: "
+        f"set TMPDIR to a path of at most {_LONGEST_TMPDIR} bytes."
+    )
+
+
+class _Worker:
+    """A child process that serves simulations until it fails or the program ends; one request at a time."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, without the child: after a fork it belongs to the other process."""
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies = -1
+        self._directory = ""
+
+    def request(
+        self, file: _File, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
+    ) -> list[_SpikeArray]:
+        """Send one block to the child and wait for the spikes of its layers."""
+        _check_platform()
+        with self._lock:
+            try:
+                process = self._start()
+                with tempfile.TemporaryDirectory(dir=self._directory) as directory:
+                    Path(directory, "network.net").write_bytes(file.content)
+                    np.save(Path(directory, "frames.npy"), frames)
+                    reply = self._exchange(process, {"key": key, "directory": directory}, deadline, limit)
+                    if "error" in reply:
+                        raise SimulationError(f"Lava could not run {file.path}: {reply['error']}")
+                    return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
+            except BaseException as error:  # also Ctrl-C: nothing may be left behind
+                self.end()
+                if isinstance(error, OSError):
+                    raise SimulationError(f"Cannot exchange spikes with Lava in {self._directory}: {error}.") from error
+                raise
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], task: dict[str, Any], deadline: float, limit: float
+    ) -> dict[str, Any]:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(task).encode() + b"\n")
+            process.stdin.flush()
+        except OSError:
+            raise SimulationError("Lava's process ended before it took the task. Try again.") from None
+        line = self._read_line(process, deadline, limit)
+        try:
+            reply: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.") from None
+        return reply
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.end()
+        self._directory = _temporary_directory()
+        self._replies, write_end = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    _CHILD.format(file=str(_WORKER_FILE), fd=write_end, parent=os.getpid(), directory=self._directory),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(write_end,),
+                cwd=self._directory,
+                env=_environment(),
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+        return self._process
+
+    def _read_line(self, process: subprocess.Popen[bytes], deadline: float, limit: float) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            if wait([self._replies], _POLL_SECONDS):
+                line += os.read(self._replies, 65536)
+            elif process.poll() is not None:  # its own children hold the pipe open
+                raise SimulationError("Lava's process ended without a result. It may have run out of memory.")
+            elif time.monotonic() > deadline:
+                raise SimulationError(
+                    f"Lava did not finish within {limit:.0f} s and was ended. Give a larger `timeout` or fewer samples."
+                )
+        return line
+
+    def end(self) -> None:
+        """End the child and everything it started, and give back the shared memory."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        os.close(self._replies)
+        _end_group(process)
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):  # what it never read
+                process.stdin.close()
+        process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _check_platform() -> None:
+    if sys.version_info[:2] != (3, 10):
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise SimulationError(
+            f"Lava runs on Python 3.10 only, and this is Python {version}. Use backend='reference', or Python 3.10 "
+            f"with: pip install 'lava-spikeloss[lava]'."
+        )
+    if not hasattr(os, "killpg"):
+        raise SimulationError(
+            "The Lava back end needs process groups, as Linux and macOS have. Use backend='reference'."
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without the user's directory: an empty entry of PYTHONPATH names it too."""
+    entries = [os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    kept = [entry for entry in entries if entry != os.path.realpath(os.getcwd())]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept)}
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process group in two steps.
+
+    On SIGTERM the simulation's processes end, but Python's resource tracker stays just long enough to unlink the shared
+    memory that they left.
+    """
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if not _signal_group(process.pid, sign):
+            return
+        _signal_group(process.pid, signal.SIGCONT)  # a process that is stopped takes no other signal
+        deadline = time.monotonic() + _END_SECONDS
+        while time.monotonic() < deadline and _signal_group(process.pid, 0):
+            process.poll()
+            time.sleep(0.02)
+
+
+def _signal_group(group: int, sign: int) -> bool:
+    """Send a signal, 0 for none, to a process group; False if there is no such group any more."""
+    try:
+        os.killpg(group, sign)
+    except (ProcessLookupError, PermissionError):  # macOS denies it for a group of zombies
+        return False
+    return True
+
+
+_worker = _Worker()
+atexit.register(lambda: _worker.end())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_worker.forget)

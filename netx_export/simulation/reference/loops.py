@@ -1,0 +1,63 @@
+"""Which inner loops the reference simulator runs, torch's or compiled ones, and on how many threads."""
+
+from __future__ import annotations
+
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+from typing import TypeVar
+
+import torch
+
+from lava_spikeloss._loops import numba_runs
+
+__all__ = ["compiled_loops", "in_parallel", "one_thread"]
+
+_Item = TypeVar("_Item")
+
+
+def compiled_loops(device: torch.device) -> ModuleType | None:
+    """The compiled loops if they can be had: on a CPU, where numba is installed (the extra ``fast``)."""
+    return _compiled() if device.type == "cpu" else None
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    return importlib.import_module("netx_export.simulation.reference.compiled") if numba_runs() else None
+
+
+def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], device: torch.device) -> None:
+    """Call a function on each item, with the compiled loops on all of torch's threads, an item on each."""
+    pending = iter(items)  # to take the next of it is atomic
+
+    def work() -> None:
+        try:
+            for item in pending:
+                function(item)
+        finally:  # after an error or Ctrl-C there is no use for the others
+            deque(pending, maxlen=0)
+
+    others = min(len(items), torch.get_num_threads()) - 1 if compiled_loops(device) else 0
+    if others < 1:
+        work()
+        return
+    with one_thread(), ThreadPoolExecutor(others) as pool:
+        started = [pool.submit(work) for _ in range(others)]
+        work()  # on this thread too: one that only waits has the others begin on its core
+        for one in started:
+            one.result()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch inside: steps this small gain nothing from more, and lose a lot where a core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

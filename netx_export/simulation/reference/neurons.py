@@ -1,0 +1,211 @@
+"""Neurons of the reference simulator: Lava's fixed-point arithmetic, step by step over whole batches.
+
+The states are int32 as in Lava, decayed in float64, which holds every product of a 24-bit state and a 12-bit decay.
+Sources: ``PyLifModelBitAcc`` (``lava/proc/lif/models.py``) and the fixed-point models of resonators
+(``lava/proc/rf``, ``rf_iz``) and sigma-delta neurons (``lava/proc/sdn``) of lava-nc 0.10.0.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from netx_export.network.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.simulation.reference.loops import compiled_loops, one_thread
+from netx_export.simulation.reference.synapses import WeightedSums
+
+__all__ = [
+    "ALIGNMENT",
+    "Rotation",
+    "integrate_and_fire",
+    "kept",
+    "per_channel",
+    "resonate_and_fire",
+    "send_changes",
+    "sigma_delta",
+]
+
+# Loihi aligns synaptic input, bias and threshold with its 24-bit states by shifting them up six bits.
+ALIGNMENT = 2**6
+_STATE_LIMIT = 2**23
+_UNITY_DECAY = 4096
+# A sum counts in units of 1/64 of a message's, and a threshold or bias in units of 64 messages.
+_SUM_BITS = 6
+_THRESHOLD_BITS = 12
+
+
+def integrate_and_fire(
+    synaptic_input: torch.Tensor,
+    neuron: CubaNeuron,
+    bias: IntArray | None = None,
+    bias_start: int = 0,
+    feedback: WeightedSums | None = None,
+    scale: int = 1,
+) -> torch.Tensor:
+    """Loihi's current-based leaky integrate-and-fire neurons over ``(T, N, C, ...)``.
+
+    Args:
+        synaptic_input: whole numbers of any type.
+        neuron: parameters of the neurons.
+        bias: bias mantissa per channel, or None.
+        bias_start: the step from which on the bias acts.
+        feedback: what the spikes ``(N, C)`` of one step add to the synaptic input of the next, or None.
+        scale: what aligns the synaptic input with the state: 64 for weighted sums.
+
+    Returns:
+        Spikes, uint8.
+    """
+    loops = compiled_loops(synaptic_input.device)
+    if loops is None or (feedback is not None and not feedback.fits):
+        return _step_by_step(synaptic_input, neuron, bias, bias_start, feedback, scale)
+    by_sample = synaptic_input.transpose(0, 1).to(torch.int32).contiguous()
+    state = by_sample[:1, 0]
+    spikes = torch.empty_like(by_sample, dtype=torch.uint8)
+    loops.integrate_and_fire(
+        by_sample.flatten(2).numpy(),
+        kept(neuron.current_decay, state).flatten().numpy(),
+        kept(neuron.voltage_decay, state).flatten().numpy(),
+        neuron.threshold * ALIGNMENT,
+        _drive(bias, state).flatten().numpy(),
+        bias_start,
+        torch.empty((0, 0), dtype=torch.int16).numpy() if feedback is None else feedback.integers.numpy(),
+        0 if feedback is None else -feedback.exponent,
+        scale,
+        spikes.flatten(2).numpy(),
+    )
+    return spikes.transpose(0, 1)
+
+
+def _drive(bias: IntArray | None, state: torch.Tensor) -> torch.Tensor:
+    """What a bias adds to the voltages in each step."""
+    return torch.zeros_like(state) if bias is None else (per_channel(bias, state) * ALIGNMENT).to(torch.int32)
+
+
+@one_thread()
+def _step_by_step(
+    synaptic_input: torch.Tensor,
+    neuron: CubaNeuron,
+    bias: IntArray | None,
+    bias_start: int,
+    feedback: WeightedSums | None,
+    scale: int,
+) -> torch.Tensor:
+    """The neurons in torch, in place."""
+    current = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
+    # The voltage is kept with its sign turned, since torch has an operation that resets what lies below a threshold.
+    depth, synaptic = torch.zeros_like(current), torch.empty_like(current)
+    product = torch.empty_like(current, dtype=torch.float64)
+    spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
+    keep_current, keep_voltage = kept(neuron.current_decay, current), kept(neuron.voltage_decay, current)
+    drive = _drive(bias, current)
+    lowest = -neuron.threshold * ALIGNMENT
+    may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
+    for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
+        synaptic.copy_(frame)
+        if feedback is not None and step > 0:
+            synaptic.add_(feedback(spikes[step - 1]).to(torch.int32))
+        # Copying a float into an int cuts off towards zero, as Lava's decay does.
+        current.copy_(product.copy_(current).mul_(keep_current)).add_(synaptic, alpha=scale)
+        if may_wrap:
+            _wrap(current)
+        depth.copy_(product.copy_(depth).mul_(keep_voltage)).sub_(current)
+        if bias is not None and step >= bias_start:
+            depth.sub_(drive)
+        depth.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+        torch.lt(depth, lowest, out=fired)
+        torch.threshold_(depth, lowest - 1, 0)
+    return spikes
+
+
+def resonate_and_fire(neuron: ResonatorNeuron, real_input: torch.Tensor, imag_input: torch.Tensor) -> torch.Tensor:
+    """Loihi's resonate-and-fire neurons (``lava/proc/rf``, ``lava/proc/rf_iz``) over ``(T, N, C)``, step by step.
+
+    Args:
+        neuron: parameters of the neurons.
+        real_input, imag_input: weighted sums into the real and the imaginary part of the state.
+
+    Returns:
+        Spikes, uint8.
+    """
+    rotation = Rotation(neuron, torch.zeros_like(real_input[0], dtype=torch.float64))
+    spikes = torch.empty_like(real_input, dtype=torch.uint8)
+    for fired, real, imag in zip(spikes, real_input, imag_input, strict=True):
+        fired.copy_(rotation.settle(*rotation.advance(real.double() * ALIGNMENT, imag.double() * ALIGNMENT)))
+    return spikes
+
+
+class Rotation:
+    """The complex states of resonators, which each step rotates, shrinks, and adds to."""
+
+    def __init__(self, neuron: ResonatorNeuron, rest: torch.Tensor) -> None:
+        self._phase = neuron.reset == "phase"
+        self._threshold = float(neuron.threshold * ALIGNMENT)
+        self._sin = per_channel(neuron.sin_decay, rest) / _UNITY_DECAY
+        self._cos = per_channel(neuron.cos_decay, rest) / _UNITY_DECAY
+        self._real = self._imag = rest
+
+    def advance(self, real_input: torch.Tensor, imag_input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both parts of the next state, before they are clipped."""
+        real = torch.trunc(self._cos * self._real) - torch.trunc(self._sin * self._imag) + real_input
+        imag = torch.trunc(self._sin * self._real) + torch.trunc(self._cos * self._imag) + imag_input
+        return real, imag
+
+    def settle(self, real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
+        """Take these parts, clipped, for the state; where they fire."""
+        real, imag = (part.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1) for part in (real, imag))
+        if self._phase:
+            fired = (real >= self._threshold) & (imag >= 0) & (self._imag < 0)
+        else:
+            fired = imag >= self._threshold
+            real, imag = real.masked_fill(fired, 0), imag.masked_fill(fired, self._threshold - 1)
+        self._real, self._imag = real, imag
+        return fired
+
+
+def sigma_delta(
+    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor
+) -> torch.Tensor:
+    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava."""
+    sums = weighted.cumsum(0, dtype=torch.int32)
+    if not neuron.sends:
+        return sums
+    if bias is not None:
+        sums[bias_start:] += per_channel(bias << _THRESHOLD_BITS, sums[0]).to(torch.int32)
+    return send_changes(sums.clamp_(min=0), neuron.threshold << _THRESHOLD_BITS) >> _SUM_BITS
+
+
+@one_thread()
+def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:
+    """The changes of whole numbers along their first axis that reach a threshold; smaller ones wait and add up."""
+    sent = torch.empty_like(values)
+    before = waiting = torch.zeros_like(values[0])
+    for value, message in zip(values, sent, strict=True):
+        change = value - before + waiting
+        message.copy_(change.masked_fill(change.abs() < threshold, 0))
+        before, waiting = value, change - message
+    return sent
+
+
+def kept(decay: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """The share of a state that is left after a step."""
+    return per_channel(_UNITY_DECAY - decay, state) / _UNITY_DECAY
+
+
+def per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """One value, or one per channel, for each neuron of a state ``(N, C, ...)``, float64."""
+    tensor = torch.as_tensor(values, dtype=torch.float64, device=state.device)
+    return tensor.reshape(-1, *[1] * (state.dim() - 2)).expand_as(state).contiguous()
+
+
+def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron, scale: int) -> bool:
+    """Whether a current could leave 24 bits: the sum of a geometric series bounds it, and the number of steps."""
+    low, high = torch.aminmax(synaptic_input)
+    peak = max(float(high), -float(low)) * scale
+    decay = int(neuron.current_decay.min())
+    steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
+    return peak * steps >= _STATE_LIMIT
+
+
+def _wrap(current: torch.Tensor) -> None:
+    """Lava's one-time wrap of a current that left 24 bits, in place."""
+    current.sub_((current > _STATE_LIMIT).to(torch.int32), alpha=2 * _STATE_LIMIT)
+    current.add_((current <= -_STATE_LIMIT).to(torch.int32), alpha=2 * _STATE_LIMIT)

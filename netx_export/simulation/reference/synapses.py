@@ -1,0 +1,251 @@
+"""Synapses of the reference simulator: weighted sums of spikes or messages, exact, over whole sequences at once.
+
+Each function prepares a layer's weights for a device and gives back a function of what comes in, time first. Sums are
+taken in a type in which no partial sum can round, as in ``PyDenseModelBitAcc`` (``lava/proc/dense/models.py``) and
+``PyConvModelFixed`` (``lava/proc/conv/models.py``) of lava-nc 0.10.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property, partial, reduce
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from netx_export.network.description import Conv, Dense, IntArray, Recurrent, SpikingLayer
+from netx_export.network.stock_loader import LoadedWeights, load_dense_weights, load_weights
+from netx_export.simulation.reference.loops import compiled_loops, one_thread
+
+__all__ = [
+    "Synapses",
+    "WeightedSums",
+    "dense_synapses",
+    "message_sums",
+    "message_synapses",
+    "recurrent_sums",
+    "spike_synapses",
+]
+
+Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+
+_ACTIVATION_LIMIT = 2**23
+_CAST_LIMIT = 2**31
+_MAX_DELAY = 62
+# Up to this share of active inputs it is faster to add up weights than to multiply matrices.
+_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3}
+# Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
+_BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
+
+
+def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
+    """Weighted sums ``(T, N, C, ...)`` of spikes from outside of the layer: integers of any type."""
+    if isinstance(layer, Conv):
+        return _convolution(layer, device)
+    if isinstance(layer, Dense) and layer.delay is not None:
+        return _delayed(layer.weight, layer.delay.clip(0, _MAX_DELAY), device)  # as netx does
+    weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
+    return dense_synapses(load_weights(*weights)[0], device)
+
+
+def dense_synapses(loaded: LoadedWeights, device: torch.device) -> Synapses:
+    """Sums ``(T, N, out)`` of loaded weights over spikes ``(T, N, in, ...)``."""
+    return partial(_by_rows, WeightedSums(loaded, device))
+
+
+def recurrent_sums(layer: Recurrent, device: torch.device) -> WeightedSums:
+    """What a recurrent layer's spikes ``(rows, C)`` of one step add to its input at the next."""
+    return WeightedSums(load_weights(layer.weight, layer.recurrent_weight)[1], device)
+
+
+def _delayed(weight: IntArray, delay: IntArray, device: torch.device) -> Synapses:
+    loaded = load_dense_weights(weight)
+    if delay.ndim == 2 or (delay.shape != weight.shape[:1] and loaded.rounds):
+        return _synaptic_delays(loaded, np.broadcast_to(delay, weight.shape), device)
+    sums = dense_synapses(loaded, device)
+    if delay.shape == weight.shape[:1]:
+        return lambda frames: _delay(sums(frames), delay)
+    return lambda frames: sums(_delay(frames.flatten(2), delay))
+
+
+def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, device: torch.device) -> Synapses:
+    """With a delay on each synapse, spikes of the same delay are summed up, and then wait together."""
+    groups = []
+    for steps in np.unique(delay):
+        group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
+        groups.append((WeightedSums(group, device), np.full(len(delay), steps)))
+    return lambda frames: reduce(torch.add, (_delay(_by_rows(sums, frames), steps) for sums, steps in groups))
+
+
+def _delay(values: torch.Tensor, delay: IntArray) -> torch.Tensor:
+    """Shift each channel of ``(T, N, C)`` by its own number of steps, zeros in front."""
+    loops = compiled_loops(values.device)
+    if loops is not None:
+        by_sample = values.transpose(0, 1).contiguous()
+        delayed = torch.empty_like(by_sample)
+        loops.delay(by_sample.numpy(), delay.astype(np.int64), delayed.numpy())
+        return delayed.transpose(0, 1)
+    steps = torch.arange(len(values), device=values.device)
+    source = (steps.unsqueeze(-1) - torch.as_tensor(delay, device=values.device)).unsqueeze(1)
+    return values.gather(0, source.clamp(min=0).expand_as(values)).mul_(source >= 0)
+
+
+def _by_rows(function: Synapses, frames: torch.Tensor) -> torch.Tensor:
+    """Apply a function of rows to every sample and step of ``(T, N, ...)``, as they follow each other in memory."""
+    by_sample = frames.transpose(0, 1)
+    rows = function(by_sample.flatten(0, 1))
+    return rows.reshape(*by_sample.shape[:2], *rows.shape[1:]).transpose(0, 1)
+
+
+class WeightedSums:
+    """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, in a time that follows the number of spikes.
+
+    Attributes:
+        integers: the weights ``(in, out)`` in a short integer type, for compiled loops.
+        exponent: bits by which a sum is shifted at the end, rounding down: none or negative.
+        fits: whether sums stay within int32, in which compiled loops take them.
+    """
+
+    def __init__(self, loaded: LoadedWeights, device: torch.device) -> None:
+        weight = loaded.mantissa if loaded.rounds else loaded.effective
+        self.exponent = loaded.exponent if loaded.rounds else 0
+        low, high = int(weight.min()), int(weight.max())
+        self._largest = max(high, -low)
+        self._largest_sum = self._largest * weight.shape[1]
+        self.fits = self._largest_sum < 2**31
+        self.integers = torch.from_numpy(weight.astype(_shortest_integer(low, high)).T.copy())
+        self._device = device
+
+    @cached_property
+    def matrix(self) -> torch.Tensor:
+        """The weights ``(in, out)`` in a floating-point type in which their sums are exact."""
+        return self.integers.to(self._device, _exact_dtype(self._largest_sum, self._largest))
+
+    def __call__(self, spikes: torch.Tensor) -> torch.Tensor:
+        rows = spikes.flatten(1)
+        loops = compiled_loops(spikes.device)
+        if loops is None or not self.fits:
+            sums = _in_blocks(rows, self.matrix)
+            return (sums * 2.0**self.exponent).floor() if self.exponent else sums
+        if np.count_nonzero(rows.numpy().view(np.bool_)) > _SPARSE_RATE["compiled"] * rows.numel():
+            sums = (rows.to(self.matrix.dtype) @ self.matrix).to(torch.int32)
+        else:
+            sums = torch.empty((len(rows), self.integers.shape[1]), dtype=torch.int32)
+            loops.add_weights(rows.contiguous().numpy(), self.integers.numpy(), sums.numpy())
+        return sums >> -self.exponent if self.exponent else sums
+
+
+def _shortest_integer(low: int, high: int) -> npt.DTypeLike:
+    """The shortest type for weights: sums of rare ones take as long as it takes to fetch them."""
+    limits = (np.iinfo(dtype) for dtype in (np.int8, np.int16, np.int32, np.int64))
+    return next(limit.dtype for limit in limits if limit.min <= low and high <= limit.max)
+
+
+def _in_blocks(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The product of ``(rows, in)`` spikes and ``(in, out)`` weights."""
+    sums = torch.empty((len(spikes), weight.shape[1]), dtype=weight.dtype, device=weight.device)
+    rows = max(1, _BLOCK_SPIKES.get(spikes.device.type, _BLOCK_SPIKES["cpu"]) // spikes.shape[1])
+    for block, target in zip(spikes.split(rows), sums.split(rows), strict=True):
+        active = _active(block.reshape(-1))
+        if len(active) > _SPARSE_RATE["torch"] * block.numel():
+            torch.mm(block.to(weight.dtype), weight, out=target)
+        else:
+            _sum_active(active, weight, target)
+    return sums
+
+
+def _active(spikes: torch.Tensor) -> torch.Tensor:
+    """Where a flat raster has spikes; numpy finds rare ones in a third of torch's time. The host waits for a GPU."""
+    if spikes.device.type != "cpu":
+        return spikes.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(spikes.numpy().view(np.bool_)))
+
+
+@one_thread()
+def _sum_active(active: torch.Tensor, weight: torch.Tensor, sums: torch.Tensor) -> None:
+    """Write the weights of the active inputs of each row, added up; they are given by their places in all rows."""
+    inputs = len(weight)
+    starts = torch.arange(0, len(sums) * inputs, inputs, device=active.device)
+    sums.copy_(F.embedding_bag(active % inputs, weight, torch.searchsorted(active, starts), mode="sum"))
+
+
+def _convolution(layer: Conv, device: torch.device) -> Synapses:
+    """Synaptic input ``(T, N, C, H, W)`` of spikes ``(T, N, C, H, W)``: integers in a floating-point type."""
+    weight = torch.as_tensor(layer.weight, device=device)
+    magnitude = np.abs(layer.weight)
+    largest_sum = int(magnitude.reshape(len(magnitude), -1).sum(1).max())
+    # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none, and an error of its
+    # Fourier transforms is far below the half that :func:`_whole` rounds away.
+    dtype = torch.float64 if device.type != "cpu" else _exact_dtype(largest_sum, int(magnitude.max()))
+    kernel = weight.to(dtype)
+
+    def convolve(rows: torch.Tensor) -> torch.Tensor:
+        options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return _whole(F.conv2d(rows.to(dtype), kernel, *options))
+
+    def sums(frames: torch.Tensor) -> torch.Tensor:
+        with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
+            values = _by_rows(convolve, frames.reshape(*frames.shape[:2], *layer.input_shape))
+        return _wrap_activation(values) if largest_sum >= _ACTIVATION_LIMIT else values
+
+    return sums
+
+
+def _whole(sums: torch.Tensor) -> torch.Tensor:
+    """Sums of integers that a GPU's convolution may have taken by Fourier transforms, rounded to integers in place."""
+    return sums if sums.device.type == "cpu" else sums.round_()
+
+
+def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
+    """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; in place."""
+    above, below = _cast_beyond()
+    sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
+    return (sums.add_(_ACTIVATION_LIMIT)).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
+
+
+@cache
+def _cast_beyond() -> tuple[int, int]:
+    """What numpy's cast makes of numbers above and below int32: that depends on the processor, which Lava shares."""
+    with np.errstate(invalid="ignore"):
+        above, below = np.array([2.0 * _CAST_LIMIT, -2.0 * _CAST_LIMIT]).astype(np.int32)
+    return int(above), int(below)
+
+
+def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
+    """The fastest type in which sums of such integers are exact in every order.
+
+    Up to 256 a weight is exact in the short types that torch may be set to multiply float32 in on a GPU.
+    """
+    return torch.float32 if largest_sum < 2**24 and largest_weight <= 256 else torch.float64
+
+
+def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
+    """Weighted sums of messages, int32, time first, as Lava holds them."""
+    sums = message_sums(layer, device)
+    if isinstance(layer, Conv):
+        return lambda frames: _wrap_activation(sums(frames)).to(torch.int32)
+    exponent = load_dense_weights(layer.weight).exponent
+
+    def shifted(frames: torch.Tensor) -> torch.Tensor:
+        products = sums(frames).long().to(torch.int32)
+        return products << exponent if exponent > 0 else products >> -exponent
+
+    return shifted
+
+
+def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
+    """Weighted sums of messages before Lava cuts them off, float64, time first; a dense layer's are of mantissas."""
+    if isinstance(layer, Conv):
+        return partial(_convolve_messages, layer, torch.as_tensor(layer.weight, dtype=torch.float64, device=device))
+    mantissa = load_dense_weights(layer.weight).mantissa
+    weight = torch.as_tensor(mantissa, dtype=torch.float64, device=device).t()
+    return lambda frames: frames.flatten(2).double() @ weight
+
+
+def _convolve_messages(layer: Conv, weight: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    messages = frames.reshape(-1, *layer.input_shape).double()
+    sums = _whole(F.conv2d(messages, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
+    return sums.reshape(*frames.shape[:2], *sums.shape[1:])

@@ -1,0 +1,130 @@
+"""How far each number of a network goes on a batch, before Lava wraps, clips or SLAYER rounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.network.peaks import CURRENT, ROTATION, ROUNDED_STATE, STATE, SUM, VOLTAGE, Peak, Quantity, sum_limit
+from netx_export.network.stock_loader import load_dense_weights
+from netx_export.simulation.reference.neurons import ALIGNMENT, Rotation, kept, per_channel
+from netx_export.simulation.reference.synapses import (
+    dense_synapses,
+    message_sums,
+    recurrent_sums,
+    spike_synapses,
+)
+
+__all__ = ["Track", "track"]
+
+_HALF_24_BITS, _HALF_32_BITS = 2**23 - 1, 2**31 - 1
+_FLOAT32_BITS = 24
+_BIAS_BITS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """The largest size of a number of a layer in each step.
+
+    Attributes:
+        quantity: the number.
+        limit: the largest size that is held as it is.
+        sizes: one size per step, ``(T,)``.
+    """
+
+    quantity: Quantity
+    limit: int
+    sizes: torch.Tensor
+
+    def joined(self, other: Track) -> Track:
+        """Both on the samples of both."""
+        return replace(self, limit=min(self.limit, other.limit), sizes=torch.maximum(self.sizes, other.sizes))
+
+    def peak(self, shift: int) -> Peak:
+        """The largest of all steps, whose numbers are shifted."""
+        beyond = (self.sizes > self.limit).nonzero()
+        step = int(beyond[0]) + shift if len(beyond) else None
+        return Peak(self.quantity, float(self.sizes.max()), self.limit, step)
+
+
+def track(layer: SpikingLayer, bias_start: int, frames: torch.Tensor, sent: torch.Tensor) -> list[Track]:
+    """Follow a layer's numbers, given what came into it and what its neurons sent, both time first."""
+    if isinstance(layer.neuron, SigmaDeltaNeuron):
+        return list(_sigma_delta(layer, bias_start, frames))
+    if isinstance(layer.neuron, ResonatorNeuron):
+        return [_resonator(layer, layer.neuron, frames, sent)]
+    return list(_cuba(layer, layer.neuron, bias_start, frames, sent))
+
+
+def _largest(values: torch.Tensor) -> torch.Tensor:
+    """The largest size in each step of ``(T, ...)``."""
+    return values.abs().flatten(1).amax(1).cpu()
+
+
+def _cuba(
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
+) -> Iterator[Track]:
+    """Current and voltage as they would go without limits, reset where Lava's neurons fired."""
+    activation = spike_synapses(layer, frames.device)(frames).double()
+    if isinstance(layer, Recurrent):
+        activation[1:] += recurrent_sums(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
+    current = voltage = torch.zeros_like(activation[0])
+    keep_current, keep_voltage = kept(neuron.current_decay, current), kept(neuron.voltage_decay, current)
+    bias = getattr(layer, "bias", None)
+    drive = torch.zeros_like(current) if bias is None else per_channel(bias, current) * ALIGNMENT
+    silent = 1 - fired.reshape(activation.shape)
+    currents, voltages = torch.empty_like(activation), torch.empty_like(activation)
+    for step, frame in enumerate(activation):
+        current = torch.trunc(current * keep_current) + frame * ALIGNMENT
+        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
+        voltage = voltage * silent[step]  # one that fires is reset, however high it was
+        currents[step], voltages[step] = current, voltage
+    yield Track(CURRENT, _HALF_24_BITS, _largest(currents))
+    yield Track(VOLTAGE, _HALF_24_BITS, _largest(voltages))
+
+
+def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tensor, fired: torch.Tensor) -> Track:
+    """The parts of the state before Lava clips them, from the state that it clipped before."""
+    assert isinstance(layer, Resonator)
+    weights = (layer.weight, layer.imaginary_weight)
+    inputs = [dense_synapses(load_dense_weights(weight), frames.device)(frames).double() for weight in weights]
+    fired = fired.reshape(inputs[0].shape).bool()
+    rotation = Rotation(neuron, torch.zeros_like(inputs[0][0]))
+    sizes = torch.empty_like(inputs[0])
+    for step, (real_input, imag_input) in enumerate(zip(*inputs, strict=True)):
+        real, imag = rotation.advance(real_input * ALIGNMENT, imag_input * ALIGNMENT)
+        sizes[step] = torch.maximum(real.abs(), imag.abs())
+        if neuron.reset == "izhikevich":
+            sizes[step].masked_fill_(fired[step], 0)  # one that fires is put to the threshold, wherever it was
+        rotation.settle(real, imag)
+    return Track(ROTATION, _HALF_24_BITS, _largest(sizes))
+
+
+def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> Iterator[Track]:
+    """Sums of messages and their sum over time as they would go without limits."""
+    assert isinstance(layer, Dense | Conv)
+    sums = message_sums(layer, frames.device)(frames)
+    if isinstance(layer, Dense):
+        sums = (sums * 2.0 ** load_dense_weights(layer.weight).exponent).floor()
+    yield Track(SUM, sum_limit(layer), _largest(sums))
+    states = sums.cumsum(0)
+    if layer.bias is not None:
+        states[bias_start:] += per_channel(layer.bias << _BIAS_BITS, states[0])
+    sizes = _largest(states)
+    yield Track(STATE, _HALF_32_BITS, sizes)
+    # float32 holds as many bits, counted from the lowest that any of the sums has.
+    lowest = int(np.bitwise_or.reduce(states.long().cpu().numpy(), axis=None))
+    yield Track(ROUNDED_STATE, (lowest & -lowest or 1) << _FLOAT32_BITS, sizes)

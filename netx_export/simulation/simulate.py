@@ -1,0 +1,409 @@
+"""``simulate``: run a netx file, on the reference simulator or on Lava, and line the result up with SLAYER."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from lava_spikeloss.arguments import check_number
+from netx_export.errors import NetxFormatError, SimulationError
+from netx_export.file.netx import read
+from netx_export.network.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
+from netx_export.network.exact_weights import loads
+from netx_export.simulation import host, reference
+from netx_export.simulation.lava_parent import run_on_lava
+
+__all__ = [
+    "MESSAGE_SCALE",
+    "Simulation",
+    "as_tensor",
+    "check_input",
+    "network_input",
+    "run_layers",
+    "sample_tensor",
+    "simulate",
+]
+
+# What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
+MESSAGE_SCALE = 2**12
+_SUM_SCALE = 2**18
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+_PART = 2**17  # numbers of an input to check at a time
+LayerArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or float64 for sigma-delta neurons
+Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """The spikes of a simulated network.
+
+    Attributes:
+        output: the last layer's spikes ``(N, C, ..., T)``, or what is read out of them on the host, lined up so that
+            it equals ``net(spikes)`` in SLAYER.
+        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``), uint8; what
+            sigma-delta neurons send or sum up, in SLAYER's scale, float64.
+    """
+
+    output: LayerArray
+    layers: dict[str, LayerArray]
+
+
+def simulate(
+    path: str | os.PathLike[str],
+    spikes: npt.ArrayLike | torch.Tensor,
+    *,
+    backend: Literal["reference", "lava"] = "reference",
+    timeout: float | None = None,
+    progress: bool = False,
+) -> Simulation:
+    """Run a netx file on a batch of input spikes; each sample starts from rest.
+
+    The samples are simulated in chunks, so that beyond input and result the memory is the same for any number of them.
+
+    Args:
+        path: a netx HDF5 file.
+        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
+            tensor on a CUDA device is simulated there by the reference.
+        backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
+            fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+        timeout: seconds that Lava may take; None for a limit in proportion to the work.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The spikes of every layer.
+
+    Raises:
+        NetxFormatError: if the file cannot be read, or netx cannot load it.
+        SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
+        ValueError: for an unknown back end, or a time limit that is not above 0.
+        TypeError: if the time limit is no number.
+
+    Example:
+        >>> import numpy as np
+        >>> from netx_export import simulate
+        >>> simulation = simulate("digits.net", np.zeros((1, 64, 32)))  # doctest: +SKIP
+        >>> simulation.output.shape  # doctest: +SKIP
+        (1, 10, 32)
+    """
+    if backend not in ("reference", "lava"):
+        raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
+    if timeout is not None:
+        check_number("timeout", timeout, above=0.0)
+    description = read(path)
+    _refuse_unloadable(path, description)
+    array = _check_shape(description, spikes)
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task(f"Simulating on {backend}", total=len(array))
+
+        def advance(samples: int) -> None:
+            bar.advance(task, samples)
+
+        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
+        layers = run(description, array, advance)
+    return Simulation(_output(description, list(layers.values())[-1]), layers)
+
+
+def _output(description: NetworkDescription, spikes: LayerArray) -> LayerArray:
+    """What the network gives out, made of the last layer's spikes."""
+    if description.readout is not None:
+        return host.read_out(description.readout, spikes)
+    # The file of a network that ends with a Flatten holds it, and netx and Lava pass over it.
+    return spikes.reshape(len(spikes), *description.layers[-1].shape, spikes.shape[-1])
+
+
+def _refuse_unloadable(path: str | os.PathLike[str], description: NetworkDescription) -> None:
+    """Raise for a layer that netx fails to load, though :func:`read` and :func:`check` can say what is in it."""
+    for name, layer in description.spiking.items():
+        if not loads(layer):
+            raise NetxFormatError(
+                f"{path}: {name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
+                f"network with netx_export.export, which writes such a layer as a convolution."
+            )
+
+
+def _run_reference(
+    description: NetworkDescription, spikes: Spikes, advance: Callable[[int], None]
+) -> dict[str, LayerArray]:
+    """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
+    samples, steps = spikes.shape[0], spikes.shape[-1]
+    layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
+    device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
+    run = reference.prepare(description, device)
+
+    def run_chunk(chunk: slice) -> None:
+        with torch.inference_mode():
+            rasters = run(network_input(description, spikes[chunk]))
+            for name, raster in rasters.items():
+                _line_up(description, name, raster, torch.from_numpy(layers[name][chunk]))
+        advance(len(spikes[chunk]))
+
+    size = reference.chunk_size(description, steps + description.lead, device)
+    chunks = [slice(start, start + size) for start in range(0, samples, size)]
+    reference.in_parallel(run_chunk, chunks, device)
+    return layers
+
+
+def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, LayerArray]:
+    """What each spiking layer of a network makes of spikes, uint8, or messages, int32, that enter the first one."""
+    spikes = torch.nn.functional.pad(frames, (description.lead, 0))
+    layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
+    for name, raster in reference.run(description, spikes).items():
+        _line_up(description, name, raster, torch.from_numpy(layers[name]))
+    return layers
+
+
+def _run_lava(
+    path: str | os.PathLike[str],
+    timeout: float | None,
+    description: NetworkDescription,
+    spikes: Spikes,
+    advance: Callable[[int], None],
+) -> dict[str, LayerArray]:
+    frames = network_input(description, spikes).cpu().numpy()
+    rasters = run_on_lava(path, description, frames, timeout, advance)
+    layers = {}
+    for name, raster in rasters.items():
+        layers[name] = _empty(description.spiking[name], len(raster), spikes.shape[-1])
+        _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
+    return layers
+
+
+def _empty(layer: SpikingLayer, samples: int, steps: int) -> LayerArray:
+    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
+    return np.zeros((samples, *layer.shape, steps), np.float64 if graded else np.uint8)
+
+
+def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
+    """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
+    layer, raster = description.spiking[name], raster.cpu()  # in one piece: each copy from a GPU is waited for
+    # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
+    delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
+    shift = delay + (description.shifts[name] - description.lead)
+    loops = reference.compiled_loops(raster.device)
+    if isinstance(layer.neuron, SigmaDeltaNeuron):
+        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
+    elif loops is None:
+        _copy_shifted(raster, target, shift)
+    else:
+        frames = raster.movedim(-1, 1).flatten(2).contiguous()
+        each = np.repeat(shift, frames.shape[2] // len(shift))
+        loops.place_spikes(frames.numpy(), each, target.flatten(1, -2).numpy())
+
+
+def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: IntArray) -> None:
+    """``target[:, c, ..., t] = source[:, c, ..., t - shift[c]]`` wherever both are."""
+    for steps in np.unique(shift).tolist():
+        late, early = max(0, steps), max(0, -steps)
+        both = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
+        channels = torch.from_numpy(np.flatnonzero(shift == steps))
+        target[:, channels, ..., late : late + both] = source[:, channels, ..., early : early + both]
+
+
+def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """The input as a tensor ``(N, C, ..., T)``: zeros and ones, uint8, or the numbers that an encoder takes.
+
+    Raises:
+        SimulationError: if it has the wrong shape, holds no step or no sample, or anything but zeros and ones.
+    """
+    array = _check_shape(description, spikes)
+    with _values_of(array):
+        return _binary(array) if description.encoder is None else _finite(array)
+
+
+def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """Input ``(N, C, ..., T)`` of a network that is still to be described, as a tensor.
+
+    Raises:
+        SimulationError: if it is no array of finite real numbers, or holds no step or no sample.
+    """
+    array = _dense(sample)
+    if array.ndim < 3 or 0 in array.shape:
+        raise SimulationError(
+            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got "
+            f"{tuple(array.shape)}."
+        )
+    with _values_of(array):
+        return _finite(array)
+
+
+@contextmanager
+def _values_of(array: Spikes) -> Iterator[None]:
+    """Say of a tensor without values what is the matter with it, where torch fails to look at them inside."""
+    try:
+        yield
+    except RuntimeError:
+        if not (isinstance(array, torch.Tensor) and array.is_meta):
+            raise
+        raise SimulationError("Expected a tensor with values but got one without, on torch's meta device.") from None
+
+
+def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """What enters the first layer: the input as spikes, behind the steps in which only a bias acts."""
+    tensor = check_input(description, spikes)
+    encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
+    return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
+
+
+def _finite(values: Spikes) -> torch.Tensor:
+    tensor = as_tensor(values)
+    if tensor.is_floating_point() and not bool((tensor.float() if _is_short(tensor) else tensor).isfinite().all()):
+        raise SimulationError("Expected finite input values but got NaN or infinity.")
+    return tensor
+
+
+def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+    array = _dense(spikes)
+    expected = description.input_shape
+    shape = tuple(array.shape)
+    if shape[1:-1] == expected and len(shape) == len(expected) + 2 and 0 not in shape:
+        return array
+    raise SimulationError(
+        f"Expected spikes of shape (N, {', '.join(map(str, expected))}, T) with at least one sample and one step but "
+        f"got {shape}. {_layout_advice(array, expected)}"
+    )
+
+
+def _dense(spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+    """An array or tensor whose numbers lie in memory one beside the other.
+
+    Raises:
+        SimulationError: if they do not, or there are none.
+    """
+    if isinstance(spikes, torch.Tensor):
+        if spikes.is_nested or spikes.layout != torch.strided or spikes.is_complex() or spikes.is_quantized:
+            layout = "nested" if spikes.is_nested else spikes.layout
+            raise SimulationError(f"Expected a dense tensor of real numbers but got {layout}, {spikes.dtype}.")
+        return spikes.detach()
+    try:
+        array = np.asarray(spikes)
+    except (RuntimeError, TypeError, ValueError) as error:  # whatever a list of lists or of tensors may hold
+        raise SimulationError(f"Expected an array or a tensor but got a {type(spikes).__name__}: {error}") from None
+    if array.ndim == 0 and array.dtype.kind not in "biuf":
+        raise SimulationError(f"Expected an array or a tensor but got a {type(spikes).__name__}.")
+    if isinstance(spikes, np.ma.MaskedArray) and np.any(spikes.mask):
+        raise SimulationError("Expected an array of which every value counts but got a masked one. Fill it first.")
+    return array
+
+
+def _layout_advice(array: Spikes, expected: tuple[int, ...]) -> str:
+    """What to do about an input of the wrong shape: each way to turn it that its sizes allow."""
+    turn = "spikes.permute({})" if isinstance(array, torch.Tensor) else "np.transpose(spikes, ({}))"
+    ways = [
+        f"if it is ({', '.join(layout)}), {_turned(layout, turn)}"
+        for layout in _layouts(len(expected))
+        if len(layout) == array.ndim and 0 not in array.shape and _fits(layout, array.shape, expected)
+    ]
+    if not ways:
+        return "Samples are the first axis and time is the last."
+    doubt = " Its sizes do not say which it is." if len(ways) > 1 else ""
+    return f"Samples come first, then channels before height and width, and time last: {'; '.join(ways)}.{doubt}"
+
+
+def _layouts(axes: int) -> list[tuple[str, ...]]:
+    """The orders in which other libraries, and netx, have samples, time and the axes of a network's input."""
+    names = tuple("CHW"[:axes])
+    orders = dict.fromkeys([names, names[1:] + names[:1], names[::-1]]) if axes > 1 else [names]
+    return [
+        layout
+        for order in orders
+        for layout in (
+            (*order, "T"),
+            ("T", *order),
+            ("N", *order),
+            ("N", "T", *order),
+            ("T", "N", *order),
+            ("N", *order, "T"),
+        )
+    ]
+
+
+def _fits(layout: tuple[str, ...], shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    sizes = dict(zip("CHW", expected, strict=False))
+    return all(sizes.get(axis, size) == size for axis, size in zip(layout, shape, strict=True))
+
+
+def _turned(layout: tuple[str, ...], turn: str) -> str:
+    """The expression that turns a layout into the one that is expected."""
+    order = [layout.index(axis) for axis in "NCHWT" if axis in layout]
+    turned = "spikes" if order == sorted(order) else turn.format(", ".join(map(str, order)))
+    if "N" not in layout:
+        return f"{turned}[None]"
+    return turned if "T" in layout else f"{turned}[..., None]"
+
+
+@reference.one_thread()
+def _binary(spikes: Spikes) -> torch.Tensor:
+    """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first."""
+    tensor = as_tensor(spikes)
+    fired = _fired_on_host(tensor) if tensor.device.type == "cpu" else _fired(tensor)
+    if fired is None:
+        raise SimulationError(
+            f"Expected spikes of 0 and 1, since netx makes every other value a 1, but got {_describe_values(tensor)}."
+        )
+    shape = (len(tensor), tensor.shape[-1], *tensor.shape[1:-1])
+    return fired.reshape(shape).movedim(1, -1).view(torch.uint8)
+
+
+def _fired(values: torch.Tensor) -> torch.Tensor | None:
+    """Where ``(N, C, ..., T)`` is 1, as ``(N, T, C)``; None if it is anything but 0 and 1."""
+    fired = values != 0
+    if bool((values == fired).all()):
+        return fired.flatten(1, -2).mT.contiguous()
+    return None
+
+
+def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
+    """The same part by part, while a part is in the cache; numpy compares in a third of torch's time."""
+    numbers = (values.float() if _is_short(values) else values).flatten(1, -2).numpy()
+    together = max(1, _PART // numbers.shape[-1])
+    fired = np.empty(numbers.shape[1:], np.bool_)
+    turned = torch.empty((len(numbers), *fired.shape[::-1]), dtype=torch.bool)
+    for sample, frames in zip(numbers, turned, strict=True):
+        for start in range(0, len(sample), together):
+            part, found = sample[start : start + together], fired[start : start + together]
+            np.not_equal(part, 0, out=found)
+            if np.count_nonzero(found) + np.count_nonzero(part != 1) != part.size:
+                return None
+        frames.copy_(torch.from_numpy(fired).t())  # torch turns matrices fastest
+    return turned
+
+
+def _is_short(values: torch.Tensor) -> bool:
+    """Whether these are floating-point numbers of a type that torch and numpy hardly compute with."""
+    return values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
+
+
+def as_tensor(array: Spikes) -> torch.Tensor:
+    """An array as a tensor that can be worked with, of the same numbers.
+
+    Raises:
+        SimulationError: if it holds no numbers that torch has.
+    """
+    if isinstance(array, torch.Tensor):
+        return array.resolve_neg()
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise SimulationError(f"Expected a numeric type of up to 64 bits but got {array.dtype}.")
+    if (array.dtype.kind == "u" and array.dtype.itemsize > 1) or not array.dtype.isnative:
+        array = array.astype(np.float64)  # torch knows no such type
+    array = np.require(array, requirements=["C", "W"])
+    # An axis of one step or sample may be turned round all the same, and torch takes no such axis.
+    return torch.from_numpy(array.copy() if min(array.strides, default=0) < 0 else array)
+
+
+def _describe_values(tensor: torch.Tensor) -> str:
+    values = tensor.double()
+    if bool(values.isnan().any()):
+        return f"{int(values.isnan().sum())} values that are NaN; find out where they come from"
+    low, high = float(values.min()), float(values.max())
+    advice = "divide by 255 if these are spikes, encode them as spikes if not" if high == 255 else "encode them first"
+    return f"values between {low:g} and {high:g}; {advice}"

@@ -1,0 +1,1 @@
+"""Comparing two runs of a network: sums, verdict, cause and report."""

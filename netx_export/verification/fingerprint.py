@@ -1,0 +1,69 @@
+"""Hashes of what is verified: is it the same on each rank, and is the file still the one that was read?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from netx_export.provenance import source_hash
+from netx_export.slayer import fresh_state
+from netx_export.verification.diagnosis import Data
+from netx_export.verification.sums import Run
+
+__all__ = ["fingerprint", "hash_file"]
+
+_SAMPLES = 256  # to hash at a time: the input may be a file that is larger than memory
+_BLOCK = 2**20
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content; empty if it cannot be read, of which :func:`netx_export.read` says why."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except (OSError, TypeError, ValueError):  # no path at all, or one with a NUL character
+        return ""
+    return digest.hexdigest()
+
+
+def fingerprint(data: Data, recorded: Run | None, labels: torch.Tensor | None) -> dict[str, str]:
+    """Hashes of the arguments of ``verify`` that hold data, by the names of these arguments."""
+    return {
+        "`net`": _hash_network(data),
+        "`spikes`": _hash(_inputs(data)),
+        "`labels`": _hash([] if labels is None else [("labels", labels)]),
+        "`recorded`": _hash([] if recorded is None else _layers(recorded)),
+    }
+
+
+def _hash_network(data: Data) -> str:
+    """At rest, since what the last batch left in a network is another one on each rank."""
+    if data.net is None:
+        return ""
+    with fresh_state(data.net):
+        return source_hash(data.net)
+
+
+def _inputs(data: Data) -> Iterator[tuple[str, torch.Tensor]]:
+    for start in range(0, len(data.inputs), _SAMPLES):
+        yield "spikes", data.samples(start, start + _SAMPLES)
+
+
+def _layers(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, layer in run.layers.items():
+        yield name, torch.from_numpy(layer)
+    if run.output is not None:
+        yield "output", torch.from_numpy(run.output)
+
+
+def _hash(parts: Iterable[tuple[str, torch.Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in parts:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,404 @@
+"""``verify``: does the exported network run as the trained one does, spike for spike, in every layer?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
+from netx_export.errors import ExportError, SimulationError
+from netx_export.file.netx import read
+from netx_export.network.description import NetworkDescription
+from netx_export.provenance import recorded_budgets
+from netx_export.simulation.simulate import network_input, simulate
+from netx_export.slayer import find_blocks, record
+from netx_export.slayer.blocks import spikes as has_spikes
+from netx_export.verification.arguments import (
+    Options,
+    check_labels,
+    check_loss,
+    check_names,
+    check_net,
+    check_spikes,
+    number_of_outputs,
+)
+from netx_export.verification.diagnosis import Data, diagnose
+from netx_export.verification.fingerprint import fingerprint, hash_file
+from netx_export.verification.output_sums import Loss
+from netx_export.verification.ranks import rank_and_size, refuse_differences, together
+from netx_export.verification.recording import check_recording
+from netx_export.verification.result import Comparison, LayerComparison, Tolerance
+from netx_export.verification.sums import Run, Tally
+
+__all__ = ["VerificationReport", "verify"]
+
+SCHEMA = 3
+_CHUNK_BYTES = 2**28
+_CHUNK_SAMPLES = 256
+_INSTEAD = "its last layer is compared, not what it returns"
+
+_Samples: TypeAlias = "npt.NDArray[np.int64]"
+_Runner: TypeAlias = Callable[[_Samples], Run]
+_Recorded: TypeAlias = "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None"
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """The verdict on an exported network, and what it rests on.
+
+    It speaks of what was compared. What was not, such as layers that a recording does not hold, each comparison lists.
+
+    Attributes:
+        network: the file's network as a table.
+        comparisons: SLAYER against the reference simulator on all samples; then the reference against Lava on some of
+            them, or against a recorded run.
+        metadata: what the file records of its own origin.
+        budgets: what the network was to keep to, as recorded at export: ``rate`` of each hidden layer's neurons in
+            spikes per step, ``synops`` and ``energy`` (in joule) per sample, ``events_per_step``; those of a layer with
+            its name before (``dense1.synops``).
+        energy_table: what the energy was counted by.
+        training: one mapping of figures per epoch, if the caller has a training curve to show.
+    """
+
+    network: str
+    comparisons: tuple[Comparison, ...]
+    metadata: Mapping[str, str]
+    budgets: Mapping[str, float]
+    energy_table: EnergyTable = LOIHI_1
+    training: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed: whatever was compared is equal or within tolerance, and not all zeros."""
+        return bool(self.comparisons) and all(comparison.passed for comparison in self.comparisons)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every spike that was compared is equal, and every value of the output."""
+        return all(comparison.exact for comparison in self.comparisons)
+
+    @property
+    def layers(self) -> tuple[LayerComparison, ...]:
+        """The layers of the last comparison, the one nearest to the chip."""
+        return self.comparisons[-1].layers
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, in the schema of ``docs/report-schema.md``."""
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "exact": self.exact,
+            "network": self.network,
+            "metadata": dict(self.metadata),
+            "budgets": dict(self.budgets),
+            "energy_table": dataclasses.asdict(self.energy_table),
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "training": [dict(row) for row in self.training],
+        }
+
+    def to_json(self) -> str:
+        """The report as JSON, the contents of :meth:`to_dict`."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as one HTML file that needs nothing else.
+
+        Raises:
+            ExportError: if the file cannot be written.
+        """
+        from netx_export.verification.report import save_html
+
+        save_html(self.to_dict(), path)
+
+
+def verify(
+    net: nn.Module | None,
+    path: str | os.PathLike[str],
+    spikes: npt.ArrayLike | torch.Tensor,
+    labels: npt.ArrayLike | torch.Tensor | None = None,
+    *,
+    lava_samples: int = 32,
+    recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None = None,
+    loss: Loss | None = None,
+    tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
+    stop_early: bool = False,
+    seed: int = 0,
+    timeout: float | None = None,
+    progress: bool = False,
+) -> VerificationReport:
+    """Compare an exported file with the network it came from, spike for spike, in every layer.
+
+    All samples run in SLAYER and on the reference simulator; then some of them on the reference and on Lava, or all are
+    compared with a recorded run. Samples are worked through in chunks, so that any number of them fits into memory.
+    Under ``torchrun`` each rank takes its share of them, and all get the same report.
+
+    The numbers that sigma-delta networks send are compared as numbers; an event is one other than 0. Statistics that do
+    not exist for them (the rate of a layer that only sums up, an energy) are None.
+
+    Only equal spikes prove anything: a layer, or an output, that gave nothing but zeros is ``untested``, and the report
+    does not pass. What the network returns is compared as its output where it has the shape of the file's output. Where
+    it is something else, the layers are compared, and the report says that the output was not; no accuracy is given.
+
+    Args:
+        net: the trained SLAYER network, or None for the file alone. It is not changed.
+        path: the netx file.
+        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
+        labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
+            and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
+        lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
+        recorded: spikes of the layers and the output, or of some of them, from another simulator or a chip, in place of
+            Lava: a mapping, or a ``.npz`` file as ``netx-export simulate`` writes it.
+        loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time; if
+            it is infinite or NaN, the report counts these samples, and no ``tolerance`` of the loss is kept.
+        tolerance: what is still accepted, for all layers or for some by name (the network's output is ``"output"``);
+            None asks for equality. A ``Tolerance`` that asks nothing of a layer, or of an output that is not the last
+            layer's spikes, accepts no difference in it, unless it asks for accuracy or loss, and these are kept.
+        stop_early: whether to end as soon as no further sample could make the comparison pass, and leave out what would
+            follow: at a difference that no tolerance is given for, or a single value beyond its tolerance. What passes
+            has run all samples.
+        seed: for the draw.
+        timeout: seconds that Lava may take; None for a limit in proportion to the work.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
+        NetxFormatError: if the file cannot be read.
+        SimulationError: if spikes or recording do not fit the file, the file changes meanwhile, or Lava is missing,
+            fails or runs out of time; on all ranks, if one of them fails.
+        ValueError: if there is nothing to compare, the labels do not fit the spikes or name a class that no output can
+            have, the loss fails, an option is out of range, or ranks were given different arguments.
+        TypeError: if an argument is of the wrong type.
+
+    Example:
+        >>> from netx_export import verify
+        >>> report = verify(net, "digits.net", spikes, labels)  # doctest: +SKIP
+        >>> report.passed, report.exact  # doctest: +SKIP
+        (True, True)
+    """
+
+    def prepare() -> _Subject:
+        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance)
+        return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
+
+    subject = together(prepare)
+    if rank_and_size()[1] > 1:
+        refuse_differences(together(subject.fingerprint))
+    comparisons = []
+    for comparison in subject.comparisons():
+        comparisons.append(comparison)
+        if stop_early and not comparison.passed:
+            break
+    together(subject.check_file)
+    description = subject.data.description
+    return VerificationReport(
+        network=str(description),
+        comparisons=tuple(comparisons),
+        metadata=description.metadata,
+        budgets=recorded_budgets(description),
+        energy_table=LOIHI_2 if description.graded else LOIHI_1,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """What is verified, and how.
+
+    Attributes:
+        data: the network, the file's network, and the input.
+        path: the file.
+        content: the hash of what it held when it was read.
+        recorded: the recorded run, or None.
+        options: those of the caller.
+        labels: class indices ``(N,)``, or other labels, or None.
+        loss: the task loss, or None.
+    """
+
+    data: Data
+    path: str | os.PathLike[str]
+    content: str
+    recorded: Run | None
+    options: Options
+    labels: torch.Tensor | None = None
+    loss: Loss | None = None
+
+    @classmethod
+    def of(
+        cls,
+        net: nn.Module | None,
+        path: str | os.PathLike[str],
+        spikes: npt.ArrayLike | torch.Tensor,
+        recorded: _Recorded,
+        options: Options,
+    ) -> _Subject:
+        """What the arguments mean, once they are checked."""
+        check_net(net)
+        if net is None and recorded is None and options.lava_samples == 0:
+            raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
+        content = hash_file(path)
+        description = read(path)
+        check_names(options.tolerance, description)
+        inputs = check_spikes(spikes, description)
+        if net is not None:
+            _check_blocks(net, description)
+        run = None if recorded is None else check_recording(recorded, description, len(inputs), inputs.shape[-1])
+        return cls(Data(net, description, inputs), path, content, run, options)
+
+    def with_task(self, labels: npt.ArrayLike | torch.Tensor | None, loss: Loss | None) -> _Subject:
+        """The same with labels and a task loss."""
+        check_loss(loss, labels)
+        checked = check_labels(labels, len(self.data.inputs), number_of_outputs(self.data.description))
+        return dataclasses.replace(self, labels=checked, loss=loss)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Everything that the result depends on, by the names of the arguments; of a loss only its name is known."""
+        named = {f"`{name}`": repr(getattr(self.options, name)) for name in Options.CHANGING_THE_RESULT}
+        loss = getattr(self.loss, "__qualname__", type(self.loss).__qualname__)
+        arrays = fingerprint(self.data, self.recorded, self.labels)
+        return {"`path`": self.content, **arrays, "`loss`": loss, **named}
+
+    def check_file(self) -> None:
+        """Refuse a file that was replaced meanwhile: it is read again for each chunk, so nothing is known of either."""
+        if hash_file(self.path) != self.content:
+            raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
+
+    def comparisons(self) -> Iterator[Comparison]:
+        """All comparisons, one by one, each run when it is asked for."""
+        everything = np.arange(len(self.data.inputs))
+        own_output = True
+        if self.data.net is not None:
+            trained = self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
+            own_output = trained.output is not None
+            yield trained
+        # What is right of an output that the network does not return is nothing that the network predicted.
+        subject = self if own_output else dataclasses.replace(self, labels=None, loss=None)
+        if self.recorded is not None:
+            pair = ("reference", subject._reference), ("recording", subject._recording)
+            yield subject._compare(*pair, everything, predicts=own_output)
+        elif self.options.lava_samples > 0:
+            chosen = _choose(len(everything), self.options.lava_samples, self.labels, self.options.seed)
+            pair = ("reference", subject._reference), ("Lava", subject._lava)
+            yield subject._compare(*pair, chosen, predicts=own_output)
+
+    def _compare(
+        self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples, *, predicts: bool = True
+    ) -> Comparison:
+        tally = Tally(self.data.description, (expected[0], got[0]), self.loss, predicts)
+        rank, size = rank_and_size()
+        own = np.array_split(samples, size)[rank]
+        stopped = together(lambda: self._run(tally, expected, got, own))
+        comparison, origin = tally.finish(self.options.tolerance, stopped)
+        cause = together(lambda: diagnose(self.data, comparison, origin, samples))
+        return dataclasses.replace(comparison, cause=cause)
+
+    def _run(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples) -> bool:
+        """Add up both runs of these samples; whether it ended early."""
+        description = self.data.description
+        # Lava shows a bar of its own, for what takes time there.
+        hidden = not self._shows_progress or got[0] == "Lava"
+        with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+            task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
+            for chunk in _chunks(samples, description, self.data.inputs.shape[-1]):
+                frames = network_input(description, self.data.choose(chunk))[..., description.lead :].cpu().numpy()
+                runs = _comparable(expected[1](chunk), got[1](chunk))
+                tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
+                bar.advance(task, len(chunk))
+                if self.options.stop_early and tally.has_failed(self.options.tolerance):
+                    return True
+        return False
+
+    @property
+    def _shows_progress(self) -> bool:
+        return self.options.progress and rank_and_size()[0] == 0
+
+    def _slayer(self, samples: _Samples) -> Run:
+        assert self.data.net is not None
+        recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        reason = f"the network returns something else than a tensor with a row of numbers per sample; {_INSTEAD}"
+        return Run(recording.layers, recording.output, reason)
+
+    def _reference(self, samples: _Samples) -> Run:
+        simulation = simulate(self.path, self.data.choose(samples))
+        return Run(simulation.layers, simulation.output)
+
+    def _lava(self, samples: _Samples) -> Run:
+        simulation = simulate(
+            self.path,
+            self.data.choose(samples),
+            backend="lava",
+            timeout=self.options.timeout,
+            progress=self._shows_progress,
+        )
+        return Run(simulation.layers, simulation.output)
+
+    def _recording(self, samples: _Samples) -> Run:
+        assert self.recorded is not None
+        output = None if self.recorded.output is None else self.recorded.output[samples]
+        return Run({name: layer[samples] for name, layer in self.recorded.layers.items()}, output)
+
+
+def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
+    """Both runs; without an output where the network returns something else than the file's output.
+
+    Raises:
+        SimulationError: if a layer has not the same shape in both runs, or holds no numbers.
+    """
+    for name in set(expected.layers) & set(got.layers):
+        shapes = expected.layers[name].shape, got.layers[name].shape
+        if shapes[0] != shapes[1]:
+            raise SimulationError(f"Layer {name} has shape {shapes[0]} in one run and {shapes[1]} in the other.")
+    if expected.output is not None and got.output is not None and expected.output.shape != got.output.shape:
+        reason = (
+            f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
+        )
+        expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
+    for name, values in {**expected.layers, "output": expected.output}.items():
+        if values is not None and not np.isfinite(values).all():
+            raise SimulationError(
+                f"The network gives NaN or infinity in {name}, which no chip has. Find out where they come from."
+            )
+    return expected, got
+
+
+def _chunks(
+    samples: npt.NDArray[np.int64], description: NetworkDescription, steps: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The samples in parts that fit into memory in both runs, the input as SLAYER takes it among them."""
+    shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
+    values = steps * sum(int(np.prod(shape)) for shape in shapes)
+    size = int(np.clip(_CHUNK_BYTES // (values * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]
+
+
+def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
+    number = sum(has_spikes(block) for block in find_blocks(net))
+    if number != len(description.spiking):
+        raise ExportError(
+            f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "
+            f"one is not an export of the other. Give the network that the file was exported from."
+        )
+
+
+def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
+    """Indices of samples to run on Lava: every class in its share, in the order of the data."""
+    order = np.random.default_rng(seed).permutation(samples)
+    if labels is not None and labels.dim() == 1:
+        # Sorted by its share's rank within its class, each class is spread evenly over the order.
+        classes = labels.double().numpy()  # numpy has no bfloat16
+        rank = np.empty(samples)
+        for label in np.unique(classes):
+            members = order[classes[order] == label]
+            rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order = order[np.argsort(rank[order], kind="stable")]
+    return np.sort(order[:number])
