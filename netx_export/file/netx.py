@@ -33,7 +33,6 @@ from netx_export.network.description import (
     Flatten,
     HostLayer,
     Input,
-    IntArray,
     Layer,
     NetworkDescription,
     Neuron,
@@ -43,6 +42,14 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
+from netx_export.network.fixed_point import (
+    ALIGNMENT_BITS,
+    DEFAULT_THRESHOLD,
+    MESSAGE_BITS,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
 from netx_export.network.registers import outside_registers
 from netx_export.network.stock_loader import load_resonator_decays
 
@@ -51,10 +58,9 @@ __all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
 _BLOCK = 2**20  # numbers to hash at a time
-_SHIFT, _SIGMA_DELTA_SHIFT = 6, 12  # bits by which Lava shifts thresholds up
-_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
-# What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
-_DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
+_NETX_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
+# What netx assumes for a dense layer without neuron parameters.
+_DEFAULT_NEURON = CubaNeuron(DEFAULT_THRESHOLD, current_decay=np.array([0]), voltage_decay=np.array([UNITY_DECAY]))
 
 
 def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None:
@@ -189,8 +195,8 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
         group["sinDecay"] = _scalar_if_single(sin)
         group["cosDecay"] = _scalar_if_single(cos)
     else:
-        if neuron.message_bits != _MESSAGE_BITS:
-            raise ExportError(f"netx loads sigma-delta neurons with {_MESSAGE_BITS} message bits only.")
+        if neuron.message_bits != _NETX_MESSAGE_BITS:
+            raise ExportError(f"netx loads sigma-delta neurons with {_NETX_MESSAGE_BITS} message bits only.")
         group["type"] = np.bytes_("SDNN")
         group["activation"] = np.bytes_("relu")
         if not neuron.sends:
@@ -501,7 +507,7 @@ def _read_encoder(group: SafeGroup, channels: int) -> Encoder:
     neuron = _read_neuron(group.group("neuron"), channels)
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("RF neurons cannot encode the input.")
-    weight = group.integer("weight") if "weight" in group else 64
+    weight = group.integer("weight") if "weight" in group else WEIGHT_SCALE
     return Encoder(neuron, weight, group.integer("bias") if "bias" in group else 0)
 
 
@@ -536,7 +542,7 @@ def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     if kind == "SDNN":
         if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
             group.ignore("activation")
-        bits = group.integer("messageBits") if "messageBits" in group else _MESSAGE_BITS
+        bits = group.integer("messageBits") if "messageBits" in group else _NETX_MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
@@ -545,7 +551,7 @@ def _read_threshold(group: SafeGroup, kind: str) -> int:
     """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
     threshold = group.integer("vThMant")
     values = _whole(group, "vThMant")
-    shift = _SIGMA_DELTA_SHIFT if kind == "SDNN" else _SHIFT
+    shift = MESSAGE_BITS if kind == "SDNN" else ALIGNMENT_BITS
     if values.ndim and not np.iinfo(values.dtype).min <= threshold << shift <= np.iinfo(values.dtype).max:
         raise NetxFormatError(
             f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by "
