@@ -33,7 +33,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.errors import ExportError, NetxExportError, NetxFormatError
+from netx_export.errors import DescriptionError, ExportError, NetxExportError, NetxFormatError
 from netx_export.file.netx import read
 from netx_export.file.opening import why_unreadable
 from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Layer, NetworkDescription
@@ -46,7 +46,7 @@ from netx_export.network.fixed_point import (
     WEIGHT_SCALE,
     IntArray,
 )
-from netx_export.network.registers import outside_registers
+from netx_export.network.validation import layer_problem
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -284,7 +284,7 @@ class _Writer:
         current, voltage = (_spread(values, shape) for values in (neuron.current_decay, neuron.voltage_decay))
         threshold = np.full(shape, neuron.threshold / self.scale)
         zeros = np.zeros(shape)
-        for text in (*outside_registers(layer), *_outside_thresholds(neuron.threshold)):
+        for text in _outside_thresholds(neuron.threshold):
             self.refuse(name, text)
         if (current < 1).any():
             self.refuse(name, "a current that never decays has no finite time constant")
@@ -413,16 +413,24 @@ class _Reader:
                 layers.append(self.flatten(name, node, shape))
                 rest = rest[1:]
             else:
-                layer, rest = self.spiking(rest, shape)
-                layers.append(layer)
+                taken, rest = self.spiking(rest)
+                layers.append(self.layer(taken, shape))
+                self.refuse_problem(taken["neuron"][0], layers[-1])
             shape = layers[-1].shape
         layers, metadata = self.restore(layers, own)
-        if not any(isinstance(layer, Dense | Conv) for layer in layers):
-            self.refuse(chain[0][0], "the graph has no layer with neurons")
-        return NetworkDescription(tuple(layers), metadata)
+        try:
+            return NetworkDescription(tuple(layers), metadata)
+        except DescriptionError as error:
+            raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
 
     def refuse(self, name: str, reason: str) -> NoReturn:
         raise NetxFormatError(f"NIR node {name!r}: {reason}.")
+
+    def refuse_problem(self, name: str, layer: Layer) -> None:
+        """Refuse a layer that no network could hold, naming the node that it comes from."""
+        problem = layer_problem(layer)
+        if problem is not None:
+            self.refuse(name, problem)
 
     def chain(self, graph: Any) -> list[tuple[str, Any]]:
         """Nodes from the one input to the one output."""
@@ -453,8 +461,8 @@ class _Reader:
             self.refuse(name, f"flattens axes {node.start_dim} to {node.end_dim} of {shape}; netx flattens all")
         return Flatten((int(np.prod(shape)),))
 
-    def spiking(self, rest: list[tuple[str, Any]], shape: tuple[int, ...]) -> tuple[Layer, list[tuple[str, Any]]]:
-        """One layer of weights and neurons, with the delays around them."""
+    def spiking(self, rest: list[tuple[str, Any]]) -> tuple[dict[str, tuple[str, Any]], list[tuple[str, Any]]]:
+        """The nodes of one layer by their role, weights and neurons with the delays around them; and those left."""
         nir = self.nir
         taken: dict[str, tuple[str, Any]] = {}
         order: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -471,7 +479,7 @@ class _Reader:
                 self.unexpected(role, taken, rest)
         if rest and isinstance(rest[0][1], nir.Delay) and len(rest) == 1:
             taken["output"], rest = rest[0], []
-        return self.layer(taken, shape), rest
+        return taken, rest
 
     def unexpected(self, role: str, taken: dict[str, tuple[str, Any]], rest: list[tuple[str, Any]]) -> NoReturn:
         wanted = "weights" if role == "weight" else "CubaLIF, LIF or IF neurons"
@@ -534,12 +542,9 @@ class _Reader:
             options = {key: _pair(getattr(node, key)) for key in ("stride", "padding", "dilation")}
             options["groups"] = int(node.groups)
         weight = self.weight(name, kernel)
-        if weight.ndim != 4 or not weight.size or weight.shape[1] * options["groups"] != shape[0]:
-            self.refuse(name, f"kernels of shape {weight.shape} do not fit input of shape {shape} and their groups")
-        empty = CubaNeuron(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
-        outline = Conv(weight, empty, shape, **options)
-        for text in outside_registers(outline):
-            self.refuse(name, text)
+        no_neuron = CubaNeuron(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
+        outline = Conv(weight, no_neuron, shape, **options)
+        self.refuse_problem(name, outline)
         neuron, biases = self.neuron(taken["neuron"], outline.spatial_shape, bias, name)
         return Conv(
             weight, neuron, shape, **options, bias=biases, delay_shift=False, axon_delay=self.output_delay(taken)
@@ -585,8 +590,6 @@ class _Reader:
                 total = total + input_bias.reshape(-1, *[1] * (len(shape) - 1))
             values = self.per_channel(name, "bias", self.whole(name, "bias", total * self.scale))
             bias = np.broadcast_to(values, shape[:1]).copy()
-            if bias.min() < -(2**15) or bias.max() >= 2**15:
-                self.refuse(name, f"a bias from {bias.min()} to {bias.max()} netx units; Lava holds 16 bits")
         return neuron, bias
 
     def weight(self, name: str, values: npt.ArrayLike) -> IntArray:

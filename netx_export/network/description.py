@@ -31,6 +31,7 @@ from netx_export.network.layers import (
     SpikingLayer,
 )
 from netx_export.network.table import table
+from netx_export.network.validation import check_layers
 
 __all__ = [
     "Affine",
@@ -62,11 +63,29 @@ class NetworkDescription(PlainData):
         layers: the layers in the order of the file; a layer's index in it is its index in the file.
         metadata: provenance written beside the network (versions, training rates, budget); netx ignores it.
         ignored: what the file holds and netx ignores though it may have been meant, as ``group = value``.
+
+    Raises:
+        DescriptionError: (a ``ValueError``) if the layers do not fit each other, or one holds an array of another shape
+            or type, or a number that Lava would take for another one.
+
+    Example:
+        >>> import numpy as np
+        >>> from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+        >>> neuron = CubaNeuron(threshold=80, current_decay=np.array([1024]), voltage_decay=np.array([128]))
+        >>> NetworkDescription((Input((2,)), Dense(np.array([[8, -4]]), neuron))).input_shape
+        (2,)
+        >>> NetworkDescription((Input((3,)), Dense(np.array([[8, -4]]), neuron)))
+        Traceback (most recent call last):
+            ...
+        netx_export.errors.DescriptionError: dense1: it takes 2 values, and the layer before it gives 3.
     """
 
     layers: tuple[Layer, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
 
     @cached_property
     def spiking(self) -> dict[str, SpikingLayer]:

@@ -26,7 +26,6 @@ from netx_export.network.description import (
     SpikingLayer,
 )
 from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, IntArray
-from netx_export.network.registers import outside_registers
 from netx_export.network.stock_loader import load_weights
 
 __all__ = ["loadable", "loads", "loads_exactly"]
@@ -36,12 +35,8 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     """The same network with weights that load exactly.
 
     Raises:
-        ExportError: for a layer whose weights the stock loader would alter however they are written, or one with a
-            number that Lava would take for another.
+        ExportError: for a layer whose weights the stock loader would alter however they are written.
     """
-    for index, layer in enumerate(description.layers):
-        for text in outside_registers(layer):
-            raise ExportError(f"Layer {layer.kind}{index}: {text}.")
     altered = [
         index
         for index, layer in enumerate(description.layers)
@@ -53,6 +48,8 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
         _refuse_unless_convertible(description.layers, index, next(other for other in altered if other >= index))
     last = altered[-1]
     converted = _as_convolutions(description.layers[: last + 1], description.input_shape)
+    if not isinstance(converted[0], Input):  # from which netx learns the shape of the first convolution's input
+        converted.insert(0, Input(description.input_shape, delay_shift=False))
     layers = [*converted, *description.layers[last + 1 :]]
     if len(converted) < len(layers) and isinstance(layers[len(converted)], SpikingLayer):
         layers.insert(len(converted), Flatten((int(np.prod(converted[-1].shape)),)))

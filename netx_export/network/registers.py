@@ -14,18 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.network.description import (
-    Affine,
-    Conv,
-    CubaNeuron,
-    Encoder,
-    Input,
-    Layer,
-    Neuron,
-    ResonatorNeuron,
-    SigmaDeltaNeuron,
-    SpikingLayer,
-)
 from netx_export.network.fixed_point import (
     ALIGNMENT_BITS,
     MAX_CONV_SIZE,
@@ -36,6 +24,18 @@ from netx_export.network.fixed_point import (
     UNITY_DECAY,
     WEIGHT_SCALE,
     IntArray,
+)
+from netx_export.network.layers import (
+    Affine,
+    Conv,
+    CubaNeuron,
+    Encoder,
+    Input,
+    Layer,
+    Neuron,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
 )
 
 __all__ = ["outside_registers"]

@@ -21,7 +21,14 @@ import numpy.typing as npt
 from netx_export.errors import NetxFormatError
 from netx_export.network.fixed_point import MAX_QUANTISED, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, IntArray
 
-__all__ = ["LoadedWeights", "load_dense_weights", "load_resonator_decays", "load_weights", "weight_format"]
+__all__ = [
+    "LoadedWeights",
+    "load_dense_weights",
+    "load_resonator_decays",
+    "load_weights",
+    "rotation_that_loads",
+    "weight_format",
+]
 
 
 class _Sign(Enum):
@@ -113,6 +120,18 @@ def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[An
         period = 1 / (np.arctan2(sin, cos) / 2 / np.pi)
     loaded = (1 - decay) * np.sin(np.pi * 2 * 1 / period), (1 - decay) * np.cos(np.pi * 2 * 1 / period)
     return (loaded[0] * UNITY_DECAY).astype(np.int64), (loaded[1] * UNITY_DECAY).astype(np.int64)
+
+
+def rotation_that_loads(sin_decay: IntArray, cos_decay: IntArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The numbers to write to a file so that a resonator's rotation is loaded as these whole numbers, if any are.
+
+    On the way through period and decay, whole numbers often end a hair nearer to zero, and cutting off the fraction
+    then costs a whole unit. Half a unit more in the file prevents that.
+    """
+    loaded = load_resonator_decays(sin_decay, cos_decay)
+    if np.array_equal(loaded[0], sin_decay) and np.array_equal(loaded[1], cos_decay):
+        return sin_decay, cos_decay
+    return sin_decay + np.copysign(0.5, sin_decay), cos_decay + np.copysign(0.5, cos_decay)
 
 
 def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:

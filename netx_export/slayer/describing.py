@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from netx_export.errors import ExportError
+from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
     Average,
@@ -186,7 +186,10 @@ def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) ->
             waiting = _per_value(last)
     if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
         layers.append(Flatten(shape))
-    return NetworkDescription(tuple(layers))
+    try:
+        return NetworkDescription(tuple(layers))
+    except DescriptionError as error:
+        raise ExportError(f"Not exported: {error}") from None
 
 
 def _is_flat(layer: Layer) -> bool:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from netx_export.file.netx import rotation_that_loads
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
     ALIGNMENT,
@@ -24,7 +23,7 @@ from netx_export.network.fixed_point import (
     WEIGHT_SCALE,
     IntArray,
 )
-from netx_export.network.stock_loader import load_resonator_decays
+from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
 from netx_export.slayer.blocks import Block, family, refuse
 
 __all__ = [
