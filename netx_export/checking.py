@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from netx_export.file.netx import content_hash, read
+from netx_export.file.content import content_hash, content_hash_of_format_1
+from netx_export.file.netx import read
 from netx_export.network.chip import LIMITS, Limits
 from netx_export.network.description import (
     Conv,
@@ -145,12 +146,16 @@ def _limits(target: str | Limits) -> Limits:
 def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
     for field in description.ignored:
         yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
-    recorded = description.metadata.get("content sha256")
-    if recorded is not None and recorded != content_hash(description):
-        yield Finding("content hash", "warning", "", content_hash(description), recorded, "Changed since its export.")
     used, limit = estimate(description, limits)[-1].cores
     if used > limit:
         yield Finding("cores", "error", "", used, limit, "Make the network smaller, or use more chips.")
+    recorded = description.metadata.get("content sha256")
+    if recorded is None:
+        return
+    found = content_hash(description)
+    if recorded not in (found, content_hash_of_format_1(description)):
+        hint = "The file was changed since its export. Export the network again."
+        yield Finding("content hash", "warning", "", found, recorded, hint)
 
 
 def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:

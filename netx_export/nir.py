@@ -96,9 +96,7 @@ def from_nir(
 ) -> NetworkDescription:
     """Convert a NIR graph to a network for netx.
 
-    Before you write it with :func:`netx_export.file.netx.write`, pass it through
-    :func:`netx_export.network.exact_weights.loadable`, which finds a form that the stock loader loads as it is, or
-    refuses.
+    :func:`netx_export.file.netx.write` makes a file of it.
 
     Args:
         graph: a ``nir.NIRGraph`` that is a chain, or the path of a NIR file.
@@ -114,7 +112,8 @@ def from_nir(
 
     Example:
         >>> from netx_export.nir import from_nir
-        >>> description = from_nir("digits.nir")  # doctest: +SKIP
+        >>> from netx_export.file.netx import write
+        >>> write(from_nir("digits.nir"), "digits.net")  # doctest: +SKIP
     """
     if rounding not in ("refuse", "nearest"):
         raise ValueError(f"Expected argument `rounding` to be 'refuse' or 'nearest' but got {rounding!r}.")
@@ -314,7 +313,7 @@ def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
     """The same network with a Flatten wherever an image becomes a vector and nowhere else.
 
     A dense layer that is written as a convolution becomes dense again where a vector goes in, of which NIR has no
-    convolution; :func:`netx_export.network.exact_weights.loadable` makes it a convolution again.
+    convolution; :func:`netx_export.file.netx.write` makes it a convolution again.
     """
     layers: list[Layer] = []
     shape = description.input_shape

@@ -13,7 +13,7 @@ import torch
 
 from netx_export import NetxFormatError, SimulationError, check, read, simulate
 from netx_export.checking import Finding, estimate
-from netx_export.file.netx import content_hash, write
+from netx_export.file.netx import content_hash, write, write_as_described
 from netx_export.network.chip import LIMITS, Limit
 from netx_export.network.description import (
     Conv,
@@ -315,7 +315,7 @@ def test_a_matrix_of_zeros_is_found_and_refused(tmp_path: Path) -> None:
     }
     for name, layer in layers.items():
         path = tmp_path / f"{name}.net"
-        write(_network(layer), path)
+        write_as_described(_network(layer), path)
         assert str(read(path))
         sample = np.ones((1, 3, 5))
         found = [(finding.rule, finding.layer) for finding in check(path, sample=sample) if finding.level == "error"]

@@ -191,7 +191,7 @@ def test_the_parts_in_which_weights_are_taken_change_nothing(
 ) -> None:
     net, sample = digits
     export(net, tmp_path / "a.net", sample)
-    for module in ("netx_export.file.netx", "netx_export.slayer.reading", "netx_export.slayer.running"):
+    for module in ("netx_export.file.content", "netx_export.slayer.reading", "netx_export.slayer.running"):
         monkeypatch.setattr(sys.modules[module], "_BLOCK", 7)
     export(net, tmp_path / "b.net", sample)
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
