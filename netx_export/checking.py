@@ -43,11 +43,12 @@ class Finding:
 
     Attributes:
         rule: name of the rule that it breaks.
-        level: ``error`` if the network would not run as it was trained or not fit; ``warning`` if it may not.
-        layer: kind and index of the layer, or the block, or empty for the network.
+        level: ``error`` if the network would not run as it was trained, or holds what the chip cannot hold;
+            ``warning`` if it may not run so, or takes more than one chip.
+        layer: kind and index of the layer (``dense1``), or the block (``Block 1 (cuba.Dense)``); empty for the network.
         value: what was found.
-        limit: what would fit.
-        hint: what to do.
+        limit: what would fit; empty if there is nothing to compare with.
+        hint: what to do; empty if the value says it.
     """
 
     rule: str
@@ -104,9 +105,9 @@ def check(
     limits = _limits(target)
     if isinstance(network, nn.Module):
         tensor = None if sample is None else sample_tensor(sample)
-        refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
+        refused = refusals(network, tensor)
         if refused:
-            return refused
+            return [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
         network = describe(network, tensor)
     description = network if isinstance(network, NetworkDescription) else read(network)
     findings = [*_check_network(description, limits)]
@@ -148,7 +149,7 @@ def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[
         yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
     used, limit = estimate(description, limits)[-1].cores
     if used > limit:
-        yield Finding("cores", "error", "", used, limit, "Make the network smaller, or use more chips.")
+        yield Finding("cores", "warning", "", used, limit, "Make the network smaller, or use more chips.")
     recorded = description.metadata.get("content sha256")
     if recorded is None:
         return

@@ -166,7 +166,9 @@ def test_the_estimate_counts_neurons_and_synapses() -> None:
         assert first.cores == (8192 // neurons, 128)
         assert second.synapse_bits[0] % 8192 == 0
         assert total.cores[0] == first.cores[0] + second.cores[0]
-    assert "cores" in _rules(check(network, {**LIMITS["loihi1"], "cores": Limit(0, 8, "a part of a chip", "firm")}))
+    for cores, levels in ((total.cores[0], []), (total.cores[0] - 1, ["warning"])):
+        found = check(network, {**LIMITS["loihi2"], "cores": Limit(0, cores, "a part of a chip", "firm")})
+        assert [finding.level for finding in found if finding.rule == "cores"] == levels
 
 
 @pytest.mark.slayer
@@ -176,7 +178,12 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
 
     net = Chain([block.alif.Dense(ALIF, 3, 3), block.cuba.Dense(CUBA, 3, 3, delay=True), block.cuba.Dense(CUBA, 3, 3)])
     assert [finding.level for finding in check(net)] == ["error", "error"]
-    assert check(torch.nn.Linear(2, 2))[0].rule == "export"
+    assert [finding.layer for finding in check(net)] == ["Block 0 (alif.Dense)", "Block 1 (cuba.Dense)"]
+    assert check(net)[0].value == "netx cannot load adaptive thresholds"
+    assert check(net)[0].hint == "Use cuba blocks."
+    none = check(torch.nn.Linear(2, 2))[0]
+    assert (none.rule, none.layer, none.hint) == ("export", "", "")
+    assert none.value.startswith("Linear holds no SLAYER block. Build")
     assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=torch.ones(1, 3, 5)) == []
     assert "mantissa" in check(Chain([block.cuba.Dense({**CUBA, "threshold": 3000.0}, 3, 3)]))[0].value
 
