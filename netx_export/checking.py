@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from netx_export.file.content import content_hash, content_hash_of_format_1
-from netx_export.file.netx import read
+from netx_export.file.netx import as_description
 from netx_export.network.chip import LIMITS, Limits
 from netx_export.network.description import (
     Conv,
@@ -96,6 +96,7 @@ def check(
         NetxFormatError: if a file cannot be read.
         SimulationError: if the sample does not fit the network, or is no dense ``(N, C, ..., T)`` of finite numbers.
         ValueError: for an unknown target.
+        TypeError: if ``network`` is none of the three.
 
     Example:
         >>> from netx_export import check
@@ -109,7 +110,7 @@ def check(
         if refused:
             return [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
         network = describe(network, tensor)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     findings = [*_check_network(description, limits)]
     for name, layer in description.spiking.items():
         findings += _check_layer(name, layer, limits)
@@ -126,9 +127,26 @@ def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str |
 
     A lower bound: one weight takes its bits and nothing else (a delay 6 more), a convolution stores its kernels once on
     Loihi 2 and one weight per synapse on Loihi 1, and no core is shared by two layers.
+
+    Args:
+        network: a netx file, or what :func:`netx_export.read` made of one.
+        target: as for :func:`check`.
+
+    Raises:
+        NetxFormatError: if a file cannot be read.
+        ValueError: for an unknown target.
+        TypeError: if ``network`` is neither.
+
+    Example:
+        >>> import numpy as np
+        >>> from netx_export.checking import estimate
+        >>> from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+        >>> neuron = CubaNeuron(threshold=80, current_decay=np.array([1024]), voltage_decay=np.array([128]))
+        >>> estimate(NetworkDescription((Input((2,)), Dense(np.array([[8, -4]]), neuron))))[0].neurons
+        (1, 8192)
     """
     limits = _limits(target)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     usages = [_usage(name, layer, limits) for name, layer in description.spiking.items()]
     totals = [sum(usage.__dict__[name][0] for usage in usages) for name in ("neurons", "synapse_bits", "cores")]
     rooms = [limits[name].high for name in ("neurons per core", "synapse bits per core", "cores")]

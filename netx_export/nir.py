@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxExportError, NetxFormatError
-from netx_export.file.netx import read
+from netx_export.file.netx import as_description
 from netx_export.file.opening import why_unreadable
 from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Layer, NetworkDescription
 from netx_export.network.fixed_point import (
@@ -79,6 +79,7 @@ def to_nir(
         NetxFormatError: if the file cannot be read.
         NetxExportError: without the library ``nir``.
         ValueError: if ``dt`` or ``scale`` is not positive.
+        TypeError: if ``network`` is neither a path nor a description.
 
     Example:
         >>> from netx_export.nir import to_nir
@@ -86,7 +87,7 @@ def to_nir(
         >>> nir.write("digits.nir", graph)  # doctest: +SKIP
     """
     _check_positive(dt=dt, scale=scale)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     writer = _Writer(_library(), dt, scale)
     return writer.graph(_in_nirs_form(description))
 

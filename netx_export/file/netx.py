@@ -51,7 +51,7 @@ from netx_export.network.fixed_point import (
 )
 from netx_export.network.stock_loader import load_resonator_decays
 
-__all__ = ["FORMAT_VERSION", "annotate", "content_hash", "read", "write", "write_as_described"]
+__all__ = ["FORMAT_VERSION", "annotate", "as_description", "content_hash", "read", "write", "write_as_described"]
 
 FORMAT_VERSION = 2
 """Of the files that are written. Those of version 1, which say none, are read too: only their content hash differs."""
@@ -162,6 +162,23 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         raise NetxFormatError(f"{path}: there is not enough memory to read it.") from None
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
+
+
+def as_description(network: str | os.PathLike[str] | NetworkDescription) -> NetworkDescription:
+    """The network that a file holds, or the one that is given.
+
+    Raises:
+        NetxFormatError: if the file cannot be read.
+        TypeError: if it is neither a path nor a description.
+    """
+    if isinstance(network, NetworkDescription):
+        return network
+    if isinstance(network, str | bytes | os.PathLike):
+        return read(network)
+    raise TypeError(
+        f"Expected argument `network` to be the path of a netx file or a NetworkDescription but got "
+        f"{type(network).__name__}."
+    )
 
 
 def _why_not_opened(error: OSError) -> str:

@@ -155,6 +155,13 @@ def test_limits_can_be_changed_and_have_to_be_known() -> None:
     assert all(limit.source and limit.low <= limit.high for table in LIMITS.values() for limit in table.values())
 
 
+@pytest.mark.parametrize("wrong", [None, 5, [DENSE]])
+def test_what_is_no_network_is_a_type_error(wrong: Any) -> None:
+    for function in (check, estimate):
+        with pytest.raises(TypeError, match="`network` to be the path of a netx file or a NetworkDescription but got"):
+            function(wrong)
+
+
 def test_the_estimate_counts_neurons_and_synapses() -> None:
     conv = Conv(np.full((2, 1, 3, 3), 2), NEURON, (1, 66, 66))
     dense = Dense(np.array([[2, -4] * 4096]), NEURON, delay=np.array([3]))

@@ -325,6 +325,11 @@ def test_what_nir_cannot_hold_is_refused_by_name(message: str) -> None:
         to_nir(REFUSED[message])
 
 
+def test_what_is_no_network_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="`network` to be the path of a netx file or a NetworkDescription but got int"):
+        to_nir(5)  # type: ignore[arg-type]
+
+
 def graph_of(*nodes: Any) -> Any:
     names = ["input", *[f"node{index}" for index in range(len(nodes))], "output"]
     shape = nodes[-1].output_type["output"]
