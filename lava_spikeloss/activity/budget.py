@@ -14,9 +14,10 @@ from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
 from lava_spikeloss.activity.enforcer import Enforcer, Factor, magnitude
 from lava_spikeloss.activity.fan_out import fan_out as count_fan_out
-from lava_spikeloss.activity.hooks import events_of, synapses, watched
+from lava_spikeloss.activity.hooks import events_of, watched
 from lava_spikeloss.activity.statistics import NetworkStatistics
 from lava_spikeloss.arguments import check_number, check_spikes
+from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["BudgetEnforcer", "BudgetLine", "LoihiBudget", "SynOpsLoss"]
 
@@ -174,21 +175,21 @@ class BudgetEnforcer(Enforcer):
         Raises:
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
-        modules = watched(net, include, exclude)
+        modules, synapses = watched(net, include, exclude)
         self.detach()
         self._watcher.before(net, self.clear)
         self._watcher.watch(modules.items(), self._record_events)
-        self._watcher.watch(synapses(net, exclude), self._record_operations)
+        self._watcher.watch(synapses.items(), self._record_operations)
         return self
 
-    def _record_events(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+    def _record_events(self, name: str, module: Any, inputs: Any, output: Any) -> None:
         x = events_of(output)
         per_neuron = _events(x)
         steps = x.shape[0] * x.shape[-1]
         self._use(name, _Use(events=per_neuron.sum(), updates=x.numel(), steps=steps, samples=x.shape[0]))
-        recurrent = getattr(module, "recurrent_synapse", None)
-        if recurrent is not None:
-            self._use(name, _Use(synops=_operations(per_neuron, count_fan_out(recurrent, per_neuron.shape))))
+        if is_recurrent(module):
+            fan_out = count_fan_out(module.recurrent_synapse, per_neuron.shape)
+            self._use(name, _Use(synops=_operations(per_neuron, fan_out)))
 
     def _record_operations(self, key: tuple[str, str], module: torch.nn.Module, inputs: Any, output: Any) -> None:
         per_neuron = _events(inputs[0])

@@ -117,7 +117,7 @@ class SparsityEnforcer(Enforcer):
         Raises:
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
-        modules = watched(net, include, exclude)
+        modules, _ = watched(net, include, exclude)
         self.detach()
         self._watcher.before(net, self.clear)
         self._watcher.watch(modules.items(), self._record)

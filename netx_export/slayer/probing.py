@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lava_spikeloss.slayer_blocks import family, kind
+from lava_spikeloss.training import reset_net
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     HostLayer,
@@ -23,10 +25,10 @@ from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import MESSAGE_SCALE
 from netx_export.simulation import host, reference
 from netx_export.simulation.simulate import run_layers
-from netx_export.slayer.blocks import family, kind, refuse
+from netx_export.slayer.blocks import refuse
 from netx_export.slayer.chain import random_events, random_numbers
 from netx_export.slayer.reading import Place
-from netx_export.slayer.running import forward, rest
+from netx_export.slayer.running import forward
 
 __all__ = ["check_block"]
 
@@ -37,7 +39,7 @@ _QUIET = 0.25  # of the changes that sigma-delta neurons get: their states stay 
 
 
 def check_block(place: Place, layers: list[Layer]) -> None:
-    """Run a block, and what was read from it, on random input; inside of a ``fresh_state``.
+    """Run a block, and what was read from it, on random input; inside of an ``evaluation``.
 
     Raises:
         ExportError: if the two differ.
@@ -48,7 +50,7 @@ def check_block(place: Place, layers: list[Layer]) -> None:
     except (DescriptionError, ExportError):
         return  # it will be said of the whole network, with the layer's name in it
     probe = _probe(place, size=max(place.size, int(np.prod(chain[-1].shape))))
-    rest(place.block)
+    reset_net(place.block)
     made = forward(place.block, probe).to("cpu", torch.float64)
     expected = _on_host(chain, probe) if network is None else _simulated(network, probe)
     differing = (made != expected.to(torch.float64).reshape(made.shape)).numpy()

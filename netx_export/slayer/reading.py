@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_spikeloss.slayer_blocks import family
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
     ALIGNMENT,
@@ -24,7 +25,7 @@ from netx_export.network.fixed_point import (
     IntArray,
 )
 from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
-from netx_export.slayer.blocks import Block, family, refuse
+from netx_export.slayer.blocks import Block, refuse
 
 __all__ = [
     "Place",
@@ -127,7 +128,7 @@ def integers(
 
 
 def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
-    """The weight as the next forward will see it, made as the forward makes it, inside of a ``fresh_state``.
+    """The weight as the next forward will see it, made as the forward makes it, inside of an ``evaluation``.
 
     First the block puts its mask on the attribute that is there, the one of the last forward. Then hooks of the
     synapse may make it anew, as those of weight norm, spectral norm and pruning do.
