@@ -12,7 +12,7 @@ import torch
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
-from lava_spikeloss.activity.enforcer import Enforcer, Factor, magnitude
+from lava_spikeloss.activity.enforcer import Enforcer, Factor, sum_of_magnitudes
 from lava_spikeloss.activity.fan_out import fan_out as count_fan_out
 from lava_spikeloss.activity.hooks import events_of, watched
 from lava_spikeloss.activity.statistics import NetworkStatistics
@@ -307,18 +307,17 @@ class SynOpsLoss(BudgetEnforcer):
             raise ValueError(
                 f"Expected argument `fan_out` of shape {tuple(x.shape[1:-1])} but got {tuple(fan_out.shape)}."
             )
-        self._start()
+        self._clear_if_used()
         name = f"append[{len(self._collected)}]" if layer is None else layer
         self._use(name, _Use(synops=_operations(_events(x), fan_out), samples=x.shape[0]))
 
 
 def _events(x: torch.Tensor) -> torch.Tensor:
     """Number of events of each neuron, over batch and time; its gradient is that of their magnitude."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    number = (x != 0).sum((0, -1)).to(dtype)
+    number = (x != 0).sum((0, -1), dtype=torch.int32).to(torch.promote_types(x.dtype, torch.float32))  # int64 is larger
     if not x.is_floating_point():
         return number
-    size = magnitude(x, [0, x.dim() - 1], dtype)
+    size = sum_of_magnitudes(x, [0, x.dim() - 1])
     return number + (size - size.detach())
 
 
