@@ -19,8 +19,7 @@ from torch import nn
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss.arguments import check_number
 from netx_export.network.description import Gives, NetworkDescription
-from netx_export.slayer import Recording, find_blocks, unwrapped
-from netx_export.slayer.blocks import spikes
+from netx_export.slayer import Recording, layer_blocks, unwrapped
 
 __all__ = [
     "budget_texts",
@@ -126,7 +125,7 @@ def budget_texts(net: nn.Module, description: NetworkDescription, budget: float 
             f"Expected argument `budget` to count energy by LOIHI_1, as `verify` does, but got the table of "
             f"{budget.table.chip}. Give a budget of `synops` instead."
         )
-    blocks = {id(block): layer for block, layer in zip(_spiking_blocks(net), description.spiking, strict=True)}
+    blocks = {id(block): layer for block, layer in zip(layer_blocks(net), description.spiking, strict=True)}
     layers = {name: blocks[id(module)] for name, module in net.named_modules() if id(module) in blocks}
     texts = {}
     for kind in _KINDS:
@@ -135,10 +134,6 @@ def budget_texts(net: nn.Module, description: NetworkDescription, budget: float 
                 raise ValueError(f"Expected `budget` to name spiking blocks, {list(layers)}, but got {block!r}.")
             texts[f"{kind if block is None else f'{layers[block]}.{kind}'}{_BUDGET}"] = repr(float(limit))
     return texts
-
-
-def _spiking_blocks(net: nn.Module) -> list[nn.Module]:
-    return [block for block in find_blocks(net) if spikes(block)]
 
 
 def recorded_budgets(description: NetworkDescription) -> dict[str, float]:

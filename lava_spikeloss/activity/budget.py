@@ -12,11 +12,12 @@ import torch
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
-from lava_spikeloss.activity.enforcer import Enforcer, Factor, magnitude
+from lava_spikeloss.activity.enforcer import Enforcer, Factor, sum_of_magnitudes
 from lava_spikeloss.activity.fan_out import fan_out as count_fan_out
-from lava_spikeloss.activity.hooks import events_of, synapses, watched
+from lava_spikeloss.activity.hooks import events_of, watched
 from lava_spikeloss.activity.statistics import NetworkStatistics
 from lava_spikeloss.arguments import check_number, check_spikes
+from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["BudgetEnforcer", "BudgetLine", "LoihiBudget", "SynOpsLoss"]
 
@@ -174,21 +175,21 @@ class BudgetEnforcer(Enforcer):
         Raises:
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
-        modules = watched(net, include, exclude)
+        modules, synapses = watched(net, include, exclude)
         self.detach()
         self._watcher.before(net, self.clear)
         self._watcher.watch(modules.items(), self._record_events)
-        self._watcher.watch(synapses(net, exclude), self._record_operations)
+        self._watcher.watch(synapses.items(), self._record_operations)
         return self
 
-    def _record_events(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+    def _record_events(self, name: str, module: Any, inputs: Any, output: Any) -> None:
         x = events_of(output)
         per_neuron = _events(x)
         steps = x.shape[0] * x.shape[-1]
         self._use(name, _Use(events=per_neuron.sum(), updates=x.numel(), steps=steps, samples=x.shape[0]))
-        recurrent = getattr(module, "recurrent_synapse", None)
-        if recurrent is not None:
-            self._use(name, _Use(synops=_operations(per_neuron, count_fan_out(recurrent, per_neuron.shape))))
+        if is_recurrent(module):
+            fan_out = count_fan_out(module.recurrent_synapse, per_neuron.shape)
+            self._use(name, _Use(synops=_operations(per_neuron, fan_out)))
 
     def _record_operations(self, key: tuple[str, str], module: torch.nn.Module, inputs: Any, output: Any) -> None:
         per_neuron = _events(inputs[0])
@@ -306,18 +307,17 @@ class SynOpsLoss(BudgetEnforcer):
             raise ValueError(
                 f"Expected argument `fan_out` of shape {tuple(x.shape[1:-1])} but got {tuple(fan_out.shape)}."
             )
-        self._start()
+        self._clear_if_used()
         name = f"append[{len(self._collected)}]" if layer is None else layer
         self._use(name, _Use(synops=_operations(_events(x), fan_out), samples=x.shape[0]))
 
 
 def _events(x: torch.Tensor) -> torch.Tensor:
     """Number of events of each neuron, over batch and time; its gradient is that of their magnitude."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    number = (x != 0).sum((0, -1)).to(dtype)
+    number = (x != 0).sum((0, -1), dtype=torch.int32).to(torch.promote_types(x.dtype, torch.float32))  # int64 is larger
     if not x.is_floating_point():
         return number
-    size = magnitude(x, [0, x.dim() - 1], dtype)
+    size = sum_of_magnitudes(x, [0, x.dim() - 1])
     return number + (size - size.detach())
 
 

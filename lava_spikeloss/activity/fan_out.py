@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lava_spikeloss.activity.hooks import untraced
+from lava_spikeloss.slayer_blocks import effective_weight
 
 __all__ = ["fan_out"]
 
@@ -64,9 +65,8 @@ def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
     if not isinstance(getattr(synapse, "weight", None), torch.Tensor):
         raise TypeError(f"Expected argument `synapse` to be a module with a weight but got {type(synapse).__name__}.")
     with torch.no_grad():
-        quantise = getattr(synapse, "_pre_hook_fx", None)
-        weight = synapse.weight if quantise is None else quantise(synapse.weight)
-        mask = (weight != 0).float()  # sums of ones are exact in float32 up to 16 million
+        # Sums of ones are exact in float32 up to 16 million.
+        mask = (effective_weight(synapse, synapse.weight) != 0).float()
     with torch.enable_grad():
         ones = torch.ones(1, *shape, 1, device=mask.device, requires_grad=True)
         reached = type(synapse).forward(_WithMask(synapse, mask), ones)

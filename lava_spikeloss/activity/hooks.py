@@ -1,47 +1,18 @@
-"""Watching a network through forward hooks, without a trace in its copies.
-
-A SLAYER block is recognised by what it has, not by its class, so this file needs torch only.
-"""
+"""Watching a network through forward hooks, which its copies and pickles do not take along."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 
-__all__ = ["Hook", "Watcher", "events_of", "spiking_blocks", "synapses", "untraced", "watched"]
+from lava_spikeloss.slayer_blocks import spiking_blocks, synapses
+
+__all__ = ["Hook", "Watched", "Watcher", "events_of", "untraced", "watched"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_NOT_EVENTS = {"AbstractAffine", "Output"}  # SLAYER blocks that end in a voltage or an accumulated value
-
-
-def spiking_blocks(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Yield name and module of every SLAYER block in ``net`` whose output is events."""
-    for name, module in net.named_modules():
-        has_neuron = isinstance(getattr(module, "neuron", None), torch.nn.Module)
-        is_block = has_neuron and hasattr(module, "count_log")
-        if is_block and _NOT_EVENTS.isdisjoint(kind.__name__ for kind in type(module).__mro__):
-            yield name, module
-
-
-def synapses(net: torch.nn.Module, exclude: Iterable[str] = ()) -> Iterator[tuple[tuple[str, str], torch.nn.Module]]:
-    """Yield ``(block, name)`` and module of every SLAYER synapse of ``net``, of a complex one both parts.
-
-    The recurrent synapse of a recurrent block is not among them: its block does not call it.
-    """
-    named = dict(net.named_modules())
-    for name, module in named.items():
-        is_synapse = hasattr(module, "weight_norm_enabled") and isinstance(
-            getattr(module, "weight", None), torch.Tensor
-        )
-        if is_synapse and not name.endswith("recurrent_synapse"):
-            parts = name.split(".")
-            above = (".".join(parts[:length]) for length in range(len(parts) - 1, -1, -1))
-            block = next((prefix for prefix in above if hasattr(named[prefix], "count_log")), name)
-            if block not in exclude:
-                yield (block, name), module
 
 
 def untraced(function: _Function) -> _Function:
@@ -101,17 +72,37 @@ class Watcher:
         return Watcher, ()
 
 
-def watched(net: torch.nn.Module, include: Iterable[str], exclude: Iterable[str]) -> dict[str, torch.nn.Module]:
-    """Every spiking SLAYER block of ``net`` and the modules named in ``include``, without those in ``exclude``."""
-    named = dict(net.named_modules())
-    missing = [name for name in (*include, *exclude) if name not in named]
+class Watched(NamedTuple):
+    """What of a network is watched."""
+
+    modules: dict[str, torch.nn.Module]  # by name; their outputs are events
+    synapses: dict[tuple[str, str], torch.nn.Module]  # by the names of block and synapse; their inputs are events
+
+
+def watched(net: torch.nn.Module, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Watched:
+    """Every spiking SLAYER block of ``net`` and the modules named in ``include``, and every SLAYER synapse.
+
+    Modules named in ``exclude`` are left out, together with their synapses.
+
+    Raises:
+        TypeError: ``net`` is not a module.
+        ValueError: a name is not in ``net``, or no module is left to watch.
+    """
+    if not isinstance(net, torch.nn.Module):
+        raise TypeError(f"Expected argument `net` to be a torch.nn.Module but got {type(net).__name__}.")
+    named, included, excluded = dict(net.named_modules()), _names(include), _names(exclude)
+    missing = [name for name in (*included, *excluded) if name not in named]
     if missing:
         raise ValueError(f"Expected the names of modules in `net` but got {missing}; it has {list(named)}.")
-    found = dict(spiking_blocks(net)) | {name: named[name] for name in include}
-    chosen = {name: module for name, module in found.items() if name not in set(exclude)}
-    if not chosen:
+    found = dict(spiking_blocks(net)) | {name: named[name] for name in included}
+    modules = {name: module for name, module in found.items() if name not in excluded}
+    if not modules:
         raise ValueError("Expected `net` to hold a SLAYER block that spikes, or a module named in `include`.")
-    return chosen
+    return Watched(modules, {key: module for key, module in synapses(net) if key[0] not in excluded})
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def events_of(output: Any) -> torch.Tensor:

@@ -14,8 +14,9 @@ import torch.distributed as dist
 from lava_spikeloss.activity.distributed import is_distributed
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
 from lava_spikeloss.activity.fan_out import fan_out
-from lava_spikeloss.activity.hooks import Watcher, events_of, synapses, untraced, watched
+from lava_spikeloss.activity.hooks import Watcher, events_of, untraced, watched
 from lava_spikeloss.arguments import check_number, check_spikes
+from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["LayerStatistics", "NetworkStatistics", "SpikeStatistics"]
 
@@ -229,10 +230,10 @@ class SpikeStatistics:
         Raises:
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
-        modules = watched(net, include, exclude)
+        modules, synapses = watched(net, include, exclude)
         self.detach()
         self._watcher.watch(modules.items(), self._record_spikes)
-        self._watcher.watch(synapses(net, exclude), self._record_operations)
+        self._watcher.watch(synapses.items(), self._record_operations)
         return self
 
     def detach(self) -> None:
@@ -279,12 +280,11 @@ class SpikeStatistics:
         return NetworkStatistics(layers=layers, synops=total, energy=energy)
 
     @untraced  # the number of events is not known to a graph
-    def _record_spikes(self, name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+    def _record_spikes(self, name: str, module: Any, inputs: Any, output: Any) -> None:
         spikes = events_of(output).detach()
         self._add_spikes(name, spikes)
-        recurrent = getattr(module, "recurrent_synapse", None)
-        if recurrent is not None:
-            self._add_operations((name, "recurrent"), spikes, fan_out(recurrent, spikes.shape[1:-1]))
+        if is_recurrent(module):
+            self._add_operations((name, "recurrent"), spikes, fan_out(module.recurrent_synapse, spikes.shape[1:-1]))
 
     @untraced
     def _record_operations(self, key: tuple[str, str], module: torch.nn.Module, inputs: Any, output: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.slayer_blocks import STATES, is_delay, is_stateful, states
+from lava_spikeloss.slayer_blocks import HELD_BACK, STATES, is_any_block, is_delay, is_norm, is_stateful, states
 
 __all__ = ["load", "save"]
 
@@ -116,7 +116,7 @@ def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _lazy_attributes(module: torch.nn.Module) -> dict[str, Any]:
-    if not hasattr(module, "count_log") and not _is_lazy(module):
+    if not (is_any_block(module) or _is_lazy(module)):
         return {}
     found = {name: vars(module)[name] for name in LAZY_ATTRIBUTES if name in vars(module)}
     return {name: _plain(value) for name, value in found.items()}
@@ -130,8 +130,7 @@ def _plain(value: Any) -> Any:
 
 def _is_lazy(module: torch.nn.Module) -> bool:
     """A neuron or part of one, an axonal delay, or one of SLAYER's norms."""
-    is_norm = hasattr(module, "running_mean") and hasattr(module, "pre_hook_fx")
-    return is_stateful(module) or is_delay(module) or is_norm
+    return is_stateful(module) or is_delay(module) or is_norm(module)
 
 
 def _lazy_tensors(net: torch.nn.Module) -> set[str]:
@@ -170,7 +169,7 @@ def _load_parameters(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> No
 
 def _load_states(modules: dict[str, torch.nn.Module], saved: dict[str, dict[str, torch.Tensor]]) -> None:
     for path, module in modules.items():
-        for name in STATES[-2:]:
+        for name in HELD_BACK:
             if hasattr(module, name):
                 setattr(module, name, None)
         for name, value in saved.get(path, {}).items():

@@ -12,7 +12,15 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from lava_spikeloss.arguments import check_number
-from lava_spikeloss.slayer_blocks import is_block, is_leaky, is_neuron, magnitude, named
+from lava_spikeloss.slayer_blocks import (
+    effective_weight,
+    is_leaky,
+    is_neuron,
+    is_norm,
+    is_spiking,
+    named,
+    weight_magnitude,
+)
 
 __all__ = [
     "fold_norms",
@@ -47,7 +55,7 @@ def fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tenso
         torch.Size([4, 3, 3, 3])
     """
     conv, bn = _checked(conv, bn)
-    return _effective_weight(conv) * _per_output(conv, _gain(bn))
+    return effective_weight(conv, _stored_weight(conv)) * _per_output(conv, _gain(bn))
 
 
 def fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
@@ -222,19 +230,12 @@ def _per_output(conv: Any, values: torch.Tensor) -> torch.Tensor:
     return per_group.reshape(conv.in_channels, -1, *ones)
 
 
-def _effective_weight(conv: Any) -> torch.Tensor:
-    quantise = getattr(conv, "_pre_hook_fx", None)
-    weight = _stored_weight(conv)
-    effective: torch.Tensor = weight if quantise is None else quantise(weight)
-    return effective
-
-
 def _stored_weight(conv: Any) -> torch.Tensor:
     """The weight before quantisation; under SLAYER's weight norm it is computed only in the forward."""
     if not hasattr(conv, "weight_g"):
         weight: torch.Tensor = conv.weight
         return weight
-    normalised: torch.Tensor = conv.weight_g * conv.weight_v / magnitude(conv, conv.weight_v)
+    normalised: torch.Tensor = conv.weight_g * conv.weight_v / weight_magnitude(conv, conv.weight_v)
     return normalised
 
 
@@ -302,7 +303,8 @@ def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
         'MeanOnlyBatchNorm'
     """
     folded: torch.nn.Module = _copied(net)
-    spiking = {block.neuron for block in _blocks(folded) if not hasattr(block, "dynamics")}
+    modules: list[Any] = list(folded.modules())
+    spiking = {block.neuron for block in modules if is_spiking(block)}
     for neuron, name in _norms(folded):
         scale = _scale(folded, getattr(neuron, name))
         if scale != 1:
@@ -314,16 +316,11 @@ def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
     return folded
 
 
-def _blocks(net: torch.nn.Module) -> list[Any]:
-    return [module for module in net.modules() if is_block(module)]
-
-
 def _norms(net: torch.nn.Module) -> Iterator[tuple[Any, str]]:
     """SLAYER's norms, by the neuron and the name there."""
     for module in net.modules():
         for name in ("norm", "real_norm", "imag_norm"):
-            norm = getattr(module, name, None)
-            if is_neuron(module) and hasattr(norm, "running_mean") and hasattr(norm, "pre_hook_fx"):
+            if is_neuron(module) and is_norm(getattr(module, name, None)):
                 yield module, name
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.conv import _ConvNd
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes
-from lava_spikeloss.slayer_blocks import is_block, is_neuron, magnitude, named
+from lava_spikeloss.slayer_blocks import is_neuron, is_spiking, named, weight_magnitude
 from lava_spikeloss.training.state import fresh_state
 
 __all__ = ["firing_rate_", "kaiming_normal_"]
@@ -171,7 +171,7 @@ def _blocks_in_order(net: torch.nn.Module, sample: torch.Tensor) -> list[Any]:
     handles = [
         block.register_forward_pre_hook(lambda module, args: order.append(module))
         for block in net.modules()
-        if is_block(block) and not hasattr(block, "dynamics") and is_neuron(block.neuron) and any(_layers(block))
+        if is_spiking(block) and is_neuron(block.neuron) and any(_layers(block))
     ]
     try:
         net(sample)
@@ -219,7 +219,7 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
     with torch.no_grad():
         if hasattr(layer, "weight_g"):
             layer.weight_v.copy_(weight)
-            layer.weight_g.copy_(magnitude(layer, weight))
+            layer.weight_g.copy_(weight_magnitude(layer, weight))
         elif hasattr(layer, "parametrizations"):
             layer.weight = weight  # a parametrisation takes the weight apart itself
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.slayer_blocks import is_block, is_neuron
+from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, is_spiking
 
 __all__ = ["MembraneRecord", "record_membrane"]
 
@@ -58,14 +58,14 @@ def record_membrane(block: torch.nn.Module) -> Iterator[MembraneRecord]:
         torch.Size([1, 2, 8])
     """
     neuron: Any = getattr(block, "neuron", None)
-    if not is_block(block) or hasattr(block, "dynamics") or not is_neuron(neuron) or not hasattr(neuron, "spike"):
+    if not (is_spiking(block) and is_neuron(neuron) and hasattr(neuron, "spike")):
         raise TypeError(
             "Expected argument `block` to be a SLAYER block with spiking neurons but got "
             f"{type(block).__module__}.{type(block).__name__}."
         )
     record = MembraneRecord()
     index = 1 if type(neuron).__module__.endswith("_iz") else 0
-    detached = hasattr(block, "recurrent_synapse")
+    detached = is_recurrent(block)
 
     def spike(*potentials: torch.Tensor) -> torch.Tensor:
         potential = potentials[index]

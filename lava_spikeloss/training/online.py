@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
-from lava_spikeloss.slayer_blocks import is_block, is_delay, is_leaky, is_recurrent, named, states
+from lava_spikeloss.slayer_blocks import is_affine, is_block, is_delay, is_leaky, is_recurrent, named, states
 from lava_spikeloss.training.step_mode import Carry, recurrent_feedback, streaming
 
 __all__ = [
@@ -348,8 +348,9 @@ class _Traces:
     """The presynaptic traces of OTTT: synapses put out what they would, their weights get the gradient of the trace."""
 
     def __init__(self, net: torch.nn.Module) -> None:
+        modules: list[Any] = [module for module in net.modules() if is_block(module)]
         # An Affine block without dynamics puts out the current of its synapse: nothing filters it.
-        blocks: list[Any] = [m for m in net.modules() if is_block(m) and getattr(m, "dynamics", True)]
+        blocks = [block for block in modules if not (is_affine(block) and not block.dynamics)]
         for block in blocks:
             _check_trace(net, block)
         self.synapses: dict[Any, Any] = {}

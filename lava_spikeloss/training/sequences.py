@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from lava_spikeloss.arguments import check_spikes
-from lava_spikeloss.slayer_blocks import is_stateful, named
+from lava_spikeloss.slayer_blocks import is_stateful, merged_steps, named
 from lava_spikeloss.training.step_mode import Carry, streaming
 
 __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward"]
@@ -97,19 +97,12 @@ def _check_split(split: int, net: torch.nn.Module) -> None:
         raise TypeError(f"Expected argument `split` to be an int but got {type(split).__name__}.")
     if split < 1:
         raise ValueError(f"Expected argument `split` to be at least 1 but got {split}.")
-    factor = math.prod(_decimations(net))
+    factor = math.prod(merged_steps(module) for module in net.modules())
     if split % factor:
         raise ValueError(
             f"Expected argument `split` to be a multiple of {factor}, the steps that TimeDecimation in `net` averages "
             f"into one, but got {split}."
         )
-
-
-def _decimations(net: torch.nn.Module) -> Iterator[int]:
-    for module in net.modules():
-        factor = getattr(module, "factor", None)
-        if isinstance(factor, int) and hasattr(module, "count_log"):
-            yield factor
 
 
 def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lava_spikeloss.slayer_blocks import is_block, named, self_feeding_neurons
+from lava_spikeloss.slayer_blocks import is_block, is_pool, named, self_feeding_neurons
 from lava_spikeloss.training.step_mode import in_step_mode
 
 __all__ = ["build_block", "check_neuron_params"]
@@ -83,14 +83,14 @@ def _persistent_victims(net: torch.nn.Module, meant: Mapping[str, Any] | None) -
 def _norm_victims(net: torch.nn.Module, meant: Mapping[str, Any] | None) -> list[str]:
     blocks = _blocks(net)
     normed = any(_has_norm(block) for block in blocks) if meant is None else meant.get("norm") is not None
-    pools = [index for index, block in enumerate(blocks) if _is_pool(block)]
+    pools = [index for index, block in enumerate(blocks) if is_pool(block)]
     if not (normed and pools):
         return []
     return [
         f"{named(net, block)} has no norm: a Pool or Unpool block has written `norm=None` into the dictionary they "
         "share. Build the blocks with `build_block`."
         for block in blocks[pools[0] :]
-        if not _has_norm(block) and not _is_pool(block)
+        if not _has_norm(block) and not is_pool(block)
     ]
 
 
@@ -100,10 +100,3 @@ def _blocks(net: torch.nn.Module) -> list[Any]:
 
 def _has_norm(block: Any) -> bool:
     return getattr(block.neuron, "norm", None) is not None or getattr(block.neuron, "real_norm", None) is not None
-
-
-def _is_pool(block: Any) -> bool:
-    """Pool and Unpool sum with one fixed weight; no other block has a synapse from one channel to one."""
-    synapse = getattr(block, "synapse", None)
-    weight = getattr(getattr(synapse, "real", synapse), "weight", None)
-    return isinstance(weight, torch.Tensor) and not weight.requires_grad and weight.shape[:2] == (1, 1)

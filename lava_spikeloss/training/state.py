@@ -9,27 +9,27 @@ from typing import Any, Literal
 import torch
 
 from lava_spikeloss.arguments import check_choice
-from lava_spikeloss.slayer_blocks import is_neuron, states
+from lava_spikeloss.slayer_blocks import HELD_BACK, is_neuron, states
 
 __all__ = ["detach_net", "fresh_state", "reset_net", "set_backend"]
 
 
-def _rest(module: torch.nn.Module, name: str, value: torch.Tensor) -> torch.Tensor | None:
-    if name in ("delay_buffer", "delay_history"):
-        return None  # as before the first forward
-    owner: Any = module
-    if name == "threshold_state":
-        return torch.full_like(value, owner.threshold)  # an adaptive threshold rests at its base, not at zero
-    return torch.zeros_like(value)
+def _at_rest(module: Any, name: str, value: torch.Tensor) -> torch.Tensor | None:
+    """A state as SLAYER makes it: one number, which the next forward spreads over its neurons and samples."""
+    if name in HELD_BACK:
+        return None
+    # An adaptive threshold rests at its base, not at zero.
+    level = module.threshold if name == "threshold_state" else 0.0
+    return torch.full((1,), level, dtype=value.dtype, device=value.device)
 
 
 def reset_net(net: torch.nn.Module) -> None:
     r"""Put every neuron, delay buffer and recurrent state in ``net`` back to rest.
 
     Voltages, currents, oscillator states, sigma, delta and recurrent states become zero, adaptive thresholds go back to
-    their base, delay buffers are emptied. Parameters, buffers of norms, and modules that hold no such state stay as
-    they are, so the call is safe on any module. The modules are found at the time of the call: one added later is reset
-    too.
+    their base, delay buffers are emptied: all states have the form that they had before the first forward, whatever
+    the size of the last batch. Parameters, buffers of norms, and modules that hold no such state stay as they are, so
+    the call is safe on any module.
 
     Args:
         net: any module.
@@ -46,7 +46,7 @@ def reset_net(net: torch.nn.Module) -> None:
     """
     for module in net.modules():
         for name, value in list(states(module)):
-            setattr(module, name, _rest(module, name, value))
+            setattr(module, name, _at_rest(module, name, value))
 
 
 def detach_net(net: torch.nn.Module) -> None:
@@ -70,7 +70,9 @@ def detach_net(net: torch.nn.Module) -> None:
 def fresh_state(net: torch.nn.Module) -> Iterator[None]:
     r"""Inside the ``with`` block ``net`` starts at rest; on leaving it, the old state is put back.
 
-    For a forward in the middle of something else: validation between two chunks of a long sequence, a probe, an export.
+    For a forward in the middle of something else: validation between two chunks of a long sequence, or a probe. What is
+    put back is what :func:`reset_net` resets. All else that happens inside stays: gradients, updates of parameters, the
+    mode of the net, running statistics.
 
     Args:
         net: any module.

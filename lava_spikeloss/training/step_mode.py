@@ -18,6 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.slayer_blocks import (
+    effective_weight,
+    is_affine,
     is_block,
     is_delay,
     is_kwta,
@@ -56,9 +58,7 @@ class Carry:
 def recurrent_feedback(block: Any, spikes: torch.Tensor) -> torch.Tensor:
     """``R s`` as SLAYER's own recurrent loop computes it; ``spikes`` is ``(N, C)``."""
     synapse = block.recurrent_synapse
-    weight = synapse.weight.reshape(synapse.weight.shape[:2])
-    if synapse.pre_hook_fx is not None:
-        weight = synapse.pre_hook_fx(weight)
+    weight = effective_weight(synapse, synapse.weight.reshape(synapse.weight.shape[:2]))
     return torch.matmul(spikes, weight.transpose(0, 1))
 
 
@@ -205,9 +205,7 @@ class _CarryingBlock(_Hooks):
 def _carrying_hooks(net: torch.nn.Module, carry: Carry) -> dict[torch.nn.Module, list[_Hooks]]:
     hooks: dict[torch.nn.Module, list[_Hooks]] = {}
     self_feeding = self_feeding_neurons(net)
-    affine: dict[Any, Any] = {
-        block.neuron: block for block in _modules(net) if is_block(block) and hasattr(block, "dynamics")
-    }
+    affine: dict[Any, Any] = {block.neuron: block for block in _modules(net) if is_affine(block)}
     # Blocks before delays: a block shifts, then its delay delays, and hooks run in the order of their registration.
     for module in net.modules():
         if is_block(module):

@@ -10,7 +10,7 @@ import torch
 
 from lava_spikeloss.arguments import check_number, check_tensor
 from lava_spikeloss.losses.labels import class_indices
-from lava_spikeloss.slayer_blocks import is_block, states
+from lava_spikeloss.slayer_blocks import is_block, is_spiking, states
 
 __all__ = ["ThresholdMargin"]
 
@@ -61,7 +61,7 @@ class ThresholdMargin:
         check_number("true", true, above=0)
         check_number("false", false, above=0)
         self.block: Any = block
-        if hasattr(block, "dynamics") or not isinstance(self.block.neuron.threshold, (int, float)):
+        if not (is_spiking(block) and isinstance(self.block.neuron.threshold, (int, float))):
             raise TypeError(
                 "Expected argument `block` to have spiking neurons with one threshold but got "
                 f"{type(block).__module__}.{type(block).__name__}."

@@ -4,16 +4,16 @@ The only package that knows torch modules. Blocks are recognised by the qualifie
 without Lava.
 """
 
-from netx_export.slayer.blocks import find_blocks
+from netx_export.slayer.blocks import layer_blocks
 from netx_export.slayer.describing import blocks_that_keep_state, describe, refusals
-from netx_export.slayer.running import Recording, fresh_state, record, unwrapped
+from netx_export.slayer.running import Recording, evaluation, record, unwrapped
 
 __all__ = [
     "Recording",
     "blocks_that_keep_state",
     "describe",
-    "find_blocks",
-    "fresh_state",
+    "evaluation",
+    "layer_blocks",
     "record",
     "refusals",
     "unwrapped",

@@ -1,4 +1,4 @@
-"""Which modules of a network are SLAYER blocks, and how a block is named when it is refused."""
+"""The SLAYER blocks of a network that can be exported, and the error that refuses one of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NoReturn, TypeAlias
 
 from torch import nn
 
+from lava_spikeloss.slayer_blocks import kind
 from netx_export.errors import ExportError
 
-__all__ = ["Block", "family", "find_blocks", "kind", "refuse", "spikes"]
+__all__ = ["Block", "find_blocks", "is_layer", "layer_blocks", "refuse"]
 
 Block: TypeAlias = Any  # a lava-dl block; its classes cannot be named without importing Lava
 
-_BLOCK_PACKAGES = ("lava.lib.dl.slayer.block.", "lava.lib.dl.bootstrap.block.")
-_WITHOUT_SPIKES = {"Input", "Flatten", "Average", "Affine"}
+_ON_THE_HOST = {"Input", "Flatten", "Average", "Affine"}
 
 
 def find_blocks(net: nn.Module) -> list[Block]:
@@ -37,23 +37,14 @@ def find_blocks(net: nn.Module) -> list[Block]:
     return blocks
 
 
-def kind(module: nn.Module) -> str:
-    """``cuba.Dense`` and the like: the lava-dl block that a module is or derives from; empty if none."""
-    for base in type(module).__mro__:
-        for package in _BLOCK_PACKAGES:
-            if base.__module__.startswith(package):
-                return f"{base.__module__.removeprefix(package)}.{base.__qualname__}"
-    return ""
+def layer_blocks(net: nn.Module) -> list[Block]:
+    """The blocks that are layers of neurons in a file, ``NetworkDescription.spiking``, in its order."""
+    return [block for block in find_blocks(net) if is_layer(block)]
 
 
-def family(block: Block) -> str:
-    """``cuba``, ``rf`` and the like: the neurons that a block is made of."""
-    return kind(block).partition(".")[0]
-
-
-def spikes(block: Block) -> bool:
-    """Whether a block has neurons whose spikes a netx network has too."""
-    return kind(block).partition(".")[2] not in _WITHOUT_SPIKES
+def is_layer(block: Block) -> bool:
+    """Whether a block is a layer of neurons in a file. Input, Flatten, Average and Affine are computed on the host."""
+    return kind(block).partition(".")[2] not in _ON_THE_HOST
 
 
 def refuse(index: int, block: Block, reason: str, advice: str) -> NoReturn:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lava_spikeloss.slayer_blocks import family, kind
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import Block, family, kind, refuse
+from netx_export.slayer.blocks import Block, refuse
 from netx_export.slayer.running import CannotRunError, first_input, forward, main_output
 
 __all__ = ["check_chain", "random_events", "random_numbers"]
@@ -33,7 +34,7 @@ class _Call:
 
 
 def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> None:
-    """Run the network in a :func:`fresh_state`, and refuse it if its blocks do not run one after the other.
+    """Run the network, inside of an :func:`evaluation`, and refuse it if its blocks do not run one after the other.
 
     Raises:
         ExportError: for a block that does not run exactly once, in order, on what the block before it made, or a

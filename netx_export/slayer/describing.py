@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind
 from netx_export.errors import ExportError
 from netx_export.network.description import (
     Affine,
@@ -29,7 +30,7 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.slayer.blocks import Block, family, find_blocks, kind, refuse, spikes
+from netx_export.slayer.blocks import Block, find_blocks, is_layer, layer_blocks, refuse
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
@@ -49,7 +50,7 @@ from netx_export.slayer.reading import (
     sigma_delta_neuron,
     weights,
 )
-from netx_export.slayer.running import fresh_state
+from netx_export.slayer.running import evaluation
 
 __all__ = ["blocks_that_keep_state", "describe", "refusals"]
 
@@ -72,7 +73,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     _refuse_without_neurons(blocks)
     _refuse_mixture(blocks)
     _refuse_kept_state(blocks)
-    with fresh_state(net), torch.no_grad():
+    with evaluation(net), torch.no_grad():
         if sample is not None:
             check_chain(net, blocks, sample[:_TRACED_SAMPLES])
         return _describe_chain(blocks, None if sample is None else tuple(sample.shape[1:-1]))
@@ -107,7 +108,7 @@ def _refuse_block(index: int, block: Block) -> None:
 
 
 def _refuse_without_neurons(blocks: list[Block]) -> None:
-    if not any(spikes(block) for block in blocks):
+    if not any(is_layer(block) for block in blocks):
         raise ExportError(
             f"Not exported: the network has no block with neurons that a chip could run, only "
             f"{', '.join(map(kind, blocks))}, which run on the host."
@@ -134,7 +135,7 @@ def _refuse_mixture(blocks: list[Block]) -> None:
 
 def blocks_that_keep_state(net: nn.Module) -> list[bool]:
     """For each spiking block, whether SLAYER carries its neurons' state from one batch to the next."""
-    return [_keeps_state(block) for block in find_blocks(net) if spikes(block)]
+    return [_keeps_state(block) for block in layer_blocks(net)]
 
 
 def _keeps_state(block: Block) -> bool:
@@ -182,7 +183,7 @@ def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) ->
         layers += read
         last = layers[-1]
         shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
-        if spikes(block):
+        if is_layer(block):
             waiting = _per_value(last)
     if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
         layers.append(Flatten(shape))
@@ -482,7 +483,7 @@ def _read_affine(place: Place) -> list[Layer]:
     block = place.block
     refuse_norm(place)
     weight = weights(place, block.synapse)
-    dynamics = block.dynamics and not hasattr(block, "_forward_snn")  # bootstrap's affine never has any
+    dynamics = block.dynamics and not is_bootstrap(block)  # whose Affine never has any
     neuron = cuba_neuron(place, threshold=0) if dynamics else None
     if dynamics:
         refuse_constant(place, "_threshold", block.neuron._threshold, -1)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lava_spikeloss.slayer_blocks import family, kind
+from lava_spikeloss.training import reset_net
 from netx_export.errors import ExportError
 from netx_export.network.description import HostLayer, Input, Layer, NetworkDescription, SigmaDeltaNeuron
 from netx_export.network.exact_weights import loadable
 from netx_export.simulation import host, reference
 from netx_export.simulation.simulate import MESSAGE_SCALE, run_layers
-from netx_export.slayer.blocks import family, kind, refuse
+from netx_export.slayer.blocks import refuse
 from netx_export.slayer.chain import random_events, random_numbers
 from netx_export.slayer.reading import Place
-from netx_export.slayer.running import forward, rest
+from netx_export.slayer.running import forward
 
 __all__ = ["check_block"]
 
@@ -29,7 +31,7 @@ _QUIET = 0.25  # of the changes that sigma-delta neurons get: their states stay 
 
 
 def check_block(place: Place, layers: list[Layer]) -> None:
-    """Run a block, and what was read from it, on random input; inside of a ``fresh_state``.
+    """Run a block, and what was read from it, on random input; inside of an ``evaluation``.
 
     Raises:
         ExportError: if the two differ.
@@ -40,7 +42,7 @@ def check_block(place: Place, layers: list[Layer]) -> None:
     except ExportError:
         return  # it will be said of the whole network, with the layer's name in it
     probe = _probe(place, size=max(place.size, int(np.prod(description.layers[-1].shape))))
-    rest(place.block)
+    reset_net(place.block)
     made = forward(place.block, probe).to("cpu", torch.float64)
     differing = (made != _as_read(description, probe).to(torch.float64).reshape(made.shape)).numpy()
     if not differing.any():

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from lava_spikeloss.slayer_blocks import family
 from netx_export.file.netx import rotation_that_loads
 from netx_export.network.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.stock_loader import load_resonator_decays
-from netx_export.slayer.blocks import Block, family, refuse
+from netx_export.slayer.blocks import Block, refuse
 
 __all__ = [
     "MAX_CONV_SIZE",
@@ -121,7 +122,7 @@ def integers(
 
 
 def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
-    """The weight as the next forward will see it, made as the forward makes it, inside of a ``fresh_state``.
+    """The weight as the next forward will see it, made as the forward makes it, inside of an ``evaluation``.
 
     First the block puts its mask on the attribute that is there, the one of the last forward. Then hooks of the
     synapse may make it anew, as those of weight norm, spectral norm and pruning do.

@@ -14,28 +14,25 @@ import torch
 from torch import nn
 
 from lava_spikeloss.activity.hooks import Hook
+from lava_spikeloss.slayer_blocks import is_bootstrap
+from lava_spikeloss.training import reset_net
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import find_blocks, spikes
+from netx_export.slayer.blocks import layer_blocks
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = [
     "CannotRunError",
     "Recording",
+    "evaluation",
     "first_input",
     "forward",
-    "fresh_state",
     "main_output",
     "record",
-    "rest",
     "unwrapped",
 ]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
-_STATES = (
-    *("current_state", "voltage_state", "real_state", "imag_state", "spike_state"),
-    *("pre_state", "residual_state", "error_state"),  # of sigma-delta neurons
-)
 
 
 class CannotRunError(ExportError):
@@ -68,7 +65,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
     Raises:
         ExportError: if the network cannot run on them, or runs a block not once in a forward pass.
     """
-    blocks = [block for block in find_blocks(net) if spikes(block)]
+    blocks = layer_blocks(net)
     outputs: list[npt.NDArray[np.float32] | None] = []
     layers: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
 
@@ -76,7 +73,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         return lambda module, args, output: layers[name].append(_array(output))
 
     for batch in torch.split(inputs, batch_size):
-        with fresh_state(net):
+        with evaluation(net):
             for name, block in zip(names, blocks, strict=True):
                 block.register_forward_hook(keep(name))
             output = main_output(forward(net, batch), len(batch))
@@ -193,12 +190,16 @@ def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:
 
 
 @contextmanager
-def fresh_state(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode and neurons at rest inside; parameters, buffers, attributes, hooks, mode and RNG as before after.
+def evaluation(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode from rest inside; afterwards the network is as it was before, whatever ran inside.
 
-    A SLAYER forward writes into the network even in evaluation mode: neuron states, delay buffers, shapes, masked
-    weights, clamped delays and decays. A deep copy is no way out, since torch refuses to copy weight-normed modules.
-    Bootstrap blocks run as spiking neurons inside, whatever mode the network's forward gives them.
+    That is more than ``lava_spikeloss.training.fresh_state`` puts back: a SLAYER forward writes into the network even
+    in evaluation mode, not only neuron states and delay buffers, but shapes, masked weights, clamped delays and decays
+    too. So parameters, buffers, attributes, hooks, mode and random number generators come back. A deep copy is no way
+    out, since torch refuses to copy weight-normed modules.
+
+    Inside, bootstrap blocks run as spiking neurons, whatever mode the network's forward gives them, nothing is
+    compiled, and neither enforcers nor statistics count.
 
     Raises:
         ExportError: inside of ``torch.autocast``.
@@ -216,7 +217,7 @@ def fresh_state(net: nn.Module) -> Iterator[None]:
                 _leave_unwatched(module)
                 _leave_uncompiled(module)
                 _run_as_spiking(module)
-            rest(net)
+            reset_net(net)
             yield
         finally:
             with torch.no_grad():
@@ -262,21 +263,9 @@ def _leave_uncompiled(module: Any) -> None:
         module.__dict__["forward"] = module._orig_mod.__call__
 
 
-def rest(net: nn.Module) -> None:
-    """Put the state that a network carries over from its last forward to rest."""
-    modules: list[Any] = list(net.modules())
-    for module in modules:
-        if hasattr(module, "delay_buffer"):
-            module.delay_buffer = None
-        for name in _STATES:
-            state = getattr(module, name, None)
-            if isinstance(state, torch.Tensor):
-                setattr(module, name, torch.zeros(1, dtype=state.dtype, device=state.device))
-
-
 def _run_as_spiking(module: Any) -> None:
     """Have a bootstrap block run as spiking neurons, whatever mode the network's forward gives it."""
-    if type(module).__module__.startswith("lava.lib.dl.bootstrap.block.") or hasattr(module, "_forward_snn"):
+    if is_bootstrap(module):
         module.register_forward_pre_hook(_as_spiking, with_kwargs=True)
 
 

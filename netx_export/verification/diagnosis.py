@@ -25,8 +25,7 @@ from netx_export.network.exact_weights import loadable
 from netx_export.run import OUTPUT
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input
-from netx_export.slayer import describe, find_blocks, fresh_state
-from netx_export.slayer.blocks import spikes as has_spikes
+from netx_export.slayer import describe, evaluation, layer_blocks
 from netx_export.slayer.running import forward
 from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
 from netx_export.verification.result import Cause, Comparison
@@ -392,7 +391,7 @@ def _with_seed(data: Data, scene: _Scene, inputs: torch.Tensor, seed: int, train
     """The layer's spikes in SLAYER from rest, with chance set."""
     assert data.net is not None
     made: list[torch.Tensor] = []
-    with fresh_state(data.net):
+    with evaluation(data.net):
         data.net.train(training)
         _block(data, scene.name).register_forward_hook(lambda module, args, output: made.append(output))
         torch.manual_seed(seed)
@@ -403,8 +402,7 @@ def _with_seed(data: Data, scene: _Scene, inputs: torch.Tensor, seed: int, train
 
 def _block(data: Data, name: str) -> Any:
     assert data.net is not None
-    blocks = [block for block in find_blocks(data.net) if has_spikes(block)]
-    return blocks[list(data.description.spiking).index(name)]
+    return layer_blocks(data.net)[list(data.description.spiking).index(name)]
 
 
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:
@@ -424,7 +422,7 @@ def _slayer_membrane(
     block = _block(data, scene.name)
     parts: list[torch.Tensor] = []
     phase = isinstance(scene.layer, Resonator) and scene.layer.neuron.reset == "phase"
-    with fresh_state(data.net):
+    with evaluation(data.net):
         dynamics = block.neuron.dynamics
 
         def recording(*arguments: Any) -> Any:
@@ -432,7 +430,7 @@ def _slayer_membrane(
             parts.append((states[0] if phase else states[1]).detach())
             return states
 
-        block.neuron.__dict__["dynamics"] = recording  # fresh_state takes it away again
+        block.neuron.__dict__["dynamics"] = recording  # which evaluation takes away again
         try:
             forward(data.net, data.samples(scene.sample))
         except NetxExportError:  # on a batch it could

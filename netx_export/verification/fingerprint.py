@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from netx_export.provenance import source_hash
-from netx_export.slayer import fresh_state
+from netx_export.slayer import evaluation
 from netx_export.verification.diagnosis import Data
 from netx_export.verification.sums import Run
 
@@ -45,7 +45,7 @@ def _hash_network(data: Data) -> str:
     """At rest, since what the last batch left in a network is another one on each rank."""
     if data.net is None:
         return ""
-    with fresh_state(data.net):
+    with evaluation(data.net):
         return source_hash(data.net)
 
 

@@ -22,8 +22,7 @@ from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
 from netx_export.provenance import recorded_budgets
 from netx_export.simulation.simulate import network_input, simulate
-from netx_export.slayer import find_blocks, record
-from netx_export.slayer.blocks import spikes as has_spikes
+from netx_export.slayer import layer_blocks, record
 from netx_export.verification.arguments import (
     Options,
     check_labels,
@@ -382,7 +381,7 @@ def _chunks(
 
 
 def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
-    number = sum(has_spikes(block) for block in find_blocks(net))
+    number = len(layer_blocks(net))
     if number != len(description.spiking):
         raise ExportError(
             f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "

@@ -33,7 +33,7 @@ from netx_export.file.atomic import replacing
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.network.exact_weights import loadable
-from netx_export.slayer import Recording, describe, fresh_state, record
+from netx_export.slayer import Recording, describe, evaluation, record
 from netx_export.slayer.running import forward
 
 pytestmark = pytest.mark.slayer
@@ -210,7 +210,7 @@ def test_a_run_holds_no_more_weights_than_it_needs(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(sys.modules["netx_export.slayer.running"], "_BLOCK", 1)
     monkeypatch.setattr(base, "quantize", watched)
-    with fresh_state(net):
+    with evaluation(net):
         forward(net, sample)
         assert block.synapse.weight is weight
         assert block.synapse.pre_hook_fx == quantiser

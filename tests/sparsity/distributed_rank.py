@@ -5,36 +5,16 @@ import sys
 
 import torch
 import torch.distributed as dist
+from lookalike import lookalike_net
 
 from lava_spikeloss import BudgetEnforcer, LagrangeMultiplier, LoihiBudget, SparsityEnforcer, SpikeStatistics
 
 STEPS = 3
 
 
-class Block(torch.nn.Module):
-    """Fires where a weighted sum is positive, with a smooth gradient."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.synapse = Synapse(inputs, outputs)
-        self.neuron = torch.nn.Identity()
-        self.count_log = False
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = self.synapse(x)
-        smooth = torch.sigmoid(z)
-        return (z > 0).to(z) + smooth - smooth.detach()
-
-
-class Synapse(torch.nn.Conv1d):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1, bias=False)
-        self.weight_norm_enabled = False
-
-
 def build() -> torch.nn.Module:
     torch.manual_seed(0)
-    return torch.nn.Sequential(Block(6, 5), Block(5, 4)).double()
+    return lookalike_net(6, 5, 4).double()
 
 
 def losses() -> dict[str, SparsityEnforcer | BudgetEnforcer]:

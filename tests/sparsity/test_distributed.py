@@ -16,8 +16,9 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built
 def runs(tmp_path_factory) -> tuple[list[dict], dict]:
     """What each of the two ranks found, and what one process found with the whole batch."""
     folder, script = tmp_path_factory.mktemp("gloo"), Path(__file__).with_name("distributed_rank.py")
-    repository = str(script.parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": repository}
+    repository = script.parents[2]
+    paths = os.pathsep.join(map(str, (repository, repository / "tests" / "shared")))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     jobs = [("0", "2"), ("1", "2"), ("0", "1")]
     processes = [
         subprocess.Popen([sys.executable, str(script), *job, str(folder)], env=environment, cwd=repository)

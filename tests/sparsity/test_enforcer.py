@@ -68,26 +68,6 @@ def test_gradient_is_that_of_the_value(per, power):
     assert torch.autograd.gradcheck(loss, (torch.randn(2, 3, 2, 4, dtype=torch.double, requires_grad=True),))
 
 
-@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_large_layers_are_summed_by_blocks(per, dtype, monkeypatch):
-    def loss(x):
-        enforcer = SparsityEnforcer(0.3, per=per)
-        enforcer.append(x)
-        return enforcer.loss
-
-    whole, parts = (torch.arange(-2, 10).to(dtype).reshape(2, 3, 1, 2).requires_grad_() for _ in range(2))
-    expected = loss(whole)
-    monkeypatch.setattr("lava_spikeloss._autograd._BLOCK", 1)
-    assert torch.equal(loss(parts), expected)
-    (gradient,) = torch.autograd.grad(loss(parts), parts)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected, whole)[0], rtol=0, atol=0)
-    if dtype == torch.float64:
-        x = (parts.detach() + 0.1).requires_grad_()  # off zero, where a magnitude has no derivative
-        assert torch.autograd.gradcheck(loss, (x,))
-        assert torch.autograd.gradgradcheck(loss, (x,))
-
-
 @pytest.mark.parametrize("neurons", [10, 1000])
 def test_pull_on_a_neuron_does_not_depend_on_the_size_of_its_layer(neurons):
     x = torch.zeros(2, neurons, 5)

@@ -10,6 +10,7 @@ import torch
 CUBA = {"threshold": 1.0, "current_decay": 0.3, "voltage_decay": 0.1}
 ADAPTIVE = {"threshold_step": 0.25, "threshold_decay": 0.1, "refractory_decay": 0.1}
 RESONATOR = {"threshold": 0.5, "period": 8, "decay": 0.1}
+SIGMA_DELTA = {"threshold": 0.2, "activation": torch.nn.functional.relu}
 
 
 def _slayer() -> Any:
@@ -115,11 +116,10 @@ def resonator(kind: str, **extra: Any) -> torch.nn.Module:
 
 def sigma_delta() -> torch.nn.Module:
     block = _slayer().block.sigma_delta
-    params = {"threshold": 0.2, "activation": torch.nn.functional.relu}
     return torch.nn.Sequential(
-        block.Dense(dict(params), 8, 16),
-        block.Dense(dict(params), 16, 6, delay_shift=True),
-        block.Output(dict(params), 6, 6),
+        block.Dense(dict(SIGMA_DELTA), 8, 16),
+        block.Dense(dict(SIGMA_DELTA), 16, 6, delay_shift=True),
+        block.Output(dict(SIGMA_DELTA), 6, 6),
     )
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from slayer_nets import NETS, alif, dense, kwta, recurrent, recurrent_delayed
 
 from lava_spikeloss.slayer_blocks import states
 from lava_spikeloss.training import detach_net, fresh_state, reset_net, set_backend, set_step_mode
+from netx_export.slayer import evaluation, record
+
+FROM_REST = [fresh_state, evaluation]  # what starts a net at rest, and puts its state back
 
 
 def all_states(net: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -52,40 +57,73 @@ def test_adaptive_thresholds_rest_at_their_base(spikes: torch.Tensor) -> None:
     net(spikes)
     assert not torch.equal(net[0].neuron.threshold_state, torch.ones(3, 16))
     reset_net(net)
-    assert torch.equal(net[0].neuron.threshold_state, torch.ones(3, 16))
+    assert torch.equal(net[0].neuron.threshold_state, torch.ones(1))
 
 
 @pytest.mark.slayer
-def test_fresh_state_puts_the_old_one_back(spikes: torch.Tensor) -> None:
-    net = recurrent_delayed()
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", NETS)
+def test_a_reset_net_has_forgotten_the_size_of_its_batch(name: str, batch: int, spikes: torch.Tensor) -> None:
+    net = NETS[name]()
     set_step_mode(net, "s")
-    first = net(spikes)
-    before = {name: value.clone() for name, value in all_states(net).items()}
-    assert any(value.any() for value in before.values())
-    with fresh_state(net):
-        assert torch.equal(net(spikes), first)
-    after = all_states(net)
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
+    with torch.no_grad():
+        first = net(spikes)
+        reset_net(net)
+        assert torch.equal(net(spikes[:batch]), first[:batch])
+    reset_net(net)
+    assert {tuple(value.shape) for value in all_states(net).values()} == {(1,)}
 
 
 @pytest.mark.slayer
-def test_fresh_state_leaves_nothing_of_its_own(spikes: torch.Tensor) -> None:
-    net = recurrent_delayed()
+@pytest.mark.parametrize("from_rest", FROM_REST)
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_at_rest_for_a_while_gets_its_old_state_back(name: str, from_rest: Any, spikes: torch.Tensor) -> None:
+    net = NETS[name]().eval()
     set_step_mode(net, "s")
-    with fresh_state(net):
+    with torch.no_grad():
+        first, second = net(spikes), net(spikes)
+        reset_net(net)
+        net(spikes)
+        before = {name: value.clone() for name, value in all_states(net).items()}
+        assert any(value.any() for value in before.values())
+        with from_rest(net):
+            assert torch.equal(net(spikes), first)
+        after = all_states(net)
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+        assert torch.equal(net(spikes), second)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("from_rest", FROM_REST)
+def test_a_net_at_rest_for_a_while_keeps_nothing_of_it(from_rest: Any, spikes: torch.Tensor) -> None:
+    net = recurrent_delayed().eval()
+    set_step_mode(net, "s")
+    with from_rest(net):
         first = net(spikes)
     assert torch.equal(net(spikes), first)
 
 
 @pytest.mark.slayer
-def test_fresh_state_survives_an_error(spikes: torch.Tensor) -> None:
+@pytest.mark.parametrize("from_rest", FROM_REST)
+def test_the_old_state_comes_back_after_an_error_too(from_rest: Any, spikes: torch.Tensor) -> None:
     net = recurrent()
     net(spikes)
     before = net[1].neuron.voltage_state
-    with pytest.raises(RuntimeError, match="channels"), fresh_state(net):
+    with pytest.raises(RuntimeError, match="channels"), from_rest(net):
         net(spikes[:, :5])
     assert net[1].neuron.voltage_state is before
+
+
+@pytest.mark.slayer
+def test_a_recording_starts_at_rest_in_step_mode_too(spikes: torch.Tensor) -> None:
+    """The history of an axonal delay is state of the last forward as well as a membrane is."""
+    net, names = recurrent_delayed(), ["dense1", "recurrent1", "dense2"]
+    expected = record(net, spikes, names).layers
+    set_step_mode(net, "s")
+    net(1 - spikes)
+    recorded = record(net, spikes, names).layers
+    assert all(np.array_equal(recorded[name], expected[name]) for name in names)
 
 
 @pytest.mark.slayer

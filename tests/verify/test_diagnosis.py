@@ -218,10 +218,10 @@ def test_batch_norm_left_in_training_mode(mlp: Any) -> None:
 
 @pytest.mark.slayer
 def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any]) -> None:
-    from netx_export.slayer import fresh_state
+    from netx_export.slayer import evaluation
 
     subject = exported("biased")
-    with fresh_state(subject.net), torch.no_grad():
+    with evaluation(subject.net), torch.no_grad():
         subject.net.train()
         recorded = subject.net[0](subject.spikes).numpy()
     report = verify(subject.net, subject.path, subject.spikes, recorded={"dense1": recorded})
@@ -234,9 +234,9 @@ def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any
 def test_a_recurrent_network_that_was_not_reset(exported: Callable[[str], Any]) -> None:
     """SLAYER keeps a recurrent block's state from one forward to the next, even in evaluation mode."""
     subject = exported("recurrent")
-    from netx_export.slayer import fresh_state
+    from netx_export.slayer import evaluation
 
-    with fresh_state(subject.net), torch.no_grad():
+    with evaluation(subject.net), torch.no_grad():
         first = subject.net[0](subject.spikes).numpy()
         second = subject.net[0](subject.spikes).numpy()
     assert verify(None, subject.path, subject.spikes, recorded={"recurrent1": first}).passed
