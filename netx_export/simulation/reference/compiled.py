@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lava_spikeloss._compiled import compiled
+from lava_spikeloss.compiling import compiled
 
 __all__ = ["add_weights", "delay", "integrate_and_fire", "place_spikes"]
 
