@@ -126,9 +126,7 @@ def exponential_filter(
     return low_pass(as_float(x), time_constant, length, filter_order)
 
 
-def low_pass(
-    x: torch.Tensor, time_constant: float, length: int | None = None, filter_order: int = 1
-) -> torch.Tensor:
+def low_pass(x: torch.Tensor, time_constant: float, length: int | None = None, filter_order: int = 1) -> torch.Tensor:
     """:func:`exponential_filter` of floating-point numbers, without its checks."""
     cut = length if length is not None and length < x.shape[-1] else None
     if cut is not None and filter_order > 1:

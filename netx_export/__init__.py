@@ -1,7 +1,7 @@
 """Trained SLAYER networks to netx HDF5 files, and proof that the exported network runs as it was trained."""
 
 from netx_export.checking import Finding, check
-from netx_export.errors import ExportError, NetxExportError, NetxFormatError, SimulationError
+from netx_export.errors import DescriptionError, ExportError, NetxExportError, NetxFormatError, SimulationError
 from netx_export.exporting import ExportResult, export
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
@@ -10,6 +10,7 @@ from netx_export.verification.result import Tolerance
 from netx_export.verification.verify import VerificationReport, verify
 
 __all__ = [
+    "DescriptionError",
     "ExportError",
     "ExportResult",
     "Finding",

@@ -18,12 +18,12 @@ from netx_export.network.description import (
     Conv,
     CubaNeuron,
     Dense,
-    IntArray,
     NetworkDescription,
     SigmaDeltaNeuron,
     SpikingLayer,
 )
 from netx_export.network.exact_weights import loads, loads_exactly
+from netx_export.network.fixed_point import MAX_STATE, IntArray
 from netx_export.network.peaks import Peak, bounds
 from netx_export.network.stock_loader import weight_format
 from netx_export.simulation import reference
@@ -236,7 +236,7 @@ def _peaks_of_layers(peaks: Mapping[str, tuple[Peak, ...]]) -> Iterator[tuple[st
 def _limit(peak: Peak, limits: Limits) -> int:
     """The limit of a number; what has 24 bits has those of the chip."""
     state = limits["state"].high
-    return state if peak.limit == LIMITS["loihi2"]["state"].high else peak.limit
+    return state if peak.limit == MAX_STATE else peak.limit
 
 
 def _whole(size: float) -> int | str:

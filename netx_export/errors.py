@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netx_export.printable import printable
 
-__all__ = ["ExportError", "NetxExportError", "NetxFormatError", "SimulationError"]
+__all__ = ["DescriptionError", "ExportError", "NetxExportError", "NetxFormatError", "SimulationError"]
 
 
 class NetxExportError(Exception):
@@ -16,6 +16,20 @@ class NetxExportError(Exception):
 
 class ExportError(NetxExportError):
     """The network cannot be exported exactly, or the file cannot be written."""
+
+
+class DescriptionError(NetxExportError, ValueError):
+    """The layers given to a :class:`netx_export.NetworkDescription` make no network that netx could load.
+
+    Attributes:
+        reason: what is wrong.
+        index: index of the layer with which it is wrong; None if it is the whole network.
+    """
+
+    def __init__(self, reason: str, index: int | None = None, kind: str = "layer ") -> None:
+        super().__init__(f"{reason}." if index is None else f"{kind}{index}: {reason}.")
+        self.reason = reason
+        self.index = index
 
 
 class NetxFormatError(NetxExportError):

@@ -33,11 +33,20 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.errors import ExportError, NetxExportError, NetxFormatError
+from netx_export.errors import DescriptionError, ExportError, NetxExportError, NetxFormatError
 from netx_export.file.netx import read
 from netx_export.file.opening import why_unreadable
-from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, IntArray, Layer, NetworkDescription
-from netx_export.network.registers import outside_registers
+from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Layer, NetworkDescription
+from netx_export.network.fixed_point import (
+    DEFAULT_THRESHOLD,
+    MAX_DELAY,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
+from netx_export.network.validation import layer_problem
 
 __all__ = ["from_nir", "to_nir"]
 
@@ -45,16 +54,13 @@ Rounding = Literal["refuse", "nearest"]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 _OWN_KEY = "lava_spikeloss"
-_UNITY = 4096
-_SCALE = 64
 _DT = 1e-4  # what snnTorch and others assume
-_MAX_DELAY = 62
-_THRESHOLDS = (1, 2**17)  # the highest is netx's default, which no voltage reaches
-_WEIGHTS = (-256, 255)
 _TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
 
 
-def to_nir(network: str | os.PathLike[str] | NetworkDescription, *, dt: float = _DT, scale: float = _SCALE) -> Any:
+def to_nir(
+    network: str | os.PathLike[str] | NetworkDescription, *, dt: float = _DT, scale: float = WEIGHT_SCALE
+) -> Any:
     """Convert a network to a NIR graph.
 
     Args:
@@ -117,7 +123,7 @@ def from_nir(
         graph = _read_file(nir, Path(graph))
     own = _own_metadata(graph)
     dt = own.get("dt", _DT) if dt is None else dt
-    scale = own.get("scale", _SCALE) if scale is None else scale
+    scale = own.get("scale", WEIGHT_SCALE) if scale is None else scale
     _check_positive(dt=dt, scale=scale)
     return _Reader(nir, dt, scale, rounding).network(graph, own)
 
@@ -199,8 +205,8 @@ class _Writer:
         raise ExportError(f"No NIR graph: {name}: {reason}.")
 
     def delay(self, name: str, steps: npt.NDArray[Any]) -> None:
-        if steps.min() < 0 or steps.max() > _MAX_DELAY:
-            self.refuse(name, f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {_MAX_DELAY}")
+        if steps.min() < 0 or steps.max() > MAX_DELAY:
+            self.refuse(name, f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {MAX_DELAY}")
         self.nodes[name] = self.nir.Delay(delay=steps * self.dt)
 
     def dense(self, name: str, layer: Dense) -> None:
@@ -263,7 +269,7 @@ class _Writer:
         if (
             layer.bias is None
             or not isinstance(layer.neuron, CubaNeuron)
-            or (layer.neuron.current_decay != _UNITY).any()
+            or (layer.neuron.current_decay != UNITY_DECAY).any()
         ):
             return None
         if not layer.bias.any():
@@ -278,29 +284,29 @@ class _Writer:
         current, voltage = (_spread(values, shape) for values in (neuron.current_decay, neuron.voltage_decay))
         threshold = np.full(shape, neuron.threshold / self.scale)
         zeros = np.zeros(shape)
-        for text in (*outside_registers(layer), *_outside_thresholds(neuron.threshold)):
+        for text in _outside_thresholds(neuron.threshold):
             self.refuse(name, text)
         if (current < 1).any():
             self.refuse(name, "a current that never decays has no finite time constant")
-        instant = bool((current == _UNITY).all())
+        instant = bool((current == UNITY_DECAY).all())
         if instant and not voltage.any():
             self.nodes[name] = self.nir.IF(r=np.full(shape, 1 / self.dt), v_threshold=threshold, v_reset=zeros)
             return
         if (voltage < 1).any():
             self.refuse(name, "a voltage that never decays has no finite time constant behind a current that does")
-        tau, r = self.dt * _UNITY / voltage, _UNITY / voltage
+        tau, r = self.dt * UNITY_DECAY / voltage, UNITY_DECAY / voltage
         if instant:
             self.nodes[name] = self.nir.LIF(tau=tau, r=r, v_leak=zeros, v_threshold=threshold, v_reset=zeros)
             return
         bias = zeros if layer.bias is None else _spread(layer.bias, shape) / self.scale
         self.nodes[name] = self.nir.CubaLIF(
-            tau_syn=self.dt * _UNITY / current,
+            tau_syn=self.dt * UNITY_DECAY / current,
             tau_mem=tau,
             r=r,
             v_leak=bias * r,
             v_threshold=threshold,
             v_reset=zeros,
-            w_in=_UNITY / current,
+            w_in=UNITY_DECAY / current,
         )
 
 
@@ -344,9 +350,9 @@ def _as_dense(layer: Conv) -> Dense:
 
 
 def _outside_thresholds(threshold: int) -> list[str]:
-    if _THRESHOLDS[0] <= threshold <= _THRESHOLDS[1]:
+    if 1 <= threshold <= DEFAULT_THRESHOLD:
         return []
-    return [f"v_threshold of {threshold} netx units; netx neurons can have {_THRESHOLDS[0]} to {_THRESHOLDS[1]}"]
+    return [f"v_threshold of {threshold} netx units; netx neurons can have 1 to {DEFAULT_THRESHOLD}"]
 
 
 def _names(description: NetworkDescription) -> list[str]:
@@ -407,16 +413,24 @@ class _Reader:
                 layers.append(self.flatten(name, node, shape))
                 rest = rest[1:]
             else:
-                layer, rest = self.spiking(rest, shape)
-                layers.append(layer)
+                taken, rest = self.spiking(rest)
+                layers.append(self.layer(taken, shape))
+                self.refuse_problem(taken["neuron"][0], layers[-1])
             shape = layers[-1].shape
         layers, metadata = self.restore(layers, own)
-        if not any(isinstance(layer, Dense | Conv) for layer in layers):
-            self.refuse(chain[0][0], "the graph has no layer with neurons")
-        return NetworkDescription(tuple(layers), metadata)
+        try:
+            return NetworkDescription(tuple(layers), metadata)
+        except DescriptionError as error:
+            raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
 
     def refuse(self, name: str, reason: str) -> NoReturn:
         raise NetxFormatError(f"NIR node {name!r}: {reason}.")
+
+    def refuse_problem(self, name: str, layer: Layer) -> None:
+        """Refuse a layer that no network could hold, naming the node that it comes from."""
+        problem = layer_problem(layer)
+        if problem is not None:
+            self.refuse(name, problem)
 
     def chain(self, graph: Any) -> list[tuple[str, Any]]:
         """Nodes from the one input to the one output."""
@@ -447,8 +461,8 @@ class _Reader:
             self.refuse(name, f"flattens axes {node.start_dim} to {node.end_dim} of {shape}; netx flattens all")
         return Flatten((int(np.prod(shape)),))
 
-    def spiking(self, rest: list[tuple[str, Any]], shape: tuple[int, ...]) -> tuple[Layer, list[tuple[str, Any]]]:
-        """One layer of weights and neurons, with the delays around them."""
+    def spiking(self, rest: list[tuple[str, Any]]) -> tuple[dict[str, tuple[str, Any]], list[tuple[str, Any]]]:
+        """The nodes of one layer by their role, weights and neurons with the delays around them; and those left."""
         nir = self.nir
         taken: dict[str, tuple[str, Any]] = {}
         order: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -465,7 +479,7 @@ class _Reader:
                 self.unexpected(role, taken, rest)
         if rest and isinstance(rest[0][1], nir.Delay) and len(rest) == 1:
             taken["output"], rest = rest[0], []
-        return self.layer(taken, shape), rest
+        return taken, rest
 
     def unexpected(self, role: str, taken: dict[str, tuple[str, Any]], rest: list[tuple[str, Any]]) -> NoReturn:
         wanted = "weights" if role == "weight" else "CubaLIF, LIF or IF neurons"
@@ -503,9 +517,9 @@ class _Reader:
                 delay = before[None, :] + (np.zeros(len(weight), np.int64) if after is None else after)[:, None]
             else:
                 delay = before
-        if delay is not None and delay.max() > _MAX_DELAY:
+        if delay is not None and delay.max() > MAX_DELAY:
             both = " and ".join(taken[role][0] for role in ("before", "after"))
-            self.refuse(name, f"the delays of {both} add up to {delay.max()} steps; netx holds 0 to {_MAX_DELAY}")
+            self.refuse(name, f"the delays of {both} add up to {delay.max()} steps; netx holds 0 to {MAX_DELAY}")
         return Dense(weight, neuron, delay, bias, False, self.output_delay(taken))
 
     def conv(self, taken: dict[str, tuple[str, Any]], shape: tuple[int, ...]) -> Conv:
@@ -528,12 +542,9 @@ class _Reader:
             options = {key: _pair(getattr(node, key)) for key in ("stride", "padding", "dilation")}
             options["groups"] = int(node.groups)
         weight = self.weight(name, kernel)
-        if weight.ndim != 4 or not weight.size or weight.shape[1] * options["groups"] != shape[0]:
-            self.refuse(name, f"kernels of shape {weight.shape} do not fit input of shape {shape} and their groups")
-        empty = CubaNeuron(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
-        outline = Conv(weight, empty, shape, **options)
-        for text in outside_registers(outline):
-            self.refuse(name, text)
+        no_neuron = CubaNeuron(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
+        outline = Conv(weight, no_neuron, shape, **options)
+        self.refuse_problem(name, outline)
         neuron, biases = self.neuron(taken["neuron"], outline.spatial_shape, bias, name)
         return Conv(
             weight, neuron, shape, **options, bias=biases, delay_shift=False, axon_delay=self.output_delay(taken)
@@ -554,18 +565,18 @@ class _Reader:
         input_bias = None if input_bias is None or not np.any(input_bias) else np.asarray(input_bias)
         if isinstance(node, self.nir.IF):
             self.gain(name, "r", node.r * self.dt)
-            decays, drive = (_UNITY, 0), np.zeros(shape)
+            decays, drive = (UNITY_DECAY, 0), np.zeros(shape)
             currents = voltages = None
         elif isinstance(node, self.nir.LIF):
             voltages = self.decay(name, "tau", node.tau)
             self.gain(name, "r", node.r * self.dt / node.tau)
-            currents, decays, drive = None, (_UNITY, 0), node.v_leak * self.dt / node.tau
+            currents, decays, drive = None, (UNITY_DECAY, 0), node.v_leak * self.dt / node.tau
         else:
             currents, voltages = self.decay(name, "tau_syn", node.tau_syn), self.decay(name, "tau_mem", node.tau_mem)
             self.gain(name, "r", node.r * self.dt / node.tau_mem)
             self.gain(name, "w_in", node.w_in * self.dt / node.tau_syn)
             decays, drive = (0, 0), node.v_leak * self.dt / node.tau_mem
-            if input_bias is not None and (currents != _UNITY).any():
+            if input_bias is not None and (currents != UNITY_DECAY).any():
                 self.refuse(weight_name, "a bias that the synaptic current would filter; Loihi's acts on the voltage")
         neuron = CubaNeuron(
             threshold,
@@ -579,15 +590,13 @@ class _Reader:
                 total = total + input_bias.reshape(-1, *[1] * (len(shape) - 1))
             values = self.per_channel(name, "bias", self.whole(name, "bias", total * self.scale))
             bias = np.broadcast_to(values, shape[:1]).copy()
-            if bias.min() < -(2**15) or bias.max() >= 2**15:
-                self.refuse(name, f"a bias from {bias.min()} to {bias.max()} netx units; Lava holds 16 bits")
         return neuron, bias
 
     def weight(self, name: str, values: npt.ArrayLike) -> IntArray:
         weight = self.whole(name, "weight", np.asarray(values) * self.scale)
         low, high = weight.min(initial=0), weight.max(initial=0)
-        if low < _WEIGHTS[0] or high > _WEIGHTS[1]:
-            self.refuse(name, f"weights from {low} to {high} netx units; netx holds {_WEIGHTS[0]} to {_WEIGHTS[1]}")
+        if low < MIN_WEIGHT or high > MAX_WEIGHT:
+            self.refuse(name, f"weights from {low} to {high} netx units; netx holds {MIN_WEIGHT} to {MAX_WEIGHT}")
         return weight
 
     def decay(self, name: str, parameter: str, tau: npt.ArrayLike) -> IntArray:
@@ -595,8 +604,8 @@ class _Reader:
         seconds = np.asarray(tau, np.float64)
         if not (seconds > 0).all():
             self.refuse(name, f"{parameter} from {seconds.min():g} to {seconds.max():g} s has to be positive")
-        decay = self.whole(name, f"{parameter} as a decay in 1/4096", self.dt * _UNITY / seconds)
-        if decay.max() > _UNITY or decay.min() < 1:
+        decay = self.whole(name, f"{parameter} as a decay in 1/4096", self.dt * UNITY_DECAY / seconds)
+        if decay.max() > UNITY_DECAY or decay.min() < 1:
             self.refuse(
                 name, f"{parameter} from {seconds.min():g} to {seconds.max():g} s does not fit steps of {self.dt:g} s"
             )
@@ -643,8 +652,8 @@ class _Reader:
         if size is not None and np.shape(named[1].delay) != (size,):
             self.refuse(named[0], f"delays of shape {np.shape(named[1].delay)} for {size} neurons")
         steps = self.whole(named[0], "delay in steps", np.asarray(named[1].delay) / self.dt)
-        if steps.min() < 0 or steps.max() > _MAX_DELAY:
-            self.refuse(named[0], f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {_MAX_DELAY}")
+        if steps.min() < 0 or steps.max() > MAX_DELAY:
+            self.refuse(named[0], f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {MAX_DELAY}")
         return steps
 
     def output_delay(self, taken: dict[str, tuple[str, Any]]) -> IntArray | None:

@@ -81,7 +81,9 @@ def _nearest(
     return _nearest_of_rows(as_float(rows), v_threshold.expand(v.shape[:-1]).reshape(-1, 1), reach)
 
 
-def _nearest_of_rows(v: torch.Tensor, v_threshold: torch.Tensor, reach: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _nearest_of_rows(
+    v: torch.Tensor, v_threshold: torch.Tensor, reach: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     steps = v.shape[-1]
     fired = (v >= v_threshold).to(torch.float32)  # torch's sums of bool take several times as long
     before = F.pad(fired.cumsum(-1), (1, 0))  # spikes before each step, and before the end

@@ -51,9 +51,7 @@ def cross_entropy(
     return loss.mean(1) if reduction == "none" else loss / scores.shape[-1]
 
 
-def _reduce(
-    losses: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str
-) -> torch.Tensor:
+def _reduce(losses: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str) -> torch.Tensor:
     """As ``torch.nn.CrossEntropyLoss`` does: the mean of class indices is divided by the sum of their weights."""
     if reduction == "mean" and weight is not None:
         return losses.sum() / sample_weights(labels, weight)[1]

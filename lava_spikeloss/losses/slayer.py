@@ -10,7 +10,14 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss.losses.cross_entropy import labels_like
-from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, targets_per_step, targets_per_train, wanted_values, with_classes
+from lava_spikeloss.losses.labels import (
+    canonical_labels,
+    labels_per_train,
+    targets_per_step,
+    targets_per_train,
+    wanted_values,
+    with_classes,
+)
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import (

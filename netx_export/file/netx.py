@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.errors import ExportError, NetxFormatError
+from netx_export.errors import DescriptionError, ExportError, NetxFormatError
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
@@ -33,7 +33,6 @@ from netx_export.network.description import (
     Flatten,
     HostLayer,
     Input,
-    IntArray,
     Layer,
     NetworkDescription,
     Neuron,
@@ -43,18 +42,24 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.registers import outside_registers
-from netx_export.network.stock_loader import load_resonator_decays
+from netx_export.network.fixed_point import (
+    ALIGNMENT_BITS,
+    DEFAULT_THRESHOLD,
+    MESSAGE_BITS,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
+from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
 
-__all__ = ["annotate", "content_hash", "read", "rotation_that_loads", "write"]
+__all__ = ["annotate", "content_hash", "read", "write"]
 
 _OWN_GROUP = "lava_spikeloss"
 _MAX_LAYERS = 10_000
 _BLOCK = 2**20  # numbers to hash at a time
-_SHIFT, _SIGMA_DELTA_SHIFT = 6, 12  # bits by which Lava shifts thresholds up
-_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
-# What netx assumes for a dense layer without neuron parameters, `1 << 18 - 1` included.
-_DEFAULT_NEURON = CubaNeuron(threshold=1 << 17, current_decay=np.array([0]), voltage_decay=np.array([4096]))
+_NETX_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
+# What netx assumes for a dense layer without neuron parameters.
+_DEFAULT_NEURON = CubaNeuron(DEFAULT_THRESHOLD, current_decay=np.array([0]), voltage_decay=np.array([UNITY_DECAY]))
 
 
 def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None:
@@ -189,22 +194,12 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
         group["sinDecay"] = _scalar_if_single(sin)
         group["cosDecay"] = _scalar_if_single(cos)
     else:
-        if neuron.message_bits != _MESSAGE_BITS:
-            raise ExportError(f"netx loads sigma-delta neurons with {_MESSAGE_BITS} message bits only.")
+        if neuron.message_bits != _NETX_MESSAGE_BITS:
+            raise ExportError(f"netx loads sigma-delta neurons with {_NETX_MESSAGE_BITS} message bits only.")
         group["type"] = np.bytes_("SDNN")
         group["activation"] = np.bytes_("relu")
         if not neuron.sends:
             group["sigma_output"] = True
-
-
-def rotation_that_loads(sin: IntArray, cos: IntArray) -> tuple[Any, Any]:
-    """Numbers that come out of netx's way through period and decay, and Lava's cutting off, as they should.
-
-    Whole numbers often arrive a hair nearer to zero and lose a whole unit; half a unit more of them saves it.
-    """
-    if all(np.array_equal(*pair) for pair in zip(load_resonator_decays(sin, cos), (sin, cos), strict=True)):
-        return sin, cos
-    return sin + np.copysign(0.5, sin), cos + np.copysign(0.5, cos)
 
 
 def _scalar_if_single(values: IntArray) -> Any:
@@ -303,20 +298,21 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
         group = file.group(f"layer/{index}")
         with group.errors():
             layer, file_shape = _read_layer(group, file_shape, _Own(own, index))
-            _check_input(layer, layers[-1] if layers else None)
-            _check_order(layer, layers)
-            _check_registers(layer)
             layers.append(layer)
     if own is not None and "readout" in own:
         layers.append(_read_readout(own.group("readout")))
-        _check_input(layers[-1], layers[-2])
-        _check_registers(layers[-1])
-    if not any(isinstance(layer, SpikingLayer) for layer in layers):
-        raise NetxFormatError("group /layer: expected at least one layer with neurons, but there is none.")
-    if any(isinstance(layer, HostLayer) for layer in layers[:-1]):
-        raise NetxFormatError("group /layer: an average makes sense only as the last layer.")
     metadata = {} if own is None else own.texts()
-    return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored))
+    try:
+        return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored))
+    except DescriptionError as error:
+        raise NetxFormatError(f"group {_group_name(error.index, count)}: {error.reason}.") from None
+
+
+def _group_name(index: int | None, count: int) -> str:
+    """Where the file holds a layer: one behind its own ``count`` layers is the readout."""
+    if index is None:
+        return "/layer"
+    return f"/layer/{index}" if index < count else f"/{_OWN_GROUP}/readout"
 
 
 class _Own:
@@ -360,10 +356,10 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
     kind = group.text("type")
     shape = group.shape("shape")
     size = int(np.prod(shape))
-    if kind == "input" and not file_shape:
+    if kind == "input":
         encoder = group if "neuron" in group else own.encoder
         input_shape = own.shape(shape) or shape
-        read_encoder = None if encoder is None else _read_encoder(encoder, input_shape[0])
+        read_encoder = None if encoder is None else _read_encoder(encoder)
         return Input(input_shape, own.delay_shift, read_encoder), shape
     if kind == "flatten":
         return Flatten((size,)), (size,)
@@ -376,80 +372,31 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
     raise NetxFormatError(f"layers of type {kind!r} are not supported here.")
 
 
-def _check_input(layer: Layer, before: Layer | None) -> None:
-    """Raise if a layer does not take as many values as the one before it gives."""
-    if before is None or isinstance(layer, Input):
-        return
-    expected = layer.input_shape if isinstance(layer, SpikingLayer) else layer.shape
-    expected = (int(layer.weight.shape[1]),) if isinstance(layer, Affine) else expected
-    given, taken = int(np.prod(before.shape)), int(np.prod(expected))
-    if given % taken if isinstance(layer, Average) else given != taken:
-        raise NetxFormatError(f"a {layer.kind} layer of {taken} inputs comes after one of {given} outputs.")
-
-
-def _check_order(layer: Layer, before: list[Layer]) -> None:
-    """Raise where netx cannot connect a dense layer to neurons before it: behind a convolution it needs a flatten."""
-    neurons = [index for index, other in enumerate(before) if isinstance(other, SpikingLayer)]
-    if not neurons or isinstance(layer, Conv) or not isinstance(layer, SpikingLayer):
-        return
-    flattened = any(isinstance(other, Flatten) for other in before[neurons[-1] :])
-    if isinstance(before[neurons[-1]], Conv) and not flattened:
-        raise NetxFormatError("netx cannot connect a dense layer to a convolution without a flatten layer between.")
-    if flattened and not isinstance(before[neurons[-1]], Conv):
-        raise NetxFormatError("netx cannot flatten what a dense layer sends. Leave the flatten layer out.")
-
-
-def _check_registers(layer: Layer) -> None:
-    """Raise for a number that Lava would take for another."""
-    for text in outside_registers(layer):
-        raise NetxFormatError(f"{text}.")
-
-
 def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
     shape = own.shape((size,))
     shared: dict[str, Any] = {"delay_shift": own.delay_shift, "output_shape": shape}
-    shared["axon_delay"] = _checked_delay(own.axon_delay, (shape or (size,))[0])
-    neuron = _read_neuron(group.group("neuron"), size) if "neuron" in group else _DEFAULT_NEURON
+    shared["axon_delay"] = own.axon_delay
+    neuron = _read_neuron(group.group("neuron")) if "neuron" in group else _DEFAULT_NEURON
     if isinstance(neuron, ResonatorNeuron) != ("weight/imag" in group):
         raise NetxFormatError("complex weights go with RF neurons, and only with them.")
     if isinstance(neuron, ResonatorNeuron):
         group.ignore("delay", "bias")
         real, imaginary = (group.matrix(name, size) for name in ("weight/real", "weight/imag"))
-        return Resonator(real, _same_shape(imaginary, real), neuron, **shared)
+        return Resonator(real, imaginary, neuron, **shared)
     weight = group.matrix("weight", size)
     bias = _read_bias(group, size, spread=True)
-    if isinstance(neuron, SigmaDeltaNeuron) and not neuron.sends and bias is not None:
-        raise NetxFormatError("an output layer of sums with a bias, which netx cannot load.")
     if kind == "dense":
         return Dense(weight, neuron, _read_delay(group, weight), bias, **shared)
     if "delay" in group or not isinstance(neuron, CubaNeuron):
         raise NetxFormatError("a recurrent layer with delays or graded spikes, which netx itself runs wrongly.")
-    return Recurrent(
-        weight, _same_shape(group.matrix("weight_rec", size), np.empty((size, size))), neuron, bias, **shared
-    )
-
-
-def _same_shape(values: IntArray, like: Any) -> IntArray:
-    if values.shape != like.shape:
-        raise NetxFormatError(f"weights of shape {values.shape} do not fit those of shape {like.shape}.")
-    return values
+    return Recurrent(weight, group.matrix("weight_rec", size), neuron, bias, **shared)
 
 
 def _read_delay(group: SafeGroup, weight: IntArray) -> IntArray | None:
     if "delay" not in group:
         return None
     delay = group.integers("delay")
-    if delay.ndim == 0:
-        delay = np.full(len(weight), delay)
-    if delay.shape not in ((weight.shape[0],), (weight.shape[1],), weight.shape) or delay.min() < 0:
-        raise NetxFormatError(f"delays of shape {delay.shape}, from {delay.min()}, do not fit {weight.shape} weights.")
-    return delay
-
-
-def _checked_delay(delay: IntArray | None, channels: int) -> IntArray | None:
-    if delay is not None and (delay.shape != (channels,) or delay.min() < 0):
-        raise NetxFormatError(f"axonal delays of shape {delay.shape} do not fit {channels} channels.")
-    return delay
+    return np.full(len(weight), delay) if delay.ndim == 0 else delay
 
 
 def _read_bias(group: SafeGroup, channels: int, *, spread: bool) -> IntArray | None:
@@ -470,8 +417,7 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         raise NetxFormatError(f"kernels of shape {weight.shape} on input of shape {input_shape}; expected 4-D on 3-D.")
     group.ignore("delay")
     shape = group.shape("shape")
-    output_shape = own.shape(shape)
-    neuron = _read_neuron(group.group("neuron"), len(weight))
+    neuron = _read_neuron(group.group("neuron"))
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("netx has no convolution with RF neurons.")
     layer = Conv(
@@ -484,24 +430,19 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         groups=group.integer("groups"),
         bias=_read_bias(group, len(weight), spread=False),
         delay_shift=own.delay_shift,
-        axon_delay=_checked_delay(own.axon_delay, (output_shape or shape)[0]),
-        output_shape=output_shape,
+        axon_delay=own.axon_delay,
+        output_shape=own.shape(shape),
     )
-    channels = (layer.weight.shape[1] * layer.groups, input_shape[0])
-    if layer.groups < 1 or channels[0] != channels[1] or len(weight) % layer.groups:
-        raise NetxFormatError(
-            f"{channels[0]} input channels in {layer.groups} groups do not fit the input {input_shape}."
-        )
     if layer.spatial_shape != shape:
         raise NetxFormatError(f"its shape is {shape}, but its kernels make {layer.spatial_shape}.")
     return layer
 
 
-def _read_encoder(group: SafeGroup, channels: int) -> Encoder:
-    neuron = _read_neuron(group.group("neuron"), channels)
+def _read_encoder(group: SafeGroup) -> Encoder:
+    neuron = _read_neuron(group.group("neuron"))
     if isinstance(neuron, ResonatorNeuron):
         raise NetxFormatError("RF neurons cannot encode the input.")
-    weight = group.integer("weight") if "weight" in group else 64
+    weight = group.integer("weight") if "weight" in group else WEIGHT_SCALE
     return Encoder(neuron, weight, group.integer("bias") if "bias" in group else 0)
 
 
@@ -510,13 +451,13 @@ def _read_readout(group: SafeGroup) -> HostLayer:
         if group.text("type") == "average":
             return Average((int(np.prod(group.shape("shape"))),))
         weight = group.matrix("weight", int(np.prod(group.shape("shape"))))
-        neuron = _read_neuron(group.group("neuron"), len(weight)) if "neuron" in group else None
-        if not (neuron is None or isinstance(neuron, CubaNeuron)) or group.integer("scale") < 1:
-            raise NetxFormatError("an affine readout needs CUBA neurons or none, and a positive scale.")
+        neuron = _read_neuron(group.group("neuron")) if "neuron" in group else None
+        if not (neuron is None or isinstance(neuron, CubaNeuron)):
+            raise NetxFormatError("an affine readout needs CUBA neurons or none.")
         return Affine(weight, neuron, group.integer("scale"))
 
 
-def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
+def _read_neuron(group: SafeGroup) -> Neuron:
     """Parameters of one neuron, or of as many as there are channels."""
     kind = group.text("type")
     group.ignore("wgtExp", "weight_exp", neutral=0)
@@ -526,17 +467,15 @@ def _read_neuron(group: SafeGroup, channels: int) -> Neuron:
     threshold = _read_threshold(group, kind)
     if kind in ("CUBA", "LOIHI"):
         current, voltage = (np.atleast_1d(_whole(group, name)).astype(np.int64) for name in ("iDecay", "vDecay"))
-        _check_sizes([current, voltage], channels)
         return CubaNeuron(threshold, current, voltage)
     if kind in ("RF_PHASE", "RF_IZHIKEVICH"):
         loaded = load_resonator_decays(*(_as_netx_divides(group.numbers(name)) for name in ("sinDecay", "cosDecay")))
         sin, cos = (np.atleast_1d(values) for values in loaded)
-        _check_sizes([sin, cos], channels)
         return ResonatorNeuron(threshold, sin, cos, "phase" if kind == "RF_PHASE" else "izhikevich")
     if kind == "SDNN":
         if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
             group.ignore("activation")
-        bits = group.integer("messageBits") if "messageBits" in group else _MESSAGE_BITS
+        bits = group.integer("messageBits") if "messageBits" in group else _NETX_MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
@@ -545,7 +484,7 @@ def _read_threshold(group: SafeGroup, kind: str) -> int:
     """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
     threshold = group.integer("vThMant")
     values = _whole(group, "vThMant")
-    shift = _SIGMA_DELTA_SHIFT if kind == "SDNN" else _SHIFT
+    shift = MESSAGE_BITS if kind == "SDNN" else ALIGNMENT_BITS
     if values.ndim and not np.iinfo(values.dtype).min <= threshold << shift <= np.iinfo(values.dtype).max:
         raise NetxFormatError(
             f"`vThMant` is {threshold} as an array of {values.dtype}, in which Lava has no room to shift it up by "
@@ -568,9 +507,3 @@ def _whole(group: SafeGroup, name: str) -> npt.NDArray[Any]:
 def _as_netx_divides(decays: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """numpy 1, on which Lava runs, divides a single number in float64, whatever its type in the file."""
     return decays.astype(np.float64) if decays.ndim == 0 else decays
-
-
-def _check_sizes(decays: list[IntArray], channels: int) -> None:
-    for decay in decays:
-        if decay.shape not in ((1,), (channels,)):
-            raise NetxFormatError(f"decays of shape {decay.shape} do not fit {channels} channels.")

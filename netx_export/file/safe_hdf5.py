@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from netx_export.errors import NetxFormatError
 from netx_export.file.hdf5_guard import check_chunks, is_text, text_length
-from netx_export.network.description import IntArray
+from netx_export.network.fixed_point import IntArray
 
 __all__ = ["Budget", "SafeGroup"]
 

@@ -11,6 +11,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from netx_export.network.fixed_point import (
+    MAX_BIAS,
+    MAX_DELAY,
+    MAX_STATE,
+    MAX_THRESHOLD,
+    MAX_WEIGHT,
+    MIN_BIAS,
+    MIN_WEIGHT,
+    UNITY_DECAY,
+)
+
 __all__ = ["LIMITS", "Limit", "Limits"]
 
 
@@ -28,14 +39,14 @@ Limits: TypeAlias = Mapping[str, Limit]
 
 _LAVA = "lava-nc 0.10.0, lava/proc/lif/models.py"
 _SHARED = {
-    "weight": Limit(-256, 255, "lava-nc 0.10.0, lava/utils/weightutils.py; Davies et al. 2018", "firm"),
+    "weight": Limit(MIN_WEIGHT, MAX_WEIGHT, "lava-nc 0.10.0, lava/utils/weightutils.py; Davies et al. 2018", "firm"),
     "weight exponent": Limit(-8, 7, "brian2_loihi; nengo-loihi says -7 to 7", "uncertain"),
-    "delay": Limit(0, 62, "lava-dl 0.6.0, netx/utils.py; brian2_loihi", "firm"),
-    "threshold": Limit(1, 2**17 - 1, f"{_LAVA}; nengo-loihi; brian2_loihi", "firm"),
-    "current decay": Limit(1, 4096, f"{_LAVA}: 12 bits, plus 1; brian2_loihi", "firm"),
-    "voltage decay": Limit(0, 4095, f"{_LAVA}: 12 bits; brian2_loihi", "firm"),
-    "bias": Limit(-4096, 4095, f"{_LAVA}: 13 bits", "firm"),
-    "state": Limit(1 - 2**23, 2**23 - 1, f"{_LAVA}: 24 bits; current wraps, voltage is clipped", "uncertain"),
+    "delay": Limit(0, MAX_DELAY, "lava-dl 0.6.0, netx/utils.py; brian2_loihi", "firm"),
+    "threshold": Limit(1, MAX_THRESHOLD, f"{_LAVA}; nengo-loihi; brian2_loihi", "firm"),
+    "current decay": Limit(1, UNITY_DECAY, f"{_LAVA}: 12 bits, plus 1; brian2_loihi", "firm"),
+    "voltage decay": Limit(0, UNITY_DECAY - 1, f"{_LAVA}: 12 bits; brian2_loihi", "firm"),
+    "bias": Limit(MIN_BIAS, MAX_BIAS, f"{_LAVA}: 13 bits", "firm"),
+    "state": Limit(-MAX_STATE, MAX_STATE, f"{_LAVA}: 24 bits; current wraps, voltage is clipped", "uncertain"),
 }
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {

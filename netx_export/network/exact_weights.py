@@ -19,31 +19,24 @@ from netx_export.network.description import (
     Dense,
     Flatten,
     Input,
-    IntArray,
     Layer,
     NetworkDescription,
     Recurrent,
     Resonator,
     SpikingLayer,
 )
-from netx_export.network.registers import outside_registers
+from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, IntArray
 from netx_export.network.stock_loader import load_weights
 
 __all__ = ["loadable", "loads", "loads_exactly"]
-
-_MAX_KERNEL = 127  # Lava holds kernel sizes in 8 bits
 
 
 def loadable(description: NetworkDescription) -> NetworkDescription:
     """The same network with weights that load exactly.
 
     Raises:
-        ExportError: for a layer whose weights the stock loader would alter however they are written, or one with a
-            number that Lava would take for another.
+        ExportError: for a layer whose weights the stock loader would alter however they are written.
     """
-    for index, layer in enumerate(description.layers):
-        for text in outside_registers(layer):
-            raise ExportError(f"Layer {layer.kind}{index}: {text}.")
     altered = [
         index
         for index, layer in enumerate(description.layers)
@@ -55,6 +48,8 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
         _refuse_unless_convertible(description.layers, index, next(other for other in altered if other >= index))
     last = altered[-1]
     converted = _as_convolutions(description.layers[: last + 1], description.input_shape)
+    if not isinstance(converted[0], Input):  # from which netx learns the shape of the first convolution's input
+        converted.insert(0, Input(description.input_shape, delay_shift=False))
     layers = [*converted, *description.layers[last + 1 :]]
     if len(converted) < len(layers) and isinstance(layers[len(converted)], SpikingLayer):
         layers.insert(len(converted), Flatten((int(np.prod(converted[-1].shape)),)))
@@ -115,8 +110,8 @@ def _obstacle(layer: Layer) -> str:
         return "is recurrent" if isinstance(layer, Recurrent) else "has neurons that no convolution has in netx"
     if isinstance(layer, Dense) and layer.delay is not None:
         return "has delays, which netx drops in a convolution"
-    if isinstance(layer, Dense) and (layer.weight.min() < -256 or layer.weight.max() > 255):
-        return "has weights outside of the -256 to 255 that Loihi holds"
+    if isinstance(layer, Dense) and (layer.weight.min() < MIN_WEIGHT or layer.weight.max() > MAX_WEIGHT):
+        return f"has weights outside of the {MIN_WEIGHT} to {MAX_WEIGHT} that Loihi holds"
     return ""
 
 
@@ -138,11 +133,11 @@ def _as_convolutions(layers: tuple[Layer, ...], input_shape: tuple[int, ...]) ->
 
 def _as_convolution(index: int, layer: Dense, shape: tuple[int, ...]) -> Conv:
     """A dense layer as a convolution whose kernels cover its whole input."""
-    if max(shape[1:]) > _MAX_KERNEL:
+    if max(shape[1:]) > MAX_CONV_SIZE:
         raise ExportError(
             f"Layer dense{index}: its weights, or those of a layer behind it, arrive only if it is written as a "
             f"convolution, whose kernels would have to cover its whole input of {shape[1]}x{shape[2]}, and Lava counts "
-            f"their sizes up to {_MAX_KERNEL}. Keep weights of both signs in all of them, between -254 and 254 in "
+            f"their sizes up to {MAX_CONV_SIZE}. Keep weights of both signs in all of them, between -254 and 254 in "
             f"steps of 2."
         )
     shared: dict[str, Any] = {name: getattr(layer, name) for name in ("bias", "delay_shift", "axon_delay")}

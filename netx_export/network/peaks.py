@@ -14,13 +14,25 @@ from netx_export.network.description import (
     CubaNeuron,
     Dense,
     Encoder,
-    IntArray,
     NetworkDescription,
     Recurrent,
     Resonator,
     ResonatorNeuron,
     SigmaDeltaNeuron,
     SpikingLayer,
+)
+from netx_export.network.fixed_point import (
+    ALIGNMENT,
+    MAX_INT32,
+    MAX_QUANTISED,
+    MAX_STATE,
+    MESSAGE_BITS,
+    MIN_QUANTISED,
+    STATE_SCALE,
+    SUM_SCALE,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
 )
 from netx_export.network.stock_loader import weight_format
 
@@ -60,29 +72,36 @@ class Quantity:
 CURRENT = Quantity(
     "current",
     "wrap",
-    2**12,
+    STATE_SCALE,
     "Lava wraps it, SLAYER does not. Use a higher current_decay, smaller weights or fewer inputs.",
 )
 VOLTAGE = Quantity(
-    "voltage", "saturate", 2**12, "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition."
+    "voltage",
+    "saturate",
+    STATE_SCALE,
+    "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition.",
 )
 ROTATION = Quantity(
-    "state", "saturate", 2**12, "Lava clips it, SLAYER does not. Use a higher decay, smaller weights or fewer inputs."
+    "state",
+    "saturate",
+    STATE_SCALE,
+    "Lava clips it, SLAYER does not. Use a higher decay, smaller weights or fewer inputs.",
 )
 SUM = Quantity(
     "sum of messages",
     "wrap",
-    2**18,
+    SUM_SCALE,
     "Lava wraps it, SLAYER does not. Scale the input or the layer's weights down.",
 )
-STATE = Quantity("state", "wrap", 2**18, "Lava wraps it, SLAYER does not. Scale the input or the layer's weights down.")
+STATE = Quantity(
+    "state", "wrap", SUM_SCALE, "Lava wraps it, SLAYER does not. Scale the input or the layer's weights down."
+)
 ROUNDED_STATE = Quantity(
     "state",
     "round",
-    2**18,
+    SUM_SCALE,
     "SLAYER computes in float32, which rounds it, and Lava does not. Scale the input or the layer's weights down.",
 )
-_HALF_24_BITS, _HALF_32_BITS = 2**23 - 1, 2**31 - 1
 # Without input neurons that bound them, messages are taken to have the 16 bits that netx gives them.
 _MESSAGES = (-(2.0**15), 2.0**15)
 
@@ -112,8 +131,8 @@ class Peak:
 def sum_limit(layer: Dense | Conv) -> int:
     """The largest sum of a step's messages that Lava holds, in 24 bits or, as mantissas shifted up, in 32."""
     if isinstance(layer, Conv):
-        return _HALF_24_BITS
-    return _HALF_32_BITS >> max(0, -weight_format(layer.weight)[1])
+        return MAX_STATE
+    return MAX_INT32 >> max(0, -weight_format(layer.weight)[1])
 
 
 def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
@@ -132,17 +151,19 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
     inputs = _rows(layer)
-    current = _piled_up(64 * np.abs(inputs).sum(1), neuron.current_decay)
-    yield Peak(CURRENT, float(current.max()), _HALF_24_BITS)
+    current = _piled_up(ALIGNMENT * np.abs(inputs).sum(1), neuron.current_decay)
+    yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
     lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
-    voltage = _piled_up(_piled_up(-64 * lowest, neuron.current_decay), neuron.voltage_decay)
-    yield Peak(VOLTAGE, float(voltage.max()), _HALF_24_BITS)
+    voltage = _piled_up(_piled_up(-ALIGNMENT * lowest, neuron.current_decay), neuron.voltage_decay)
+    yield Peak(VOLTAGE, float(voltage.max()), MAX_STATE)
 
 
 def _piled_up(sizes: FloatArray, decay: IntArray) -> FloatArray:
     """How large it can get if that much is added in each step; what loses nothing grows without bound."""
-    grown: FloatArray = np.where(sizes > 0, np.where(decay > 0, sizes * 4096 / np.maximum(decay, 1), np.inf), 0.0)
+    grown: FloatArray = np.where(
+        sizes > 0, np.where(decay > 0, sizes * UNITY_DECAY / np.maximum(decay, 1), np.inf), 0.0
+    )
     return grown
 
 
@@ -156,18 +177,18 @@ def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
     """The state as a complex number shrinks by the same factor at each step."""
     assert isinstance(layer, Resonator)
     inputs = np.hypot(np.abs(layer.weight).sum(1), np.abs(layer.imaginary_weight).sum(1))
-    lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / 4096
+    lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / UNITY_DECAY
     with np.errstate(divide="ignore", invalid="ignore"):  # what loses nothing grows without bound
-        sizes = np.where(lost > 0, 64 * inputs / lost, np.where(inputs > 0, np.inf, 0))
-    return Peak(ROTATION, float(sizes.max()), _HALF_24_BITS)
+        sizes = np.where(lost > 0, ALIGNMENT * inputs / lost, np.where(inputs > 0, np.inf, 0))
+    return Peak(ROTATION, float(sizes.max()), MAX_STATE)
 
 
 def _encoded_reach(encoder: Encoder | None) -> tuple[float, float]:
     """From where to where the sum of all messages of an input neuron can go."""
     if encoder is None or not isinstance(encoder.neuron, SigmaDeltaNeuron):
         return _MESSAGES
-    ends = [level * encoder.weight + 64 * encoder.bias for level in (-256, 254)]
-    waiting = 64 * encoder.neuron.threshold
+    ends = [level * encoder.weight + WEIGHT_SCALE * encoder.bias for level in (MIN_QUANTISED, MAX_QUANTISED)]
+    waiting = ALIGNMENT * encoder.neuron.threshold
     return min(0, *ends) - waiting, max(0, *ends) + waiting
 
 
@@ -180,9 +201,9 @@ def _sigma_delta_bounds(
     low, high = reach
     step = float(np.abs(rows).sum(1).max()) * (high - low)
     excitation, inhibition = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
-    bias = 0 if layer.bias is None else layer.bias * 2.0**12
+    bias = 0 if layer.bias is None else layer.bias * 2.0**MESSAGE_BITS
     highest = float((excitation * high + inhibition * low + np.maximum(bias, 0)).max())
     lowest = float((excitation * low + inhibition * high + np.minimum(bias, 0)).min())
-    found = Peak(SUM, step, sum_limit(layer)), Peak(STATE, max(highest, -lowest), _HALF_32_BITS)
-    waiting = 64 * neuron.threshold
-    return found, (-waiting, highest / 64 + waiting)
+    found = Peak(SUM, step, sum_limit(layer)), Peak(STATE, max(highest, -lowest), MAX_INT32)
+    waiting = ALIGNMENT * neuron.threshold
+    return found, (-waiting, highest / ALIGNMENT + waiting)

@@ -14,13 +14,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.network.description import (
+from netx_export.network.fixed_point import (
+    ALIGNMENT_BITS,
+    MAX_CONV_SIZE,
+    MAX_INT32,
+    MAX_STATE,
+    MESSAGE_BITS,
+    MIN_QUANTISED,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
+from netx_export.network.layers import (
     Affine,
     Conv,
     CubaNeuron,
     Encoder,
     Input,
-    IntArray,
     Layer,
     Neuron,
     ResonatorNeuron,
@@ -40,19 +50,22 @@ class _Register:
     why: str
 
 
-_DECAY = _Register(0, 4096, "a decay is a share of 4096")
-_ROTATION = _Register(-4096, 4096, "a rotation that does not grow is a share of 4096")
+_DECAY = _Register(0, UNITY_DECAY, "a decay is a share of 4096")
+_ROTATION = _Register(-UNITY_DECAY, UNITY_DECAY, "a rotation that does not grow is a share of 4096")
 # A neuron whose threshold lies below zero, or a resonator's at zero, fires before any input can have reached it.
 _THRESHOLD = _Register(0, 2**24, "below, neurons fire without input, and from 2^17 on none can fire")
 _RESONATOR_THRESHOLD = _Register(
-    1, 2**25 - 1, "below, neurons fire without input, and Lava shifts it up by 6 in 32 bits"
+    1, MAX_INT32 >> ALIGNMENT_BITS, "below, neurons fire without input, and Lava shifts it up by 6 bits, in 32"
 )
-_SIGMA_DELTA_THRESHOLD = _Register(0, 2**19 - 1, "Lava shifts it up by 12 bits, in 32")
+_MAX_SHIFTED = MAX_INT32 >> MESSAGE_BITS
+_SIGMA_DELTA_THRESHOLD = _Register(0, _MAX_SHIFTED, "Lava shifts it up by 12 bits, in 32")
 _BIAS = _Register(-(2**15), 2**15 - 1, "Lava holds it in 16 bits")
-_SIGMA_DELTA_BIAS = _Register(-(2**19), 2**19 - 1, "Lava shifts it up by 12 bits, in 32")
-_CONVOLUTION_SIZE = _Register(0, 127, "Lava holds it in 8 bits")
+_SIGMA_DELTA_BIAS = _Register(
+    ~(MAX_INT32 >> MESSAGE_BITS), MAX_INT32 >> MESSAGE_BITS, "Lava shifts it up by 12 bits, in 32"
+)
+_CONVOLUTION_SIZE = _Register(0, MAX_CONV_SIZE, "Lava holds it in 8 bits")
 _KERNEL_SUM = _Register(0, 2**27, "sums of messages have to fit the 53 bits in which Lava takes them")
-_ENCODED = _Register(0, 2**23 - 1, "the input neurons' numbers have to fit 24 bits")
+_ENCODED = _Register(0, MAX_STATE, "the input neurons' numbers have to fit 24 bits")
 
 
 def outside_registers(layer: Layer) -> Iterator[str]:
@@ -95,7 +108,7 @@ def _layer(layer: SpikingLayer) -> Iterator[str]:
 
 
 def _encoder(encoder: Encoder) -> Iterator[str]:
-    largest = 256 * abs(encoder.weight) + 64 * abs(encoder.bias)
+    largest = -MIN_QUANTISED * abs(encoder.weight) + WEIGHT_SCALE * abs(encoder.bias)
     yield from _outside("largest weighted input", largest, _ENCODED)
 
 

@@ -13,17 +13,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import NetxFormatError
+from netx_export.network.fixed_point import MAX_QUANTISED, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, IntArray
 
-if TYPE_CHECKING:
-    from netx_export.network.description import IntArray
-
-__all__ = ["LoadedWeights", "load_dense_weights", "load_resonator_decays", "load_weights", "weight_format"]
+__all__ = [
+    "LoadedWeights",
+    "load_dense_weights",
+    "load_resonator_decays",
+    "load_weights",
+    "rotation_that_loads",
+    "weight_format",
+]
 
 
 class _Sign(Enum):
@@ -109,12 +114,24 @@ def load_resonator_decays(sin_decay: npt.NDArray[Any], cos_decay: npt.NDArray[An
     Args:
         sin_decay, cos_decay: the numbers in the file, in units of 1/4096.
     """
-    sin, cos = np.asarray(sin_decay) / 4096, np.asarray(cos_decay) / 4096
+    sin, cos = np.asarray(sin_decay) / UNITY_DECAY, np.asarray(cos_decay) / UNITY_DECAY
     decay = 1 - np.sqrt(sin**2 + cos**2)
     with np.errstate(divide="ignore"):  # without a sine the period is infinite, for netx too
         period = 1 / (np.arctan2(sin, cos) / 2 / np.pi)
     loaded = (1 - decay) * np.sin(np.pi * 2 * 1 / period), (1 - decay) * np.cos(np.pi * 2 * 1 / period)
-    return (loaded[0] * 4096).astype(np.int64), (loaded[1] * 4096).astype(np.int64)
+    return (loaded[0] * UNITY_DECAY).astype(np.int64), (loaded[1] * UNITY_DECAY).astype(np.int64)
+
+
+def rotation_that_loads(sin_decay: IntArray, cos_decay: IntArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The numbers to write to a file so that a resonator's rotation is loaded as these whole numbers, if any are.
+
+    On the way through period and decay, whole numbers often end a hair nearer to zero, and cutting off the fraction
+    then costs a whole unit. Half a unit more in the file prevents that.
+    """
+    loaded = load_resonator_decays(sin_decay, cos_decay)
+    if np.array_equal(loaded[0], sin_decay) and np.array_equal(loaded[1], cos_decay):
+        return sin_decay, cos_decay
+    return sin_decay + np.copysign(0.5, sin_decay), cos_decay + np.copysign(0.5, cos_decay)
 
 
 def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
@@ -123,7 +140,7 @@ def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
     unused = np.int16(8 - bits + (sign is _Sign.MIXED))
     if sign is _Sign.INHIBITORY:
         np.negative(weight, out=weight)
-    np.clip(weight, -256 if sign is _Sign.MIXED else 0, 255, out=weight)
+    np.clip(weight, MIN_WEIGHT if sign is _Sign.MIXED else 0, MAX_WEIGHT, out=weight)
     # numpy shifts by a negative count to zero, and so does Lava here.
     np.right_shift(weight, unused, out=weight)
     np.left_shift(weight, unused, out=weight)
@@ -135,10 +152,10 @@ def _clip_and_truncate(weight: IntArray, bits: int) -> IntArray:
 def _optimize(*weights: IntArray) -> tuple[IntArray, int, int]:
     """The weights side by side, clipped if there is need, and the number of bits and the exponent that netx takes."""
     weight = weights[0] if len(weights) == 1 else np.hstack(weights)
-    if weight.max() > 254 and weight.min() < 0:
-        weight = np.clip(weight, -256, 254)
-    if weight.min() < -256 and weight.max() > 0:
-        weight = np.clip(weight, -256, 254)
+    if weight.max() > MAX_QUANTISED and weight.min() < 0:
+        weight = np.clip(weight, MIN_WEIGHT, MAX_QUANTISED)
+    if weight.min() < MIN_WEIGHT and weight.max() > 0:
+        weight = np.clip(weight, MIN_WEIGHT, MAX_QUANTISED)
     high, low = float(weight.max()), float(weight.min())
     if high == low == 0:  # netx divides by the largest
         raise NetxFormatError("netx cannot load a matrix of zeros.")

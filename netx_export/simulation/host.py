@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netx_export.network.description import Affine, CubaNeuron, Encoder, HostLayer, IntArray, SigmaDeltaNeuron
+from netx_export.network.description import Affine, CubaNeuron, Encoder, HostLayer, SigmaDeltaNeuron
+from netx_export.network.fixed_point import IntArray
 from netx_export.simulation import reference
 
 __all__ = ["encode", "read_out"]

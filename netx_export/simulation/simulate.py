@@ -18,8 +18,9 @@ from rich.progress import Progress
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import read
-from netx_export.network.description import IntArray, NetworkDescription, SigmaDeltaNeuron, SpikingLayer
+from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loads
+from netx_export.network.fixed_point import IntArray
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
 

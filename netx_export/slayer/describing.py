@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind
-from netx_export.errors import ExportError
+from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
     Average,
@@ -22,7 +22,6 @@ from netx_export.network.description import (
     Encoder,
     Flatten,
     Input,
-    IntArray,
     Layer,
     NetworkDescription,
     Recurrent,
@@ -30,11 +29,11 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
+from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, WEIGHT_SCALE, IntArray
 from netx_export.slayer.blocks import Block, find_blocks, is_layer, layer_blocks, refuse
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
-    MAX_CONV_SIZE,
     Place,
     axon_delay,
     combined_delay,
@@ -44,6 +43,7 @@ from netx_export.slayer.reading import (
     integers,
     matrix,
     pool_kernel,
+    refuse_bias,
     refuse_constant,
     refuse_norm,
     resonator_neuron,
@@ -187,7 +187,10 @@ def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) ->
             waiting = _per_value(last)
     if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
         layers.append(Flatten(shape))
-    return NetworkDescription(tuple(layers))
+    try:
+        return NetworkDescription(tuple(layers))
+    except DescriptionError as error:
+        raise ExportError(f"Not exported: {error}") from None
 
 
 def _is_flat(layer: Layer) -> bool:
@@ -302,8 +305,10 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     place = Place(0, block, shape, False, None)
     refuse_norm(place)
     scale = block.neuron.w_scale
-    if scale != 64:
-        refuse(0, block, f"its neurons have the scale {scale}", "Use the default scale of 64 in this block.")
+    if scale != WEIGHT_SCALE:
+        refuse(
+            0, block, f"its neurons have the scale {scale}", f"Use the default scale of {WEIGHT_SCALE} in this block."
+        )
     if block.pre_hook_fx != block.neuron.quantize_8bit:
         refuse(0, block, "it does not quantise its input as SLAYER does", "Use pre_hook_fx=neuron.quantize_8bit.")
     weight, bias = (
@@ -383,8 +388,9 @@ def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray
     joined, bias = fold_norm(place, np.hstack([weight, recurrent_weight]))
     if current:
         bias = np.array([current]) + (0 if bias is None else bias)
+        refuse_bias(place, bias)
     neuron = cuba_neuron(place)
-    if bias is not None and (neuron.current_decay != 4096).any():
+    if bias is not None and (neuron.current_decay != UNITY_DECAY).any():
         # The state that a recurrent block keeps is the current behind the norm: the norm acts like input.
         refuse(
             place.index,
@@ -432,9 +438,14 @@ def _conv_layers(place: Place, weight: IntArray, pairs: dict[str, tuple[int, int
             f"a kernel size, stride, padding or dilation of {largest} overflows Lava's 8-bit variables",
             f"The limit is {MAX_CONV_SIZE}.",
         )
-    if weight.min() < -256 or weight.max() > 255:
+    if weight.min() < MIN_WEIGHT or weight.max() > MAX_WEIGHT:
         low, high = weight.min(), weight.max()
-        refuse(place.index, place.block, f"its weights reach from {low} to {high}", "Loihi holds -256 to 255.")
+        refuse(
+            place.index,
+            place.block,
+            f"its weights reach from {low} to {high}",
+            f"Loihi holds {MIN_WEIGHT} to {MAX_WEIGHT}.",
+        )
     layer = Conv(
         weight=weight,
         neuron=neuron,

@@ -12,11 +12,19 @@ import torch
 
 from lava_spikeloss.slayer_blocks import family, kind
 from lava_spikeloss.training import reset_net
-from netx_export.errors import ExportError
-from netx_export.network.description import HostLayer, Input, Layer, NetworkDescription, SigmaDeltaNeuron
+from netx_export.errors import DescriptionError, ExportError
+from netx_export.network.description import (
+    HostLayer,
+    Input,
+    Layer,
+    NetworkDescription,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
 from netx_export.network.exact_weights import loadable
+from netx_export.network.fixed_point import MESSAGE_SCALE
 from netx_export.simulation import host, reference
-from netx_export.simulation.simulate import MESSAGE_SCALE, run_layers
+from netx_export.simulation.simulate import run_layers
 from netx_export.slayer.blocks import refuse
 from netx_export.slayer.chain import random_events, random_numbers
 from netx_export.slayer.reading import Place
@@ -36,18 +44,21 @@ def check_block(place: Place, layers: list[Layer]) -> None:
     Raises:
         ExportError: if the two differ.
     """
-    start = () if layers and isinstance(layers[0], Input) else (Input(place.shape, delay_shift=False),)
+    chain = tuple(layers) if layers and isinstance(layers[0], Input) else (Input(place.shape, False), *layers)
     try:
-        description = loadable(NetworkDescription((*start, *layers)))
-    except ExportError:
+        network = _with_neurons(chain)
+    except (DescriptionError, ExportError):
         return  # it will be said of the whole network, with the layer's name in it
-    probe = _probe(place, size=max(place.size, int(np.prod(description.layers[-1].shape))))
+    probe = _probe(place, size=max(place.size, int(np.prod(chain[-1].shape))))
     reset_net(place.block)
     made = forward(place.block, probe).to("cpu", torch.float64)
-    differing = (made != _as_read(description, probe).to(torch.float64).reshape(made.shape)).numpy()
+    expected = _on_host(chain, probe) if network is None else _simulated(network, probe)
+    differing = (made != expected.to(torch.float64).reshape(made.shape)).numpy()
     if not differing.any():
         return
-    beyond = [sample for sample in range(len(probe)) if not _stays_in_range(description, probe[sample : sample + 1])]
+    beyond = [
+        sample for sample in range(len(probe)) if network and not _stays_in_range(network, probe[sample : sample + 1])
+    ]
     differing[beyond] = False
     if differing.any():
         refuse(
@@ -77,15 +88,23 @@ def _probe(place: Place, size: int) -> torch.Tensor:
     return events * random_numbers(random, shape) * _QUIET if family(place.block) == "sigma_delta" else events
 
 
-def _as_read(description: NetworkDescription, probe: torch.Tensor) -> torch.Tensor:
-    """What the layers that were read make of the same input."""
-    first, last = description.layers[0], description.layers[-1]
+def _with_neurons(chain: tuple[Layer, ...]) -> NetworkDescription | None:
+    """The network that a file would hold of these layers; None if none of them has neurons."""
+    has_neurons = any(isinstance(layer, SpikingLayer) for layer in chain)
+    return loadable(NetworkDescription(chain)) if has_neurons else None
+
+
+def _simulated(network: NetworkDescription, probe: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(list(run_layers(network, _frames(network, probe)).values())[-1])
+
+
+def _on_host(chain: tuple[Layer, ...], probe: torch.Tensor) -> torch.Tensor:
+    """What an input layer, a flatten layer or a readout makes of the input."""
+    first, last = chain[0], chain[-1]
     values = _encoded(first, probe) if isinstance(first, Input) else probe
     if isinstance(last, HostLayer):
         return torch.from_numpy(host.read_out(last, values.to(torch.uint8).numpy()))
-    if not description.spiking:
-        return values
-    return torch.from_numpy(list(run_layers(description, _frames(description, values)).values())[-1])
+    return values
 
 
 def _encoded(layer: Input, values: torch.Tensor) -> torch.Tensor:
@@ -98,8 +117,6 @@ def _encoded(layer: Input, values: torch.Tensor) -> torch.Tensor:
 
 def _stays_in_range(description: NetworkDescription, sample: torch.Tensor) -> bool:
     """Whether no number leaves its limits on the chip or in SLAYER, where the two need not agree."""
-    if not description.spiking:
-        return True
     peaks = reference.peaks(description, _frames(description, sample))
     return not any(peak.exceeded for layer in peaks.values() for peak in layer)
 

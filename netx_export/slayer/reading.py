@@ -11,13 +11,23 @@ import torch
 from torch import nn
 
 from lava_spikeloss.slayer_blocks import family
-from netx_export.file.netx import rotation_that_loads
-from netx_export.network.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.network.stock_loader import load_resonator_decays
+from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.network.fixed_point import (
+    ALIGNMENT,
+    ALIGNMENT_BITS,
+    MAX_BIAS,
+    MAX_CONV_SIZE,
+    MAX_DELAY,
+    MAX_THRESHOLD,
+    MIN_BIAS,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
+from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
 from netx_export.slayer.blocks import Block, refuse
 
 __all__ = [
-    "MAX_CONV_SIZE",
     "Place",
     "axon_delay",
     "combined_delay",
@@ -27,6 +37,7 @@ __all__ = [
     "integers",
     "matrix",
     "pool_kernel",
+    "refuse_bias",
     "refuse_constant",
     "refuse_norm",
     "resonator_neuron",
@@ -34,19 +45,14 @@ __all__ = [
     "weights",
 ]
 
-MAX_CONV_SIZE = 127  # Lava holds a convolution's sizes and groups in 8 bits, signed
-_MAX_DELAY = 62
-_UNITY_DECAY = 4096
-_MAX_BIAS = 4095
-_ALIGNMENT = 64  # a state counts in this fraction of a weight
 _THRESHOLD_EPS = 0.01  # SLAYER's, in units of the state
 _MAX_SYNAPSES = 2**24
 _BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
 # and a neuron that reaches its threshold exactly fires in SLAYER but not on Loihi, which asks for more than it.
-_MAX_EXACT_THRESHOLD = 2**18 >> 6
+_MAX_EXACT_THRESHOLD = 2**18 >> ALIGNMENT_BITS
 # A resonator fires at its threshold, so nothing is lost until the state itself leaves its 24 bits.
-_MAX_RESONATOR_THRESHOLD = 2**17
+_MAX_RESONATOR_THRESHOLD = MAX_THRESHOLD + 1
 # SLAYER's float32 holds sigma-delta states, in units of 2^-18, up to 64.
 _MAX_SIGMA_DELTA_THRESHOLD = 2**12
 # Numbers of every size that a state can have, to tell one activation from another by.
@@ -197,8 +203,8 @@ def axon_delay(place: Place) -> IntArray | None:
     clamped = delay.delay.detach().clamp(0, delay.max_delay)  # as the forward does
     steps = torch.floor(clamped / delay.sampling_time)
     array: IntArray = steps.cpu().numpy().astype(np.int64).reshape(-1)
-    if array.max() > _MAX_DELAY:
-        refuse(place.index, place.block, f"an axonal delay of {array.max()} steps", f"The limit is {_MAX_DELAY}.")
+    if array.max() > MAX_DELAY:
+        refuse(place.index, place.block, f"an axonal delay of {array.max()} steps", f"The limit is {MAX_DELAY}.")
     return array if array.any() else None
 
 
@@ -209,12 +215,12 @@ def combined_delay(place: Place, shape: tuple[int, ...], own: IntArray | None) -
     if own is None and shape[0] != shape[1]:
         return place.waiting
     total = place.waiting[np.newaxis, :] + (np.zeros(shape[0], np.int64) if own is None else own)[:, np.newaxis]
-    if total.max() > _MAX_DELAY:
+    if total.max() > MAX_DELAY:
         refuse(
             place.index,
             place.block,
             f"its axonal delay and that of the block before add up to {total.max()} steps",
-            f"The limit is {_MAX_DELAY}; shorten one of the two.",
+            f"The limit is {MAX_DELAY}; shorten one of the two.",
         )
     return total
 
@@ -239,9 +245,15 @@ def fold_norm(place: Place, weight: IntArray) -> tuple[IntArray, IntArray | None
     bias: IntArray = -integers(place, norm.pre_hook_fx(norm.running_mean.detach())).astype(np.int64)
     if name == "WgtScaleBatchNorm":
         weight, bias = _scaled(place, norm, weight, bias)
-    if np.abs(bias).max() > _MAX_BIAS:
-        refuse(place.index, place.block, f"a bias of {np.abs(bias).max()}", f"Loihi's limit is {_MAX_BIAS}.")
+    refuse_bias(place, bias)
     return weight, bias if bias.any() else None
+
+
+def refuse_bias(place: Place, bias: IntArray) -> None:
+    """Refuse bias mantissas that do not fit Loihi's 13 bits."""
+    for worst in (bias.min(), bias.max()):
+        if not MIN_BIAS <= worst <= MAX_BIAS:
+            refuse(place.index, place.block, f"a bias of {worst}", f"Loihi holds {MIN_BIAS} to {MAX_BIAS}.")
 
 
 def _scaled(place: Place, norm: Any, weight: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:
@@ -252,7 +264,7 @@ def _scaled(place: Place, norm: Any, weight: IntArray, bias: IntArray) -> tuple[
     decay = _decay(place, place.block.neuron.current_decay)
     scaled_weight, scaled_bias = weight / deviation, bias / deviation
     whole = all(np.array_equal(values, np.rint(values)) for values in (scaled_weight, scaled_bias))
-    if (decay != _UNITY_DECAY).any() or not whole:
+    if (decay != UNITY_DECAY).any() or not whole:
         refuse(
             place.index,
             place.block,
@@ -305,7 +317,7 @@ def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = Tr
     refuse_norm(place)
     unsupported = {
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
-        f"its scale is {neuron.w_scale}": (neuron.w_scale != 64, "Use the default scale of 64."),
+        f"its scale is {neuron.w_scale}": (neuron.w_scale != WEIGHT_SCALE, f"Use the default scale of {WEIGHT_SCALE}."),
         "its activation is not relu, and netx knows no other": (
             activates and sends and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
             "Use activation=torch.relu.",
@@ -320,14 +332,14 @@ def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = Tr
 
 def _sigma_delta_threshold(place: Place) -> int:
     """The threshold that is trained; lava-dl's own export writes the one that the block was made with."""
-    mantissas = place.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * 64
+    mantissas = place.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * WEIGHT_SCALE
     threshold = int(mantissas[0])
     if (mantissas != threshold).any() or not 0 < threshold < _MAX_SIGMA_DELTA_THRESHOLD:
         refuse(
             place.index,
             place.block,
-            f"its threshold of {mantissas[0] / 64:g} is not the same whole number of 1/64 for all neurons",
-            f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / 64:g} that is not trained.",
+            f"its threshold of {mantissas[0] / WEIGHT_SCALE:g} is not the same whole number of 1/64 for all neurons",
+            f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not trained.",
         )
     return threshold
 
@@ -335,8 +347,8 @@ def _sigma_delta_threshold(place: Place) -> int:
 def _refuse_changed_constants(place: Place) -> None:
     """Refuse neurons whose constants are not those that they were made with: the file says them once, for all."""
     neuron = place.block.neuron
-    refuse_constant(place, "p_scale", neuron.p_scale, 1 if family(place.block) == "sigma_delta" else _UNITY_DECAY)
-    refuse_constant(place, "s_scale", neuron.s_scale, neuron.w_scale * _ALIGNMENT)
+    refuse_constant(place, "p_scale", neuron.p_scale, 1 if family(place.block) == "sigma_delta" else UNITY_DECAY)
+    refuse_constant(place, "s_scale", neuron.s_scale, neuron.w_scale * ALIGNMENT)
     if not (isinstance(neuron.w_scale, int) and neuron.w_scale > 0):
         refuse(place.index, place.block, f"its w_scale is {neuron.w_scale!r}", "Use a positive integer as scale.")
     if neuron.drop is not None and not isinstance(neuron.drop, nn.modules.dropout._DropoutNd):
@@ -394,7 +406,7 @@ def _threshold(place: Place, limit: int) -> int:
 
 def _decay(place: Place, parameter: torch.Tensor) -> IntArray:
     # SLAYER clamps decays that it trains before it uses them, and none else.
-    return _rounded(parameter.clamp(0, _UNITY_DECAY) if place.block.neuron.requires_grad else parameter)
+    return _rounded(parameter.clamp(0, UNITY_DECAY) if place.block.neuron.requires_grad else parameter)
 
 
 def _rounded(parameter: torch.Tensor) -> IntArray:
@@ -404,16 +416,16 @@ def _rounded(parameter: torch.Tensor) -> IntArray:
 
 def _refuse_decays(place: Place, current_decay: IntArray, voltage_decay: IntArray) -> None:
     for name, decay, low, high in (
-        ("current_decay", current_decay, 1, _UNITY_DECAY),
-        ("voltage_decay", voltage_decay, 0, _UNITY_DECAY - 1),
+        ("current_decay", current_decay, 1, UNITY_DECAY),
+        ("voltage_decay", voltage_decay, 0, UNITY_DECAY - 1),
     ):
         worst = decay.min() if decay.min() < low else decay.max()
         if not low <= worst <= high:
             refuse(
                 place.index,
                 place.block,
-                f"{name} {worst / _UNITY_DECAY:g} does not fit Loihi's 12-bit register",
-                f"Use a {name} between {low}/4096 and {high}/4096.",
+                f"{name} {worst / UNITY_DECAY:g} does not fit Loihi's 12-bit register",
+                f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}.",
             )
 
 

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from netx_export.network.description import Conv, CubaNeuron, Dense, IntArray, Recurrent, Resonator, SpikingLayer
+from netx_export.network.description import Conv, CubaNeuron, Dense, Recurrent, Resonator, SpikingLayer
+from netx_export.network.fixed_point import IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_weights
 
 __all__ = ["AS_LAVA", "Assumptions", "Trace", "later", "trace", "variations"]

@@ -122,15 +122,21 @@ def test_what_lava_takes_for_another_number_is_refused(
 
 @pytest.mark.parametrize("sizes", ["stride", "padding", "dilation", "kernel", "groups"])
 def test_sizes_of_a_convolution_that_lava_counts_in_8_bits_are_refused(sizes: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "stride": {"weight": np.ones((1, 1, 1, 1), int), "input_shape": (1, 1, 200), "stride": (1, 128)},
-        "padding": {"weight": np.ones((1, 1, 1, 1), int), "input_shape": (1, 1, 1), "padding": (0, 128)},
-        "dilation": {"weight": np.ones((1, 1, 1, 2), int), "input_shape": (1, 1, 200), "dilation": (1, 128)},
-        "kernel": {"weight": np.ones((1, 1, 1, 128), int), "input_shape": (1, 1, 200)},
-        "groups": {"weight": np.ones((128, 1, 1, 1), int), "input_shape": (128, 1, 1), "groups": 128},
-    }
-    layer = Conv(neuron=CUBA, **options[sizes])
-    path = _file(tmp_path, _network(layer, shape=layer.input_shape))
+    ones = np.ones((1, 1, 1, 1), int)
+    edits: dict[str, dict[str, Any]] = {
+        "stride": {"layer/0/shape": (1, 1, 200), "layer/1/shape": (1, 1, 2), "layer/1/stride": (1, 128)},
+        "padding": {"layer/1/shape": (1, 1, 257), "layer/1/padding": (0, 128)},
+        "dilation": {
+            "layer/0/shape": (1, 1, 200), "layer/1/shape": (1, 1, 72), "layer/1/dilation": (1, 128),
+            "layer/1/weight": np.ones((1, 1, 1, 2)),
+        },
+        "kernel": {"layer/0/shape": (1, 1, 130), "layer/1/shape": (1, 1, 3), "layer/1/weight": np.ones((1, 1, 1, 128))},
+        "groups": {
+            "layer/0/shape": (128, 1, 1), "layer/1/shape": (128, 1, 1), "layer/1/weight": np.ones((128, 1, 1, 1)),
+            "layer/1/groups": 128,
+        },
+    }  # fmt: skip
+    path = _file(tmp_path, _network(Conv(ones, CUBA, (1, 1, 1)), shape=(1, 1, 1)), **edits[sizes])
     with pytest.raises(NetxFormatError, match=f"{sizes}.* is 128, outside of 0 to 127: Lava holds it in 8 bits"):
         read(path)
 
@@ -141,16 +147,23 @@ def test_input_neurons_whose_numbers_leave_24_bits_are_refused(tmp_path: Path) -
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ((CONV, Dense(_weights(3, 120), CUBA)), "without a flatten layer"),
-        ((CONV, Flatten((120,)), Dense(_weights(3, 120), CUBA), Flatten((3,)), Dense(_weights(3, 3), CUBA)), "flatten"),
-    ],
-)
-def test_layers_that_netx_cannot_connect_are_refused(layers: Any, message: str, tmp_path: Path) -> None:
-    with pytest.raises(NetxFormatError, match=message):
-        read(_file(tmp_path, _network(*layers, shape=(2, 5, 5))))
+def test_a_convolution_without_a_flatten_behind_it_is_refused(tmp_path: Path) -> None:
+    layers = (CONV, Flatten((120,)), Dense(_weights(3, 120), CUBA))
+    path = _file(tmp_path, _network(*layers, shape=(2, 5, 5)), lava_spikeloss=None)
+    with h5py.File(path, "r+") as file:
+        del file["layer/2"]
+        file.move("layer/3", "layer/2")
+    with pytest.raises(NetxFormatError, match=r"group /layer/2: .* without a flatten layer"):
+        read(path)
+
+
+def test_a_flatten_layer_behind_a_dense_one_is_refused(tmp_path: Path) -> None:
+    path = _file(tmp_path, NETWORKS["dense"], lava_spikeloss=None)
+    with h5py.File(path, "r+") as file:
+        file.move("layer/2", "layer/3")
+        file["layer/2/type"], file["layer/2/shape"] = np.bytes_("flatten"), np.array([5])
+    with pytest.raises(NetxFormatError, match="group /layer/3: netx cannot flatten what a dense layer sends"):
+        read(path)
 
 
 def test_an_output_of_sums_with_a_bias_is_refused(tmp_path: Path) -> None:

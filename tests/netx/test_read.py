@@ -246,7 +246,7 @@ def test_the_files_that_lava_dl_ships() -> None:
         ("layer/1/weight", np.array([[2, np.inf, 6], [8, 10, -12]]), "finite"),
         ("layer/1/weight", np.array([[2, 2**40, 6], [8, 10, -12]]), "absurd"),
         ("layer/1/weight", np.zeros((0, 3)), "empty"),
-        ("layer/1/weight", np.zeros((2, 5)), "5 inputs comes after one of 3"),
+        ("layer/1/weight", np.zeros((2, 5)), "takes 5 values, and the layer before it gives 3"),
         ("layer/1/weight", np.zeros((3, 2)), "rows"),
         ("layer/1/weight", np.zeros((2, 3, 1)), "rows"),
         ("layer/1/weight", np.array([[b"a"]]), "numbers"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from netx_export.network.description import CubaNeuron, IntArray, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.network.fixed_point import IntArray
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 from netx_export.simulation.reference.synapses import WeightedSums
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from netx_export.network.description import Conv, Dense, IntArray, Recurrent, SpikingLayer
+from netx_export.network.description import Conv, Dense, Recurrent, SpikingLayer
+from netx_export.network.fixed_point import IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_dense_weights, load_weights
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 

@@ -1,0 +1,96 @@
+"""A network as a table, for people to read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from netx_export.network.fixed_point import IntArray
+from netx_export.network.layers import (
+    Affine,
+    Average,
+    Conv,
+    CubaNeuron,
+    Input,
+    Layer,
+    Neuron,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.network.stock_loader import weight_format
+
+__all__ = ["table"]
+
+_HEADER = (
+    *("layer", "neuron", "shape", "neurons", "synapses", "weights", "bits", "exponent"),
+    *("delay", "threshold", "current decay", "voltage decay"),
+)
+
+
+def table(layers: tuple[Layer, ...]) -> str:
+    """A line for each layer, in columns as wide as what is in them."""
+    rows = [_HEADER, *(_row(f"{layer.kind}{index}", layer) for index, layer in enumerate(layers))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _row(name: str, layer: Layer) -> tuple[str, ...]:
+    shape = "x".join(map(str, layer.shape))
+    if isinstance(layer, Input) and layer.encoder is not None:
+        return (name, _neuron_kind(layer.encoder.neuron), shape, *[""] * 6, *_neuron_cells(layer.encoder.neuron))
+    if isinstance(layer, Affine):
+        return (name, "on the host", shape, "", str(layer.weight.size), _range(layer.weight), *[""] * 6)
+    if not isinstance(layer, SpikingLayer):
+        return (name, "on the host" if isinstance(layer, Average) else "", shape, *[""] * 9)
+    bits, exponent = _weight_format(layer)
+    delays = [delay for delay in (getattr(layer, "delay", None), layer.axon_delay) if delay is not None]
+    return (
+        name,
+        _neuron_kind(layer.neuron),
+        shape,
+        str(int(np.prod(layer.shape))),
+        str(_synapses(layer)),
+        _range(layer.weight),
+        bits,
+        exponent,
+        " + ".join(map(_range, delays)),
+        *_neuron_cells(layer.neuron),
+    )
+
+
+def _synapses(layer: SpikingLayer) -> int:
+    """Number of weights that the file holds: a convolution's kernels are shared."""
+    others = [getattr(layer, name, np.empty(0)) for name in ("recurrent_weight", "imaginary_weight")]
+    return int(layer.weight.size) + sum(int(other.size) for other in others)
+
+
+def _weight_format(layer: SpikingLayer) -> tuple[str, str]:
+    """Weight bits and exponent that the stock loader decides on; a convolution's are fixed."""
+    if isinstance(layer, Conv):
+        return "8", "0"
+    if not any(part.any() for part in layer.loaded_together[0]):
+        return "none", "none"
+    bits, exponent = weight_format(*layer.loaded_together[0])
+    return str(bits), str(exponent)
+
+
+def _neuron_kind(neuron: Neuron) -> str:
+    if isinstance(neuron, ResonatorNeuron):
+        return "RF" if neuron.reset == "phase" else "RF_IZ"
+    return "CUBA" if isinstance(neuron, CubaNeuron) else "SDNN"
+
+
+def _neuron_cells(neuron: Neuron) -> tuple[str, str, str]:
+    """Threshold and decays; a resonator's are those of its rotation."""
+    if isinstance(neuron, SigmaDeltaNeuron):
+        return (str(neuron.threshold), "", "")
+    if isinstance(neuron, ResonatorNeuron):
+        return (str(neuron.threshold), f"sin {_range(neuron.sin_decay)}", f"cos {_range(neuron.cos_decay)}")
+    return (str(neuron.threshold), _range(neuron.current_decay), _range(neuron.voltage_decay))
+
+
+def _range(values: IntArray) -> str:
+    if values.size == 0:
+        return ""
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low}..{high}"

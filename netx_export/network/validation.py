@@ -1,0 +1,233 @@
+"""Whether layers make a network that netx can load: what :class:`NetworkDescription` asks when it is made.
+
+Each layer by itself: arrays of whole numbers that fit each other, and numbers that Lava holds as they are
+(:mod:`netx_export.network.registers`). Then one after the other: each has to take as many values as the one before it
+gives, in an order in which netx can connect them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from netx_export.errors import DescriptionError
+from netx_export.network.fixed_point import MAX_INT32
+from netx_export.network.layers import (
+    Affine,
+    Average,
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    HostLayer,
+    Input,
+    Layer,
+    Neuron,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+    SigmaDeltaNeuron,
+    SpikingLayer,
+)
+from netx_export.network.registers import outside_registers
+
+__all__ = ["check_layers", "layer_problem"]
+
+_MAX_AXES = 3
+# netx has no recurrent layer of graded changes, and resonators in dense layers only.
+_NEURONS: dict[type, tuple[type, ...]] = {
+    Input: (CubaNeuron, SigmaDeltaNeuron),
+    Dense: (CubaNeuron, SigmaDeltaNeuron),
+    Recurrent: (CubaNeuron,),
+    Resonator: (ResonatorNeuron,),
+    Conv: (CubaNeuron, SigmaDeltaNeuron),
+    Affine: (CubaNeuron,),
+}
+
+
+def check_layers(layers: Sequence[Layer]) -> None:
+    """Raise unless these layers make a network.
+
+    Raises:
+        DescriptionError: with the first layer that does not fit, and why.
+    """
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, get_args(Layer)):
+            raise DescriptionError(f"it is a {type(layer).__name__}; expected one of netx_export.network.layers", index)
+        problem = layer_problem(layer) or next(_connection_problems(layers, index), None)
+        if problem is not None:
+            raise DescriptionError(problem, index, layer.kind)
+    if not any(isinstance(layer, SpikingLayer) for layer in layers):
+        raise DescriptionError("expected at least one layer with neurons, but there is none")
+
+
+def layer_problem(layer: Layer) -> str | None:
+    """The first thing that is wrong with a layer, whatever comes before it; None if nothing is."""
+    return next(_layer_problems(layer), None)
+
+
+def _layer_problems(layer: Layer) -> Iterator[str]:
+    """What is wrong with a layer; only the first is sure to be true, since each check relies on those before it."""
+    if isinstance(layer, SpikingLayer | Affine):
+        yield from _weight_problems(layer)
+    if isinstance(layer, Conv):
+        yield from _convolution_problems(layer)
+    yield from _shape_problems(layer)
+    yield from _neuron_problems(layer)
+    if isinstance(layer, SpikingLayer):
+        yield from _channel_problems(layer)
+    yield from outside_registers(layer)
+
+
+def _weight_problems(layer: SpikingLayer | Affine) -> Iterator[str]:
+    axes = 4 if isinstance(layer, Conv) else 2
+    for name in ("weight", "recurrent_weight", "imaginary_weight"):
+        if hasattr(layer, name):
+            values = getattr(layer, name)
+            yield from _array_problems(name, values)
+            if values.ndim != axes or values.size == 0:
+                yield f"its {name} has the shape {values.shape}; expected {axes} axes, none of them empty"
+    if isinstance(layer, Recurrent) and layer.recurrent_weight.shape != (len(layer.weight),) * 2:
+        yield f"recurrent weights of shape {layer.recurrent_weight.shape} do not fit {len(layer.weight)} neurons"
+    if isinstance(layer, Resonator) and layer.imaginary_weight.shape != layer.weight.shape:
+        yield f"imaginary weights of shape {layer.imaginary_weight.shape} do not fit real ones of {layer.weight.shape}"
+    if isinstance(layer, Affine) and not _is_whole(layer.scale, 1):
+        yield f"its scale is {layer.scale!r}; expected a whole number of at least 1"
+
+
+def _array_problems(name: str, values: Any) -> Iterator[str]:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+        yield f"its {name} is {kind}; expected an array of whole numbers"
+    elif values.size and values.dtype != np.int32:
+        low, high = int(values.min()), int(values.max())
+        if low < -1 - MAX_INT32 or high > MAX_INT32:
+            yield f"its {name} goes from {low} to {high}, and a file holds 32 bits"
+
+
+def _convolution_problems(layer: Conv) -> Iterator[str]:
+    for name, lowest in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        pair = getattr(layer, name)
+        if len(pair) != 2 or not all(_is_whole(size, lowest) for size in pair):
+            yield f"its {name} is {pair}; expected 2 whole numbers of at least {lowest}"
+    if len(layer.input_shape) != 3:
+        yield f"kernels of shape {layer.weight.shape} on input of shape {layer.input_shape}; expected 4-D on 3-D"
+    channels = layer.weight.shape[1] * layer.groups
+    if not _is_whole(layer.groups, 1) or channels != layer.input_shape[0] or len(layer.weight) % layer.groups:
+        yield (
+            f"{channels} input channels and {len(layer.weight)} output channels in {layer.groups} groups do not fit "
+            f"the input {layer.input_shape}"
+        )
+    if min(layer.spatial_shape) < 1:
+        yield f"its kernels of {layer.weight.shape[2:]} reach beyond the input {layer.input_shape}"
+
+
+def _shape_problems(layer: Layer) -> Iterator[str]:
+    if not 1 <= len(layer.shape) <= _MAX_AXES or not all(_is_whole(size, 1) for size in layer.shape):
+        yield f"its shape is {layer.shape}; expected 1 to {_MAX_AXES} sizes of at least 1"
+    if isinstance(layer, SpikingLayer):
+        made = layer.spatial_shape if isinstance(layer, Conv) else (len(layer.weight),)
+        if math.prod(layer.shape) != math.prod(made):
+            yield f"its output shape {layer.shape} does not fit the {made} that its weights make"
+
+
+def _neuron_problems(layer: Layer) -> Iterator[str]:
+    neuron, channels = _neuron_of(layer)
+    if neuron is None:
+        return
+    if not isinstance(neuron, _NEURONS[type(layer)]):
+        yield f"its neurons are of {type(neuron).__name__}, which netx has in no such layer"
+    if not _is_whole(neuron.threshold):
+        yield f"its threshold is {neuron.threshold!r}; expected a whole number"
+    for name in ("current_decay", "voltage_decay", "sin_decay", "cos_decay"):
+        if hasattr(neuron, name):
+            values = getattr(neuron, name)
+            yield from _array_problems(name, values)
+            if values.shape not in ((1,), (channels,)):
+                yield f"decays of shape {values.shape} do not fit {channels} channels"
+    if isinstance(layer, Input) and layer.encoder is not None:
+        for name in ("weight", "bias"):
+            if not _is_whole(getattr(layer.encoder, name)):
+                yield f"the {name} of its neurons is {getattr(layer.encoder, name)!r}; expected a whole number"
+
+
+def _neuron_of(layer: Layer) -> tuple[Neuron | None, int]:
+    """The neurons of a layer, and of how many channels they are."""
+    if isinstance(layer, Input):
+        return None if layer.encoder is None else layer.encoder.neuron, layer.shape[0]
+    if isinstance(layer, SpikingLayer | Affine):
+        return layer.neuron, len(layer.weight)
+    return None, 0
+
+
+def _channel_problems(layer: SpikingLayer) -> Iterator[str]:
+    """What is wrong with biases and delays."""
+    bias, delay = getattr(layer, "bias", None), getattr(layer, "delay", None)
+    if bias is not None:
+        yield from _array_problems("bias", bias)
+        if bias.shape != (len(layer.weight),):
+            yield f"a bias of shape {bias.shape} does not fit {len(layer.weight)} channels"
+        if isinstance(layer.neuron, SigmaDeltaNeuron) and not layer.neuron.sends:
+            yield "an output layer of sums with a bias, which netx cannot load"
+    if delay is not None:
+        yield from _array_problems("delay", delay)
+        weight = layer.weight.shape
+        if delay.shape not in ((weight[0],), (weight[1],), weight) or delay.min() < 0:
+            yield f"delays of shape {delay.shape}, from {delay.min()}, do not fit {weight} weights"
+    if layer.axon_delay is not None:
+        yield from _array_problems("axonal delay", layer.axon_delay)
+        if layer.axon_delay.shape != layer.shape[:1] or layer.axon_delay.min() < 0:
+            yield f"axonal delays of shape {layer.axon_delay.shape} do not fit {layer.shape[0]} channels"
+
+
+def _connection_problems(layers: Sequence[Layer], index: int) -> Iterator[str]:
+    """Why a layer cannot come after those before it."""
+    layer = layers[index]
+    if isinstance(layer, Input) or index == 0:
+        if index > 0:
+            yield "an input layer makes sense only as the first layer"
+        if isinstance(layer, Conv):
+            yield "netx learns the shape of a convolution's input from the layer before it; begin with an input layer"
+        return
+    before = layers[index - 1]
+    if isinstance(before, HostLayer):
+        yield f"it comes after {before.kind}{index - 1}, and that makes sense only as the last layer"
+    given = math.prod(before.shape)
+    if isinstance(layer, Average):
+        if given % math.prod(layer.shape):
+            yield f"its {math.prod(layer.shape)} means are of groups of one size, into which {given} values do not part"
+    elif given != _taken(layer):
+        yield f"it takes {_taken(layer)} values, and the layer before it gives {given}"
+    yield from _order_problems(layer, layers[:index])
+
+
+def _taken(layer: Layer) -> int:
+    """How many values a layer takes."""
+    if isinstance(layer, Affine):
+        return int(layer.weight.shape[1])
+    return math.prod(layer.input_shape if isinstance(layer, SpikingLayer) else layer.shape)
+
+
+def _order_problems(layer: Layer, before: Sequence[Layer]) -> Iterator[str]:
+    """Where netx cannot connect a layer to those before it: dense behind convolutions needs a flatten, only there."""
+    if isinstance(layer, Conv):
+        if not isinstance(before[-1], Input | Conv):
+            yield f"netx cannot connect a convolution to a {before[-1].kind} layer"
+        elif isinstance(before[-1], Conv) and layer.input_shape != before[-1].spatial_shape:
+            yield f"its input {layer.input_shape} is not the {before[-1].spatial_shape} that comes in"
+        return
+    neurons = [index for index, other in enumerate(before) if isinstance(other, SpikingLayer)]
+    if not neurons or not isinstance(layer, SpikingLayer):
+        return
+    flattened = any(isinstance(other, Flatten) for other in before[neurons[-1] :])
+    if isinstance(before[neurons[-1]], Conv) and not flattened:
+        yield "netx cannot connect a dense layer to a convolution without a flatten layer between"
+    if flattened and not isinstance(before[neurons[-1]], Conv):
+        yield "netx cannot flatten what a dense layer sends; leave the flatten layer out"
+
+
+def _is_whole(value: Any, lowest: float = -math.inf) -> bool:
+    return isinstance(value, int | np.integer) and bool(value >= lowest)
