@@ -23,18 +23,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
+from netx_export.run import Spikes
 
 __all__ = ["run_on_lava"]
-
-_SpikeArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or int32 for messages
 
 # The child takes its modules from where Python is installed, never from the user's directory, where a file named like
 # a module would be run: it works in an empty directory, and its own code it takes from a file that it names.
@@ -66,10 +64,10 @@ _POLL_SECONDS = 0.2
 def run_on_lava(
     path: str | os.PathLike[str],
     description: NetworkDescription,
-    spikes: _SpikeArray,
+    spikes: Spikes,
     timeout: float | None = None,
     advance: Callable[[int], None] = lambda samples: None,
-) -> dict[str, _SpikeArray]:
+) -> dict[str, Spikes]:
     """Run a file with the stock ``netx.hdf5.Network`` on Lava's fixed-point simulator.
 
     The samples go to the child in blocks, so that what lies between the two processes is bounded.
@@ -159,8 +157,8 @@ def _block_size(description: NetworkDescription, steps: int) -> int:
 
 
 def _run_block(
-    file: _File, description: NetworkDescription, spikes: _SpikeArray, deadline: float, limit: float
-) -> dict[str, _SpikeArray]:
+    file: _File, description: NetworkDescription, spikes: Spikes, deadline: float, limit: float
+) -> dict[str, Spikes]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
     frames = _lava_frames(spikes, description)
@@ -221,7 +219,7 @@ def _sparse_is_faster(description: NetworkDescription) -> bool:
     return any(getattr(layer, "delay", None) is not None for layer in description.spiking.values())
 
 
-def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _SpikeArray:
+def _lava_frames(spikes: Spikes, description: NetworkDescription) -> Spikes:
     """SLAYER's ``(N, C, H, W, T)`` as netx takes it, step after step: ``(N, T, W, H, C)``, or flat."""
     first = next(layer for layer in description.layers if not isinstance(layer, Input))
     if isinstance(first, Conv):
@@ -231,7 +229,7 @@ def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _Spike
     return np.ascontiguousarray(np.moveaxis(ordered, -1, 1))
 
 
-def _own_time(raster: _SpikeArray, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> _SpikeArray:
+def _own_time(raster: Spikes, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> Spikes:
     """Cut a raster ``(runs, steps, ...)`` into samples, in the time of neurons that lie ``depth`` layers deep."""
     runs = len(raster)
     window = raster[:, depth : depth + steps * (samples // runs)]
@@ -269,8 +267,8 @@ class _Worker:
         self._directory = ""
 
     def request(
-        self, file: _File, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
-    ) -> list[_SpikeArray]:
+        self, file: _File, key: dict[str, Any], frames: Spikes, layers: int, deadline: float, limit: float
+    ) -> list[Spikes]:
         """Send one block to the child and wait for the spikes of its layers."""
         _check_platform()
         with self._lock:

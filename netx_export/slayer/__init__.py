@@ -6,10 +6,9 @@ without Lava.
 
 from netx_export.slayer.blocks import find_blocks
 from netx_export.slayer.describing import blocks_that_keep_state, describe, refusals
-from netx_export.slayer.running import Recording, fresh_state, record, unwrapped
+from netx_export.slayer.running import fresh_state, record, unwrapped
 
 __all__ = [
-    "Recording",
     "blocks_that_keep_state",
     "describe",
     "find_blocks",

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from netx_export.provenance import source_hash
+from netx_export.run import Run
 from netx_export.slayer import fresh_state
 from netx_export.verification.diagnosis import Data
-from netx_export.verification.sums import Run
 
 __all__ = ["fingerprint", "hash_file"]
 
@@ -37,7 +37,7 @@ def fingerprint(data: Data, recorded: Run | None, labels: torch.Tensor | None) -
         "`net`": _hash_network(data),
         "`spikes`": _hash(_inputs(data)),
         "`labels`": _hash([] if labels is None else [("labels", labels)]),
-        "`recorded`": _hash([] if recorded is None else _layers(recorded)),
+        "`recorded`": _hash([] if recorded is None else _tensors(recorded)),
     }
 
 
@@ -54,11 +54,9 @@ def _inputs(data: Data) -> Iterator[tuple[str, torch.Tensor]]:
         yield "spikes", data.samples(start, start + _SAMPLES)
 
 
-def _layers(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, layer in run.layers.items():
-        yield name, torch.from_numpy(layer)
-    if run.output is not None:
-        yield "output", torch.from_numpy(run.output)
+def _tensors(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, array in run.arrays.items():
+        yield name, torch.from_numpy(array)
 
 
 def _hash(parts: Iterable[tuple[str, torch.Tensor]]) -> str:

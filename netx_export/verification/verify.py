@@ -21,6 +21,7 @@ from netx_export.errors import ExportError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
 from netx_export.provenance import recorded_budgets
+from netx_export.run import Run
 from netx_export.simulation.simulate import network_input, simulate
 from netx_export.slayer import find_blocks, record
 from netx_export.slayer.blocks import spikes as has_spikes
@@ -39,7 +40,7 @@ from netx_export.verification.output_sums import Loss
 from netx_export.verification.ranks import rank_and_size, refuse_differences, together
 from netx_export.verification.recording import check_recording
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
-from netx_export.verification.sums import Run, Tally
+from netx_export.verification.sums import Tally
 
 __all__ = ["VerificationReport", "verify"]
 
@@ -323,28 +324,24 @@ class _Subject:
 
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
-        recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
-        reason = f"the network returns something else than a tensor with a row of numbers per sample; {_INSTEAD}"
-        return Run(recording.layers, recording.output, reason)
+        run = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
 
     def _reference(self, samples: _Samples) -> Run:
-        simulation = simulate(self.path, self.data.choose(samples))
-        return Run(simulation.layers, simulation.output)
+        return simulate(self.path, self.data.choose(samples))
 
     def _lava(self, samples: _Samples) -> Run:
-        simulation = simulate(
+        return simulate(
             self.path,
             self.data.choose(samples),
             backend="lava",
             timeout=self.options.timeout,
             progress=self._shows_progress,
         )
-        return Run(simulation.layers, simulation.output)
 
     def _recording(self, samples: _Samples) -> Run:
         assert self.recorded is not None
-        output = None if self.recorded.output is None else self.recorded.output[samples]
-        return Run({name: layer[samples] for name, layer in self.recorded.layers.items()}, output)
+        return self.recorded.choose(samples)
 
 
 def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
@@ -362,8 +359,8 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
             f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
         )
         expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
-    for name, values in {**expected.layers, "output": expected.output}.items():
-        if values is not None and not np.isfinite(values).all():
+    for name, values in expected.arrays.items():
+        if not np.isfinite(values).all():
             raise SimulationError(
                 f"The network gives NaN or infinity in {name}, which no chip has. Find out where they come from."
             )
