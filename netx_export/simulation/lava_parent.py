@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read
+from netx_export.file.netx import read, write
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.run import Spikes
 
@@ -62,7 +62,7 @@ _POLL_SECONDS = 0.2
 
 
 def run_on_lava(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     description: NetworkDescription,
     spikes: Spikes,
     timeout: float | None = None,
@@ -73,8 +73,8 @@ def run_on_lava(
     The samples go to the child in blocks, so that what lies between the two processes is bounded.
 
     Args:
-        path: the netx file.
-        description: what :func:`netx_export.read` makes of it.
+        path: the netx file, or the description itself, of which one is made for Lava.
+        description: what :func:`netx_export.read` makes of the file.
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
         timeout: seconds, or None for a limit in proportion to the work.
         advance: called with the number of samples of each block that is done.
@@ -83,6 +83,7 @@ def run_on_lava(
         For each spiking layer its spikes ``(N, C, ..., T)`` in its neurons' own time, as the reference simulator does.
 
     Raises:
+        ExportError: if no file can hold a description.
         SimulationError: if Lava is missing, fails, or does not finish in time.
     """
     samples, steps = len(spikes), spikes.shape[-1]
@@ -91,7 +92,7 @@ def run_on_lava(
     layers = {
         name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
     }
-    file = _copy(path, description)
+    file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
     size = _block_size(description, steps)
     for start in range(0, samples, size):
         block = slice(start, start + size)
@@ -115,6 +116,30 @@ class _File:
     content: bytes
     sha256: str
 
+    @classmethod
+    def holding(cls, path: str | os.PathLike[str], content: bytes) -> _File:
+        """A file of this content."""
+        return cls(path, content, hashlib.sha256(content).hexdigest())
+
+
+def _made_of(description: NetworkDescription) -> _File:
+    """A file that holds this network.
+
+    Raises:
+        ExportError: if no file can hold it.
+        SimulationError: if a file of it holds another one, or cannot be read back.
+    """
+    with tempfile.TemporaryDirectory(prefix="netx-") as directory:
+        path = Path(directory, "network.net")
+        write(description, path)
+        try:
+            reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
+        except NetxFormatError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+        if reason:
+            raise SimulationError(f"Lava runs files, and no file holds this description as it is. {reason}")
+        return _File.holding("the network", path.read_bytes())
+
 
 def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _File:
     """The file, if it still holds the network that was read from it.
@@ -134,7 +159,7 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
         raise SimulationError(f"Cannot copy {path} for Lava: {error.strerror}.") from None
     if not same:
         raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
-    return _File(path, content, hashlib.sha256(content).hexdigest())
+    return _File.holding(path, content)
 
 
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:

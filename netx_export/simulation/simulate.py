@@ -42,7 +42,7 @@ _Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"  # the input, once 
 
 
 def simulate(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     spikes: npt.ArrayLike | torch.Tensor,
     *,
     backend: Literal["reference", "lava"] = "reference",
@@ -54,7 +54,7 @@ def simulate(
     The samples are simulated in chunks, so that beyond input and result the memory is the same for any number of them.
 
     Args:
-        path: a netx HDF5 file.
+        path: a netx HDF5 file, or what :func:`netx_export.read` made of one.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
@@ -67,6 +67,7 @@ def simulate(
 
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
+        ExportError: if no file can hold a description that is to run on Lava.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
         ValueError: for an unknown back end, or a time limit that is not above 0.
         TypeError: if the time limit is no number.
@@ -82,7 +83,7 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
-    description = read(path)
+    description = path if isinstance(path, NetworkDescription) else read(path)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
@@ -104,12 +105,13 @@ def _output(description: NetworkDescription, spikes: Spikes) -> Spikes:
     return spikes.reshape(len(spikes), *description.layers[-1].shape, spikes.shape[-1])
 
 
-def _refuse_unloadable(path: str | os.PathLike[str], description: NetworkDescription) -> None:
+def _refuse_unloadable(path: str | os.PathLike[str] | NetworkDescription, description: NetworkDescription) -> None:
     """Raise for a layer that netx fails to load, though :func:`read` and :func:`check` can say what is in it."""
     for name, layer in description.spiking.items():
         if not loads(layer):
+            place = "" if isinstance(path, NetworkDescription) else f"{path}: "
             raise NetxFormatError(
-                f"{path}: {name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
+                f"{place}{name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
                 f"network with netx_export.export, which writes such a layer as a convolution."
             )
 
@@ -146,7 +148,7 @@ def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[st
 
 
 def _run_lava(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     timeout: float | None,
     description: NetworkDescription,
     spikes: _Array,

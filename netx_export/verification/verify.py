@@ -35,7 +35,7 @@ from netx_export.verification.arguments import (
     number_of_outputs,
 )
 from netx_export.verification.diagnosis import Data, diagnose
-from netx_export.verification.fingerprint import fingerprint, hash_file
+from netx_export.verification.fingerprint import fingerprint, hash_source
 from netx_export.verification.output_sums import Loss
 from netx_export.verification.ranks import rank_and_size, refuse_differences, together
 from netx_export.verification.recording import check_recording
@@ -125,7 +125,7 @@ class VerificationReport:
 
 def verify(
     net: nn.Module | None,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     spikes: npt.ArrayLike | torch.Tensor,
     labels: npt.ArrayLike | torch.Tensor | None = None,
     *,
@@ -153,7 +153,7 @@ def verify(
 
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
-        path: the netx file.
+        path: the netx file, or what :func:`netx_export.read` made of one.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
         labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
             and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
@@ -217,7 +217,7 @@ class _Subject:
 
     Attributes:
         data: the network, the file's network, and the input.
-        path: the file.
+        path: the file, or its description.
         content: the hash of what it held when it was read.
         recorded: the recorded run, or None.
         options: those of the caller.
@@ -226,7 +226,7 @@ class _Subject:
     """
 
     data: Data
-    path: str | os.PathLike[str]
+    path: str | os.PathLike[str] | NetworkDescription
     content: str
     recorded: Run | None
     options: Options
@@ -237,7 +237,7 @@ class _Subject:
     def of(
         cls,
         net: nn.Module | None,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | NetworkDescription,
         spikes: npt.ArrayLike | torch.Tensor,
         recorded: _Recorded,
         options: Options,
@@ -246,8 +246,8 @@ class _Subject:
         check_net(net)
         if net is None and recorded is None and options.lava_samples == 0:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
-        content = hash_file(path)
-        description = read(path)
+        content = hash_source(path)
+        description = path if isinstance(path, NetworkDescription) else read(path)
         check_names(options.tolerance, description)
         inputs = check_spikes(spikes, description)
         if net is not None:
@@ -270,7 +270,7 @@ class _Subject:
 
     def check_file(self) -> None:
         """Refuse a file that was replaced meanwhile: it is read again for each chunk, so nothing is known of either."""
-        if hash_file(self.path) != self.content:
+        if hash_source(self.path) != self.content:
             raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
 
     def comparisons(self) -> Iterator[Comparison]:
