@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from lava_spikeloss import LOIHI_1, LOIHI_2, LayerStatistics, NetworkStatistics,
 from netx_export.network.description import Gives, NetworkDescription
 from netx_export.network.fan_out import fan_outs
 from netx_export.provenance import layer_budgets, recorded_budgets, recorded_rates
-from netx_export.run import OUTPUT
+from netx_export.run import OUTPUT, Run, Spikes
 from netx_export.verification.output_sums import (
     Loss,
     OutputSums,
@@ -50,7 +49,7 @@ from netx_export.verification.result import (
     tolerance_of,
 )
 
-__all__ = ["INPUT", "Origin", "Run", "Tally"]
+__all__ = ["INPUT", "Origin", "Tally"]
 
 INPUT = "input"
 VAN_ROSSUM_STEPS = 10  # time constant of the exponential that each spike becomes
@@ -58,23 +57,6 @@ _FRACTION = 2**20  # real numbers are added up in units of 1 / _FRACTION
 _RASTER_NEURONS = 100
 _SCATTER_NEURONS = 400
 _HISTOGRAM_BINS = 20
-
-Spikes = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Some samples in one run.
-
-    Attributes:
-        layers: the spikes of its layers ``(N, C, ..., T)``, those that are known.
-        output: the network's output; None if it is not known, or is not what the other run's output could be.
-        no_output: why there is none, to go on after "since".
-    """
-
-    layers: Mapping[str, Spikes]
-    output: Spikes | None
-    no_output: str = "the recording does not hold it"
 
 
 @dataclass(frozen=True, eq=False)

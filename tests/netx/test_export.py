@@ -33,7 +33,8 @@ from netx_export.file.atomic import replacing
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.network.exact_weights import loadable
-from netx_export.slayer import Recording, describe, evaluation, record
+from netx_export.run import Run
+from netx_export.slayer import describe, evaluation, record
 from netx_export.slayer.running import forward
 
 pytestmark = pytest.mark.slayer
@@ -228,7 +229,7 @@ def test_the_description_is_gone_before_the_network_runs(
         described.extend(weakref.ref(layer.weight) for layer in found.spiking.values())
         return found
 
-    def recorded_by(*arguments: Any) -> Recording:
+    def recorded_by(*arguments: Any) -> Run:
         assert described
         assert not any(weight() is not None for weight in described)
         return record(*arguments)

@@ -17,8 +17,9 @@ from netx_export import SimulationError, Tolerance, export, simulate, verify
 from netx_export.command import cli
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
+from netx_export.run import Run
 from netx_export.verification.report import print_report, verdict_text
-from netx_export.verification.sums import VAN_ROSSUM_STEPS, Run, Tally
+from netx_export.verification.sums import VAN_ROSSUM_STEPS, Tally
 
 DESCRIPTION = NetworkDescription(
     (
@@ -168,7 +169,7 @@ def test_statistics_of_numbers_by_their_definition() -> None:
     for chunks in ([samples], [samples[2:], samples[:2]]):
         tally = Tally(DESCRIPTION, ("one", "other"), None)
         for chunk in chunks:
-            parts = [Run({"dense0": run[chunk]}, None) for run in runs]
+            parts = [Run.of({"dense0": run[chunk]}, "it is not known") for run in runs]
             tally.add(*parts, np.ones((len(chunk), 3, 9)), chunk, None)
         tallies.append(tally.finish(None, False)[0].layers[0])
     layer = tallies[0]

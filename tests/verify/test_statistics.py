@@ -25,8 +25,9 @@ from netx_export.network.description import (
     ResonatorNeuron,
 )
 from netx_export.network.fan_out import fan_outs
+from netx_export.run import Run
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
-from netx_export.verification.sums import VAN_ROSSUM_STEPS, Run, Tally
+from netx_export.verification.sums import VAN_ROSSUM_STEPS, Tally
 
 NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
 DESCRIPTION = NetworkDescription(
@@ -43,7 +44,7 @@ def random_runs(seed: int, samples: int = 6, steps: int = 9) -> tuple[Run, Run, 
             name: (draw.random((samples, size, steps)) < 0.3).astype(np.uint8)
             for name, size in zip(NAMES, (2, 3), strict=True)
         }
-        return Run(layers, layers["dense1"])
+        return Run(layers["dense1"], layers)
 
     return run(), run(), (draw.random((samples, 3, steps)) < 0.3).astype(np.uint8)
 
@@ -53,13 +54,7 @@ def tallied(expected: Run, got: Run, inputs: Any, chunks: list[list[int]], **opt
     tally = Tally(DESCRIPTION, ("one", "other"), options.pop("loss", None))
     for chunk in chunks:
         index = np.array(chunk)
-        parts = [
-            Run(
-                {name: layer[index] for name, layer in run.layers.items()},
-                None if run.output is None else run.output[index],
-            )
-            for run in (expected, got)
-        ]
+        parts = [run.choose(index) for run in (expected, got)]
         tally.add(*parts, inputs[index], index, None if labels is None else labels[torch.from_numpy(index)])
     return tally.finish(options.pop("tolerance", None), False)[0]
 
@@ -129,14 +124,15 @@ def test_one_spike_more_is_a_half_wherever_it_is(step: int) -> None:
     silent = np.zeros((1, 2, 9), np.uint8)
     spiking = silent.copy()
     spiking[0, 1, step] = 1
-    runs = [Run({"dense0": one}, None) for one in (silent, spiking)]
+    runs = [Run.of({"dense0": one}, "it is not known") for one in (silent, spiking)]
     layer = whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0]
     assert deviation(layer, "van_rossum") == pytest.approx(math.sqrt(0.5), rel=1e-5)
     assert (layer.cosine, layer.status) == (0.0, "different")
 
 
 def test_silent_layers_are_untested() -> None:
-    silent = Run({name: np.zeros((2, size, 9), np.uint8) for name, size in zip(NAMES, (2, 3), strict=True)}, None)
+    layers = {name: np.zeros((2, size, 9), np.uint8) for name, size in zip(NAMES, (2, 3), strict=True)}
+    silent = Run.of(layers, "it is not known")
     comparison = whole(silent, silent, np.ones((2, 3, 9), np.uint8))
     assert [layer.status for layer in comparison.layers] == ["untested", "untested"]
     assert [layer.cosine for layer in comparison.layers] == [1.0, 1.0]
@@ -148,7 +144,7 @@ def test_silent_and_saturated_neurons() -> None:
     spikes = np.zeros((2, 3, 9), np.uint8)
     spikes[:, 0] = 1
     spikes[0, 1, 3] = 1
-    run = Run({"dense1": spikes}, None)
+    run = Run.of({"dense1": spikes}, "it is not known")
     activity = whole(run, run, np.ones((2, 3, 9), np.uint8)).layers[0].got
     assert (activity.silent, activity.saturated) == (1, 1)
 
@@ -158,7 +154,7 @@ def test_operations_count_the_synapses_that_are_there() -> None:
     inputs[0, 0, 0] = inputs[0, 1, 0] = inputs[1, 2, 0] = 1  # fan-out 2, 1 and 0
     hidden = np.zeros((2, 2, 9), np.uint8)
     hidden[0, 0, 1] = hidden[1, 1, 1] = 1  # fan-out 2 and 2
-    run = Run({"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}, None)
+    run = Run.of({"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}, "it is not known")
     comparison = whole(run, run, inputs)
     assert [layer.got.synops for layer in comparison.layers] == [3 / 2, 4 / 2]
     assert comparison.got_synops == 3.5
@@ -170,7 +166,7 @@ def test_predictions() -> None:
     outputs[0][0, 0, 0] = 1
     outputs[0][1, 2, :2] = 1
     outputs[1][1, 1:, 0] = 1
-    expected, got = (Run({"dense1": one}, one) for one in outputs)
+    expected, got = (Run(one, {"dense1": one}) for one in outputs)
     output = whole(expected, got, np.ones((3, 3, 9), np.uint8), labels=torch.tensor([0, 1, 0])).output
     assert output is not None
     assert output.confusion == ((0, -1, -1, 1), (0, 0, -1, 1), (1, 2, 1, 1))
