@@ -36,7 +36,7 @@ class Enforcer(torch.nn.Module, ABC):
         self.clear()
 
     def detach(self) -> None:
-        """Take the hooks off the network; what was collected stays until :meth:`clear`."""
+        """Remove the hooks from the network; what was collected stays until :meth:`clear`."""
         self._watcher.release()
 
     def clear(self) -> None:
@@ -108,24 +108,24 @@ class SparsityEnforcer(Enforcer):
     Where :math:`g` runs over the groups of layer :math:`l`: the whole layer, each channel, or each neuron. By default
     value and gradient are those of ``lava.lib.dl.slayer.loss.SparsityEnforcer``, for which it is a drop-in.
 
-    The sum over groups makes the pull on a neuron (``per="neuron"``) and on a channel's shared weights
-    (``per="channel"``) independent of the size of the layer; ``per="layer"`` spreads one rate over all neurons, so
-    there each neuron's share falls with their number, as in lava-dl.
+    The sum over groups makes the gradient of a neuron (``per="neuron"``) and of a channel's shared weights
+    (``per="channel"``) independent of the size of the layer. With ``per="layer"`` one rate is shared by all neurons, so
+    the gradient of each falls with their number, as in lava-dl.
 
-    Spikes come by :meth:`append`, or by themselves from a network given to :meth:`attach`. Under
-    ``torch.distributed`` the rates are those of the global batch, and the gradient is right after the averaging that
-    DistributedDataParallel does; every rank then has to read :attr:`loss` equally often.
+    Give spikes to :meth:`append`, or a network to :meth:`attach`. Under ``torch.distributed`` the rates are those of
+    the global batch, and the gradient is right after the averaging that DistributedDataParallel does; every rank then
+    has to read :attr:`loss` equally often.
 
     Args:
         max_rate: upper bound, in events (by magnitude) per neuron and time step.
         lam: the factor :math:`\lambda`: a number, or a function of the number of backward passes so far, or a
             :class:`LagrangeMultiplier` that finds a factor for each group so that its rate ends within the bounds.
         per: the group that has to keep the bounds: ``"layer"``, ``"channel"`` or ``"neuron"``.
-        min_rate: lower bound, in the unit of ``max_rate``. The pull reaches silent neurons too.
+        min_rate: lower bound, in the unit of ``max_rate``. Silent neurons get its gradient too.
         power: the exponent :math:`p`, 1 or 2.
 
     Raises:
-        TypeError: an argument is not a number where one is expected.
+        TypeError: an argument has to be a number and is none.
         ValueError: an argument is out of range, or ``min_rate`` is above ``max_rate``.
 
     Shape:
@@ -175,9 +175,9 @@ class SparsityEnforcer(Enforcer):
     ) -> SparsityEnforcer:
         """Collect the spikes of every SLAYER block of ``net`` at each forward, and of the modules in ``include``.
 
-        What an earlier forward left is cleared when ``net`` is called, so :meth:`clear` is never needed. A module that
-        runs several times within one call of ``net`` counts with all its steps. A network that was attached before is
-        released. Copies and pickles of ``net`` are not watched: attach them by themselves.
+        What an earlier forward left is cleared when ``net`` is called, so :meth:`clear` is never needed. If a module
+        runs several times within one call of ``net``, all its steps count. A network that was attached before is
+        detached. Copies and pickles of ``net`` are not watched: attach them too.
 
         Args:
             net: the network; also inside ``torch.compile`` or DistributedDataParallel.
@@ -188,6 +188,7 @@ class SparsityEnforcer(Enforcer):
             This enforcer.
 
         Raises:
+            TypeError: ``net`` is not a module.
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
         modules, _ = watched(net, include, exclude)
@@ -197,7 +198,7 @@ class SparsityEnforcer(Enforcer):
         return self
 
     def append(self, x: torch.Tensor) -> None:
-        """Collect the spikes of one more layer, ``(N, C, ..., T)``, graded and negative events by their magnitude."""
+        """Collect the spikes of one more layer, ``(N, C, ..., T)``; graded and negative events by their magnitude."""
         self._clear_if_used()
         self._collect(f"append[{len(self._collected)}]", x)
 
@@ -224,17 +225,19 @@ class SparsityEnforcer(Enforcer):
         if not is_distributed():
             return self._collected
         layers = list(self._collected.values())
-        sizes = [layer.events.new_full((1,), layer.size, dtype=torch.float64) for layer in layers]  # no copy from host
+        # Made on the device: a copy from the host would have to wait.
+        sizes = [layer.events.new_full((1,), layer.size, dtype=torch.float64) for layer in layers]
         sums = [part.flatten().double() for layer in layers for part in (layer.events, layer.upward)]
         lengths = [len(layers), *(part.numel() for part in sums)]
-        total = torch.split(sum_over_ranks(torch.cat([*sizes, *sums])), lengths)
+        totals = iter(torch.split(sum_over_ranks(torch.cat([*sizes, *sums])), lengths))
+        total_sizes = next(totals)
         return {
             name: _Activity(
-                total[1 + 2 * i].view(layer.events.shape).to(layer.events.dtype),
-                total[2 + 2 * i].view(layer.upward.shape).to(layer.upward.dtype),
-                total[0][i],
+                next(totals).view_as(layer.events).to(layer.events.dtype),
+                next(totals).view_as(layer.upward).to(layer.upward.dtype),
+                size,
             )
-            for i, (name, layer) in enumerate(self._collected.items())
+            for (name, layer), size in zip(self._collected.items(), total_sizes, strict=True)
         }
 
     def _excesses(self) -> list[torch.Tensor]:

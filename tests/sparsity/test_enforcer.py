@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lava_spikeloss import SparsityEnforcer
+from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeStatistics
 
 
 def reference(x: torch.Tensor, max_rate: float, min_rate: float, per: str, power: int) -> float:
@@ -87,6 +87,19 @@ def test_pull_on_the_weight_of_a_channel_does_not_depend_on_its_area(side):
     enforcer.append(weight * torch.ones(2, 3, side, side, 5))
     enforcer.loss.backward()
     torch.testing.assert_close(weight.grad.flatten(), torch.full((3,), 2 * 0.98))
+
+
+def test_a_multiplier_keeps_its_margin_inside_both_bounds():
+    x = torch.zeros(1, 2, 100)
+    x[:, 0, :40] = 1.0
+    x[:, 1, :10] = 1.0
+    multiplier = LagrangeMultiplier(margin=0.25, damping=0.0, start=1.0)
+    enforcer = SparsityEnforcer(0.5, multiplier, per="neuron", min_rate=0.2)
+    enforcer.append(x.requires_grad_())
+    over = [0.4 / (0.75 * 0.5) - 1, 0.1 / (0.75 * 0.5) - 1]
+    under = [1 - 0.4 / (1.25 * 0.2), 1 - 0.1 / (1.25 * 0.2)]
+    expected = sum(max(0.1, violation) * violation for violation in (*over, *under))
+    assert enforcer.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_silent_neuron_is_pulled_up():
@@ -199,6 +212,25 @@ def test_include_and_exclude():
     expected = SparsityEnforcer(0.0)
     expected.append(plain(x))
     torch.testing.assert_close(enforcer.loss, expected.loss)
+
+
+def test_names_of_modules_may_come_from_a_generator(lookalike):
+    plain = torch.nn.Sequential(torch.nn.Sigmoid(), torch.nn.Tanh())
+    SparsityEnforcer().attach(plain, include=(name for name in ("0", "1")), exclude=(name for name in ("0",)))
+    assert [len(module._forward_hooks) for module in plain] == [0, 1]
+    SpikeStatistics().attach(lookalike, exclude=iter(["0"]))
+    assert [len(block.synapse._forward_hooks) for block in lookalike] == [0, 1]
+
+
+def test_one_name_may_be_a_string():
+    net = torch.nn.Sequential(*(torch.nn.Sigmoid() for _ in range(13)))
+    SparsityEnforcer().attach(net, include="12")
+    assert [index for index, module in enumerate(net) if module._forward_hooks] == [12]
+
+
+def test_only_a_net_can_be_attached():
+    with pytest.raises(TypeError, match=r"`net` to be a torch.nn.Module but got list"):
+        SparsityEnforcer().attach([torch.nn.Sigmoid()])
 
 
 def test_module_that_runs_in_chunks_counts_with_all_its_steps(lookalike):
