@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from netx_export.file.netx import content_hash, read
+from netx_export.file.content import content_hash, content_hash_of_format_1
+from netx_export.file.netx import as_description
 from netx_export.network.chip import LIMITS, Limits
 from netx_export.network.description import (
     Conv,
@@ -42,11 +43,12 @@ class Finding:
 
     Attributes:
         rule: name of the rule that it breaks.
-        level: ``error`` if the network would not run as it was trained or not fit; ``warning`` if it may not.
-        layer: kind and index of the layer, or the block, or empty for the network.
+        level: ``error`` if the network would not run as it was trained, or holds what the chip cannot hold;
+            ``warning`` if it may not run so, or takes more than one chip.
+        layer: kind and index of the layer (``dense1``), or the block (``Block 1 (cuba.Dense)``); empty for the network.
         value: what was found.
-        limit: what would fit.
-        hint: what to do.
+        limit: what would fit; empty if there is nothing to compare with.
+        hint: what to do; empty if the value says it.
     """
 
     rule: str
@@ -94,6 +96,7 @@ def check(
         NetxFormatError: if a file cannot be read.
         SimulationError: if the sample does not fit the network, or is no dense ``(N, C, ..., T)`` of finite numbers.
         ValueError: for an unknown target.
+        TypeError: if ``network`` is none of the three.
 
     Example:
         >>> from netx_export import check
@@ -103,11 +106,11 @@ def check(
     limits = _limits(target)
     if isinstance(network, nn.Module):
         tensor = None if sample is None else sample_tensor(sample)
-        refused = [Finding("export", "error", "", text, "", "") for text in refusals(network, tensor)]
+        refused = refusals(network, tensor)
         if refused:
-            return refused
+            return [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
         network = describe(network, tensor)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     findings = [*_check_network(description, limits)]
     for name, layer in description.spiking.items():
         findings += _check_layer(name, layer, limits)
@@ -124,9 +127,26 @@ def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str |
 
     A lower bound: one weight takes its bits and nothing else (a delay 6 more), a convolution stores its kernels once on
     Loihi 2 and one weight per synapse on Loihi 1, and no core is shared by two layers.
+
+    Args:
+        network: a netx file, or what :func:`netx_export.read` made of one.
+        target: as for :func:`check`.
+
+    Raises:
+        NetxFormatError: if a file cannot be read.
+        ValueError: for an unknown target.
+        TypeError: if ``network`` is neither.
+
+    Example:
+        >>> import numpy as np
+        >>> from netx_export.checking import estimate
+        >>> from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+        >>> neuron = CubaNeuron(threshold=80, current_decay=np.array([1024]), voltage_decay=np.array([128]))
+        >>> estimate(NetworkDescription((Input((2,)), Dense(np.array([[8, -4]]), neuron))))[0].neurons
+        (1, 8192)
     """
     limits = _limits(target)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     usages = [_usage(name, layer, limits) for name, layer in description.spiking.items()]
     totals = [sum(usage.__dict__[name][0] for usage in usages) for name in ("neurons", "synapse_bits", "cores")]
     rooms = [limits[name].high for name in ("neurons per core", "synapse bits per core", "cores")]
@@ -145,12 +165,16 @@ def _limits(target: str | Limits) -> Limits:
 def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
     for field in description.ignored:
         yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
-    recorded = description.metadata.get("content sha256")
-    if recorded is not None and recorded != content_hash(description):
-        yield Finding("content hash", "warning", "", content_hash(description), recorded, "Changed since its export.")
     used, limit = estimate(description, limits)[-1].cores
     if used > limit:
-        yield Finding("cores", "error", "", used, limit, "Make the network smaller, or use more chips.")
+        yield Finding("cores", "warning", "", used, limit, "Make the network smaller, or use more chips.")
+    recorded = description.metadata.get("content sha256")
+    if recorded is None:
+        return
+    found = content_hash(description)
+    if recorded not in (found, content_hash_of_format_1(description)):
+        hint = "The file was changed since its export. Export the network again."
+        yield Finding("content hash", "warning", "", found, recorded, hint)
 
 
 def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:

@@ -15,7 +15,19 @@ class NetxExportError(Exception):
 
 
 class ExportError(NetxExportError):
-    """The network cannot be exported exactly, or the file cannot be written."""
+    """The network cannot be exported exactly, or the file cannot be written.
+
+    Attributes:
+        block: the block that cannot be exported, as ``Block 1 (cuba.Dense)``; empty if it is not about one block.
+        reason: why; of an error that is about no block, its whole message.
+        advice: what to use instead; empty if the message says it.
+    """
+
+    def __init__(self, reason: str, block: str = "", advice: str = "") -> None:
+        super().__init__(f"{block} cannot be exported: {reason}. {advice}" if block else reason)
+        self.block = block
+        self.reason = reason
+        self.advice = advice
 
 
 class DescriptionError(NetxExportError, ValueError):

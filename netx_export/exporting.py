@@ -38,7 +38,8 @@ class ExportResult:
         description: the network in it, as plain data; prints as a table.
         proved: whether the file was read back, simulated on the sample and found equal to the network, with evidence
             in every layer: none was silent.
-        findings: what :func:`netx_export.check` finds on the target chip, and whether a proof is missing.
+        findings: what :func:`netx_export.check` warns of on the target chip, and whether a proof is missing; none is
+            an error.
         silent: the layers, and ``output``, that were silent on the sample, so that nothing was shown of them.
     """
 
@@ -78,7 +79,8 @@ def export(
         path: the file to write.
         sample: binary input spikes ``(N, C, ..., T)``, or numbers if the network begins with input neurons; always give
             one, for without it nothing is proved.
-        target: the chip whose limits apply; recorded in the file.
+        target: the chip whose limits apply; recorded in the file. A network of which :func:`netx_export.check` finds
+            an error on that chip is not written.
         budget: what the network was trained to keep to: the event rate of its hidden layers in spikes per neuron and
             step, or a :class:`lava_spikeloss.LoihiBudget`, whose layers are spiking blocks by their name in ``net``.
         metadata: further texts to record in the file; the stock loader ignores them.
@@ -89,8 +91,9 @@ def export(
         The path, the network as plain data, and whether it was proved.
 
     Raises:
-        ExportError: if a block, neuron or option cannot be exact on Lava, the exported network differs from ``net``, a
-            layer is silent on the sample, or the file cannot be written.
+        ExportError: if a block, neuron or option cannot be exact on Lava, the network holds what the target chip cannot
+            hold, the exported network differs from ``net``, a layer is silent on the sample, or the file cannot be
+            written.
         ValueError: for an unknown target, a budget that does not fit the network, a text in ``metadata`` that HDF5
             cannot hold, or a name in ``allow_silent`` that no layer has.
         TypeError: if ``net`` is no module, ``sample`` no dense tensor of real numbers, ``metadata`` holds anything but
@@ -109,6 +112,8 @@ def export(
         _check_sample(sample)
     texts = check_texts(metadata or {})
     plain = loadable(describe(net, sample))
+    findings = check(plain, target)
+    _refuse_errors(findings, target)
     if sample is not None:
         _check_fit(plain, sample)
     allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
@@ -126,7 +131,7 @@ def export(
             annotate(temporary, {**rate_texts(gives, trained), **silence_texts(unseen)})
         written = read(temporary)
     proved = sample is not None and not unseen
-    findings = [*check(written, target), *_missing_proof(sample is not None, unseen), *_kept_state(net, list(gives))]
+    findings += [*_missing_proof(sample is not None, unseen), *_kept_state(net, list(gives))]
     return ExportResult(Path(path), written, proved, findings, unseen)
 
 
@@ -144,6 +149,18 @@ def _check_sample(sample: torch.Tensor) -> None:
         )
     if not bool(sample.isfinite().all()):
         raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
+
+
+def _refuse_errors(findings: list[Finding], target: str) -> None:
+    errors = [
+        f"{error.layer}: {error.rule} of {error.value}, limit {error.limit}. {error.hint}"
+        for error in findings
+        if error.level == "error"
+    ]
+    if errors:
+        raise ExportError(
+            f"Not exported: the network does not fit {target}. {' '.join(errors)} Or export it for another target."
+        )
 
 
 def _check_fit(description: NetworkDescription, sample: torch.Tensor) -> None:

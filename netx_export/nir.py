@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxExportError, NetxFormatError
-from netx_export.file.netx import read
+from netx_export.file.netx import as_description
 from netx_export.file.opening import why_unreadable
 from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Layer, NetworkDescription
 from netx_export.network.fixed_point import (
@@ -79,6 +79,7 @@ def to_nir(
         NetxFormatError: if the file cannot be read.
         NetxExportError: without the library ``nir``.
         ValueError: if ``dt`` or ``scale`` is not positive.
+        TypeError: if ``network`` is neither a path nor a description.
 
     Example:
         >>> from netx_export.nir import to_nir
@@ -86,7 +87,7 @@ def to_nir(
         >>> nir.write("digits.nir", graph)  # doctest: +SKIP
     """
     _check_positive(dt=dt, scale=scale)
-    description = network if isinstance(network, NetworkDescription) else read(network)
+    description = as_description(network)
     writer = _Writer(_library(), dt, scale)
     return writer.graph(_in_nirs_form(description))
 
@@ -96,9 +97,7 @@ def from_nir(
 ) -> NetworkDescription:
     """Convert a NIR graph to a network for netx.
 
-    Before you write it with :func:`netx_export.file.netx.write`, pass it through
-    :func:`netx_export.network.exact_weights.loadable`, which finds a form that the stock loader loads as it is, or
-    refuses.
+    :func:`netx_export.file.netx.write` makes a file of it.
 
     Args:
         graph: a ``nir.NIRGraph`` that is a chain, or the path of a NIR file.
@@ -114,7 +113,8 @@ def from_nir(
 
     Example:
         >>> from netx_export.nir import from_nir
-        >>> description = from_nir("digits.nir")  # doctest: +SKIP
+        >>> from netx_export.file.netx import write
+        >>> write(from_nir("digits.nir"), "digits.net")  # doctest: +SKIP
     """
     if rounding not in ("refuse", "nearest"):
         raise ValueError(f"Expected argument `rounding` to be 'refuse' or 'nearest' but got {rounding!r}.")
@@ -314,7 +314,7 @@ def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
     """The same network with a Flatten wherever an image becomes a vector and nowhere else.
 
     A dense layer that is written as a convolution becomes dense again where a vector goes in, of which NIR has no
-    convolution; :func:`netx_export.network.exact_weights.loadable` makes it a convolution again.
+    convolution; :func:`netx_export.file.netx.write` makes it a convolution again.
     """
     layers: list[Layer] = []
     shape = description.input_shape

@@ -7,19 +7,18 @@ host) lies in a group of its own, ``lava_spikeloss``, which the stock loader doe
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
+from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
@@ -40,8 +39,8 @@ from netx_export.network.description import (
     Resonator,
     ResonatorNeuron,
     SigmaDeltaNeuron,
-    SpikingLayer,
 )
+from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import (
     ALIGNMENT_BITS,
     DEFAULT_THRESHOLD,
@@ -50,29 +49,57 @@ from netx_export.network.fixed_point import (
     WEIGHT_SCALE,
     IntArray,
 )
-from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
+from netx_export.network.stock_loader import load_resonator_decays
 
-__all__ = ["annotate", "content_hash", "read", "write"]
+__all__ = ["FORMAT_VERSION", "annotate", "as_description", "content_hash", "read", "write", "write_as_described"]
 
-_OWN_GROUP = "lava_spikeloss"
+FORMAT_VERSION = 2
+"""Of the files that are written. Those of version 1, which say none, are read too: only their content hash differs."""
+
+_VERSION = "format_version"
 _MAX_LAYERS = 10_000
-_BLOCK = 2**20  # numbers to hash at a time
-_NETX_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 # What netx assumes for a dense layer without neuron parameters.
 _DEFAULT_NEURON = CubaNeuron(DEFAULT_THRESHOLD, current_decay=np.array([0]), voltage_decay=np.array([UNITY_DECAY]))
 
 
 def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None:
-    """Write a netx file: the same description gives the same bytes.
+    """Write a netx file whose weights the stock loader loads exactly: the same description gives the same bytes.
+
+    The stock loader alters the weights of some dense layers. Such a layer, and all before it, are written as
+    convolutions, as :func:`netx_export.network.exact_weights.loadable` makes them.
 
     Raises:
+        ExportError: for a layer that cannot be written so that its weights are loaded exactly, or sigma-delta neurons
+            with another number of message bits than netx has.
         OSError: if the file cannot be written.
     """
+    write_as_described(loadable(description), path)
+
+
+def write_as_described(description: NetworkDescription, path: str | os.PathLike[str]) -> None:
+    """Write each layer as it is described, as lava-dl does, though the stock loader may alter its weights.
+
+    For files with which to look at what Lava makes of such weights; for networks that are to run use :func:`write`.
+
+    Raises:
+        ExportError: for sigma-delta neurons with another number of message bits than netx has.
+        OSError: if the file cannot be written.
+    """
+    _refuse_message_bits(description)
     with _in_memory(path, "w") as file:
-        for index, layer in enumerate(description.layers):
-            if not isinstance(layer, HostLayer):
-                _write_layer(file.create_group(f"layer/{index}"), layer, _file_shape(description, index))
-        _write_own(file.create_group(_OWN_GROUP), description)
+        for name, value in datasets(description):
+            file[name] = value
+        file[f"{OWN_GROUP}/{_VERSION}"] = FORMAT_VERSION
+        _write_texts(file[OWN_GROUP], description.metadata)
+
+
+def _refuse_message_bits(description: NetworkDescription) -> None:
+    for name, layer in description.spiking.items():
+        if isinstance(layer.neuron, SigmaDeltaNeuron) and layer.neuron.message_bits != NETX_MESSAGE_BITS:
+            raise ExportError(
+                f"Layer {name}: its neurons send messages of {layer.neuron.message_bits} bits, and netx loads "
+                f"sigma-delta neurons with {NETX_MESSAGE_BITS} bits only."
+            )
 
 
 def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
@@ -82,7 +109,7 @@ def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
         OSError: if the file cannot be written.
     """
     with _in_memory(path, "r+") as file:
-        _write_texts(file[_OWN_GROUP], texts)
+        _write_texts(file[OWN_GROUP], texts)
 
 
 @contextmanager
@@ -98,148 +125,9 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
     Path(path).write_bytes(content)
 
 
-def content_hash(description: NetworkDescription) -> str:
-    """SHA-256 over all layers: equal for equal networks, whatever file they are in."""
-    digest = hashlib.sha256()
-    for layer in description.layers:
-        _digest(digest, layer)
-    return digest.hexdigest()
-
-
-def _digest(digest: Any, value: Any) -> None:
-    if is_dataclass(value):
-        digest.update(type(value).__name__.encode())
-        for item in fields(value):
-            digest.update(item.name.encode())
-            _digest(digest, getattr(value, item.name))
-    elif isinstance(value, np.ndarray):
-        digest.update(str(value.shape).encode())
-        flat = value.reshape(-1)
-        for start in range(0, flat.size, _BLOCK):  # part by part, since int64 takes twice the memory
-            digest.update(flat[start : start + _BLOCK].astype("<i8"))
-    else:
-        digest.update(repr(value).encode() + b";")
-
-
-def _file_shape(description: NetworkDescription, index: int) -> tuple[int, ...]:
-    """A layer's shape as netx needs it: a convolution's input has three axes, a dense layer's output has one."""
-    layer = description.layers[index]
-    if isinstance(layer, Conv):
-        return layer.spatial_shape
-    if isinstance(layer, SpikingLayer):
-        return (int(layer.weight.shape[0]),)
-    first = next(iter(description.spiking.values()), None)
-    return first.input_shape if isinstance(layer, Input) and isinstance(first, Conv) else layer.shape
-
-
-def _write_layer(group: h5py.Group, layer: Layer, shape: tuple[int, ...]) -> None:
-    file_type = {"recurrent": "dense_rec", "resonator": "dense"}.get(layer.kind, layer.kind)
-    group.create_dataset("type", (1,), "S10", [file_type.encode("ascii")])
-    group["shape"] = np.array(shape, np.int64)
-    if isinstance(layer, Conv):
-        _write_conv(group, layer)
-    elif isinstance(layer, SpikingLayer):
-        _write_dense(group, layer)
-    if isinstance(layer, SpikingLayer):
-        _write_neuron(group.create_group("neuron"), layer.neuron)
-    if isinstance(layer, Input) and _is_in_layer(layer.encoder):
-        _write_encoder(group, layer.encoder)
-
-
-def _is_in_layer(encoder: Encoder | None) -> TypeGuard[Encoder]:
-    """Whether input neurons belong into the layer itself: from those of sigma-delta netx learns the message bits."""
-    return encoder is not None and isinstance(encoder.neuron, SigmaDeltaNeuron)
-
-
-def _write_dense(group: h5py.Group, layer: Dense | Recurrent | Resonator) -> None:
-    group["inFeatures"] = layer.weight.shape[1]
-    group["outFeatures"] = layer.weight.shape[0]
-    if isinstance(layer, Resonator):
-        group["weight/real"] = layer.weight.astype(np.int32, copy=False)
-        group["weight/imag"] = layer.imaginary_weight.astype(np.int32, copy=False)
-        return
-    group["weight"] = layer.weight.astype(np.int32, copy=False)
-    if isinstance(layer, Recurrent):
-        group["weight_rec"] = layer.recurrent_weight.astype(np.int32, copy=False)
-    elif layer.delay is not None:
-        group["delay"] = layer.delay
-    if layer.bias is not None:
-        group["bias"] = layer.bias
-
-
-def _write_conv(group: h5py.Group, layer: Conv) -> None:
-    group["inChannels"] = layer.input_shape[0]
-    group["outChannels"] = layer.weight.shape[0]
-    group["kernelSize"] = np.array(layer.weight.shape[2:], np.int64)
-    group["stride"] = np.array(layer.stride, np.int64)
-    group["padding"] = np.array(layer.padding, np.int64)
-    group["dilation"] = np.array(layer.dilation, np.int64)
-    group["groups"] = layer.groups
-    group["weight"] = layer.weight.astype(np.int32, copy=False)
-    if layer.bias is not None:
-        group["bias"] = layer.bias
-
-
-def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
-    group["vThMant"] = neuron.threshold
-    group["gradedSpike"] = isinstance(neuron, SigmaDeltaNeuron)
-    if isinstance(neuron, CubaNeuron):
-        group["type"] = np.bytes_("CUBA")
-        group["iDecay"] = _scalar_if_single(neuron.current_decay)
-        group["vDecay"] = _scalar_if_single(neuron.voltage_decay)
-        group["refDelay"] = 1
-    elif isinstance(neuron, ResonatorNeuron):
-        group["type"] = np.bytes_("RF_PHASE" if neuron.reset == "phase" else "RF_IZHIKEVICH")
-        sin, cos = rotation_that_loads(neuron.sin_decay, neuron.cos_decay)
-        group["sinDecay"] = _scalar_if_single(sin)
-        group["cosDecay"] = _scalar_if_single(cos)
-    else:
-        if neuron.message_bits != _NETX_MESSAGE_BITS:
-            raise ExportError(f"netx loads sigma-delta neurons with {_NETX_MESSAGE_BITS} message bits only.")
-        group["type"] = np.bytes_("SDNN")
-        group["activation"] = np.bytes_("relu")
-        if not neuron.sends:
-            group["sigma_output"] = True
-
-
-def _scalar_if_single(values: IntArray) -> Any:
-    return values[0] if values.size == 1 else values
-
-
-def _write_own(group: h5py.Group, description: NetworkDescription) -> None:
-    layers = description.layers
-    group["delay_shift"] = np.array([getattr(layer, "delay_shift", False) for layer in layers], np.int8)
-    for index, layer in enumerate(layers):
-        if isinstance(layer, SpikingLayer) and layer.axon_delay is not None:
-            group[f"axon_delay/{index}"] = layer.axon_delay
-        if layer.shape != _file_shape(description, index):
-            group[f"shape/{index}"] = np.array(layer.shape, np.int64)
-    if description.encoder is not None and not _is_in_layer(description.encoder):
-        _write_encoder(group.create_group("encoder"), description.encoder)
-    if description.readout is not None:
-        _write_readout(group.create_group("readout"), description.readout)
-    _write_texts(group, description.metadata)
-
-
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
     for key in sorted(texts):
         group.attrs[key] = texts[key]
-
-
-def _write_encoder(group: h5py.Group, encoder: Encoder) -> None:
-    group["weight"] = encoder.weight
-    group["bias"] = encoder.bias
-    _write_neuron(group.create_group("neuron"), encoder.neuron)
-
-
-def _write_readout(group: h5py.Group, readout: HostLayer) -> None:
-    group["type"] = np.bytes_(readout.kind)
-    group["shape"] = np.array(readout.shape, np.int64)
-    if isinstance(readout, Affine):
-        group["weight"] = readout.weight.astype(np.int32, copy=False)
-        group["scale"] = readout.scale
-        if readout.neuron is not None:
-            _write_neuron(group.create_group("neuron"), readout.neuron)
 
 
 def read(path: str | os.PathLike[str]) -> NetworkDescription:
@@ -276,6 +164,23 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
 
 
+def as_description(network: str | os.PathLike[str] | NetworkDescription) -> NetworkDescription:
+    """The network that a file holds, or the one that is given.
+
+    Raises:
+        NetxFormatError: if the file cannot be read.
+        TypeError: if it is neither a path nor a description.
+    """
+    if isinstance(network, NetworkDescription):
+        return network
+    if isinstance(network, str | bytes | os.PathLike):
+        return read(network)
+    raise TypeError(
+        f"Expected argument `network` to be the path of a netx file or a NetworkDescription but got "
+        f"{type(network).__name__}."
+    )
+
+
 def _why_not_opened(error: OSError) -> str:
     """What is in the way of HDF5, which is no damage wherever the system or another program is."""
     if isinstance(error, BlockingIOError):
@@ -291,7 +196,8 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
     count = len(file.group("layer")) if "layer" in file else 0
     if not 0 < count <= _MAX_LAYERS:
         raise NetxFormatError(f"expected a group `layer` with 1 to {_MAX_LAYERS} layers, but it has {count}.")
-    own = file.group(_OWN_GROUP) if _OWN_GROUP in file else None
+    own = file.group(OWN_GROUP) if OWN_GROUP in file else None
+    _refuse_newer_version(own)
     layers: list[Layer] = []
     file_shape: tuple[int, ...] = ()  # of the last layer's output, as netx sees it
     for index in range(count):
@@ -308,11 +214,20 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
         raise NetxFormatError(f"group {_group_name(error.index, count)}: {error.reason}.") from None
 
 
+def _refuse_newer_version(own: SafeGroup | None) -> None:
+    version = own.integer(_VERSION) if own is not None and _VERSION in own else 1
+    if version > FORMAT_VERSION:
+        raise NetxFormatError(
+            f"it was written in version {version} of the format by a newer lava-spikeloss, and this one reads versions "
+            f"up to {FORMAT_VERSION}. Install a newer lava-spikeloss."
+        )
+
+
 def _group_name(index: int | None, count: int) -> str:
     """Where the file holds a layer: one behind its own ``count`` layers is the readout."""
     if index is None:
         return "/layer"
-    return f"/layer/{index}" if index < count else f"/{_OWN_GROUP}/readout"
+    return f"/layer/{index}" if index < count else f"/{OWN_GROUP}/readout"
 
 
 class _Own:
@@ -475,7 +390,7 @@ def _read_neuron(group: SafeGroup) -> Neuron:
     if kind == "SDNN":
         if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
             group.ignore("activation")
-        bits = group.integer("messageBits") if "messageBits" in group else _NETX_MESSAGE_BITS
+        bits = group.integer("messageBits") if "messageBits" in group else NETX_MESSAGE_BITS
         return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 

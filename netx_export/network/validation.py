@@ -20,7 +20,6 @@ from netx_export.network.layers import (
     Average,
     Conv,
     CubaNeuron,
-    Dense,
     Flatten,
     HostLayer,
     Input,
@@ -38,13 +37,13 @@ __all__ = ["check_layers", "layer_problem"]
 
 _MAX_AXES = 3
 # netx has no recurrent layer of graded changes, and resonators in dense layers only.
-_NEURONS: dict[type, tuple[type, ...]] = {
-    Input: (CubaNeuron, SigmaDeltaNeuron),
-    Dense: (CubaNeuron, SigmaDeltaNeuron),
-    Recurrent: (CubaNeuron,),
-    Resonator: (ResonatorNeuron,),
-    Conv: (CubaNeuron, SigmaDeltaNeuron),
-    Affine: (CubaNeuron,),
+_NEURONS: dict[str, tuple[type, ...]] = {
+    "input": (CubaNeuron, SigmaDeltaNeuron),
+    "dense": (CubaNeuron, SigmaDeltaNeuron),
+    "recurrent": (CubaNeuron,),
+    "resonator": (ResonatorNeuron,),
+    "conv": (CubaNeuron, SigmaDeltaNeuron),
+    "affine": (CubaNeuron,),
 }
 
 
@@ -138,8 +137,10 @@ def _neuron_problems(layer: Layer) -> Iterator[str]:
     neuron, channels = _neuron_of(layer)
     if neuron is None:
         return
-    if not isinstance(neuron, _NEURONS[type(layer)]):
+    if not isinstance(neuron, _NEURONS[layer.kind]):
         yield f"its neurons are of {type(neuron).__name__}, which netx has in no such layer"
+    if isinstance(neuron, ResonatorNeuron) and neuron.reset not in ("phase", "izhikevich"):
+        yield f"its reset is {neuron.reset!r}; expected 'phase' or 'izhikevich'"
     if not _is_whole(neuron.threshold):
         yield f"its threshold is {neuron.threshold!r}; expected a whole number"
     for name in ("current_decay", "voltage_decay", "sin_decay", "cos_decay"):

@@ -49,4 +49,4 @@ def is_layer(block: Block) -> bool:
 
 def refuse(index: int, block: Block, reason: str, advice: str) -> NoReturn:
     """Raise the error that says which block cannot be exported, why, and what to use instead."""
-    raise ExportError(f"Block {index} ({kind(block)}) cannot be exported: {reason}. {advice}")
+    raise ExportError(reason, f"Block {index} ({kind(block)})", advice)

@@ -79,23 +79,24 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
         return _describe_chain(blocks, None if sample is None else tuple(sample.shape[1:-1]))
 
 
-def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[str]:
+def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
     """Why a network cannot be exported: all blocks that are not supported, else the first thing that does not fit."""
     try:
         blocks = find_blocks(net)
     except ExportError as error:
-        return [str(error)]
-    found = [text for index, block in enumerate(blocks) if (text := _refusal(partial(_refuse_block, index, block)))]
-    return found or [text for text in [_refusal(partial(describe, net, sample))] if text]
+        return [error]
+    attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
+    found = [refusal for attempt in attempts if (refusal := _refusal(attempt))]
+    return found or [refusal for refusal in [_refusal(partial(describe, net, sample))] if refusal]
 
 
-def _refusal(attempt: Callable[[], object]) -> str:
-    """The text of the error that an attempt ends in; empty if it succeeds."""
+def _refusal(attempt: Callable[[], object]) -> ExportError | None:
+    """The error that an attempt ends in; None if it succeeds."""
     try:
         attempt()
     except ExportError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def _refuse_block(index: int, block: Block) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from netx_export import NetxFormatError, SimulationError, check, read, simulate
 from netx_export.checking import Finding, estimate
-from netx_export.file.netx import content_hash, write
+from netx_export.file.netx import content_hash, write, write_as_described
 from netx_export.network.chip import LIMITS, Limit
 from netx_export.network.description import (
     Conv,
@@ -155,6 +155,13 @@ def test_limits_can_be_changed_and_have_to_be_known() -> None:
     assert all(limit.source and limit.low <= limit.high for table in LIMITS.values() for limit in table.values())
 
 
+@pytest.mark.parametrize("wrong", [None, 5, [DENSE]])
+def test_what_is_no_network_is_a_type_error(wrong: Any) -> None:
+    for function in (check, estimate):
+        with pytest.raises(TypeError, match="`network` to be the path of a netx file or a NetworkDescription but got"):
+            function(wrong)
+
+
 def test_the_estimate_counts_neurons_and_synapses() -> None:
     conv = Conv(np.full((2, 1, 3, 3), 2), NEURON, (1, 66, 66))
     dense = Dense(np.array([[2, -4] * 4096]), NEURON, delay=np.array([3]))
@@ -166,7 +173,9 @@ def test_the_estimate_counts_neurons_and_synapses() -> None:
         assert first.cores == (8192 // neurons, 128)
         assert second.synapse_bits[0] % 8192 == 0
         assert total.cores[0] == first.cores[0] + second.cores[0]
-    assert "cores" in _rules(check(network, {**LIMITS["loihi1"], "cores": Limit(0, 8, "a part of a chip", "firm")}))
+    for cores, levels in ((total.cores[0], []), (total.cores[0] - 1, ["warning"])):
+        found = check(network, {**LIMITS["loihi2"], "cores": Limit(0, cores, "a part of a chip", "firm")})
+        assert [finding.level for finding in found if finding.rule == "cores"] == levels
 
 
 @pytest.mark.slayer
@@ -176,7 +185,12 @@ def test_a_slayer_network_gets_all_its_refusals() -> None:
 
     net = Chain([block.alif.Dense(ALIF, 3, 3), block.cuba.Dense(CUBA, 3, 3, delay=True), block.cuba.Dense(CUBA, 3, 3)])
     assert [finding.level for finding in check(net)] == ["error", "error"]
-    assert check(torch.nn.Linear(2, 2))[0].rule == "export"
+    assert [finding.layer for finding in check(net)] == ["Block 0 (alif.Dense)", "Block 1 (cuba.Dense)"]
+    assert check(net)[0].value == "netx cannot load adaptive thresholds"
+    assert check(net)[0].hint == "Use cuba blocks."
+    none = check(torch.nn.Linear(2, 2))[0]
+    assert (none.rule, none.layer, none.hint) == ("export", "", "")
+    assert none.value.startswith("Linear holds no SLAYER block. Build")
     assert check(Chain([block.cuba.Dense(CUBA, 3, 3)]), sample=torch.ones(1, 3, 5)) == []
     assert "mantissa" in check(Chain([block.cuba.Dense({**CUBA, "threshold": 3000.0}, 3, 3)]))[0].value
 
@@ -315,7 +329,7 @@ def test_a_matrix_of_zeros_is_found_and_refused(tmp_path: Path) -> None:
     }
     for name, layer in layers.items():
         path = tmp_path / f"{name}.net"
-        write(_network(layer), path)
+        write_as_described(_network(layer), path)
         assert str(read(path))
         sample = np.ones((1, 3, 5))
         found = [(finding.rule, finding.layer) for finding in check(path, sample=sample) if finding.level == "error"]

@@ -121,6 +121,7 @@ EDGES: list[tuple[str, Any, Any]] = [
     ("its neurons are of ResonatorNeuron", DENSE, replace(DENSE, neuron=RF)),
     ("its neurons are of SigmaDeltaNeuron", RECURRENT, replace(RECURRENT, neuron=SIGMA_DELTA)),
     ("its neurons are of CubaNeuron", RESONATOR, replace(RESONATOR, neuron=NEURON)),
+    ("its reset is 'none'", _neuron(RESONATOR, reset="izhikevich"), _neuron(RESONATOR, reset="none")),
     ("its threshold is 80.5", DENSE, _neuron(DENSE, threshold=80.5)),
     (
         r"decays of shape \(3,\) do not fit 2",

@@ -31,6 +31,7 @@ from lava_spikeloss import LOIHI_1, LoihiBudget, SparsityEnforcer, SpikeStatisti
 from netx_export import ExportError, check, export, read, simulate, verify
 from netx_export.file.atomic import replacing
 from netx_export.file.netx import write
+from netx_export.network.chip import LIMITS, Limit
 from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.network.exact_weights import loadable
 from netx_export.run import Run
@@ -192,7 +193,7 @@ def test_the_parts_in_which_weights_are_taken_change_nothing(
 ) -> None:
     net, sample = digits
     export(net, tmp_path / "a.net", sample)
-    for module in ("netx_export.file.netx", "netx_export.slayer.reading", "netx_export.slayer.running"):
+    for module in ("netx_export.file.content", "netx_export.slayer.reading", "netx_export.slayer.running"):
         monkeypatch.setattr(sys.modules[module], "_BLOCK", 7)
     export(net, tmp_path / "b.net", sample)
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
@@ -322,6 +323,28 @@ def test_metadata_has_to_be_short_texts(
 def test_target_has_to_be_known(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="target"):
         export(digits[0], tmp_path / "a.net", digits[1], target="loihi3")  # type: ignore[arg-type]
+
+
+def test_a_network_that_the_target_cannot_hold_is_not_written(tmp_path: Path) -> None:
+    net, sample = network(_case("sigma_delta.Dense "))
+    with pytest.raises(ExportError, match=r"fit loihi1\. dense1: message bits of 16, limit \(0, 0\)\. .*dense2"):
+        export(net, tmp_path / "a.net", sample, target="loihi1")
+    assert not list(tmp_path.iterdir())
+    result = export(net, tmp_path / "a.net", sample, target="loihi2")
+    assert result.proved
+    assert "error" not in [finding.level for finding in result.findings]
+
+
+def test_a_network_that_takes_more_than_one_chip_is_written_with_a_warning(
+    digits: tuple[Chain, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**LIMITS["loihi2"], "cores": Limit(0, 1, "a part of a chip", "firm")}
+    monkeypatch.setattr("netx_export.checking.LIMITS", {"loihi2": small})
+    result = export(digits[0], tmp_path / "a.net", digits[1])
+    assert result.proved
+    assert [(finding.rule, finding.level) for finding in result.findings if finding.rule == "cores"] == [
+        ("cores", "warning")
+    ]
 
 
 class _Residual(Chain):

@@ -74,7 +74,9 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_message_bits_that_netx_cannot_load_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="16 message bits only"):
+    with pytest.raises(
+        ExportError, match=r"dense1: its neurons send messages of 8 bits, and netx loads .* 16 bits only"
+    ):
         _file(tmp_path / "a.net", Dense(_weights(5, 12), SigmaDeltaNeuron(5, message_bits=8)))
 
 

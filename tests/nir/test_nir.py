@@ -156,6 +156,7 @@ def _random_networks(draw: st.DrawFn) -> NetworkDescription:
     for _ in range(draw(st.integers(1, 3)) if len(shape) == 1 or isinstance(layers[-1], Flatten) else 0):
         outputs = draw(st.integers(1, 5))
         weight = draw(st.sampled_from([values(-128, 127, outputs, size) * 2, np.full((outputs, size), -64)]))
+        weight[0, 0] += 2 * (not weight.any())  # nothing but zeros is loaded as a convolution only, which has no delays
         delay = draw(st.sampled_from([None, None, values(0, 62, outputs), values(0, 62, size)]))
         layers.append(Dense(weight, neurons(outputs), delay, delay_shift=draw(st.booleans())))
         size = outputs
@@ -322,6 +323,11 @@ REFUSED = {
 def test_what_nir_cannot_hold_is_refused_by_name(message: str) -> None:
     with pytest.raises(ExportError, match=message):
         to_nir(REFUSED[message])
+
+
+def test_what_is_no_network_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="`network` to be the path of a netx file or a NetworkDescription but got int"):
+        to_nir(5)  # type: ignore[arg-type]
 
 
 def graph_of(*nodes: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from netx_export import NetworkDescription
-from netx_export.file.netx import write
+from netx_export.file.netx import write_as_described
 from netx_export.network.description import CubaNeuron, Dense, Input
 
 
@@ -35,7 +35,7 @@ def saved(tmp_path: Path) -> Callable[[NetworkDescription], Path]:
 
     def save(network: NetworkDescription) -> Path:
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.net"
-        write(network, path)
+        write_as_described(network, path)
         return path
 
     return save

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from netx_export import read, simulate, verify
-from netx_export.file.netx import write
+from netx_export.file.netx import write_as_described
 from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.verification.neuron_trace import Assumptions, later, trace
 from netx_export.verification.result import Cause
@@ -28,7 +28,7 @@ def cause_of(report: VerificationReport) -> Cause:
 
 
 def file_of(layer: Dense, path: Path) -> Path:
-    write(NetworkDescription((Input(layer.input_shape, delay_shift=False), layer)), path)
+    write_as_described(NetworkDescription((Input(layer.input_shape, delay_shift=False), layer)), path)
     return path
 
 
