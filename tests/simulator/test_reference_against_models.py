@@ -93,16 +93,27 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
         ([2, 0], (2047, 4096), [0]),
         ([-2, 2], (2049, 4096), [1]),
         ([-2, 2], (4096, 2049), [1]),
+        ([-131_000, -131_000, 0, 0, 130_977], (4096, 1), []),  # the voltage stopped at 1 - 2^23, not one above it
+        ([-131_000, -131_000, 131_041], (4096, 1), [2]),  # nor one below
     ],
 )
 def test_neurons_spike_at_the_edges_of_24_bits_as_lavas_do(activation, decay, steps, lava):
-    neuron, values = CubaNeuron(1, *map(np.atleast_1d, decay)), np.array(activation).reshape(-1, 1, 1)
-    spikes = (
-        _lava_neurons(values, neuron, None)
-        if lava
-        else reference.integrate_and_fire(torch.from_numpy(values), neuron, scale=64).numpy()
-    )
-    assert np.flatnonzero(spikes).tolist() == steps
+    neuron = CubaNeuron(1, *map(np.atleast_1d, decay))
+    assert _spiking_steps(activation, neuron, lava) == steps
+
+
+@on_reference_and_lava
+@pytest.mark.parametrize(("threshold", "steps"), [(2**17 - 1, [1]), (2**17, []), (2**24, [])])
+def test_a_threshold_beyond_the_highest_voltage_is_never_reached(threshold, steps, lava):
+    neuron = CubaNeuron(threshold, np.array([4096]), np.array([0]))
+    assert _spiking_steps([131_071, 131_071], neuron, lava) == steps
+
+
+def _spiking_steps(activation: list[int], neuron: CubaNeuron, lava: bool) -> list[int]:
+    values = np.array(activation).reshape(-1, 1, 1)
+    if lava:
+        return np.flatnonzero(_lava_neurons(values, neuron, None)).tolist()
+    return np.flatnonzero(reference.integrate_and_fire(torch.from_numpy(values), neuron, scale=64).numpy()).tolist()
 
 
 class _Port:

@@ -18,8 +18,9 @@ from netx_export.command import cli
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
 from netx_export.run import Run
+from netx_export.verification.layer_sums import VAN_ROSSUM_STEPS
 from netx_export.verification.report import print_report, verdict_text
-from netx_export.verification.sums import VAN_ROSSUM_STEPS, Tally
+from netx_export.verification.sums import Tally
 
 DESCRIPTION = NetworkDescription(
     (

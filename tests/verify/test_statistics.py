@@ -26,8 +26,9 @@ from netx_export.network.description import (
 )
 from netx_export.network.fan_out import fan_outs
 from netx_export.run import Run
+from netx_export.verification.layer_sums import VAN_ROSSUM_STEPS
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
-from netx_export.verification.sums import VAN_ROSSUM_STEPS, Tally
+from netx_export.verification.sums import Tally
 
 NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
 DESCRIPTION = NetworkDescription(

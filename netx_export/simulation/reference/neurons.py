@@ -63,18 +63,17 @@ def integrate_and_fire(
     by_sample = synaptic_input.transpose(0, 1).to(torch.int32).contiguous()
     state = by_sample[:1, 0]
     spikes = torch.empty_like(by_sample, dtype=torch.uint8)
-    loops.integrate_and_fire(
-        by_sample.flatten(2).numpy(),
-        kept(neuron.current_decay, state).flatten().numpy(),
-        kept(neuron.voltage_decay, state).flatten().numpy(),
-        neuron.threshold * ALIGNMENT,
-        _drive(bias, state).flatten().numpy(),
-        bias_start,
-        torch.empty((0, 0), dtype=torch.int16).numpy() if feedback is None else feedback.integers.numpy(),
-        0 if feedback is None else -feedback.exponent,
-        scale,
-        spikes.flatten(2).numpy(),
+    neurons = loops.Neurons(
+        keep_current=kept(neuron.current_decay, state).flatten().numpy(),
+        keep_voltage=kept(neuron.voltage_decay, state).flatten().numpy(),
+        threshold=neuron.threshold * ALIGNMENT,
+        drive=_drive(bias, state).flatten().numpy(),
+        drive_start=bias_start,
+        scale=scale,
     )
+    none = torch.empty((0, 0), dtype=torch.int16)
+    back = loops.Feedback(none.numpy(), 0) if feedback is None else loops.Feedback(*feedback.loaded)
+    loops.integrate_and_fire(neurons, back, by_sample.flatten(2).numpy(), spikes.flatten(2).numpy())
     return spikes.transpose(0, 1)
 
 
