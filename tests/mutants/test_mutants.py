@@ -215,13 +215,14 @@ def test_what_only_an_unreliable_test_caught_is_forgotten(tmp_path: Path) -> Non
 
 
 def test_the_table_counts_and_lists_survivors() -> None:
-    chosen = [Mutation(f"room/{name}.py", 3, 0, "", "core/AddNot", 0) for name in "abcd"]
+    chosen = [Mutation("room/a.py", 3, column, "", "core/AddNot", 0) for column in range(4)]
     outcomes = ("failed", "too slow", PASSED, NO_TEST)
     results = {one.name: _result(one.name, outcome) for one, outcome in zip(chosen, outcomes, strict=True)}
     lines = table(chosen, results).splitlines()
     assert lines[1].split() == ["room", "4", "2"]
     assert lines[2].split() == ["all", "4", "2", "50.0", "%"]
+    assert "Outcomes: failed 1, too slow 1, passed 1, no test runs this line 1" in lines
     assert [line for line in lines if line.startswith("room/")] == [
-        "room/c.py:3 (3 tests passed)",
-        "room/d.py:3 (no test runs this line)",
+        "room/a.py:3 (3 tests passed)",
+        "room/a.py:3 (no test runs this line)",
     ]

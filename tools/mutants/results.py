@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,11 +78,13 @@ def table(chosen: list[Mutation], results: dict[str, Result]) -> str:
         lines.append(f"{folder:40}{len(inside):7}{sum(result.caught for result in inside):8}")
     caught = sum(result.caught for _, result in done)
     lines.append(f"{'all':40}{len(done):7}{caught:8}  {100 * caught / max(1, len(done)):.1f} %")
-    survivors = sorted((mutation.file, mutation.line, result) for mutation, result in done if not result.caught)
+    how = Counter(result.outcome for _, result in done)
+    lines += ["", "Outcomes: " + ", ".join(f"{outcome} {count}" for outcome, count in how.most_common())]
+    survivors = [(mutation, result) for mutation, result in done if not result.caught]
     lines += ["", "Survivors:" if survivors else "No survivors."]
-    for file, line, result in survivors:
-        lines.append(f"{file}:{line} ({NO_TEST if result.outcome == NO_TEST else f'{result.tests} tests passed'})")
-        lines += [f"  {changed}" for changed in result.change]
+    for mutation, result in sorted(survivors, key=lambda survivor: (survivor[0].file, survivor[0].line)):
+        why = NO_TEST if result.outcome == NO_TEST else f"{result.tests} tests passed"
+        lines += [f"{mutation.file}:{mutation.line} ({why})", *(f"  {changed}" for changed in result.change)]
     return "\n".join(lines)
 
 

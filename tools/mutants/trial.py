@@ -63,7 +63,9 @@ class _Trial:
         if failing:
             self._distrust(failing)
             return 1
-        print(table(self._chosen, self._results.of))
+        result = table(self._chosen, self._results.of)
+        (_FOLDER / "table.txt").write_text(result + "\n", encoding="utf-8")
+        print(result)
         return 0
 
     def _jobs(self, pending: list[Mutation]) -> list[Job]:
