@@ -556,12 +556,13 @@ def _replace(path: Path, on_line: Callable[[], None]) -> None:
         on_line()
         return trace
 
+    before = sys.gettrace()
     sys.settrace(trace)
     try:
         with replacing(path) as temporary:
             write(_network_of(20), temporary)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
 
 
 def _killing_after(lines: int) -> Callable[[], None]:
