@@ -242,7 +242,13 @@ class _Own:
         """Whether SLAYER delays the layer's output by one step."""
         if self._group is None:
             return True
-        return bool(self._group.integers("delay_shift", ndim=1)[self._index])
+        shifts = self._group.integers("delay_shift", ndim=1)
+        if self._index >= len(shifts):
+            raise NetxFormatError(
+                f"`{self._group.name}/delay_shift` has one value for each layer, but holds {len(shifts)} of "
+                f"{self._index + 1}."
+            )
+        return bool(shifts[self._index])
 
     @property
     def axon_delay(self) -> IntArray | None:

@@ -79,6 +79,73 @@ def test_layers_at_the_limit(rule: str, inside: dict[str, Any], outside: dict[st
     assert rule in _rules(check(_network(replace(DENSE, **outside))))
 
 
+@pytest.mark.parametrize(
+    ("rule", "inside", "outside"),
+    [
+        ("weight", [[-256, 2, 2]], [[-257, 2, 2]]),
+        ("weight", [[2, 2, 255]], [[2, 2, 256]]),
+        ("weight exponent", [[255 * 2**7, 2, 2]], [[255 * 2**7 + 1, 2, 2]]),
+    ],
+)
+def test_weights_at_the_limit(rule: str, inside: Any, outside: Any) -> None:
+    assert rule not in _rules(check(_network(replace(DENSE, weight=np.array(inside)))))
+    assert rule in _rules(check(_network(replace(DENSE, weight=np.array(outside)))))
+
+
+def test_the_smallest_weights_have_the_lowest_exponent() -> None:
+    network = _network(replace(DENSE, weight=np.array([[-1, -1, -1]])))
+    assert "weight exponent" not in _rules(check(network))
+    for low, found in ((-8, []), (-7, [-8])):
+        limits = {**LIMITS["loihi2"], "weight exponent": Limit(low, 7, "my chip", "firm")}
+        assert [finding.value for finding in check(network, limits) if finding.rule == "weight exponent"] == found
+
+
+@pytest.mark.parametrize(("target", "odd"), [("loihi1", []), ("loihi2", [9])])
+def test_bits_of_weights_depend_on_the_chip(target: str, odd: list[int]) -> None:
+    for step, found in ((2, []), (1, odd)):
+        network = _network(replace(DENSE, weight=np.array([[-256, 200, 128 + step]])))
+        assert [finding.value for finding in check(network, target) if finding.rule == "weight bits"] == found
+
+
+def test_a_current_that_just_fits_24_bits_by_its_bound() -> None:
+    """64 * 31 * 4096 is below 2^23, and 64 * 32 * 4096 is 2^23, one more than the largest number."""
+    for weights, decay, found in (([[1, -30, 0]], 1, []), ([[2, -30, 0]], 1, [2**23]), ([[4, -60, 0]], 2, [2**23])):
+        neuron = CubaNeuron(1, np.array([decay]), np.array([4095]))
+        findings = check(_network(replace(DENSE, weight=np.array(weights), neuron=neuron)))
+        assert [finding.value for finding in findings if finding.rule == "current may wrap"] == found
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "current", "voltage", "found"),
+    [
+        ([[-31, 99, 0]], None, 4096, 1, []),
+        ([[-32, 99, 0]], None, 4096, 1, [2**23]),
+        ([[-31, 99, 0]], [-1], 4096, 1, [2**23]),
+        ([[-31, 99, 0]], [1], 4096, 1, []),
+        ([[-31, 99, 0]], None, 64, 64, []),
+        ([[-32, 99, 0]], None, 64, 64, [2**23]),
+    ],
+)
+def test_a_voltage_that_just_fits_24_bits_by_its_bound(
+    weights: Any, bias: Any, current: int, voltage: int, found: list[int]
+) -> None:
+    neuron = CubaNeuron(1, np.array([current]), np.array([voltage]))
+    layer = Dense(np.array(weights), neuron, bias=None if bias is None else np.array(bias))
+    findings = check(_network(layer))
+    assert [finding.value for finding in findings if finding.rule == "voltage may saturate"] == found
+
+
+def test_a_current_that_just_fits_24_bits_on_a_sample() -> None:
+    """Without decay each spike adds 64 * 128, of which 2^10 make 2^23."""
+    layer = Dense(np.array([[128, 2]]), CubaNeuron(131071, np.array([0]), np.array([4095])))
+    network = NetworkDescription((Input((2,)), layer))
+    for spikes, found in ((2**10 - 1, []), (2**10, [2**23])):
+        sample = np.zeros((1, 2, 1100))
+        sample[0, 0, :spikes] = 1
+        findings = check(network, sample=sample)
+        assert [finding.value for finding in findings if finding.rule == "current wraps"] == found
+
+
 def test_message_bits_depend_on_the_chip() -> None:
     network = _network(replace(DENSE, neuron=SigmaDeltaNeuron(0, message_bits=24)))
     assert "message bits" in _rules(check(network, "loihi1"))
@@ -142,6 +209,25 @@ def test_a_changed_file_is_found_out(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["layer/1/weight"][0, 0] = 4
     assert _rules(check(path)) == ["content hash"]
+
+
+@pytest.mark.parametrize(("target", "neurons", "bits"), [("loihi1", 1024, 2**20), ("loihi2", 8192, 2**20)])
+def test_a_core_that_is_just_full(target: str, neurons: int, bits: int) -> None:
+    for count, cores in ((neurons, 1), (neurons + 1, 2)):
+        few = Dense(np.full((count, 3), 2), NEURON)
+        assert estimate(_network(few), target)[0].cores == (cores, 128)
+    for inputs, cores in ((bits // 8, 1), (bits // 8 + 1, 2)):
+        wide = Dense(np.resize([2, 254, -256], (1, inputs)), NEURON)  # of 8 bits
+        usage = estimate(NetworkDescription((Input((inputs,)), wide)), target)[0]
+        assert usage.synapse_bits == (8 * inputs, bits)
+        assert usage.cores[0] == cores
+
+
+def test_a_delay_takes_six_bits_of_each_synapse() -> None:
+    plain, delayed = (
+        estimate(_network(replace(DENSE, delay=delay)))[0].synapse_bits[0] for delay in (None, np.array([0, 1]))
+    )
+    assert delayed == plain + 6 * DENSE.weight.size
 
 
 def test_limits_can_be_changed_and_have_to_be_known() -> None:

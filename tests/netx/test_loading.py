@@ -67,6 +67,11 @@ def _stock(weight: np.ndarray, split: int) -> list[tuple[np.ndarray, int]]:
 
 @given(_matrices())
 @example(np.array([[-256, 1]]))
+@example(np.array([[300, 0]]))
+@example(np.array([[255, 0]]))
+@example(np.array([[255, -1]]))
+@example(np.array([[-300, 0]]))
+@example(np.array([[-257, 1]]))
 @example(np.array([[-130, -129]]))
 def test_one_matrix(weight: np.ndarray) -> None:
     _assert_as_stock(weight)
@@ -95,6 +100,17 @@ def test_the_facts_that_are_known_to_break(weight: list[list[int]]) -> None:
     matrix = np.array(weight)
     assert not load_weights(matrix)[0].equals(matrix)
     _assert_as_stock(matrix)
+
+
+def test_weights_whose_sums_are_rounded_are_not_the_same() -> None:
+    """Each for itself is shifted to what it was, but the sum of two of them is shifted once."""
+    weight = np.array([[-128, -128]])
+    loaded = load_weights(weight, np.array([[1]]))[0]
+    assert loaded.mantissa.tolist() == [[-255, -255]]
+    assert loaded.exponent == -1
+    assert loaded.effective.tolist() == weight.tolist()
+    assert -510 >> 1 != -256
+    assert not loaded.equals(weight)
 
 
 @given(arrays.arrays(np.int64, (2, 3), elements=st.integers(-128, 127).map(lambda value: 2 * value)))
@@ -143,10 +159,31 @@ def test_what_cannot_be_written_is_refused_for_the_layer_whose_weights_need_it(l
         loadable(NetworkDescription((Input((2,)), *layers)))
 
 
-def test_an_input_that_no_kernel_covers_is_refused() -> None:
-    wide = Dense(np.full((2, 200), -64), _NEURON)
-    with pytest.raises(ExportError, match=r"dense2: .* whole input of 1x200, and Lava counts their sizes up to 127"):
-        loadable(NetworkDescription((Input((1, 1, 200)), Flatten((200,)), wide)))
+@pytest.mark.parametrize("shape", [(1, 1, 128), (1, 128, 1)])
+def test_an_input_that_no_kernel_covers_is_refused(shape: tuple[int, int, int]) -> None:
+    def network(size: int) -> NetworkDescription:
+        inputs = tuple(min(axis, size) for axis in shape)
+        return NetworkDescription((Input(inputs), Flatten((size,)), Dense(np.full((2, size), -64), _NEURON)))
+
+    assert loadable(network(127)).layers[1].weight.size == 254  # type: ignore[union-attr]
+    message = rf"dense2: .* whole input of {shape[1]}x{shape[2]}, and Lava counts their sizes up to 127"
+    with pytest.raises(ExportError, match=message):
+        loadable(network(128))
+
+
+@pytest.mark.parametrize(("inside", "outside"), [([[255, -2]], [[256, -2]]), ([[-256, -254]], [[-257, -254]])])
+def test_weights_that_a_convolution_holds(inside: Any, outside: Any) -> None:
+    written = loadable(NetworkDescription((Input((2,)), Dense(np.array(inside), _NEURON))))
+    assert isinstance(written.layers[1], Conv)
+    assert written.layers[1].weight.reshape(1, 2).tolist() == inside
+    with pytest.raises(ExportError, match=r"dense1: .* outside of the -256 to 255 that Loihi holds"):
+        loadable(NetworkDescription((Input((2,)), Dense(np.array(outside), _NEURON))))
+
+
+def test_only_layers_up_to_the_last_altered_one_are_rewritten() -> None:
+    kinds = [layer.kind for layer in loadable(NetworkDescription((_KEPT, _ALTERED, _KEPT, _KEPT))).layers]
+    assert kinds == ["input", "conv", "conv", "flatten", "dense", "dense"]
+    assert loadable(NetworkDescription((_KEPT, _KEPT))) == NetworkDescription((_KEPT, _KEPT))
 
 
 def test_a_network_without_an_input_layer_is_rewritten_too() -> None:

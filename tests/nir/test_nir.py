@@ -385,6 +385,44 @@ FOREIGN = {
 }
 
 
+def test_numbers_at_the_limit_of_netx_are_taken() -> None:
+    linear = nir.Linear(weight=np.array([[255 / 64, -4.0]]))
+    layer = from_nir(graph_of(linear, nir.Delay(np.array([62e-4])), cuba(1, v_threshold=2048.0))).spiking["dense1"]
+    assert layer.weight.tolist() == [[255, -256]]
+    assert layer.delay.tolist() == [62]  # type: ignore[union-attr]
+    assert layer.neuron.threshold == 2**17
+    slowest = from_nir(graph_of(linear, cuba(1, tau_syn=0.4096, w_in=4096.0))).spiking["dense1"].neuron
+    fastest = from_nir(graph_of(linear, cuba(1, tau_mem=1e-4, r=1.0))).spiking["dense1"].neuron
+    assert (slowest.current_decay.tolist(), fastest.voltage_decay.tolist()) == ([1], [4096])  # type: ignore[union-attr]
+
+
+BEYOND = {
+    "weights from 0 to 256 netx units; netx holds -256 to 255": (nir.Linear(np.array([[4.0]])), cuba(1)),
+    "weights from -257 to 0 netx units": (nir.Linear(np.array([[-257 / 64]])), cuba(1)),
+    "delays from 63 to 63 steps; netx holds 0 to 62": (
+        nir.Linear(np.ones((1, 1))), nir.Delay(np.array([63e-4])), cuba(1),
+    ),
+    "delays from -1 to -1 steps": (nir.Linear(np.ones((1, 1))), nir.Delay(np.array([-1e-4])), cuba(1)),
+    "v_threshold of 131073 netx units": (nir.Linear(np.ones((1, 1))), cuba(1, v_threshold=131073 / 64)),
+    "tau_syn from 409.6 .* does not fit steps": (nir.Linear(np.ones((1, 1))), cuba(1, tau_syn=409.6)),
+    "tau_mem from 9.99756e-05 .* does not fit steps": (
+        nir.Linear(np.ones((1, 1))), cuba(1, tau_mem=4096e-4 / 4097, r=4096 / 4097),
+    ),
+    "weight is up to 0.0021 away from a whole number": (nir.Linear(np.array([[(1 + 2.1e-3) / 64]])), cuba(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BEYOND)
+def test_numbers_just_beyond_are_refused(message: str) -> None:
+    with pytest.raises(NetxFormatError, match=message):
+        from_nir(graph_of(*BEYOND[message]))
+
+
+def test_numbers_that_are_whole_but_for_single_precision_are_taken() -> None:
+    layer = from_nir(graph_of(nir.Linear(np.array([[(1 + 1.9e-3) / 64]])), cuba(1))).spiking["dense1"]
+    assert layer.weight.tolist() == [[1]]
+
+
 @pytest.mark.parametrize("message", FOREIGN)
 def test_what_netx_cannot_hold_is_refused_by_name(message: str) -> None:
     with pytest.raises(NetxFormatError, match=message):
