@@ -140,9 +140,9 @@ def _delays(shape: tuple[int, ...], weight: np.ndarray) -> Callable[[], tuple[La
     return lambda: ([_input(12), _integrators(weight, delay=delay)], _spikes(12, 90, 3))
 
 
-def _recurrent(low: int, high: int, decay: int) -> Callable[[], tuple[Layers, np.ndarray]]:
+def _recurrent(low: int, high: int, decay: int, bias: int) -> Callable[[], tuple[Layers, np.ndarray]]:
     layer = _dense(_pattern(6, 12, low, high), _cuba(200, decay, 512), weight_rec=_pattern(6, 6, low, high, 6131))
-    layer |= {"type": np.bytes_("dense_rec"), "bias": np.arange(6) + max(30, -5 * low)}
+    layer |= {"type": np.bytes_("dense_rec"), "bias": np.arange(6) + bias}
     return lambda: ([_input(12), layer], _spikes(12, 50, 3))
 
 
@@ -196,8 +196,8 @@ EDGES: dict[str, Callable[[], tuple[Layers, np.ndarray]]] = {
     "a delay of each input ends at 62": _delays((12,), _pattern(4, 12, -60, 127)),
     "a delay of each synapse ends at 62": _delays((4, 12), _pattern(4, 12, -60, 127)),
     "sums of weights round down for each delay": _delays((12,), _ROUNDING),
-    "recurrent currents": _recurrent(-60, 90, 1024),
-    "recurrent sums round down": _recurrent(-128, -101, 2048),
+    "recurrent currents": _recurrent(-60, 90, 1024, bias=30),
+    "recurrent sums round down": _recurrent(-128, -101, 2048, bias=1250),
     "resonators stop at 24 bits": _resonators("PHASE", 64),
     "resonators of a high threshold": _resonators("PHASE", 131_071),
     "Izhikevich resonators stop at 24 bits": _resonators("IZHIKEVICH", 131_071),

@@ -18,6 +18,7 @@ from netx_export.verification.neuron_trace import Assumptions, trace
 
 decays = st.sampled_from([0, 1, 128, 1024, 4095, 4096]) | st.integers(0, 4096)
 CHANNELS, STEPS = 3, 40
+AS_LAVA = {"wraps": True, "saturates": True}
 
 
 def cases(function: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +46,7 @@ def layer_and_spikes(
     return layer, (rng.random((5, STEPS)) < 0.4).astype(np.uint8)
 
 
-def defined(layer: Conv, spikes: np.ndarray, bias_start: int, **limits: bool) -> tuple[np.ndarray, np.ndarray]:
+def defined(layer: Conv, spikes: np.ndarray, bias_start: int, limits: dict[str, bool]) -> tuple[np.ndarray, np.ndarray]:
     """Spikes and membranes before the reset, ``(C, T)``, from the definition alone."""
     sums = torch.from_numpy(layer.weight[:, :, 0, 0] @ spikes.astype(np.int64)).T.unsqueeze(1)
     assert isinstance(layer.neuron, CubaNeuron)
@@ -69,7 +70,7 @@ def test_the_loops(seed: int, scale: int, drift: int, threshold: int, decay: tup
     layer, spikes = layer_and_spikes(seed, scale, drift, threshold, decay)
     sums = torch.from_numpy(layer.weight[:, :, 0, 0] @ spikes.astype(np.int64)).T.unsqueeze(1)
     got = reference.integrate_and_fire(sums, layer.neuron, layer.bias, bias_start, scale=ALIGNMENT)
-    np.testing.assert_array_equal(got[:, 0].T.numpy(), defined(layer, spikes, bias_start)[0])
+    np.testing.assert_array_equal(got[:, 0].T.numpy(), defined(layer, spikes, bias_start, AS_LAVA)[0])
 
 
 @cases
@@ -77,8 +78,8 @@ def test_the_neuron_that_a_diagnosis_follows(
     seed: int, scale: int, drift: int, threshold: int, decay: tuple[int, int], bias_start: int
 ) -> None:
     layer, spikes = layer_and_spikes(seed, scale, drift, threshold, decay)
-    for limits in ({"wraps": True, "saturates": True}, {"wraps": False, "saturates": False}):
-        expected, membranes = defined(layer, spikes, bias_start, **limits)
+    for limits in (AS_LAVA, {"wraps": False, "saturates": False}):
+        expected, membranes = defined(layer, spikes, bias_start, limits)
         for channel in range(CHANNELS):
             image: Any = spikes[:, np.newaxis, np.newaxis]
             got = trace(layer, (channel, 0, 0), image, None, bias_start, Assumptions(**limits))

@@ -172,26 +172,37 @@ def test_resonators_equal_lavas_even_when_they_saturate(seed, scale, threshold, 
     assert np.array_equal(_our_resonators(neuron, *inputs), _lava_resonators(neuron, *inputs))
 
 
-# Inputs into the real and the imaginary part of a state that neither turns nor decays, and the steps that spike.
+# Inputs into the real and the imaginary part of a state that does not turn; what is left of it after a step, in units
+# of 1/4096; and the steps that spike.
 @on_reference_and_lava
 @pytest.mark.parametrize(
-    ("reset", "real", "imag", "steps"),
+    ("reset", "real", "imag", "keep", "steps"),
     [
-        ("phase", [9, 1, -1], [-1, 1, 0], [1]),  # a real part at the threshold spikes, and an imaginary one of 0
-        ("phase", [9, 0, 1], [-1, 1, 0], []),  # one below does not; later the imaginary part was not below 0 before
-        ("phase", [10, 0, 0], [0, 1, 0], []),
-        ("izhikevich", [0, 0], [10, 0], [0]),  # one at the threshold spikes, and is put to 1/64 below it
-        ("izhikevich", [0, 0, 0], [9, 1, 1], [1, 2]),
+        ("phase", [9, 1, -1], [-1, 1, 0], 4096, [1]),  # a real part at the threshold spikes, and an imaginary one of 0
+        (
+            "phase",
+            [9, 0, 1],
+            [-1, 1, 0],
+            4096,
+            [],
+        ),  # one below does not, nor does one without a turn from below 0
+        ("phase", [10, 0, 0], [0, 1, 0], 4096, []),
+        ("izhikevich", [0, 0], [10, 0], 4096, [0]),  # one at the threshold spikes, and is put to 1/64 below it
+        ("izhikevich", [0, 0, 0], [9, 1, 1], 4096, [1, 2]),
         # Behind the limit of 24 bits, 131071 63/64 on both sides; without it neither would spike so soon again.
-        ("phase", [200_000, -131_062, 0], [-1, 0, 1], []),
-        ("phase", [200_000, -131_061, 0], [-1, 0, 1], [2]),
-        ("phase", [10, 0, 0], [-200_000, 131_071, 1], [2]),
-        ("izhikevich", [0, 0], [-200_000, 131_081], []),
-        ("izhikevich", [0, 0], [-200_000, 131_082], [1]),
+        ("phase", [200_000, -131_062, 0], [-1, 0, 1], 4096, []),
+        ("phase", [200_000, -131_061, 0], [-1, 0, 1], 4096, [2]),
+        ("phase", [10, 0, 0], [-200_000, 131_071, 1], 4096, [2]),
+        ("izhikevich", [0, 0], [-200_000, 131_081], 4096, []),
+        ("izhikevich", [0, 0], [-200_000, 131_082], 4096, [1]),
+        # Nor does it stop one unit earlier or later, which shows where it decays.
+        ("phase", [131_000, 131_000, 0, 0, -130_966], [0, 0, 0, -1, 1], 4095, [4]),
+        ("izhikevich", [0] * 6, [-131_000, -131_000, 0, 0, 0, 130_954], 4095, []),
+        ("izhikevich", [0] * 5, [-131_000, -131_000, 0, 0, 130_986], 4095, [4]),
     ],
 )
-def test_resonators_spike_at_their_edges_as_lavas_do(reset, real, imag, steps, lava):
-    neuron = ResonatorNeuron(10, np.array([0]), np.array([4096]), reset)
+def test_resonators_spike_at_their_edges_as_lavas_do(reset, real, imag, keep, steps, lava):
+    neuron = ResonatorNeuron(10, np.array([0]), np.array([keep]), reset)
     inputs = (np.array(part, np.int32).reshape(-1, 1, 1) for part in (real, imag))
     spikes = (_lava_resonators if lava else _our_resonators)(neuron, *inputs)
     assert np.flatnonzero(spikes).tolist() == steps

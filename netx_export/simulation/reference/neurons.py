@@ -94,7 +94,7 @@ def _step_by_step(
     """The neurons in torch."""
     rest = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
     may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
-    neurons = CubaStates(neuron, rest, scale, wraps=may_wrap)
+    neurons = CubaStates(neuron, rest, scale, wraps=may_wrap, saturates=True)
     drive, synaptic = _drive(bias, rest), torch.empty_like(rest)
     spikes = torch.empty_like(synaptic_input, dtype=torch.uint8)
     for step, (frame, fired) in enumerate(zip(synaptic_input, spikes, strict=True)):
@@ -123,9 +123,7 @@ class CubaStates:
         current, voltage: the states.
     """
 
-    def __init__(
-        self, neuron: CubaNeuron, rest: torch.Tensor, scale: int, *, wraps: bool = True, saturates: bool = True
-    ) -> None:
+    def __init__(self, neuron: CubaNeuron, rest: torch.Tensor, scale: int, *, wraps: bool, saturates: bool) -> None:
         self.current, self.voltage = rest.clone(), rest.clone()
         self._keep_current = kept(neuron.current_decay, rest)
         self._keep_voltage = kept(neuron.voltage_decay, rest)

@@ -235,11 +235,8 @@ def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
         return lambda frames: _wrap_activation(sums(frames)).to(torch.int32)
     exponent = load_dense_weights(layer.weight).exponent
 
-    def shifted(frames: torch.Tensor) -> torch.Tensor:
-        products = sums(frames).long().to(torch.int32)
-        return products << exponent if exponent > 0 else products >> -exponent
-
-    return shifted
+    bits = max(0, -exponent)  # weights that would be shifted the other way are loaded as zeros
+    return lambda frames: sums(frames).long().to(torch.int32) >> bits
 
 
 def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
