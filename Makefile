@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 # One worker per core, and one thread in each: many small operations gain nothing from more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all search lint docs bench clean
+# Which third of the support table's slow rows runs on Lava in `make test-third`: another one each day.
+LAVA_THIRD ?= $(shell echo $$(($$(date -u +%s) / 86400 % 3)))
+
+.PHONY: demo test test-third test-all search mutants lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/netx-export demo --out demo
@@ -13,11 +16,18 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(PYTEST) -m "not slow"
 
+test-third: $(VENV)/installed
+	@echo "The support table's slow rows on Lava: third $(LAVA_THIRD) of 0, 1 and 2. LAVA_THIRD=$(LAVA_THIRD) repeats it."
+	LAVA_THIRD=$(LAVA_THIRD) $(PYTEST) -m "slow and lava" tests/netx/test_support.py
+
 test-all: $(VENV)/installed lint
 	$(PYTEST)
 
 search: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/search/search.py
+
+mutants: $(VENV)/installed-mutants
+	$(BIN)/python -m tools.mutants
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -33,6 +43,10 @@ bench: $(VENV)/installed-bench
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	@touch $@
+
+$(VENV)/installed-mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
 	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed

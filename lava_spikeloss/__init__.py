@@ -3,8 +3,8 @@
 from lava_spikeloss.activity.budget import BudgetEnforcer, BudgetLine, LoihiBudget, SynOpsLoss
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.energy import LOIHI_1, LOIHI_2, Constant, EnergyTable
+from lava_spikeloss.activity.enforcer import SparsityEnforcer
 from lava_spikeloss.activity.fan_out import fan_out
-from lava_spikeloss.activity.sparsity import SparsityEnforcer
 from lava_spikeloss.activity.statistics import LayerStatistics, NetworkStatistics, SpikeStatistics
 from lava_spikeloss.classifiers import SILENT, Accuracy, FirstSpikeClassifier, RateClassifier, WindowClassifier
 from lava_spikeloss.losses.bounds import CountBoundsLoss

@@ -6,7 +6,6 @@ is not. Spikes in bfloat16, which numpy does not know, come as the 16 bits they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import overload
 
+from lava_spikeloss.compiling import compiled
+
 __all__ = [
-    "compiled",
     "count",
     "filtered_squares",
     "first_equal",
@@ -28,14 +28,6 @@ __all__ = [
 
 _Floats = npt.NDArray[Any]
 _Steps = npt.NDArray[np.int64]
-
-
-def compiled(loop: Callable[..., Any], **options: Any) -> Any:
-    """The compiled loop, kept for the next run where there is a place for it."""
-    try:
-        return numba.njit(nogil=True, cache=True, **options)(loop)
-    except RuntimeError:  # there is no such place
-        return numba.njit(nogil=True, **options)(loop)
 
 
 def _number(value: Any) -> Any:

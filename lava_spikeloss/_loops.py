@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import warnings
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -12,24 +10,13 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-__all__ = ["array", "loops_for", "numba_runs"]
+from lava_spikeloss.compiling import numba_runs
+
+__all__ = ["array", "loops_for"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _MOST_THREADS = 4  # a loop runs on one; beside it torch's operations took, on two, from the same time to three times it
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses may hold no numbers at all
-
-
-@cache
-def numba_runs() -> bool:
-    """Whether numba is installed (the extra ``fast``) and runs beside this numpy."""
-    if importlib.util.find_spec("numba") is None:
-        return False
-    try:
-        importlib.import_module("numba")
-    except (ImportError, SystemError) as error:  # it refuses a numpy that is newer than it knows
-        warnings.warn(f"numba is installed but does not run, so the slower loops are torch's: {error}", stacklevel=2)
-        return False
-    return True
 
 
 @cache

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lava_spikeloss._autograd import Gradient, separable
 from lava_spikeloss.arguments import check_number, check_same_shape, check_spikes
-from lava_spikeloss.losses.reduction import as_float
+from lava_spikeloss.losses.reduction import as_float, compute_dtype
 from lava_spikeloss.spike_trains import low_pass
 
 __all__ = ["van_rossum_distance", "victor_purpura_distance"]
@@ -48,22 +47,11 @@ def van_rossum_distance(spikes: torch.Tensor, other: torch.Tensor, time_constant
     check_spikes("spikes", spikes, min_dims=1)
     check_same_shape("other", other, "spikes", spikes)
     check_number("time_constant", time_constant, above=0)
-    rows = spikes.reshape(-1, spikes.shape[-1]), other.reshape(-1, spikes.shape[-1])
-    square = _double_sum(*rows, time_constant).reshape(spikes.shape[:-1])
+    difference = as_float(spikes) - other.to(compute_dtype(spikes.dtype))
+    before = low_pass(difference, time_constant) * 2 - difference  # each step with those before it, twice
+    square = (difference * before).sum(-1)
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
-
-
-@separable
-def _double_sum(
-    spikes: torch.Tensor, other: torch.Tensor, out: torch.Tensor | None, time_constant: float
-) -> tuple[torch.Tensor, Gradient]:
-    """Square of the distance, ``(*, 1)``."""
-    difference = as_float(spikes)
-    difference = difference - other.to(difference.dtype)
-    before = low_pass(difference, time_constant, None, 1) * 2 - difference  # each step with those before it, twice
-    square = (difference * before).sum(-1, keepdim=True)
-    return square, lambda: before + low_pass(difference, time_constant, None, 1, reverse=True) * 2 - difference
 
 
 def victor_purpura_distance(spikes: torch.Tensor, other: torch.Tensor, cost: float) -> torch.Tensor:

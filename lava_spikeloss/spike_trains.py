@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import exp, isqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._autograd import apply, blocks
-from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
-from lava_spikeloss.losses.counts import count
 from lava_spikeloss.losses.labels import class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
 
@@ -44,7 +42,7 @@ def spike_count(spikes: torch.Tensor) -> torch.Tensor:
         tensor([2., 0.])
     """
     check_spikes("spikes", spikes, min_dims=1)
-    return count(spikes)
+    return spikes.sum(-1, dtype=compute_dtype(spikes.dtype))
 
 
 def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
@@ -72,42 +70,22 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
     """
     check_spikes("spikes", spikes, min_dims=1)
     check_count("window", window)
-    return apply(_MovingWindow, as_float(spikes), window)
+    return _filtered(as_float(spikes), partial(_window_mean, window=window))
 
 
-class _MovingWindow(torch.autograd.Function):
-    """Causal moving average; its gradient is the anti-causal one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, window: int) -> torch.Tensor:
-        ctx.window = window
-        return window_sum(x, window, window)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return window_sum(grad, ctx.window, ctx.window, ahead=True), None
-
-
-def window_sum(
-    x: torch.Tensor, window: int, divisor: int, *, ahead: bool = False, out: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Sum over the last, or the next, ``window`` steps, over ``divisor``; may be written into ``out``.
+def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
+    """Sum over the last ``window`` steps, in reversed time over the next ones, divided by ``window``.
 
     A difference of running sums, so exactly 0 where there is nothing.
     """
-    steps = x.shape[-1]
-    if loops := loops_for(x):
-        sums = out if out is not None and out.is_contiguous() else x.new_empty(x.shape)
-        loops.window_sum(array(x.reshape(-1, steps)), window, divisor, ahead, array(sums.view(-1, steps)))
-        return sums
-    total = x.cumsum(-1)
-    window = min(window, steps)
-    inside = steps - window
-    whole = total[..., window:] - total[..., :inside]
-    if not ahead:
-        return torch.cat((total[..., :window], whole), -1).div_(divisor)
-    beyond = total[..., -1:] - total[..., inside:-1]
-    return torch.cat((total[..., window - 1 : window], whole, beyond), -1).div_(divisor)
+    total, steps = x.cumsum(-1), x.shape[-1]
+    if not reverse:
+        return total.sub_(delay(total, window)).div_(window)
+    inside = min(window, steps)
+    beyond = total[..., -1:].expand(*total.shape[:-1], inside - 1)
+    sums = torch.cat((total[..., inside - 1 :], beyond), -1)
+    sums[..., 1:] -= total[..., :-1]
+    return sums.div_(window)
 
 
 def exponential_filter(
@@ -120,8 +98,7 @@ def exponential_filter(
         \varepsilon_n[k] = \binom{k+n-1}{n-1} e^{-k/\tau}
 
     :math:`\varepsilon_n` is :math:`e^{-k/\tau}` convolved :math:`n` times with itself. The recurrence
-    :math:`y[t] = e^{-1/\tau} y[t-1] + x[t]` is followed by a compiled loop, or solved for blocks of steps with two
-    small matrix products.
+    :math:`y[t] = e^{-1/\tau} y[t-1] + x[t]` is solved for blocks of steps with two small matrix products.
 
     Args:
         x: any dtype; half, bool and integers are filtered in float32.
@@ -149,62 +126,68 @@ def exponential_filter(
     return low_pass(as_float(x), time_constant, length, filter_order)
 
 
-def low_pass(
-    x: torch.Tensor, time_constant: float, length: int | None, filter_order: int, *, reverse: bool = False
-) -> torch.Tensor:
-    """:func:`exponential_filter` of floating-point numbers, or its adjoint: the same in reversed time."""
+def low_pass(x: torch.Tensor, time_constant: float, length: int | None = None, filter_order: int = 1) -> torch.Tensor:
+    """:func:`exponential_filter` of floating-point numbers, without its checks."""
     cut = length if length is not None and length < x.shape[-1] else None
     if cut is not None and filter_order > 1:
-        return _filter_by_matrix(x, time_constant, cut, filter_order, reverse=reverse)
+        return _filter_by_matrix(x, time_constant, cut, filter_order)
     y = x
     for _ in range(filter_order):
-        y = apply(_LeakySum, y, exp(-1 / time_constant), reverse)
-    if cut is None or is_leaky_sum(x, time_constant, length, filter_order):
-        return y
-    # the tail of the kernel is the whole kernel, delayed and scaled
-    tail = F.pad(y[..., cut:], (0, cut)) if reverse else F.pad(y[..., :-cut], (cut, 0))
-    return y - tail * exp(-cut / time_constant)
+        y = _filtered(y, partial(_leaky_sum, decay=exp(-1 / time_constant)))
+    # The tail of the kernel is the whole kernel, delayed and scaled.
+    return y if cut is None else y - delay(y, cut) * exp(-cut / time_constant)
 
 
-def is_leaky_sum(x: torch.Tensor, time_constant: float, length: int | None, filter_order: int) -> bool:
-    """Whether the filter is one leaky sum: its kernel is not cut, or what the cut takes is lost in rounding."""
-    cut = length is not None and length < x.shape[-1] and exp(-length / time_constant) > torch.finfo(x.dtype).eps / 2
-    return filter_order == 1 and not cut
+def _leaky_sum(x: torch.Tensor, reverse: bool, decay: float) -> torch.Tensor:
+    """``y[t] = decay * y[t-1] + x[t]``, in reversed time with ``y[t+1]``, without a loop over time.
 
-
-class _LeakySum(torch.autograd.Function):
-    """``y[t] = decay * y[t-1] + x[t]``, or with ``y[t+1]``; the gradient of one is the other."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, decay: float, reverse: bool) -> torch.Tensor:
-        ctx.options = decay, not reverse
-        rows = x.reshape(-1, x.shape[-1])
-        if loops := loops_for(x):
-            sums = x.new_empty(rows.shape)
-            loops.leaky_sum(array(rows), decay, reverse, array(sums))
-        else:
-            sums = _leaky_sum_by_products(rows, decay, reverse=reverse)
-        return sums.view(x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return apply(_LeakySum, grad, *ctx.options), None, None
-
-
-def _leaky_sum_by_products(rows: torch.Tensor, decay: float, *, reverse: bool) -> torch.Tensor:
-    steps = rows.shape[-1]
+    A product with a triangular matrix sums each block of steps; a product with a second one says what the blocks before
+    it leave to each block, and that is added to the block's first step.
+    """
+    steps = x.shape[-1]
     block = _block_length(steps)
     count = -(-steps // block)
-    padded = F.pad(rows, (0, count * block - steps)) if count * block != steps else rows.clone()
-    padded = padded.view(-1, count, block)
-    within = _powers(decay, block, rows)  # [from, to] inside a block
-    between = _powers(decay**block, count, rows).roll(1, 1).triu(1) * decay  # end of a block to the start of later ones
+    blocks = F.pad(x, (0, count * block - steps)).reshape(-1, count, block)
+    within = _powers(decay, block, x)  # [from, to] inside a block
+    between = _powers(decay**block, count, x).roll(1, 1).triu(1) * decay  # end of a block to the start of later ones
     if reverse:
         within, between = within.T, between.T
     start, end = (-1, 0) if reverse else (0, -1)
-    carry = matmul(matmul(padded, within[:, end].contiguous()), between)
-    padded[..., start].add_(carry)
-    return matmul(padded.view(-1, block), within).view(-1, count * block)[:, :steps].contiguous()
+    carry = matmul(matmul(blocks, within[:, end].contiguous()), between)
+    blocks[..., start] += carry
+    return matmul(blocks.view(-1, block), within).view(*x.shape[:-1], count * block)[..., :steps]
+
+
+class _Filter(torch.autograd.Function):
+    """A causal filter of trains. Its gradient is the same filter in reversed time, which autograd would not find."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool) -> torch.Tensor:
+        return kernel(x, reverse)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        _, ctx.kernel, ctx.reverse = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _filtered(grad, ctx.kernel, not ctx.reverse), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, *options: None) -> torch.Tensor:
+        return _filtered(tangent, ctx.kernel, ctx.reverse)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None, None], x: torch.Tensor, *options: Any) -> tuple[torch.Tensor, int]:
+        return _filtered(x.movedim(in_dims[0], 0), *options), 0
+
+
+def _filtered(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool = False) -> torch.Tensor:
+    """``kernel(x, reverse)`` for a filter without its own gradient."""
+    if torch.compiler.is_compiling():  # torch 2.3 cannot compile a function of torch.func's form
+        return kernel(x, reverse)
+    filtered: torch.Tensor = _Filter.apply(x, kernel, reverse)
+    return filtered
 
 
 def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
@@ -221,16 +204,15 @@ def _block_length(steps: int) -> int:
     return divisors[0] if divisors else sizes[0]
 
 
-def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order: int, *, reverse: bool) -> torch.Tensor:
+def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order: int) -> torch.Tensor:
     steps = x.shape[-1]
-    # Made where it is used: a copy from the host would make it wait.
+    # The kernel is made where it is used: a copy from the host would make the host wait.
     k = torch.arange(length, device=x.device, dtype=torch.float64)
     kernel = torch.exp(-k / time_constant)
     for i in range(1, order):
         kernel = kernel * (k + i) / i
     taps = F.pad(kernel.to(x.dtype), (steps - 1, steps - length))
-    toeplitz = taps.unfold(0, steps, 1).flip(0)  # [from, to]
-    return matmul(x, toeplitz.T if reverse else toeplitz)
+    return matmul(x, taps.unfold(0, steps, 1).flip(0))  # by a matrix [from, to]
 
 
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
@@ -294,77 +276,23 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
     if silent is None:
         silent = spikes.shape[-1]
     check_number("silent", silent)
-    if not spikes.is_floating_point():
-        spikes = as_float(spikes)
-    times = apply(_SpikeTimes, spikes, num_spikes or 1, float(silent))
+    ranks = num_spikes or 1
+    step = _first_steps(spikes, ranks)
+    times = step.to(compute_dtype(spikes.dtype)).masked_fill(step == spikes.shape[-1], silent)
+    if spikes.is_floating_point():
+        picked = (spikes if ranks == 1 else as_float(spikes)).gather(-1, step.clamp(max=spikes.shape[-1] - 1))
+        times = times - (picked - picked.detach())  # less 0, with the gradient of the surrogate
     return times.squeeze(-1) if num_spikes is None else times
 
 
-class _SpikeTimes(torch.autograd.Function):
-    """Times ``(*, F)`` of the first spikes; the gradient goes to the step of the spike, or to the last step."""
-
-    @staticmethod
-    def forward(ctx: Any, spikes: torch.Tensor, num_spikes: int, silent: float) -> torch.Tensor:
-        steps = spikes.shape[-1]
-        index = _first_steps(spikes.reshape(-1, steps), num_spikes).view(*spikes.shape[:-1], num_spikes)
-        ctx.save_for_backward(index.clamp(max=steps - 1))
-        ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
-        times = index.to(compute_dtype(spikes.dtype))
-        return times.masked_fill(index == steps, silent)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        if index.shape[-1] == 1:
-            return at_steps(index, -grad, ctx.shape, ctx.dtype), None, None
-        zeros = torch.zeros(ctx.shape, dtype=grad.dtype, device=grad.device)
-        return zeros.scatter_add_(-1, index, -grad).to(ctx.dtype), None, None
-
-
-def at_steps(steps: torch.Tensor, values: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Zeros of a shape ``(*, T)`` with values ``(*, 1)`` at steps ``(*, 1)``."""
-    zeros, values = torch.zeros(shape, dtype=dtype, device=values.device), values.to(dtype)
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not zeros.is_cpu or dtype.itemsize != 2:
-        return zeros.scatter_(-1, steps, values)
-    zeros.view(torch.int16).scatter_(-1, steps, values.view(torch.int16))  # torch takes 20 times as long otherwise
-    return zeros
-
-
-def _first_steps(trains: torch.Tensor, count: int) -> torch.Tensor:
-    """The first ``count`` steps ``(R, count)`` of ``(R, T)`` trains that are not 0, and ``T`` where there are fewer."""
-    if loops := loops_for(trains):
-        steps = torch.empty(len(trains), count, dtype=torch.int64)
-        loops.first_steps(array(trains), array(steps))
-        return steps
-    return torch.cat([_first_steps_of_block(trains[block], count) for block in blocks(trains)])
-
-
-def _first_steps_of_block(x: torch.Tensor, count: int) -> torch.Tensor:
-    fired = torch.ne(x, 0, out=torch.empty_like(x, dtype=torch.float32))  # sums and maxima of bool take far longer
-    if count == 1:
-        return _first_step(fired)
-    ranks = torch.arange(1, count + 1, dtype=torch.float32, device=x.device)
-    return torch.searchsorted(fired.cumsum(-1), ranks.expand(*x.shape[:-1], count).contiguous())
-
-
-def _first_step(mask: torch.Tensor) -> torch.Tensor:
-    """First step ``(*, 1)`` of a float32 mask that is 1, and ``T`` where there is none. Overwrites the mask."""
-    steps = mask.shape[-1]
-    left = torch.arange(steps, 0, -1, dtype=mask.dtype, device=mask.device)
-    first: torch.Tensor = steps - mask.mul_(left).amax(-1, keepdim=True).long()
-    return first
-
-
-def first_maximum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Maximum ``(*, 1)`` over time and its first step; the last step for NaN."""
-    top = x.amax(-1, keepdim=True)
-    if loops := loops_for(x):
-        first = torch.empty(top.shape, dtype=torch.int64)
-        rows = x.reshape(-1, x.shape[-1])
-        loops.first_equal(array(rows), array(top.reshape(-1, 1)), array(first).reshape(-1, 1))
-        return top, first
-    mask = torch.eq(x, top, out=torch.empty_like(x, dtype=torch.float32))
-    return top, _first_step(mask).clamp(max=x.shape[-1] - 1)
+def _first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
+    """The first ``ranks`` steps ``(*, ranks)`` of trains ``(*, T)`` that are not 0; ``T`` where there are fewer."""
+    fired = (spikes != 0).to(torch.float32)  # torch's sums of bool take several times as long
+    if ranks == 1:
+        left = torch.arange(spikes.shape[-1], 0, -1, dtype=torch.float32, device=spikes.device)
+        return spikes.shape[-1] - (fired * left).amax(-1, keepdim=True).long()
+    rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
+    return torch.searchsorted(fired.cumsum(-1), rank.expand(*spikes.shape[:-1], ranks).contiguous())
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

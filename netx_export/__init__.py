@@ -5,7 +5,8 @@ from netx_export.errors import DescriptionError, ExportError, NetxExportError, N
 from netx_export.exporting import ExportResult, export
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
-from netx_export.simulation.simulate import Simulation, simulate
+from netx_export.run import Run as Simulation
+from netx_export.simulation.simulate import simulate
 from netx_export.verification.result import Tolerance
 from netx_export.verification.verify import VerificationReport, verify
 

@@ -21,10 +21,10 @@ from netx_export.file.netx import annotate, content_hash, read, write
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loadable
 from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
-from netx_export.run import OUTPUT, silent
+from netx_export.run import OUTPUT, Run
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import check_input, network_input, simulate
-from netx_export.slayer import Recording, blocks_that_keep_state, describe, record
+from netx_export.slayer import blocks_that_keep_state, describe, record
 
 __all__ = ["ExportResult", "export"]
 
@@ -179,18 +179,16 @@ def _check_names(allow_silent: Collection[str], known: list[str]) -> frozenset[s
     return frozenset(allow_silent)
 
 
-def _check_evidence(trained: Recording, allowed: frozenset[str]) -> tuple[str, ...]:
+def _check_evidence(trained: Run, allowed: frozenset[str]) -> tuple[str, ...]:
     """What was silent on the sample; an error unless that is allowed."""
-    assert trained.output is not None  # or the network would be no chain
-    unseen = silent(trained.layers, trained.output)
-    refused = [name for name in unseen if name not in allowed]
+    refused = [name for name in trained.silent if name not in allowed]
     if refused:
         raise ExportError(
             f"Not exported: {', '.join(refused)} gave nothing but zeros on the sample, so nothing is proved of them. "
             f"Give a sample of real data on which every layer spikes; or name them in allow_silent={refused}, and the "
             f"file is written without a proof."
         )
-    return unseen
+    return trained.silent
 
 
 def _missing_proof(given: bool, unseen: tuple[str, ...]) -> list[Finding]:
@@ -209,7 +207,7 @@ def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
     ]
 
 
-def _prove(trained: Recording, path: Path, sample: torch.Tensor) -> None:
+def _prove(trained: Run, path: Path, sample: torch.Tensor) -> None:
     """Compare the file on the reference simulator with what the network itself did."""
     assert trained.output is not None
     exported = simulate(path, sample)

@@ -19,7 +19,8 @@ from torch import nn
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss.arguments import check_number
 from netx_export.network.description import Gives, NetworkDescription
-from netx_export.slayer import Recording, layer_blocks, unwrapped
+from netx_export.run import Run
+from netx_export.slayer import layer_blocks, unwrapped
 
 __all__ = [
     "budget_texts",
@@ -87,11 +88,11 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
     return dict(metadata)
 
 
-def rate_texts(gives: Mapping[str, Gives], recording: Recording) -> dict[str, str]:
+def rate_texts(gives: Mapping[str, Gives], trained: Run) -> dict[str, str]:
     """The event rate of each layer that sends events, and how much data it was measured on."""
-    sending = {name: recording.layers[name] for name, what in gives.items() if what != "sums"}
+    sending = {name: trained.layers[name] for name, what in gives.items() if what != "sums"}
     rates = {name: np.count_nonzero(raster) / raster.size for name, raster in sending.items()}
-    samples, steps = (next(iter(recording.layers.values())).shape[axis] for axis in (0, -1))
+    samples, steps = (next(iter(trained.layers.values())).shape[axis] for axis in (0, -1))
     return {_RATES: json.dumps(rates), f"{_RATES} measured on": f"{samples} samples of {steps} steps"}
 
 

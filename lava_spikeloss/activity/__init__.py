@@ -1,1 +1,1 @@
-"""What spikes cost, and how that is kept within a budget."""
+"""What spikes cost: measuring it, and losses that keep it within a budget."""

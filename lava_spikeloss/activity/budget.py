@@ -12,11 +12,11 @@ import torch
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
-from lava_spikeloss.activity.enforcer import Enforcer, Factor, magnitude
+from lava_spikeloss.activity.enforcer import Enforcer, Factor, sum_of_magnitudes
 from lava_spikeloss.activity.fan_out import fan_out as count_fan_out
 from lava_spikeloss.activity.hooks import events_of, watched
 from lava_spikeloss.activity.statistics import NetworkStatistics
-from lava_spikeloss.arguments import check_number, check_spikes
+from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
 from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["BudgetEnforcer", "BudgetLine", "LoihiBudget", "SynOpsLoss"]
@@ -26,7 +26,7 @@ _KINDS = ("events_per_step", "synops", "energy")
 
 
 class BudgetLine(NamedTuple):
-    """One line of a budget: what is used, what is allowed, and whether that fits.
+    """One line of a budget: what is used, and what may be used.
 
     Attributes:
         name: the line's name, as in ``LoihiBudget``: ``"synops"``, for one layer with the layer's name in front.
@@ -50,18 +50,19 @@ class BudgetLine(NamedTuple):
 
 @dataclass(frozen=True)
 class LoihiBudget:
-    """What a network may use. Each limit is one number for the whole network, or a mapping from layer to number.
+    """What a network may use. Each limit is a number for the whole network, or a mapping from layer to number.
 
     Attributes:
         events_per_step: events of all neurons together per time step of a sample.
         synops: synaptic operations per inference, that is per sample: events times exact fan-out, counted at the layer
             whose synapses they reach.
-        energy: energy per inference in joule, by ``table``: a lower band, see :class:`EnergyTable`.
-        table: the energy of each operation. For Loihi 2 none is published, so there a budget of energy is refused.
+        energy: energy per inference in joule, by ``table``: a lower bound, see :class:`EnergyTable`.
+        table: the energy of each operation. For Loihi 2 none is published, so a budget of energy is refused there.
 
     Raises:
-        ValueError: no limit is given, a limit is not above zero, or ``energy`` is asked of a table without constants.
-        TypeError: a limit is not a number.
+        ValueError: no limit is given, a limit is not above zero, or there is a limit on ``energy`` and ``table`` holds
+            no energies.
+        TypeError: a limit is not a number, or ``table`` is not an :class:`EnergyTable`.
 
     Examples:
         >>> budget = LoihiBudget(synops=20_000, events_per_step={"blocks.0": 4.0})
@@ -82,6 +83,8 @@ class LoihiBudget:
         for kind in _KINDS:
             for layer, limit in self.limits(kind):
                 check_number(kind if layer is None else f"{kind}[{layer!r}]", limit, above=0.0)
+        if not isinstance(self.table, EnergyTable):
+            raise TypeError(f"Expected argument `table` to be an EnergyTable but got {type(self.table).__name__}.")
         if self.energy is not None and self.table.prices is None:
             raise ValueError(
                 "Expected a `table` with energies for a budget of `energy`, "
@@ -97,7 +100,7 @@ class LoihiBudget:
             yield None, limit
 
     def lines(self, statistics: NetworkStatistics) -> list[BudgetLine]:
-        """Every line of the budget with what a measured network uses of it. ``fits`` tells whether it is kept.
+        """Every line of the budget, with what a measured network uses of it.
 
         Raises:
             ValueError: a layer of the budget, or one of its quantities, was not measured.
@@ -115,7 +118,7 @@ class LoihiBudget:
 
 
 class _Use(NamedTuple):
-    """What one layer used in the batch, differentiable; the numbers of the whole batch, not per sample."""
+    """What one layer used in the whole batch, differentiable."""
 
     events: torch.Tensor | float = 0.0
     synops: torch.Tensor | float = 0.0
@@ -132,13 +135,17 @@ class BudgetEnforcer(Enforcer):
 
     Where :math:`u_k` is what the network uses of line :math:`k` of the budget and :math:`b_k` its limit. By default the
     factor is a :class:`LagrangeMultiplier` for each line, which needs no tuning. An event is a nonzero output,
-    whatever its size; gradients flow through its magnitude. The fan-out is that of the weights of the moment, and is
-    taken as constant. Under ``torch.distributed`` the uses are those of the global batch.
+    whatever its size; gradients flow through its magnitude. The fan-out is counted from the current weights, and is
+    held constant in the gradient. Under ``torch.distributed`` the uses are those of the global batch.
 
     Args:
         budget: what the network may use.
         lam: a number, a function of the number of backward passes so far, or a :class:`LagrangeMultiplier`.
-        power: the exponent :math:`p`, 1 or 2; without meaning for a multiplier.
+        power: the exponent :math:`p`, 1 or 2; a multiplier does not use it.
+
+    Raises:
+        TypeError: ``budget`` is not a :class:`LoihiBudget`, or ``lam`` is not one of the above.
+        ValueError: ``power`` is neither 1 nor 2.
 
     Source:
         Operations: Sorbaro et al., Frontiers in Neuroscience 14 (2020); constraints: Gallego-Posada et al., NeurIPS
@@ -152,6 +159,8 @@ class BudgetEnforcer(Enforcer):
 
     def __init__(self, budget: LoihiBudget, lam: Factor | None = None, *, power: int = 2) -> None:
         super().__init__(LagrangeMultiplier() if lam is None else lam, power)
+        if not isinstance(budget, LoihiBudget):
+            raise TypeError(f"Expected argument `budget` to be a LoihiBudget but got {type(budget).__name__}.")
         self.budget = budget
 
     def extra_repr(self) -> str:
@@ -162,7 +171,7 @@ class BudgetEnforcer(Enforcer):
     ) -> BudgetEnforcer:
         """Collect events of every SLAYER block of ``net`` and operations of every SLAYER synapse, at each forward.
 
-        Clears itself when ``net`` is called. Copies and pickles of ``net`` are not watched.
+        What an earlier forward left is cleared when ``net`` is called. Copies and pickles of ``net`` are not watched.
 
         Args:
             net: the network.
@@ -173,9 +182,12 @@ class BudgetEnforcer(Enforcer):
             This enforcer.
 
         Raises:
-            ValueError: a name is not in ``net``, or nothing is left to watch.
+            TypeError: ``net`` is not a module.
+            ValueError: a name is not in ``net``, nothing is left to watch, or the budget names a layer that is not
+                watched.
         """
         modules, synapses = watched(net, include, exclude)
+        self._check_layers([*modules, *(block for block, _ in synapses)])
         self.detach()
         self._watcher.before(net, self.clear)
         self._watcher.watch(modules.items(), self._record_events)
@@ -197,7 +209,7 @@ class BudgetEnforcer(Enforcer):
         self._use(key[0], _Use(synops=synops, samples=inputs[0].shape[0]))
 
     def _use(self, name: str, more: _Use) -> None:
-        """Add to what a layer used. Its samples are not added up: its synapses and its chunks in time see the same."""
+        """Add to what a layer used, but for its samples: its synapses, and its chunks in time, see the same ones."""
         before = self._collected.get(name, _Use())
         self._collected[name] = _Use(
             before.events + more.events,
@@ -218,13 +230,12 @@ class BudgetEnforcer(Enforcer):
         return {name: _Use(*row) for name, row in zip(self._collected, total, strict=True)}
 
     def _relative_uses(self) -> dict[str, torch.Tensor]:
-        """The used part of every line of the budget."""
+        """The use of every line of the budget, as a part of its limit."""
         uses = self._global_uses()
+        self._check_layers(list(uses))
         relative = {}
         for kind in _KINDS:
             for layer, limit in self.budget.limits(kind):
-                if layer is not None and layer not in uses:
-                    raise ValueError(f"Expected the budget to name watched layers, {list(uses)}, but got {layer!r}.")
                 names = list(uses) if layer is None else [layer]
                 if kind == "energy":
                     self._check_idle(names, limit)
@@ -233,9 +244,16 @@ class BudgetEnforcer(Enforcer):
                 relative[kind if layer is None else f"{layer}.{kind}"] = used / limit
         return relative
 
+    def _check_layers(self, watched_layers: list[str]) -> None:
+        for kind in _KINDS:
+            for layer, _ in self.budget.limits(kind):
+                if layer is not None and layer not in watched_layers:
+                    names = list(dict.fromkeys(watched_layers))
+                    raise ValueError(f"Expected the budget to name watched layers, {names}, but got {layer!r}.")
+
     def _quantity(self, kind: str, name: str, use: _Use) -> torch.Tensor | float:
         if kind == "events_per_step":
-            has_neurons = self._collected[name].steps > 0
+            has_neurons = self._collected[name].steps > 0  # asked of this rank, where the number is known to the host
             return use.events / use.steps if has_neurons else 0.0
         if kind == "synops":
             return use.synops / use.samples
@@ -243,7 +261,7 @@ class BudgetEnforcer(Enforcer):
         return (per_synop * use.synops + per_event * use.events + per_update * use.updates) / use.samples
 
     def _check_idle(self, names: Iterable[str], limit: float) -> None:
-        """A network that costs more than its budget without a single event can never get there."""
+        """Refuse a budget that idle neurons alone use up: no training can reach it."""
         _, _, per_update = self.budget.table.prices or (math.nan,) * 3
         idle = sum(per_update * self._collected[name].updates / self._collected[name].samples for name in names)
         if idle >= limit:
@@ -273,6 +291,10 @@ class SynOpsLoss(BudgetEnforcer):
         lam: a number, a function of the number of backward passes so far, or a :class:`LagrangeMultiplier`.
         power: the exponent :math:`p`, 1 or 2.
 
+    Raises:
+        TypeError: a limit is not a number.
+        ValueError: a limit is not above zero, or ``power`` is neither 1 nor 2.
+
     Shape:
         - Spikes: :math:`(N, C, ..., T)`.
         - Loss: scalar, at least float32.
@@ -301,24 +323,30 @@ class SynOpsLoss(BudgetEnforcer):
             x: the spikes.
             fan_out: for each neuron the number of synapses it drives; see :func:`fan_out`.
             layer: the layer they reach; needed if ``max_synops`` is a mapping.
+
+        Raises:
+            TypeError: ``x`` or ``fan_out`` is not a tensor.
+            ValueError: a shape does not fit, or ``layer`` is not given where it is needed.
         """
         check_spikes("x", x, min_dims=3)
+        check_tensor("fan_out", fan_out)
+        if layer is None and isinstance(self.budget.synops, Mapping):
+            raise ValueError(f"Expected argument `layer`, one of {list(self.budget.synops)}, but got none.")
         if fan_out.shape != x.shape[1:-1]:
             raise ValueError(
                 f"Expected argument `fan_out` of shape {tuple(x.shape[1:-1])} but got {tuple(fan_out.shape)}."
             )
-        self._start()
+        self._clear_if_used()
         name = f"append[{len(self._collected)}]" if layer is None else layer
         self._use(name, _Use(synops=_operations(_events(x), fan_out), samples=x.shape[0]))
 
 
 def _events(x: torch.Tensor) -> torch.Tensor:
     """Number of events of each neuron, over batch and time; its gradient is that of their magnitude."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    number = (x != 0).sum((0, -1)).to(dtype)
+    number = (x != 0).sum((0, -1), dtype=torch.int32).to(torch.promote_types(x.dtype, torch.float32))  # int64 is larger
     if not x.is_floating_point():
         return number
-    size = magnitude(x, [0, x.dim() - 1], dtype)
+    size = sum_of_magnitudes(x, [0, x.dim() - 1])
     return number + (size - size.detach())
 
 

@@ -1,4 +1,4 @@
-"""Sums over the ranks of `torch.distributed`, so that a rate is the rate of the global batch."""
+"""Sums over the ranks of ``torch.distributed``, so that a rate is that of the global batch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def is_distributed() -> bool:
 def sum_over_ranks(local: torch.Tensor) -> torch.Tensor:
     """The sum of ``local`` over all ranks, with the gradient that DistributedDataParallel expects.
 
-    Every rank computes the same loss from the same sum, and DistributedDataParallel averages the gradients of the
-    ranks: so each rank owes the world size times its share. Nothing is sent in the backward pass.
+    Every rank computes the same loss from the same sum, and DistributedDataParallel divides the sum of their gradients
+    by the number of ranks. So the gradient of each rank is multiplied by that number here. Nothing is sent in the
+    backward pass.
     """
     if not is_distributed():
         return local

@@ -1,8 +1,10 @@
-"""Published energy of Loihi's operations: each constant with its source, and no guess where none is published."""
+"""Published energies of Loihi's operations, each with its source. Where none is published there is no estimate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from lava_spikeloss.arguments import check_number
 
 __all__ = ["LOIHI_1", "LOIHI_2", "Constant", "EnergyTable"]
 
@@ -11,14 +13,18 @@ _DAVIES = "Davies et al., IEEE Micro 38(1), 2018, table 2 (0.75 V, pre-silicon)"
 
 @dataclass(frozen=True)
 class Constant:
-    """A number together with what it rests on.
+    """A number with its source.
 
     Attributes:
         value: the number, in ``unit``.
         unit: for instance ``"J"``.
         source: where it was read or measured.
         status: ``"firm"`` (two independent sources agree), ``"secondary"`` (one transcription), ``"uncertain"``
-            (sources disagree), or your own word, such as ``"measured"``.
+            (sources disagree), or a word of your own, such as ``"measured"``.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is not finite.
 
     Examples:
         >>> Constant(2.4e-11, "J", "our board, 25 degrees", "measured").value
@@ -30,6 +36,9 @@ class Constant:
     source: str
     status: str
 
+    def __post_init__(self) -> None:
+        check_number("value", self.value)
+
 
 @dataclass(frozen=True)
 class EnergyTable:
@@ -39,10 +48,14 @@ class EnergyTable:
         E = e_\text{synop}\,S + e_\text{spike}\,K + e_\text{active}\,K + e_\text{inactive}\,(U - K)
 
     Where :math:`S` counts synaptic operations, :math:`K` events and :math:`U` neuron updates (neurons times steps).
-    This is a lower band. It takes the update of a neuron as active only in the steps in which it sends an event, sends
-    each event once and within its tile, and leaves out hops between tiles, barriers, input and output, and leakage.
+    This is a lower bound. It counts the update of a neuron as active only in the steps in which it sends an event, and
+    each event as sent once and within its tile. It leaves out hops between tiles, barriers, input and output, and
+    leakage.
 
     Replace an entry by your own: ``dataclasses.replace(LOIHI_1, synaptic_operation=Constant(...))``.
+
+    Raises:
+        TypeError: an entry is neither a :class:`Constant` nor ``None``.
 
     Examples:
         >>> LOIHI_1.energy(synops=1000, events=10, updates=100)
@@ -56,6 +69,12 @@ class EnergyTable:
     neuron_update_active: Constant | None = None
     neuron_update_inactive: Constant | None = None
     spike_within_tile: Constant | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("synaptic_operation", "neuron_update_active", "neuron_update_inactive", "spike_within_tile"):
+            entry = getattr(self, name)
+            if not isinstance(entry, Constant | None):
+                raise TypeError(f"Expected argument `{name}` to be a Constant or None but got {type(entry).__name__}.")
 
     @property
     def prices(self) -> tuple[float, float, float] | None:
@@ -72,7 +91,7 @@ class EnergyTable:
         return self.synaptic_operation.value, event, idle
 
     def energy(self, *, synops: float | None, events: float, updates: float) -> float | None:
-        """Energy in joule, or ``None`` where a constant, or the number of operations, is unavailable."""
+        """Energy in joule, or ``None`` if a constant or the number of operations is unavailable."""
         if self.prices is None or synops is None:
             return None
         per_synop, per_event, per_update = self.prices
@@ -89,4 +108,4 @@ LOIHI_1 = EnergyTable(
 """Loihi 1, the only chip of the family whose energy per operation is published."""
 
 LOIHI_2 = EnergyTable(chip="Loihi 2")
-"""Loihi 2: no energy per operation is published, so every entry, and every estimate, is unavailable."""
+"""Loihi 2: no energy per operation is published, so no entry and no estimate is available."""

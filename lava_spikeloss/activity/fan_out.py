@@ -1,4 +1,4 @@
-"""How many synapses each neuron really drives."""
+"""How many synapses each neuron drives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["fan_out"]
 
 
 class _WithMask:
-    """A synapse seen with ones for its nonzero weights; everything else is asked of the synapse itself."""
+    """Stands in for a synapse in its own ``forward``: its weight is ``mask``, without bias and quantisation."""
 
     def __init__(self, synapse: torch.nn.Module, mask: torch.Tensor) -> None:
         self.synapse = synapse
@@ -34,12 +34,12 @@ def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
         f_i = \sum_j \left|\{k : w_k \ne 0,\ k \text{ leads from } i \text{ to } j\}\right|
 
     The count is exact: at the border of a convolution, with stride, padding, dilation and groups, and for weights that
-    are pruned or that the synapse's quantisation (``pre_hook_fx``) rounds to zero. It is the gradient of the summed
-    output of the synapse's own ``forward`` with ones in place of the nonzero weights.
+    are pruned or that the synapse's quantisation (``pre_hook_fx``) rounds to zero. It is a gradient: that of the summed
+    output of the synapse's own ``forward``, with ones in place of its nonzero weights, with respect to its input.
 
     Args:
         synapse: a SLAYER synapse (``Dense``, ``Conv``, ``Pool``, ``ConvTranspose``, ``Unpool``; of a complex synapse
-            give ``real`` and ``imag`` by themselves), or a convolution of ``torch.nn`` over inputs with time last.
+            one of its parts ``real`` and ``imag``), or a convolution of ``torch.nn`` over inputs with time last.
         shape: shape of the input neurons, ``(C, ...)``, without batch and time.
 
     Returns:

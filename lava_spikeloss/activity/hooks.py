@@ -21,9 +21,9 @@ def untraced(function: _Function) -> _Function:
 
 
 class Hook:
-    """A forward hook that falls silent in a copy or a pickle of the network it hangs on.
+    """A forward hook that does nothing in a copy or a pickle of its network.
 
-    Without this a deep copy of the network would copy its watcher too, with the graph of the last forward.
+    Otherwise a deep copy of the network would copy its watcher too, with the graph of the last forward.
     """
 
     def __init__(self, callback: Callable[..., None] | None) -> None:
@@ -60,7 +60,7 @@ class Watcher:
         self._handles.append(net.register_forward_pre_hook(Hook(lambda *_: start())))
 
     def release(self) -> None:
-        """Take all hooks off."""
+        """Remove all hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

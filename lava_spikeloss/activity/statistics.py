@@ -1,4 +1,4 @@
-"""Streaming statistics of spikes, over a whole test set and over all ranks: exact integer sums, divided at the end."""
+"""Statistics of spikes over many batches and over all ranks: exact integer sums, divided at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lava_spikeloss.activity.distributed import is_distributed
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
 from lava_spikeloss.activity.fan_out import fan_out
 from lava_spikeloss.activity.hooks import Watcher, events_of, untraced, watched
-from lava_spikeloss.arguments import check_number, check_spikes
+from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
 from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["LayerStatistics", "NetworkStatistics", "SpikeStatistics"]
@@ -26,7 +26,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """What one layer did over all samples. Times are in steps, counted from 0; NaN stands where nothing is defined.
+    """What one layer did over all samples. Times are in steps, counted from 0; a value that is not defined is NaN.
 
     Attributes:
         samples: number of samples :math:`N`.
@@ -38,7 +38,7 @@ class LayerStatistics:
         first_spike: mean time of each neuron's first event, over the samples in which it has one.
         fano: variance over mean of each neuron's count per sample.
         synchrony: variance over mean of the events of the whole layer per step. About 1 for independent neurons that
-            fire rarely; towards the number of neurons if they fire together.
+            fire rarely; close to the number of neurons if they fire together.
         silent: fraction of neurons without any event.
         saturated: fraction of neurons whose rate reaches ``saturated_rate``.
         synops: synaptic operations per sample that this layer's synapses perform, or ``None`` if not measured.
@@ -105,8 +105,8 @@ class NetworkStatistics:
 
     Attributes:
         layers: name to :class:`LayerStatistics`.
-        synops: synaptic operations per sample of the whole network, those of layers without neurons (such as a last
-            layer that only integrates) among them; ``None`` if not measured.
+        synops: synaptic operations per sample of the whole network, including those of layers without neurons, such as
+            a last layer that only integrates; ``None`` if not measured.
         energy: energy per sample in joule; ``None`` if unavailable.
 
     Examples:
@@ -153,9 +153,9 @@ class SpikeStatistics:
     r"""Rates, counts, intervals, first spikes, synchrony, synaptic operations and energy of layers of spikes.
 
     Feed it batch by batch with :meth:`update`, or :meth:`attach` it to a network; :meth:`compute` gives the result.
-    An event is a nonzero entry, whatever its size or sign: that is what a chip sends and pays for. All sums are int64,
-    so neither the order nor the size of the batches changes the result. Intervals and first spikes are taken within a
-    sample. Under ``torch.distributed``, :meth:`compute` sums over all ranks.
+    An event is a nonzero entry, whatever its size or sign: that is what a chip sends, and what costs energy. All sums
+    are int64, so neither the order nor the size of the batches changes the result. Intervals and first spikes are taken
+    within a sample. Under ``torch.distributed``, :meth:`compute` sums over all ranks.
 
     .. math::
         \text{rate}_i = \frac{K_i}{N T}, \qquad
@@ -168,14 +168,15 @@ class SpikeStatistics:
     those of the population (divided by the number of values).
 
     Args:
-        fan_out: for plain arrays of spikes: the fan-out of each neuron of a source into a target layer, keyed by
-            ``(source, target)``; see :func:`lava_spikeloss.fan_out`. A network that is attached counts its own.
+        fan_out: for :meth:`update`: the fan-out of each neuron of a source into a target layer, keyed by
+            ``(source, target)``; see :func:`lava_spikeloss.fan_out`. In an attached network it is counted.
         energy: the energy of each operation; on Loihi 2 it is unavailable.
-        saturated_rate: rate from which a neuron counts as saturated. Below 1, since a SLAYER block is silent in its
-            first step by construction.
+        saturated_rate: rate from which a neuron counts as saturated. Below 1 by default, since a SLAYER block is silent
+            in its first step by construction.
 
     Raises:
-        ValueError: an argument or a tensor of spikes does not fit.
+        TypeError: a fan-out is not a tensor, or ``energy`` is not an :class:`EnergyTable`.
+        ValueError: ``saturated_rate`` is not in (0, 1], or a key of ``fan_out`` is not a pair.
 
     Shape:
         - Spikes: :math:`(N, C, ..., T)` of any dtype.
@@ -203,7 +204,13 @@ class SpikeStatistics:
         saturated_rate: float = 0.9,
     ) -> None:
         check_number("saturated_rate", saturated_rate, above=0.0, maximum=1.0)
+        if not isinstance(energy, EnergyTable):
+            raise TypeError(f"Expected argument `energy` to be an EnergyTable but got {type(energy).__name__}.")
         self.fan_out = dict(fan_out or {})
+        for key, counts in self.fan_out.items():
+            if not (isinstance(key, tuple) and len(key) == 2):
+                raise ValueError(f"Expected the keys of argument `fan_out` to be (source, target) but got {key!r}.")
+            check_tensor(f"fan_out[{key!r}]", counts)
         self.energy = energy
         self.saturated_rate = saturated_rate
         self._watcher = Watcher()
@@ -228,6 +235,7 @@ class SpikeStatistics:
             This object.
 
         Raises:
+            TypeError: ``net`` is not a module.
             ValueError: a name is not in ``net``, or nothing is left to watch.
         """
         modules, synapses = watched(net, include, exclude)
@@ -237,17 +245,19 @@ class SpikeStatistics:
         return self
 
     def detach(self) -> None:
-        """Take the hooks off the network; the sums stay until :meth:`reset`."""
+        """Remove the hooks from the network; the sums stay until :meth:`reset`."""
         self._watcher.release()
 
     def update(self, spikes: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor] | None = None) -> None:
-        """Add one batch.
-
-        Finding the events of a tensor waits for its device.
+        """Add one batch. The host waits for the device, for the number of events of each layer.
 
         Args:
             spikes: name of a layer to its spikes.
             inputs: spikes that enter the network from outside. They cause operations, but belong to no layer.
+
+        Raises:
+            TypeError: spikes are not a tensor.
+            ValueError: a tensor has another shape than before or than its fan-out, or spikes of a source are missing.
         """
         sources = {**spikes, **(inputs or {})}
         for (source, target), fan_out_of_source in self.fan_out.items():
@@ -258,14 +268,18 @@ class SpikeStatistics:
             self._add_spikes(name, layer)
 
     def merge(self, other: SpikeStatistics) -> None:
-        """Add all that another one has collected."""
+        """Add everything that ``other`` has collected."""
         for name, sums in other._sums.items():
             _add(self._sums, name, sums)
         for key, operations in other._operations.items():
             _add(self._operations, key, operations)
 
     def compute(self) -> NetworkStatistics:
-        """The statistics of all batches so far, of all ranks under ``torch.distributed``: each rank has to call it."""
+        """The statistics of all batches so far. Under ``torch.distributed`` of all ranks, each of which has to call it.
+
+        Raises:
+            ValueError: a layer has another shape on another rank.
+        """
         sums, operations = _reduce(self._sums), _reduce(self._operations)
         synops: dict[str, float] = defaultdict(float)
         for (target, _), part in operations.items():
@@ -298,7 +312,7 @@ class SpikeStatistics:
                 f"Expected a fan-out into {key[0]!r} of shape {tuple(spikes.shape[1:-1])}, that of the neurons, "
                 f"but got {tuple(fan_out_of_source.shape)}."
             )
-        counts = (spikes != 0).sum(-1, dtype=torch.int32).sum(0)  # int32, since torch is slow to add up into int64
+        counts = (spikes != 0).sum(-1, dtype=torch.int32).sum(0)  # int32 first: summing into int64 is slow
         synops = (counts * fan_out_of_source.to(counts)).sum()
         samples = torch.full_like(synops, spikes.shape[0])
         _add(self._operations, key, {"synops": synops, "samples": samples})
@@ -339,11 +353,11 @@ class SpikeStatistics:
 
 
 def _sums_of(spikes: torch.Tensor) -> _Sums:
-    """All sums of one batch of one layer, from the list of its events."""
+    """All sums of one batch of one layer, computed from a list of its events: ``train`` and ``time`` of each."""
     samples, steps, shape = spikes.shape[0], spikes.shape[-1], spikes.shape[1:-1]
     neurons = math.prod(shape)
     train, time = (spikes.reshape(samples * neurons, steps) != 0).nonzero(as_tuple=True)  # by train, then by time
-    gap = (time[1:] - time[:-1]) * (train[1:] == train[:-1])  # zero between trains
+    gap = (time[1:] - time[:-1]) * (train[1:] == train[:-1])  # zero from one train to the next
     is_first = torch.ones_like(train)
     is_first[1:] = (gap == 0).long()
 
@@ -370,9 +384,9 @@ def _sums_of(spikes: torch.Tensor) -> _Sums:
 def _mean_and_variance(
     n: torch.Tensor, total: torch.Tensor, squares: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and population variance from the number, the sum and the sum of squares of integers; NaN for none.
+    """Mean and population variance from the number, the sum and the sum of squares of integers; NaN if there are none.
 
-    The squares are shifted by the whole part of the mean while they are integers, so that nothing cancels afterwards.
+    The whole part of the mean is subtracted while all are integers, so that no digits cancel in floating point.
     """
     whole = total // n.clamp(min=1)
     shifted = squares - 2 * whole * total + n * whole * whole
@@ -386,7 +400,7 @@ def _add(table: dict[_Key, _Sums], name: _Key, sums: _Sums) -> None:
 
 
 def _reduce(table: dict[_Key, _Sums]) -> dict[_Key, _Sums]:
-    """Sum over ranks, one collective for all layers. A rank that saw no batch, or not of every layer, adds zeros."""
+    """Sum over ranks, one collective for all layers. A rank that did not see a layer adds zeros."""
     if not is_distributed():
         return table
     layout = {name: {key: tuple(value.shape) for key, value in sums.items()} for name, sums in table.items()}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
-from lava_spikeloss._autograd import blocks
-from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
 from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import first_maximum
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -80,47 +78,29 @@ def _nearest(
     rows = v.detach().reshape(-1, v.shape[-1])
     if not isinstance(v_threshold, torch.Tensor):
         v_threshold = torch.full((), v_threshold, dtype=compute_dtype(v.dtype), device=v.device)
-    threshold = v_threshold.expand(v.shape[:-1]).reshape(-1, 1)
-    if loops := loops_for(rows):
-        threshold = threshold.to(torch.promote_types(threshold.dtype, compute_dtype(v.dtype)))
-        count, positive, negative = torch.empty(3, len(rows), 1, dtype=torch.int64)
-        loops.nearest_clusters(*(array(x) for x in (rows, threshold, count, positive, negative)), reach)
-        return count, positive, negative
-    found = [_nearest_in_block(as_float(rows[block]), threshold[block], reach) for block in blocks(rows)]
-    count, positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return count, positive, negative
+    return _nearest_of_rows(as_float(rows), v_threshold.expand(v.shape[:-1]).reshape(-1, 1), reach)
 
 
-def _nearest_in_block(
+def _nearest_of_rows(
     v: torch.Tensor, v_threshold: torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """In numbers instead of bool: torch's masks, ``where`` and ``argmax`` take several times as long.
-
-    Not in integers: the compiler of torch 2.3 makes wrong ones of comparisons.
-    """
     steps = v.shape[-1]
-    reach = min(reach, steps)
-    spikes = torch.ge(v, v_threshold, out=torch.empty_like(v, dtype=torch.float32))
-    total = torch.nn.functional.pad(spikes.cumsum(-1), (1, 0))  # total[t]: spikes before step t
-    earlier = total[:, :-1].clone()
-    earlier[:, reach:].sub_(total[:, : steps - reach])
-    later = total[:, -1:] - total[:, 1:]
-    later[:, : steps - reach].sub_(total[:, -1:] - total[:, reach + 1 :])
-    first, last = (torch.eq(near, 0, out=torch.empty_like(near)) for near in (earlier, later))
-    starts, ends = spikes * first, spikes * last
+    fired = (v >= v_threshold).to(torch.float32)  # torch's sums of bool take several times as long
+    before = F.pad(fired.cumsum(-1), (1, 0))  # spikes before each step, and before the end
+    step = torch.arange(steps, device=v.device)
+    none_earlier = before[:, :-1] == before[:, (step - reach).clamp(min=0)]
+    none_later = before[:, 1:] == before[:, (step + reach + 1).clamp(max=steps)]
+    starts, ends = (fired > 0) & none_earlier, (fired > 0) & none_later
+    free = (fired == 0) & none_earlier & none_later
 
-    before_cluster = (starts * total[:, :-1]).int().cummax(-1).values
-    none = steps + 1
-    size = (total[:, 1:] - before_cluster).sub_(none).mul_(ends)  # 0 where no cluster ends
-    smallest, negative = size.int().min(-1, keepdim=True)
-
-    apart = ((1 - spikes) * first).mul_(last)
-    limit = (apart.to(v.dtype) * 2 - 1) * torch.finfo(v.dtype).max
-    _, positive = first_maximum(torch.minimum(v, limit))
+    before_cluster = torch.where(starts, before[:, :-1], 0.0).cummax(-1).values
+    size = torch.where(ends, before[:, 1:] - before_cluster, steps + 1.0)
+    smallest, negative = size.min(-1, keepdim=True)
+    positive = torch.where(free, v, -torch.inf).argmax(-1, keepdim=True)
     return (
-        starts.sum(-1, keepdim=True).long(),
-        torch.where(apart.gather(-1, positive) > 0, positive, steps),
-        torch.where(smallest < 0, negative, steps),
+        starts.sum(-1, keepdim=True),
+        torch.where(free.gather(-1, positive), positive, steps),
+        torch.where(smallest <= steps, negative, steps),
     )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from math import log
-
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._autograd import Gradient, separable
 from lava_spikeloss.losses.labels import labels_per_train, sample_weights, wanted_values, with_classes
 from lava_spikeloss.losses.options import check_options
-from lava_spikeloss.losses.reduction import as_float, check_weight_length, compute_dtype
+from lava_spikeloss.losses.reduction import as_float, check_weight_length, reduce
 
-__all__ = ["cross_entropy", "cross_entropy_rule", "exp"]
+__all__ = ["cross_entropy", "labels_like"]
 
 
 def cross_entropy(
@@ -37,68 +34,40 @@ def cross_entropy(
         label_smoothing=label_smoothing,
         focal_gamma=focal_gamma,
     )
+    scores = as_float(scores)
     if temperature != 1:
-        scores = as_float(scores) / temperature
+        scores = scores / temperature
     check_weight_length(weight, scores.shape[1])
     if weight is not None:
-        weight = weight.to(compute_dtype(scores.dtype))
-    labels = _labels_like(scores, labels)
+        weight = weight.to(scores.dtype)
+    labels = labels_like(scores, labels)
     if focal_gamma:
-        losses = _focal(as_float(scores), _targets(scores, labels, weight, label_smoothing), focal_gamma)
-    elif scores.dim() == 2:
-        return F.cross_entropy(scores, labels, weight, reduction=reduction, label_smoothing=label_smoothing)
-    elif weight is not None and labels.dtype == torch.int64 and not label_smoothing:
-        losses = _per_step(scores, with_classes(labels)).squeeze(1) * weight[labels]
+        losses = _focal(scores, _targets(scores, labels, weight, label_smoothing), focal_gamma)
+        loss = _reduce(losses, labels, weight, reduction)
     else:
-        losses = _per_step(scores, _targets(scores, labels, weight, label_smoothing)).squeeze(1)
-    steps = losses.shape[1] if losses.dim() == 2 else 1
-    if reduction == "none":
-        return losses.mean(1) if losses.dim() == 2 else losses
-    if reduction == "sum":
-        return losses.sum() / steps
-    if weight is None:
-        return losses.mean()
-    return losses.sum() / sample_weights(labels, weight)[1]
+        loss = F.cross_entropy(scores, labels, weight, reduction=reduction, label_smoothing=label_smoothing)
+    if scores.dim() == 2 or reduction == "mean":
+        return loss
+    return loss.mean(1) if reduction == "none" else loss / scores.shape[-1]
 
 
-def _labels_like(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _reduce(losses: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str) -> torch.Tensor:
+    """As ``torch.nn.CrossEntropyLoss`` does: the mean of class indices is divided by the sum of their weights."""
+    if reduction == "mean" and weight is not None:
+        return losses.sum() / sample_weights(labels, weight)[1]
+    return reduce(losses, reduction)
+
+
+def labels_like(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Labels with the dimensions of the scores: averaged over time for ``(N, C)``, repeated for ``(N, C, T)``."""
-    classes, indices = scores.shape[1], labels.dtype == torch.int64
+    indices = labels.dtype == torch.int64
     if scores.dim() == 2:
-        return labels_per_train(labels, classes, compute_dtype(scores.dtype))
+        return labels_per_train(labels, scores.shape[1], scores.dtype)
     if not indices:
-        labels = labels.to(compute_dtype(scores.dtype))
+        labels = labels.to(scores.dtype)
     if labels.dim() == (1 if indices else 2):
         labels = labels.unsqueeze(-1).expand(*labels.shape, scores.shape[-1])
     return labels
-
-
-def cross_entropy_rule(
-    scores: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None
-) -> tuple[torch.Tensor, Gradient]:
-    """Rule of the cross entropy ``(N, 1, ...)`` of scores ``(N, C, ...)`` with indices ``(N, 1, ...)`` or targets."""
-    scores = as_float(scores)
-    below = torch.sub(scores, scores.detach().amax(1, keepdim=True), out=out)
-    if labels.dtype == torch.int64:
-        labels = labels.expand(-1, -1, *scores.shape[2:])
-        labelled, share = below.gather(1, labels), None
-    else:
-        share = labels.sum(1, keepdim=True)
-        labelled = (below * labels).sum(1, keepdim=True)
-    p = exp(below, out)
-    total = p.sum(1, keepdim=True)
-    if share is None:
-        minus_one = torch.full(labels.shape, -1.0, dtype=p.dtype, device=p.device)
-        return total.log() - labelled, lambda: torch.mul(p, 1 / total, out=out).scatter_add_(1, labels, minus_one)
-    return total.log() * share - labelled, lambda: torch.sub(torch.mul(p, share / total, out=out), labels, out=out)
-
-
-_per_step = separable(cross_entropy_rule)
-
-
-def exp(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Exponential, at least 1e-28 in float32: numbers near the smallest one take up to a hundred times as long."""
-    return torch.clamp(x, min=0.75 * log(torch.finfo(x.dtype).tiny), out=out).exp_()
 
 
 def _targets(scores: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, smoothing: float) -> torch.Tensor:
@@ -106,7 +75,7 @@ def _targets(scores: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | 
     classes, labels = scores.shape[1], with_classes(labels)
     if smoothing:
         false = smoothing / classes
-        labels = wanted_values(labels, classes, compute_dtype(scores.dtype), 1 - smoothing + false, false)
+        labels = wanted_values(labels, classes, scores.dtype, 1 - smoothing + false, false)
     if weight is None:
         return labels
     if labels.dtype == torch.int64:

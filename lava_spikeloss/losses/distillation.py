@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._autograd import Gradient, separable
 from lava_spikeloss.arguments import check_spikes, check_tensor
-from lava_spikeloss.losses.cross_entropy import exp
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, check_population, collapse, pool_population, reduce
@@ -80,19 +78,10 @@ def distillation_loss(
     wanted = as_float(_teacher_scores(teacher.detach(), outputs))
     if not per_step:
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
-    return reduce(_softened_divergence(outputs, wanted, tau).mean((1, 2)), reduction)
-
-
-@separable
-def _softened_divergence(
-    outputs: torch.Tensor, wanted: torch.Tensor, out: torch.Tensor | None, tau: float
-) -> tuple[torch.Tensor, Gradient]:
-    """Divergence ``(N, 1, T)`` of outputs ``(N, C, T)`` from wanted ones, ``(N, C, T)`` or ``(N, C, 1)``."""
     log_p = F.log_softmax(as_float(outputs) / tau, dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
-    q = exp(log_q)
-    losses = tau**2 * (q * (log_q - log_p)).sum(1, keepdim=True)
-    return losses, lambda: torch.mul(exp(log_p) - q, tau, out=out)
+    losses = tau**2 * (log_q.exp() * (log_q - log_p)).sum(1).mean(-1)
+    return reduce(losses, reduction)
 
 
 def _teacher_scores(teacher: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from lava_spikeloss._autograd import Gradient, apply, blocks, separable
 from lava_spikeloss.arguments import check_spikes, check_tensor
-from lava_spikeloss.losses.counts import count
 from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import canonical_labels, class_indices, sample_weights, targets_per_step
 from lava_spikeloss.losses.module import Loss, Regularizer
@@ -18,12 +14,12 @@ from lava_spikeloss.losses.reduction import (
     check_weight_length,
     collapse,
     compute_dtype,
-    half_squares,
     matmul,
     reduce,
     reduce_weighted,
+    squared_errors,
 )
-from lava_spikeloss.spike_trains import at_steps, first_maximum
+from lava_spikeloss.spike_trains import spike_count
 
 __all__ = [
     "CEMaxMembraneLoss",
@@ -84,7 +80,7 @@ def ce_max_membrane_loss(
     check_spikes("membrane", membrane, min_dims=3)
     potentials = collapse(membrane)
     return cross_entropy(
-        apply(_MaxOverTime, potentials),
+        potentials.max(-1).values,
         canonical_labels(labels, membrane.shape, potentials.shape[1]),
         weight=weight,
         reduction=reduction,
@@ -92,25 +88,6 @@ def ce_max_membrane_loss(
         label_smoothing=label_smoothing,
         focal_gamma=focal_gamma,
     )
-
-
-class _MaxOverTime(torch.autograd.Function):
-    """Maximum over the last dimension, in the dtype of accumulation; its gradient goes to the first step of it.
-
-    In half precision torch takes ten times as long for a maximum.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        top, first = zip(*(first_maximum(as_float(x[block])) for block in blocks(x)), strict=True)
-        ctx.save_for_backward(torch.cat(first))
-        ctx.shape, ctx.dtype = x.shape, x.dtype
-        return torch.cat(top).squeeze(-1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (index,) = ctx.saved_tensors
-        return at_steps(index, grad.unsqueeze(-1), ctx.shape, ctx.dtype)
 
 
 def ce_membrane_integral_loss(
@@ -242,10 +219,10 @@ def mse_membrane_loss(
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
         )
     targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, dtype)
+    errors = squared_errors(potentials, targets)
     if weight is not None and per_step:
-        return _mean_of_weighted_steps((potentials - targets).square(), labels, weight.to(dtype), reduction)
-    errors = half_squares(potentials, targets).squeeze(-1) * (2 / potentials.shape[-1])
-    return reduce_weighted(errors, labels, weight, reduction)
+        return _mean_of_weighted_steps(errors, labels, weight.to(dtype), reduction)
+    return reduce_weighted(errors.mean(-1), labels, weight, reduction)
 
 
 def _mean_of_weighted_steps(
@@ -295,20 +272,11 @@ def membrane_suppression_loss(
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
     potentials = collapse(membrane)
-    classes, steps = potentials.shape[1:]
+    classes = potentials.shape[1]
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
     false = 1 - targets_per_step(labels, classes, compute_dtype(membrane.dtype))
-    return reduce(_suppression(potentials, false, ceiling).squeeze(-1) * (2 / steps), reduction)
-
-
-@separable
-def _suppression(
-    potentials: torch.Tensor, false: torch.Tensor, out: torch.Tensor | None, ceiling: float
-) -> tuple[torch.Tensor, Gradient]:
-    """Half of what lies above the ceiling, squared, of false classes, summed over time, ``(N, C, 1)``."""
-    excess = (as_float(potentials) - ceiling).relu_()
-    pull = torch.mul(excess, false, out=out)
-    return (excess * pull).sum(-1, keepdim=True).div(2), lambda: pull
+    excess = (as_float(potentials) - ceiling).relu()
+    return reduce((false * excess.square()).mean(-1), reduction)
 
 
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
@@ -340,7 +308,7 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     """
     check_spikes("membrane", membrane, min_dims=1)
     check_options(v_threshold=v_threshold)
-    return (count(membrane).mean() / membrane.shape[-1] - v_threshold).square()
+    return (spike_count(membrane).mean() / membrane.shape[-1] - v_threshold).square()
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_spikes
-from lava_spikeloss.losses.counts import pooled_count
 from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, wanted_values, with_classes
 from lava_spikeloss.losses.module import Loss
@@ -18,7 +16,9 @@ from lava_spikeloss.losses.reduction import (
     compute_dtype,
     pool_population,
     reduce_weighted,
+    squared_errors,
 )
+from lava_spikeloss.spike_trains import spike_count
 
 __all__ = [
     "CECountLoss",
@@ -150,7 +150,7 @@ def ce_count_loss(
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
-        pooled_count(trains, classes, population_pooling),
+        pool_population(spike_count(trains), classes, population_pooling),
         canonical_labels(labels, spikes.shape, classes),
         weight=weight,
         reduction=reduction,
@@ -231,10 +231,9 @@ def mse_count_loss(
     labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
     full = steps * (trains.shape[1] // classes if population_pooling == "sum" else 1)
     wanted = wanted_values(with_classes(labels), classes, dtype, full * correct_rate, full * incorrect_rate)
-    counts = pooled_count(trains, classes, population_pooling)
-    errors = F.mse_loss(counts, wanted, reduction=reduction if weight is None else "none")
-    errors = errors / (steps if time_scale == "count" else steps**2)
-    return errors if weight is None else reduce_weighted(errors, labels, weight, reduction)
+    counts = pool_population(spike_count(trains), classes, population_pooling)
+    errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)
+    return reduce_weighted(errors, labels, weight, reduction)
 
 
 def region_count_loss(
@@ -302,9 +301,8 @@ def region_count_loss(
     dtype = compute_dtype(spikes.dtype)
     labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
     wanted = wanted_values(with_classes(labels), classes, dtype, true_count, false_count)
-    counts = pooled_count(trains, classes, population_pooling)
-    loss: torch.Tensor = F.mse_loss(counts, wanted, reduction=reduction) / (2 * (region.stop - region.start))
-    return loss
+    counts = pool_population(spike_count(trains), classes, population_pooling)
+    return squared_errors(counts, wanted, reduction) / (2 * (region.stop - region.start))
 
 
 class CERateLoss(Loss, function=ce_rate_loss):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 
 import torch
+import torch.nn.functional as F
 
-from lava_spikeloss._autograd import Gradient, separable
 from lava_spikeloss.arguments import check_count
 from lava_spikeloss.losses.labels import sample_weights
 
@@ -16,11 +16,11 @@ __all__ = [
     "check_weight_length",
     "collapse",
     "compute_dtype",
-    "half_squares",
     "matmul",
     "pool_population",
     "reduce",
     "reduce_weighted",
+    "squared_errors",
 ]
 
 
@@ -51,11 +51,9 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     return values
 
 
-@separable
-def half_squares(x: torch.Tensor, targets: torch.Tensor, out: torch.Tensor | None) -> tuple[torch.Tensor, Gradient]:
-    """Half of the squared difference of ``x`` ``(*, T)`` and its targets, summed over time, ``(*, 1)``."""
-    errors = torch.sub(as_float(x), targets, out=out)
-    return torch.linalg.vector_norm(errors, dim=-1, keepdim=True).square().div(2), lambda: errors
+def squared_errors(x: torch.Tensor, wanted: torch.Tensor, reduction: str = "none") -> torch.Tensor:
+    """``(x - wanted) ** 2``, reduced; ``wanted`` may be broadcast to ``x``."""
+    return F.mse_loss(as_float(x), wanted.expand_as(x), reduction=reduction)
 
 
 def reduce_weighted(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._autograd import apply, blocks
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes, check_tensor
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
@@ -16,7 +13,6 @@ from lava_spikeloss.losses.reduction import as_float, matmul, reduce
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 
 _KERNELS = {"linear": None, "polynomial": "d", "sigmoid": "alpha", "gaussian": "sigma"}
-_COLUMNS = 2**19  # elements of a block of columns in float64: products of fewer were a tenth slower
 _SMALLEST = 1e-4  # probability whose logarithm stands for that of smaller ones, so that a gradient stays finite
 
 
@@ -155,33 +151,9 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
-    return apply(_Gram, x, torch.float64 if kernel == "gaussian" else x.dtype)
-
-
-class _Gram(torch.autograd.Function):
-    """``x @ x.T``; its gradient is one product, where autograd would take one for each factor.
-
-    In another dtype than that of ``x`` by blocks of columns, without a copy of all of ``x``.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        if dtype == x.dtype:
-            return matmul(x, x.T)
-        parts = (x[:, block].to(dtype) for block in blocks(x.T, _COLUMNS))
-        return sum((matmul(part, part.T) for part in parts), start=torch.zeros((), dtype=dtype, device=x.device))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (x,) = ctx.saved_tensors
-        both = grad + grad.T
-        if both.dtype == x.dtype:
-            return matmul(both, x), None
-        gradient = torch.empty_like(x)
-        for block in blocks(x.T, _COLUMNS):
-            gradient[:, block] = matmul(both, x[:, block].to(both.dtype))
-        return gradient, None
+    if kernel == "gaussian":
+        x = x.double()
+    return matmul(x, x.T)
 
 
 def _distances_within(gram: torch.Tensor) -> torch.Tensor:

@@ -5,22 +5,16 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import exp
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss._autograd import Gradient, Rule, separable
-from lava_spikeloss._loops import array, loops_for
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
-from lava_spikeloss.losses.counts import count, joined, of_counts
-from lava_spikeloss.losses.cross_entropy import cross_entropy_rule
+from lava_spikeloss.losses.cross_entropy import labels_like
 from lava_spikeloss.losses.labels import (
     canonical_labels,
     labels_per_train,
     targets_per_step,
+    targets_per_train,
     wanted_values,
     with_classes,
 )
@@ -33,47 +27,13 @@ from lava_spikeloss.losses.reduction import (
     compute_dtype,
     pool_population,
     reduce,
+    squared_errors,
 )
-from lava_spikeloss.spike_trains import (
-    exponential_filter,
-    is_leaky_sum,
-    low_pass,
-    moving_window_rate,
-    window_sum,
-)
+from lava_spikeloss.spike_trains import low_pass, moving_window_rate, spike_count
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
 _EPS = 1e-6  # lava-dl's, in the denominator of a probability
-
-
-def _of_rates(rule: Rule) -> Callable[..., torch.Tensor]:
-    """The reduced losses of ``rule`` for rates ``(N, C)``, or for those of a moving window, ``(N, C, T)``.
-
-    Rates are counts of spikes ``(N, C, T)`` over ``divisor``. With a window of trains ``(N, C, T)`` the way from
-    the spikes to a sample's loss is one rule: neither rates nor their gradient are kept.
-    """
-    of_rates, of_spikes = separable(rule), of_counts(rule)
-
-    @separable
-    def of_trains(
-        trains: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, window: int, mean: bool, *options: Any
-    ) -> tuple[torch.Tensor, Gradient]:
-        losses, gradient = rule(moving_window_rate(trains, window), labels, None, *options)
-        share = losses.shape[1:].numel() if mean else 1
-        per_sample = losses.sum((1, 2), keepdim=True) / share
-        return per_sample, lambda: window_sum(gradient(), window, window * share, ahead=True, out=out)
-
-    def loss(
-        x: torch.Tensor, labels: torch.Tensor, divisor: int, window: int | None, reduction: str, *options: Any
-    ) -> torch.Tensor:
-        if window is None:
-            return of_spikes(x, labels, divisor, reduction, *options)
-        if reduction == "none":
-            return of_rates(moving_window_rate(x, window), labels, *options)
-        return reduce(of_trains(x, labels, window, reduction == "mean", *options), reduction)
-
-    return loss
 
 
 def spike_time(
@@ -124,36 +84,9 @@ def spike_time(
     check_same_shape("desired", desired, "spikes", spikes)
     check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
     region = check_region(start, stop, spikes.shape[-1])
-    if reduction == "none":
-        difference = as_float(spikes) - desired.to(compute_dtype(spikes.dtype))
-        return exponential_filter(difference, time_constant, length, filter_order)[..., region].square()
-    rows = spikes.reshape(-1, spikes.shape[-1]), desired.reshape(-1, spikes.shape[-1])
-    total = 2 * _half_filtered_squares(*rows, region.start, region.stop, time_constant, length, filter_order).sum()
-    return total / spikes[..., region].numel() if reduction == "mean" else total
-
-
-@separable
-def _half_filtered_squares(
-    spikes: torch.Tensor,
-    desired: torch.Tensor,
-    out: torch.Tensor | None,
-    start: int,
-    stop: int,
-    *kernel: Any,
-) -> tuple[torch.Tensor, Gradient]:
-    """Half of the sum ``(*, 1)`` of the squares of the filtered difference in a region."""
-    outside = start, spikes.shape[-1] - stop
-    loops = loops_for(spikes)
-    if loops and out is not None and out.is_contiguous() and is_leaky_sum(out, *kernel) and not any(outside):
-        halves = out.new_empty(len(out), 1)
-        wanted = array(desired.to(out.dtype))
-        loops.filtered_squares(array(spikes), wanted, exp(-1 / kernel[0]), array(halves), array(out))
-        return halves, lambda: out
-    difference = as_float(spikes)
-    difference = difference - desired.to(difference.dtype)
-    error = low_pass(difference, *kernel)[..., start:stop]
-    losses = torch.linalg.vector_norm(error, dim=-1, keepdim=True).square().div(2)
-    return losses, lambda: low_pass(F.pad(error, outside), *kernel, reverse=True)
+    difference = as_float(spikes) - desired.to(compute_dtype(spikes.dtype))
+    filtered = low_pass(difference, time_constant, length, filter_order)[..., region]
+    return squared_errors(filtered, filtered.new_zeros(()), reduction)
 
 
 def spike_rate(
@@ -206,21 +139,11 @@ def spike_rate(
         tensor(0.2500)
     """
     check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
-    x, labels, divisor = _spikes_or_trains(
+    rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    if moving_window is None:
-        wanted = wanted_values(labels, x.shape[1], compute_dtype(x.dtype), true_rate, false_rate)
-        return F.mse_loss(count(x) / divisor, wanted, reduction=reduction)
-    return _squared_errors(x, labels, divisor, moving_window, reduction, true_rate, false_rate)
-
-
-@_of_rates
-def _squared_errors(
-    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, true_rate: float, false_rate: float
-) -> tuple[torch.Tensor, Gradient]:
-    errors = rates - wanted_values(labels, rates.shape[1], rates.dtype, true_rate, false_rate)
-    return errors.square(), lambda: torch.mul(errors, 2, out=out)
+    wanted = wanted_values(_labels_like(rates, labels), rates.shape[1], rates.dtype, true_rate, false_rate)
+    return squared_errors(rates, wanted, reduction)
 
 
 def spike_max(
@@ -280,55 +203,24 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    x, labels, divisor = _spikes_or_trains(
+    rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    if mode == "softmax" and moving_window is None:
-        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels
-        return F.cross_entropy(count(x) * (scale / divisor), targets, reduction=reduction)
     if mode == "softmax":
-        losses = _softmax_cross_entropy(x, labels, divisor, moving_window, reduction, scale)
-    else:
-        one_spike = 1 / (moving_window or spikes.shape[-1])
-        losses = _share_cross_entropy(x, labels.detach(), divisor, moving_window, reduction, one_spike, mode == "count")
-    return losses.squeeze(1) if reduction == "none" else losses
+        return F.cross_entropy(scale * rates, labels_like(rates, labels), reduction=reduction)
+    targets = _targets(rates, labels)
+    one_spike: torch.Tensor | float = 1 / (moving_window or spikes.shape[-1])
+    if mode == "probability":
+        one_spike = ((rates <= 0) & (targets > 0)).any(1, keepdim=True).to(rates.dtype) * one_spike
+    shares = _lift(rates, one_spike)
+    total = shares.sum(1) + (0 if mode == "count" else _EPS)
+    labelled = torch.where(targets > 0, shares, 1.0).log()
+    return reduce(targets.sum(1) * total.log() - (targets * labelled).sum(1), reduction)
 
 
-@_of_rates
-def _softmax_cross_entropy(
-    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, scale: float
-) -> tuple[torch.Tensor, Gradient]:
-    losses, gradient = cross_entropy_rule(rates * scale, labels, None)
-    return losses, lambda: torch.mul(gradient(), scale, out=out)
-
-
-@_of_rates
-def _share_cross_entropy(
-    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, one_spike: float, always_lift: bool
-) -> tuple[torch.Tensor, Gradient]:
-    """Negative log-likelihood ``(N, 1, ...)`` of ``m / sum m``: ``m`` are the rates, lifted to one spike if needed.
-
-    The gradient passes the lifting unchanged.
-    """
-    indices = labels.dtype == torch.int64
-    if indices:
-        labels = labels.expand(-1, -1, *rates.shape[2:])
-    eps = 0.0 if always_lift else _EPS
-    if always_lift:
-        lifted = rates.clamp(min=one_spike)
-    elif indices:
-        lifted = torch.maximum(rates, (rates.gather(1, labels) <= 0).to(rates.dtype) * one_spike)
-    else:
-        silent = ((rates <= 0) & (labels > 0)).any(1, keepdim=True)
-        lifted = torch.maximum(rates, silent.to(rates.dtype) * one_spike)
-    total = lifted.sum(1, keepdim=True) + eps
-    if indices:
-        labelled = lifted.gather(1, labels)
-        losses = total.log() - labelled.log()
-        return losses, lambda: (1 / total).expand_as(lifted).scatter_add(1, labels, -1 / labelled)
-    weight = labels.sum(1, keepdim=True)
-    losses = weight * total.log() - torch.xlogy(labels, lifted).sum(1, keepdim=True)
-    return losses, lambda: weight / total - labels / (lifted + (labels <= 0))
+def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
+    """The larger of each rate and ``least``, with the gradient of the rate."""
+    return rates.detach().clamp(min=least) + (rates - rates.detach())
 
 
 def spike_moid(
@@ -384,29 +276,18 @@ def spike_moid(
         tensor(0.1578)
     """
     check_options(reduction=reduction, alpha=alpha, theta=theta)
-    x, labels, divisor = _spikes_or_trains(
+    rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    return _sigmoid_cross_entropy(x, labels.detach(), divisor, moving_window, reduction, alpha, theta)
+    logits = (rates - theta) / alpha
+    targets = _targets(rates, labels).expand_as(rates)
+    with torch.no_grad():  # the value is that of the probability, in which lava-dl's logarithms end at -100
+        value = F.binary_cross_entropy(logits.sigmoid(), targets, reduction=reduction)
+    slope = F.binary_cross_entropy_with_logits(logits, targets, reduction=reduction)
+    return value + (slope - slope.detach())
 
 
-@_of_rates
-def _sigmoid_cross_entropy(
-    rates: torch.Tensor, labels: torch.Tensor, out: torch.Tensor | None, alpha: float, theta: float
-) -> tuple[torch.Tensor, Gradient]:
-    """Value from the probability, with each logarithm at least -100, as lava-dl; gradient from the logit."""
-    p = ((rates - theta) / alpha).sigmoid()
-    wrong = -(-p).log1p().clamp(min=-100)
-    if labels.dtype == torch.int64:
-        labels = labels.expand(-1, -1, *rates.shape[2:])
-        right = -p.gather(1, labels).log().clamp(min=-100)
-        one = torch.ones_like(right)
-        return wrong.scatter(1, labels, right), lambda: p.scatter_add(1, labels, -one) / alpha
-    right = -p.log().clamp(min=-100)
-    return torch.lerp(wrong, right, labels.expand_as(p)), lambda: (p - labels) / alpha
-
-
-def _spikes_or_trains(
+def _rates_and_labels(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None,
@@ -415,11 +296,8 @@ def _spikes_or_trains(
     population_pooling: str,
     *,
     integers_are_steps: bool,
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Trains ``(N, C, T)`` and their labels; without a window trains to be counted, and what makes counts rates.
-
-    Labels are class indices, with a dimension of 1 for the classes, or targets. Both broadcast.
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and canonical labels."""
     check_spikes("spikes", spikes)
     check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
     trains = collapse(spikes)
@@ -427,14 +305,23 @@ def _spikes_or_trains(
     labels = canonical_labels(
         labels, spikes.shape, classes, integers_are_steps=integers_are_steps and moving_window is not None
     )
-    dtype = compute_dtype(spikes.dtype)
     if moving_window is None:
-        spikes, divisor = joined(trains, classes, population_pooling)
-        return spikes, with_classes(labels_per_train(labels, classes, dtype)), divisor * trains.shape[-1]
-    pooled = pool_population(trains, classes, population_pooling)
+        return pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1], labels
+    return moving_window_rate(pool_population(trains, classes, population_pooling), moving_window), labels
+
+
+def _labels_like(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if rates.dim() == 2:
+        return with_classes(labels_per_train(labels, rates.shape[1], rates.dtype))
     if labels.dtype == torch.int64:
-        return pooled, labels.reshape(labels.shape[0], 1, -1), 1
-    return pooled, targets_per_step(labels, classes, dtype), 1
+        return labels.reshape(labels.shape[0], 1, -1)
+    return targets_per_step(labels, rates.shape[1], rates.dtype)
+
+
+def _targets(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Canonical labels as targets that broadcast to the rates."""
+    of = targets_per_train if rates.dim() == 2 else targets_per_step
+    return of(labels, rates.shape[1], rates.dtype)
 
 
 class SpikeTime(Loss, function=spike_time):

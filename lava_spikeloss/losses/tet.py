@@ -11,7 +11,7 @@ from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import canonical_labels
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
-from lava_spikeloss.losses.reduction import check_population, half_squares, pool_population, reduce
+from lava_spikeloss.losses.reduction import check_population, pool_population, reduce, squared_errors
 
 __all__ = ["TETLoss", "temporal_efficient_training_cross_entropy", "tet_loss"]
 
@@ -92,8 +92,7 @@ def tet_loss(
         ce = ce.reshape(x.shape[0], *x.shape[2:-1])
     if lam == 0:
         return ce
-    wanted = torch.full((), phi, dtype=ce.dtype, device=x.device).expand_as(outputs)
-    pull = half_squares(outputs, wanted).squeeze(-1).mean(1) * (2 / x.shape[-1])
+    pull = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device)).mean((1, -1))
     return (1 - lam) * ce + lam * reduce(pull, reduction)
 
 

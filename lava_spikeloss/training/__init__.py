@@ -1,4 +1,4 @@
-"""Tools for training networks of SLAYER blocks. Nothing here imports Lava; SLAYER modules are known by their looks."""
+"""Tools for training networks of SLAYER blocks. None of them needs Lava itself to be imported."""
 
 from lava_spikeloss.training.checkpoint import load, save
 from lava_spikeloss.training.fuse import (

@@ -1,4 +1,4 @@
-"""Checkpoints of SLAYER networks, parts that only a first forward creates included."""
+"""Checkpoints of SLAYER networks, including the parts that SLAYER creates at the first forward."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lava_spikeloss.slayer_blocks import HELD_BACK, STATES, is_any_block, is_del
 
 __all__ = ["load", "save"]
 
-# Attributes that SLAYER fills in at the first forward.
+# Attributes that SLAYER sets at the first forward.
 LAZY_ATTRIBUTES = ("shape", "num_neurons", "input_shape", "init", "num_features", "bias_is_set")
-# Tensors that are a single number until then.
+# Tensors that are a single number until the first forward.
 LAZY_TENSORS = ("delay", "running_mean", "threshold", "bias")
 FORMAT = 1
 
@@ -28,16 +28,16 @@ def save(
 ) -> None:
     r"""Write ``net``, and ``optimizer`` if given, to ``path`` so that training goes on as if it had not stopped.
 
-    Beside the parameters and buffers go the shapes and flags that SLAYER knows only after a first forward (delays,
-    decays per neuron, norms), and the state the neurons are in, since Recurrent blocks go on from it in the next
-    forward. The file holds tensors, numbers, strings, lists and dictionaries: ``torch.load(path, weights_only=True)``
-    reads it. It is written beside ``path`` first and then moved, so an interruption leaves the old file whole.
+    The file holds parameters and buffers, the shapes and flags that SLAYER knows only after a first forward (of delays,
+    decays per neuron and norms), and the state of the neurons, from which Recurrent blocks go on in the next forward.
+    It consists of tensors, numbers, strings, lists and dictionaries: ``torch.load(path, weights_only=True)`` reads it.
+    It is written beside ``path`` first and then moved, so an interruption leaves the old file whole.
 
     Args:
         path: the file.
         net: a net of SLAYER blocks and other modules.
         optimizer: the optimizer in use.
-        extra: plain data to keep with it: an epoch, a learning-rate schedule, ``rng=torch.get_rng_state()``.
+        extra: plain data to keep in the file too: an epoch, a learning-rate schedule, ``rng=torch.get_rng_state()``.
 
     Example:
         >>> import tempfile
@@ -68,9 +68,9 @@ def load(
 ) -> dict[str, Any]:
     r"""Read what :func:`save` wrote into ``net``, fresh or used, and into ``optimizer``.
 
-    Parameters keep their identity, so an optimizer built before stays attached. Nothing is changed if the file does not
-    fit. Tensors go to the devices where ``net`` has its own. A net for step mode ``"s"`` is put into that mode before,
-    since entering a mode resets the state.
+    Parameters keep their identity, so an optimizer that was built before is still that of ``net``. Nothing is changed
+    if the file does not fit. Tensors go to the devices where ``net`` has its own. Put a net for step mode ``"s"`` into
+    that mode before, since entering a mode resets the state.
 
     Args:
         path: the file.
@@ -81,7 +81,8 @@ def load(
         The plain data given to :func:`save` as ``extra``.
 
     Raises:
-        ValueError: if the file holds other modules or shapes than ``net``, or no optimizer where one is to be loaded.
+        ValueError: if the file holds other modules or shapes than ``net``, or ``optimizer`` is given and the file holds
+            none.
 
     Example:
         >>> import tempfile
@@ -111,7 +112,7 @@ def load(
 
 
 def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state dictionary without the states: SLAYER puts the spikes of Recurrent blocks there, sized by the batch."""
+    """The state dictionary without states, as the last spikes of Recurrent blocks, which have the size of a batch."""
     return {name: value for name, value in net.state_dict().items() if name.rpartition(".")[2] not in STATES}
 
 

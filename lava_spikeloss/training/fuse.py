@@ -1,4 +1,4 @@
-"""Batch norms folded into the weights before them, SLAYER's norms folded for export."""
+"""Batch norms folded into the weights before them, and SLAYER's norms folded for export."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float
         b: added to every fused weight.
 
     Raises:
-        TypeError: for modules of another kind, and for a ``conv`` under weight norm, whose weight is computed anew at
-            every forward.
+        TypeError: for modules of another kind, for a ``conv`` under weight norm, whose weight is computed anew at every
+            forward, and for one that quantises its weight.
         ValueError: if ``b`` is not zero and a channel's gain in ``bn`` is.
 
     Example:
@@ -140,6 +140,8 @@ def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float
     _check_scale(k, b)
     if hasattr(conv, "weight_g") or parametrize.is_parametrized(conv, "weight"):
         raise TypeError("Expected argument `conv` to hold its weight itself but it is under a weight norm.")
+    if getattr(conv, "_pre_hook_fx", None) is not None:
+        raise TypeError("Expected argument `conv` to use its weight as it is but it quantises it: no scale is exact.")
     with torch.no_grad():
         gain = _gain(bn)
         if b != 0 and bool((gain == 0).any()):
@@ -252,7 +254,7 @@ def _without_weight_norm(module: Any) -> Any:
 
 
 def _copied(module: torch.nn.Module) -> Any:
-    """A deep copy, without the graph of the last weight that SLAYER's weight norm keeps and that cannot be copied."""
+    """A deep copy. The weight that weight norm computed last is cut from its graph, with which torch cannot copy it."""
     normed: list[Any] = [part for part in module.modules() if hasattr(part, "weight_g") and "weight" in vars(part)]
     for part in normed:
         part.weight = part.weight.detach()
@@ -260,34 +262,34 @@ def _copied(module: torch.nn.Module) -> Any:
 
 
 def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
-    r"""A copy of ``net`` whose SLAYER norms are what a chip can do: a bias, and nothing else.
+    r"""A copy of ``net`` whose SLAYER norms do no more than a chip can: add a bias.
 
     A ``WgtScaleBatchNorm`` divides the current by a power of two. The division is moved to the other side of the
-    comparison: threshold and membrane are multiplied by it, the weights keep all their bits, and no weight exponent is
-    left, which netx writes but never reads.
+    comparison: threshold and membrane are multiplied by that power, and the weights keep all their bits. So no weight
+    exponent is left, which lava-dl would write into the file and netx would not read.
 
     .. math::
         \frac{c - \mu}{\sigma} \text{ against } \theta
         \quad\Longleftrightarrow\quad c - \mu \text{ against } \sigma\theta
 
-    What stays is a ``MeanOnlyBatchNorm`` with fixed mean, whose bias SLAYER exports. Existing ones have nothing to
-    fold; in the copy they are fixed too.
+    The norm becomes a ``MeanOnlyBatchNorm`` with a fixed mean, whose bias SLAYER exports. One that was a
+    ``MeanOnlyBatchNorm`` already has nothing to fold; in the copy its mean is fixed too.
 
-    States are integers, so the two sides are equal only where nothing is rounded: the voltage must not be rounded as it
-    decays (a voltage decay of 0 or 1), nor the current as it is divided (:math:`\sigma < 1`, or a current decay of 0 or
-    1 too). Everywhere else a few spikes differ, since the membrane is rounded at another scale, and the net is refused
-    unless ``exact`` is false. Train such a copy on, or test it before it is exported: the export is exact to the copy.
-    Its surrogate gradient is scaled along.
+    States are integers, so the two sides are equal only if nothing is rounded: neither the voltage as it decays (true
+    of a voltage decay of 0 or 1), nor the current as it is divided (true if :math:`\sigma < 1`, or for a current decay
+    of 0 or 1). Otherwise a few spikes differ, since the membrane is rounded at another scale, and the net is refused
+    unless ``exact`` is false. Train such a copy on, or test it before it is exported: the exported file spikes as the
+    copy does. The width of its surrogate gradient is multiplied along with the threshold.
 
     Args:
         net: a net in which every norm has seen training data.
-        exact: refuse a net whose copy would not spike alike.
+        exact: refuse a net whose copy would not have the same spikes.
 
     Returns:
         The copy.
 
     Raises:
-        TypeError: for a ``WgtScaleBatchNorm`` that divides, in other than spiking CUBA neurons.
+        TypeError: for a ``WgtScaleBatchNorm`` that divides, unless its neurons are spiking CUBA neurons.
         ValueError: if a norm has seen no data, a threshold does not stay a multiple of the chip's unit, or the copy
             would not be exact.
 
@@ -353,7 +355,7 @@ def _check_rounding(net: torch.nn.Module, neuron: Any, scale: float) -> None:
 
 
 def _decays_whole(neuron: Any, decay: torch.Tensor) -> bool:
-    """Whether a state that decays so stays whole: all of it goes in every step, or nothing."""
+    """Whether a state that decays so is never rounded: all of it decays in every step, or nothing."""
     steps = decay.detach().round().clamp(0, neuron.p_scale)
     return bool(((steps == 0) | (steps == neuron.p_scale)).all())
 
@@ -370,7 +372,7 @@ def _scale_threshold(net: torch.nn.Module, neuron: Any, scale: float) -> None:
 
 
 def _mean_only(norm: Any) -> Any:
-    """A fixed norm that subtracts what this one does."""
+    """A norm that subtracts what this one does, always the same, and does not divide."""
     if not hasattr(norm, "running_var"):
         norm.update = False
         return norm

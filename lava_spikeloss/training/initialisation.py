@@ -1,9 +1,10 @@
-"""Initial weights: by fan, and by the firing rate they lead to."""
+"""Initial weights: drawn by fan, and scaled for a firing rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,11 +12,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes
 from lava_spikeloss.slayer_blocks import is_neuron, is_spiking, named, weight_magnitude
-from lava_spikeloss.training.state import fresh_state
+from lava_spikeloss.training.state import fresh_state, restore, snapshot
 
 __all__ = ["firing_rate_", "kaiming_normal_"]
 
-LARGEST_GAIN = 2.0**12
+LARGEST_GAIN = 2.0**12  # of the weights that were drawn; a block that is silent at it is not going to fire
 BISECTIONS = 24
 
 
@@ -30,8 +31,8 @@ def kaiming_normal_(
     .. math:: W \sim N\left(0, \frac{g^2}{\text{fan}}\right), \qquad g = \text{gain}(\text{nonlinearity}, a)
 
     The fan is that of the operation: for a transposed convolution the input channels of a group times the kernel, where
-    :func:`torch.nn.init.kaiming_normal_` counts the output channels. Under weight norm direction and magnitude are set
-    so that the weight in use is the one drawn. Recurrent weights and both parts of complex synapses are reached; the
+    :func:`torch.nn.init.kaiming_normal_` counts the output channels. Under weight norm, direction and magnitude are set
+    so that the weight in use is the one drawn. Recurrent weights and both parts of complex synapses are drawn too; the
     fixed weights of Pool and Unpool, and biases, stay.
 
     Args:
@@ -64,25 +65,25 @@ def firing_rate_(
 ) -> dict[str, float]:
     r"""Scale the weights of ``net`` block by block until each fires at the rate asked for on a sample of data.
 
-    For each SLAYER block in order of execution, with everything before it set already, the factor :math:`g` in
+    For each SLAYER block in order of execution, when those before it are scaled already, the factor :math:`g` in
 
     .. math:: W \leftarrow g W, \qquad \overline{s^l(g)} = \text{rate}
 
-    is found by bisection, :math:`\overline{s^l}` being the spikes per neuron and step. It replaces the variance of
-    layer-sequential unit-variance initialisation by what a spiking layer passes on, with the aim of fluctuation-driven
+    is found by bisection, :math:`\overline{s^l}` being the spikes per neuron and step. This is layer-sequential
+    unit-variance initialisation with the firing rate in place of the variance, and with the aim of fluctuation-driven
     initialisation: no layer starts silent, so every layer has a gradient from the first step on. The directions of the
-    weights stay as drawn: call :func:`kaiming_normal_` first for another distribution. The rate of each trial is read:
-    on CUDA the host waits for it.
+    weights stay as drawn: call :func:`kaiming_normal_` first for another distribution. The host reads the rate of each
+    trial, and waits for it on CUDA.
 
     Args:
         net: a net with SLAYER blocks.
         sample: input ``(N, C, ..., T)``, a batch of typical data.
         rate: spikes per neuron and step, above 0 and at most 0.5.
-        tolerance: how far from ``rate`` to stop, as a part of it.
+        tolerance: the relative difference to ``rate`` at which the bisection stops.
 
     Returns:
-        The rate reached by each block. It can differ from ``rate`` where no factor gives it: 8-bit weights are clipped,
-        and a norm undoes the scale of what it normalises.
+        The rate reached by each block. It differs from ``rate`` where no factor leads to it: 8-bit weights are clipped,
+        and a norm cancels the scale of what it normalises.
 
     Raises:
         TypeError: if ``sample`` is not a tensor.
@@ -107,7 +108,7 @@ def firing_rate_(
     check_number("rate", rate, above=0, maximum=0.5)
     check_number("tolerance", tolerance, above=0)
     reached: dict[str, float] = {}
-    with torch.no_grad(), fresh_state(net), _KeptStatistics(net):
+    with torch.no_grad(), _trial(net):
         for block in _blocks_in_order(net, sample):
             x = _input_of(block, net, sample)
             reached[named(net, block).split("`")[1]] = _bisect(net, block, x, rate, tolerance)
@@ -123,7 +124,7 @@ def _bisect(net: torch.nn.Module, block: Any, x: torch.Tensor, rate: float, tole
     def fires(gain: float) -> float:
         for layer, weight in zip(layers, drawn, strict=True):
             _stored(layer).copy_(gain * weight)
-        with fresh_state(block), _KeptStatistics(block):
+        with _trial(block):
             return float((block(x) != 0).float().mean())
 
     low, high = 0.0, 1.0
@@ -146,23 +147,15 @@ def _bisect(net: torch.nn.Module, block: Any, x: torch.Tensor, rate: float, tole
     return fires(best)
 
 
-class _KeptStatistics:
-    """Puts the running statistics of norms back: trial forwards are not data."""
-
-    def __init__(self, net: torch.nn.Module) -> None:
-        self.buffers = [
-            (module, name, value.clone())
-            for module in net.modules()
-            for name, value in module.named_buffers(recurse=False)
-            if name.startswith("running_")
-        ]
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        for module, name, value in self.buffers:
-            setattr(module, name, value)
+@contextmanager
+def _trial(net: torch.nn.Module) -> Iterator[None]:
+    """From rest, with states and running statistics put back: what runs inside is not training data."""
+    before = snapshot(net)
+    try:
+        with fresh_state(net):
+            yield
+    finally:
+        restore(before)
 
 
 def _blocks_in_order(net: torch.nn.Module, sample: torch.Tensor) -> list[Any]:
@@ -199,13 +192,13 @@ def _layers(net: torch.nn.Module) -> Iterator[Any]:
 
 
 def _weight_like(layer: Any) -> torch.Tensor:
-    """A parameter of the shape of the weight."""
+    """A parameter of the weight's shape."""
     weight: torch.Tensor = layer.weight_v if hasattr(layer, "weight_v") else layer.weight
     return weight
 
 
 def _stored(layer: Any) -> torch.Tensor:
-    """The parameter that is in proportion to the weight."""
+    """The parameter that scales the weight: under weight norm its magnitude, else the weight itself."""
     if hasattr(layer, "weight_g"):
         weight: torch.Tensor = layer.weight_g
     elif hasattr(layer, "parametrizations"):
@@ -221,7 +214,7 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
             layer.weight_v.copy_(weight)
             layer.weight_g.copy_(weight_magnitude(layer, weight))
         elif hasattr(layer, "parametrizations"):
-            layer.weight = weight  # a parametrisation takes the weight apart itself
+            layer.weight = weight  # torch splits it into direction and magnitude
         else:
             layer.weight.copy_(weight)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.arguments import check_number
+from lava_spikeloss.arguments import check_count
 
 __all__ = ["LocalReadouts"]
 
@@ -20,9 +20,8 @@ class LocalReadouts:
     .. math:: y^l[t] = G^l\, s^l[t], \qquad G^l_{ij} \sim U\left(-\tfrac{1}{\sqrt{M_l}}, \tfrac{1}{\sqrt{M_l}}\right)
 
     Where :math:`s^l` are the :math:`M_l` output spikes of block :math:`l`, flattened. The matrices are never trained.
-    Inside :meth:`attached` the input of each block is cut from the graph, so a loss on :math:`y^l` reaches block
-    :math:`l` and nothing below. The matrices follow from ``seed`` and the sizes alone: they need no place in a
-    checkpoint.
+    Inside :meth:`attached` the input of each block is cut from the graph, so a loss on :math:`y^l` has gradients in
+    block :math:`l` only. The matrices depend on ``seed`` and the sizes alone: they need not be saved.
 
     Args:
         blocks: the blocks to read out, any modules with output ``(N, C, ..., T)``.
@@ -30,6 +29,7 @@ class LocalReadouts:
         seed: of the random matrices.
 
     Raises:
+        TypeError: if a block is not a module, or ``num_classes`` not an integer.
         ValueError: if there is no block, or fewer than one class.
 
     References:
@@ -48,9 +48,12 @@ class LocalReadouts:
 
     def __init__(self, blocks: Iterable[torch.nn.Module], num_classes: int, seed: int = 0) -> None:
         self.blocks = list(blocks)
-        check_number("num_classes", num_classes, minimum=1)
+        check_count("num_classes", num_classes)
         if not self.blocks:
             raise ValueError("Expected argument `blocks` to hold at least one module but got none.")
+        for block in self.blocks:
+            if not isinstance(block, torch.nn.Module):
+                raise TypeError(f"Expected argument `blocks` to hold modules but got {type(block).__name__}.")
         self.num_classes = num_classes
         self.seed = seed
         self._matrices: dict[torch.nn.Module, torch.Tensor] = {}
@@ -85,5 +88,5 @@ class LocalReadouts:
         if matrix is None or matrix.shape[1] != size:
             generator = torch.Generator().manual_seed(self.seed + self.blocks.index(block))
             matrix = (2 * torch.rand(self.num_classes, size, generator=generator) - 1) / math.sqrt(size)
-        self._matrices[block] = matrix.to(flat)  # kept where it is used: the host waits for a copy
+        self._matrices[block] = matrix.to(flat)  # kept on the device, since the host waits for each copy
         return self._matrices[block]

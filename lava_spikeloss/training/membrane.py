@@ -32,12 +32,12 @@ def record_membrane(block: torch.nn.Module) -> Iterator[MembraneRecord]:
     r"""Record what the neurons of ``block`` compare with their threshold.
 
     That is the voltage for CUBA and ALIF, the imaginary state for RF_IZ and ADRF_IZ, and the real state for RF and
-    ADRF. At a step with a spike it is the value before the reset. It carries the graph of the forward, so membrane
-    losses reach the weights; the block computes and learns as it would without being recorded. Blocks with
-    ``delay_shift`` put out their spikes one step later than the potential crosses the threshold.
+    ADRF. At a step with a spike it is the value before the reset. It is part of the graph of the forward, so membrane
+    losses have gradients in the weights; the block computes and learns as it would without being recorded. The spikes
+    of a block with ``delay_shift`` come out one step after the potential has crossed the threshold.
 
-    SLAYER evaluates a Recurrent block outside the graph; the potentials of such a block come without gradient.
-    An Affine block needs none of this: its output is its membrane potential.
+    SLAYER evaluates a Recurrent block outside the graph; the potentials of such a block have no gradient.
+    The output of an Affine block is its membrane potential: there is nothing to record.
 
     Args:
         block: a SLAYER block with spiking neurons.
@@ -73,7 +73,7 @@ def record_membrane(block: torch.nn.Module) -> Iterator[MembraneRecord]:
         spikes: torch.Tensor = type(neuron).spike(neuron, *potentials)
         return spikes
 
-    neuron.spike = spike  # shadows the method of this one neuron
+    neuron.spike = spike  # an attribute of this neuron hides the method of its class
     try:
         yield record
     finally:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
-from lava_spikeloss.slayer_blocks import is_affine, is_block, is_delay, is_leaky, is_recurrent, named, states
+from lava_spikeloss.slayer_blocks import is_affine, is_block, is_delay, is_leaky, is_recurrent, named
+from lava_spikeloss.training.state import restore, snapshot
 from lava_spikeloss.training.step_mode import Carry, recurrent_feedback, streaming
 
 __all__ = [
@@ -26,7 +27,7 @@ StepLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass
 class FPTTState:
-    """What forward propagation through time remembers between steps: one entry per trainable parameter.
+    """What forward propagation through time keeps from one step to the next: an entry per trainable parameter.
 
     Attributes:
         averages: the running averages of the parameters.
@@ -40,7 +41,7 @@ class FPTTState:
 def fptt_online_training_init_w_ra(optimizer: torch.optim.Optimizer) -> FPTTState:
     r"""Start the running averages of :func:`fptt_online_training` at the parameters.
 
-    The averages are copies: no update of a parameter changes them.
+    The averages are copies: an update of a parameter does not change them.
 
     Args:
         optimizer: the optimizer whose parameters are trained.
@@ -74,12 +75,13 @@ def fptt_online_training(
             \left\| W - \bar W_t - \frac{1}{2\alpha} \nabla \ell_{t-1}(W_t) \right\|^2 \right]_{W = W_t} \\
         \bar W_{t+1} &= \tfrac12 (\bar W_t + W_{t+1}) - \frac{1}{2\alpha} \nabla \ell_t(W_{t+1})
 
-    The optimizer takes the place of :math:`-\eta\nabla`. Both gradients of step :math:`t` start from the same state of
-    the neurons, the one before the step; the net goes on from the first forward. The norm is a sum over all weights.
+    The update :math:`-\eta\nabla` is that of the optimizer. Both gradients of step :math:`t` start from the same state
+    of the neurons, the one before the step; the next step goes on from the state after the first forward. The norm is
+    a sum over all weights.
 
-    The layers work on the same step: the one-step shift of SLAYER's blocks only delays their spikes, and within one
+    All layers work on the same step: the one-step shift of SLAYER's blocks only delays their spikes, and within one
     step no gradient would pass it. Axonal delays are refused for the same reason. The sequence starts at rest, and the
-    state of ``net`` from before is put back. Decays get no gradient within one step.
+    earlier state of ``net`` is put back afterwards. Decays get no gradient within one step.
 
     Args:
         net: the net, in training mode.
@@ -111,6 +113,7 @@ def fptt_online_training(
         >>> cross_entropy = torch.nn.functional.cross_entropy
         >>> loss = fptt_online_training(net, optimizer, x, labels, cross_entropy, 0.5, state)
     """
+    _check(net, x, target)
     check_number("alpha", alpha, above=0)
     parameters = _trainable(optimizer)
     if [p.shape for p in parameters] != [average.shape for average in state.averages]:
@@ -119,16 +122,16 @@ def fptt_online_training(
             f"{len(state.averages)} averages are not those of the {len(parameters)} parameters of `optimizer`."
         )
     total = torch.zeros((), device=x.device)
-    with _online(net, x, target):
+    with _online(net):
         for x_t, target_t in _steps(x, target):
-            before = _snapshot(net)
+            before = snapshot(net)
             total += _gradients(net, optimizer, loss, x_t, target_t)
-            after = _snapshot(net)
+            after = snapshot(net)
             _add_penalty(parameters, state, alpha)
             optimizer.step()
-            _restore(before)
+            restore(before)  # the second forward of the step starts where the first one did, and leaves no trace
             _gradients(net, optimizer, loss, x_t, target_t)
-            _restore(after)
+            restore(after)
             _update_averages(parameters, state, alpha)
     optimizer.zero_grad()
     return total / x.shape[-1]
@@ -157,7 +160,7 @@ def ottt_online_training(
     with its current decay :math:`d_c` and voltage decay :math:`d_v`. As in the paper (and in SLAYER's own backward) the
     reset is left out of the derivative. For one layer this is the gradient of back-propagation through time; for
     several it leaves out the paths that go through an earlier step of a later layer. Only the traces are kept, so
-    memory does not depend on the number of steps. Handling of shift, delays, state and decays as in
+    memory does not depend on the number of steps. Shift, delays, state and decays are handled as in
     :func:`fptt_online_training`.
 
     Args:
@@ -188,6 +191,7 @@ def ottt_online_training(
         >>> cross_entropy = torch.nn.functional.cross_entropy
         >>> loss = ottt_online_training(net, optimizer, x, labels, cross_entropy, online=True)
     """
+    _check(net, x, target)
     traces = _Traces(net)
     return _spatial_training(net, optimizer, x, target, loss, online, traces)
 
@@ -233,6 +237,7 @@ def sltt_online_training(
         >>> cross_entropy = torch.nn.functional.cross_entropy
         >>> loss = sltt_online_training(net, optimizer, x, labels, cross_entropy, online=False)
     """
+    _check(net, x, target)
     return _spatial_training(net, optimizer, x, target, loss, online, None)
 
 
@@ -247,7 +252,7 @@ def _spatial_training(
 ) -> torch.Tensor:
     total = torch.zeros((), device=x.device)
     optimizer.zero_grad()
-    with _online(net, x, target, traces):
+    with _online(net, traces):
         for x_t, target_t in _steps(x, target):
             step_loss = loss(net(x_t)[..., 0], target_t)
             step_loss.backward()
@@ -262,11 +267,8 @@ def _spatial_training(
 
 
 @contextmanager
-def _online(
-    net: torch.nn.Module, x: torch.Tensor, target: torch.Tensor, traces: _Traces | None = None
-) -> Iterator[None]:
-    """``net`` step by step from rest, all layers on the same step."""
-    _check(net, x, target)
+def _online(net: torch.nn.Module, traces: _Traces | None = None) -> Iterator[None]:
+    """Inside, ``net`` runs step by step from rest, all layers on the same step."""
     feedback = traces.feedback if traces is not None else None
     with ExitStack() as stack:
         stack.enter_context(streaming(net, Carry(shift=False, feedback=feedback), from_rest=True))
@@ -278,7 +280,7 @@ def _online(
 def _check(net: torch.nn.Module, x: torch.Tensor, target: torch.Tensor) -> None:
     check_spikes("x", x, min_dims=3)
     check_tensor("target", target)
-    if target.shape[0] != x.shape[0] or (target.dim() > 1 and target.shape[-1] != x.shape[-1]):
+    if target.shape[:1] != x.shape[:1] or (target.dim() > 1 and target.shape[-1] != x.shape[-1]):
         raise ValueError(
             f"Expected argument `target` to be ({x.shape[0]},), or {x.shape[0]} samples first and {x.shape[-1]} steps "
             f"last, but got shape {tuple(target.shape)}."
@@ -326,26 +328,8 @@ def _update_averages(parameters: list[torch.Tensor], state: FPTTState, alpha: fl
         state.gradients[index] = gradient
 
 
-Snapshot = list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]
-
-
-def _snapshot(net: torch.nn.Module) -> Snapshot:
-    """States and running statistics: the second forward of a step must change neither."""
-    found: Snapshot = []
-    for module in net.modules():
-        running = {n: b.clone() for n, b in module.named_buffers(recurse=False) if n.startswith("running_")}
-        found.append((module, {**dict(states(module)), **running}))
-    return found
-
-
-def _restore(snapshot: Snapshot) -> None:
-    for module, values in snapshot:
-        for name, value in values.items():
-            setattr(module, name, value)
-
-
 class _Traces:
-    """The presynaptic traces of OTTT: synapses put out what they would, their weights get the gradient of the trace."""
+    """The presynaptic traces of OTTT. The output of a synapse stays; its weights get the gradient of the trace."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         modules: list[Any] = [module for module in net.modules() if is_block(module)]
@@ -362,7 +346,7 @@ class _Traces:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        # First among the hooks: what a Recurrent block feeds back is added to its result.
+        # Before all other hooks, since that of a Recurrent block adds what it feeds back to the result of this one.
         handles = [synapse.register_forward_hook(self._replace_gradient, prepend=True) for synapse in self.synapses]
         try:
             yield

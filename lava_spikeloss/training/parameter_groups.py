@@ -1,4 +1,4 @@
-"""Learning rates in the unit of each parameter."""
+"""Learning rates in the units of each parameter."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def parameter_groups(net: torch.nn.Module, lr: float, decay_lr: float | None = N
 
     SLAYER's gradient for current and voltage decays also has the wrong sign (it is the gradient with respect to what is
     kept, ``1 - decay``, on the CPU and in the CUDA kernels alike), so their group descends with ``maximize=True``. That
-    is an option of the optimizers in ``torch.optim``, apart from LBFGS and Muon, and before torch 2.4 from NAdam and
-    RAdam, which pass over it in silence: do not train these decays with those. The resonators' decays have the right
-    sign. Adaptive neurons' threshold and refractory decays get no gradient from SLAYER: they stay.
+    is an option of the optimizers in ``torch.optim``. LBFGS and Muon ignore it without a word, and so do NAdam and
+    RAdam before torch 2.4: do not train these decays with those. The resonators' decays have the right sign. The
+    threshold and refractory decays of adaptive neurons get no gradient from SLAYER, and do not change.
 
     Args:
         net: the net to train.

@@ -1,4 +1,4 @@
-"""Long sequences: step by step, in chunks, or with time folded into the batch."""
+"""Long sequences: step by step, in chunks, or with time merged into the batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward
 def multi_step_forward(x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
     r"""Run ``net`` over the steps of ``x`` one at a time, with state carried between them.
 
-    Gives what ``net(x)`` gives. ``net`` sees each step with its time axis, ``(N, C, ..., 1)``, so any net for whole
-    sequences will do. In training the graph between blocks is kept over all steps; the states inside SLAYER's neurons
-    carry none (SLAYER stores them without), so the gradient leaves out the paths through the membranes. For
-    back-propagation through time use ``net(x)``.
+    The output is that of ``net(x)``. ``net`` is called with each step as ``(N, C, ..., 1)``, so any net for whole
+    sequences works. In training the graph between blocks is kept over all steps. SLAYER stores the states of its
+    neurons without a graph, so the gradient leaves out the paths through the membranes. For back-propagation through
+    time use ``net(x)``.
 
     A net in step mode ``"s"`` goes on from its state; any other starts at rest, and its old state is put back
     afterwards.
@@ -52,11 +52,11 @@ def multi_step_forward(x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
 def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
     r"""Run ``net`` over chunks of ``split`` steps, with state carried between them.
 
-    The output is that of ``net(x)``, bit for bit, as long as the norms are in evaluation mode (in training a norm sees
-    the statistics of one chunk), dropout is off, and the neurons' ``scale`` is a power of two, as it is by default: a
-    state must survive as a float. The last chunk may be shorter. Under ``torch.no_grad()`` the memory for intermediate
-    results is that of one chunk, however long the sequence; otherwise each chunk keeps its graph. What is carried is
-    detached: back-propagation through time truncated at the borders of the chunks.
+    The output is that of ``net(x)``, bit for bit, as long as the norms are in evaluation mode (in training a norm uses
+    the statistics of one chunk), dropout is off, and the neurons' ``scale`` is a power of two, as it is by default, so
+    that a float holds a state exactly. The last chunk may be shorter. Under ``torch.no_grad()`` the memory for
+    intermediate results is that of one chunk, however long the sequence; otherwise each chunk keeps its graph. What is
+    carried is detached: this is back-propagation through time, truncated at the borders of the chunks.
 
     A net in step mode ``"s"`` goes on from its state; any other starts at rest, and its old state is put back
     afterwards.
@@ -71,8 +71,8 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) 
 
     Raises:
         TypeError: if ``x`` is not a tensor or ``split`` not an integer.
-        ValueError: if ``x`` has fewer than three dimensions, ``split`` is below one, or a block that averages several
-            steps into one does not divide ``split``.
+        ValueError: if ``x`` has fewer than three dimensions, ``split`` is below one, or a TimeDecimation block would
+            average steps of two chunks into one.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
@@ -106,7 +106,7 @@ def _check_split(split: int, net: torch.nn.Module) -> None:
 
 
 def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
-    r"""Run a stateless module over all steps at once, with time folded into the batch.
+    r"""Run a stateless module over all steps at once, with time merged into the batch.
 
     .. math:: y[..., t] = f(x[..., t]) \text{, computed as one call on } (N \cdot T, C, ...)
 

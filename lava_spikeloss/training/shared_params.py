@@ -1,4 +1,4 @@
-"""Neuron parameters shared between blocks: SLAYER writes into the dictionary it is given."""
+"""Neuron parameters shared between blocks: SLAYER writes into the dictionary that it is given."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def build_block(block: Callable[..., Block], neuron_params: Mapping[str, Any], *
 
 
 def check_neuron_params(net: torch.nn.Module, neuron_params: Mapping[str, Any] | None = None) -> list[str]:
-    r"""Name the blocks of ``net`` that came out different because their dictionary was shared.
+    r"""Name the blocks of ``net`` that were built with other parameters because their dictionary was shared.
 
-    Given the parameters as they were meant, every block is compared with them. Without, the signs of a shared
-    dictionary are looked for: a persistent state outside Recurrent and KWTA blocks in a net that has such blocks (and
-    is not in step mode ``"s"``), and a block without norm behind a Pool or Unpool block in a net where others have one.
+    If ``neuron_params`` are given, every block is compared with them. Otherwise this looks for what a shared dictionary
+    leads to: a persistent state outside Recurrent and KWTA blocks in a net that has such blocks (and is not in step
+    mode ``"s"``), and a block without norm behind a Pool or Unpool block in a net where others have one.
 
     Args:
         net: the net to look at.
-        neuron_params: the parameters as meant, from before any block was built.
+        neuron_params: the intended parameters, from before any block was built.
 
     Returns:
-        One sentence per block that came out different, none if all is well.
+        One sentence per block that was built with other parameters; empty if there is none.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer

@@ -1,4 +1,4 @@
-"""State of the neurons: back to rest, cut from the graph, put aside for a while."""
+"""The state of neurons and delays: put to rest, cut from the graph, kept aside and put back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.slayer_blocks import HELD_BACK, is_neuron, states
 
-__all__ = ["detach_net", "fresh_state", "reset_net", "set_backend"]
+__all__ = ["Snapshot", "detach_net", "fresh_state", "reset_net", "restore", "set_backend", "snapshot"]
+
+Snapshot = list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]
 
 
 def _at_rest(module: Any, name: str, value: torch.Tensor) -> torch.Tensor | None:
@@ -50,10 +52,10 @@ def reset_net(net: torch.nn.Module) -> None:
 
 
 def detach_net(net: torch.nn.Module) -> None:
-    r"""Keep every state of ``net`` and cut it from the graph that made it.
+    r"""Cut every state of ``net`` from the graph that it was computed in, and keep its value.
 
-    After it a backward pass stops at this point in time: the cut of truncated back-propagation. SLAYER stores the
-    states of its neurons without a graph already; what this cuts is what blocks and delays hold back between forwards.
+    A backward pass then stops at this point in time, as in truncated back-propagation. SLAYER stores the states of its
+    neurons without a graph anyway; this matters for the spikes that blocks and delays hold back between forwards.
 
     Args:
         net: any module.
@@ -82,15 +84,31 @@ def fresh_state(net: torch.nn.Module) -> Iterator[None]:
         >>> with fresh_state(net):
         ...     y = net(torch.ones(1, 2))
     """
-    before = [(module, dict(states(module))) for module in net.modules()]
+    before: Snapshot = [(module, dict(states(module))) for module in net.modules()]
     reset_net(net)
     try:
         yield
     finally:
-        reset_net(net)  # empties the buffers that did not exist before
-        for module, values in before:
-            for name, value in values.items():
-                setattr(module, name, value)
+        reset_net(net)  # for the buffers that did not exist before
+        restore(before)
+
+
+def snapshot(net: torch.nn.Module) -> Snapshot:
+    """What a forward of ``net`` changes in it, for :func:`restore`: states, and the running statistics of norms."""
+    found: Snapshot = []
+    for module in net.modules():
+        # Copied, since norms write into their statistics. Neurons replace their states.
+        buffers = module.named_buffers(recurse=False)
+        statistics = {name: value.clone() for name, value in buffers if name.startswith("running_")}
+        found.append((module, {**dict(states(module)), **statistics}))
+    return found
+
+
+def restore(before: Snapshot) -> None:
+    """Put back what :func:`snapshot` kept."""
+    for module, values in before:
+        for name, value in values.items():
+            setattr(module, name, value)
 
 
 def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference"]) -> None:
@@ -98,7 +116,7 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
 
     ``"accelerated"`` is SLAYER's default: its CUDA kernels for tensors on CUDA, its Python reference for tensors on the
     CPU. ``"reference"`` takes the result of the Python reference on CUDA too. SLAYER offers that only as its debug
-    mode, which also runs the kernel and raises where the two disagree, so a CUDA compiler is needed either way. On the
+    mode, which also runs the kernel and raises if the two disagree, so a CUDA compiler is needed either way. On the
     CPU both are the same computation.
 
     Args:

@@ -1,9 +1,10 @@
-"""Step mode: whole sequences from rest, or one chunk after the other with everything carried between them.
+"""Step mode: whole sequences from rest, or one chunk after the other with all state carried between them.
 
-SLAYER's own persistent state is not enough for the second: its one-step shift writes in place into a view that autograd
-does not allow to be written, its axonal delays and its Recurrent shift drop what falls off the end, its Recurrent and
-KWTA blocks forget the spikes they feed back, and a norm's output is stored where its input belongs. The forward hooks
-here supply what is missing. They are the mode: setting the other mode removes them.
+SLAYER's own persistent state is not enough for chunks. Its one-step shift writes in place into a view, which autograd
+forbids. Its axonal delays and the shift of its Recurrent block drop the spikes that are delayed beyond the end. Its
+Recurrent and KWTA blocks forget the spikes that they feed back. Neurons with a norm store the current after the norm
+where that before it belongs. The forward hooks here supply what is missing; they make up step mode ``"s"``, and setting
+the other mode removes them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Feedback = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 class Carry:
-    """How a net in step mode ``"s"`` passes things from one forward to the next.
+    """How a net in step mode ``"s"`` carries its state from one forward to the next.
 
     Args:
         keep_graph: keep the graph of what is carried, for a single backward over several forwards.
@@ -51,7 +52,7 @@ class Carry:
         self.feedback: Feedback = feedback or recurrent_feedback
 
     def store(self, value: torch.Tensor) -> torch.Tensor:
-        """A copy, so that a buffer of one step does not keep the sequence alive that it is a view of."""
+        """A copy: a view of one step would keep the whole sequence in memory."""
         return value.clone() if self.keep_graph else value.detach().clone()
 
 
@@ -63,7 +64,7 @@ def recurrent_feedback(block: Any, spikes: torch.Tensor) -> torch.Tensor:
 
 
 class _Hooks(ABC):
-    """Hooks of one module that can be taken off and put back."""
+    """Hooks of one module that can be removed and installed again."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -72,7 +73,7 @@ class _Hooks(ABC):
 
     @abstractmethod
     def install(self) -> None:
-        """Put the hooks in place, each kind of block in its own way."""
+        """Register the hooks."""
 
     def remove(self) -> None:
         for handle in self.handles:
@@ -81,7 +82,7 @@ class _Hooks(ABC):
 
 
 class _SequenceStart(_Hooks):
-    """Mode "m": a block that needs persistent state to work starts every forward at rest."""
+    """Mode ``"m"``: a block that needs persistent state to work starts every forward at rest."""
 
     def install(self) -> None:
         self.handles = [self.module.register_forward_pre_hook(self.start)]
@@ -91,7 +92,7 @@ class _SequenceStart(_Hooks):
 
 
 class _CarryingDelay(_Hooks):
-    """An axonal delay that remembers the end of the previous chunk."""
+    """An axonal delay that is given the end of the previous chunk before the present one."""
 
     def __init__(self, module: Any, carry: Carry) -> None:
         self.carry = carry
@@ -122,10 +123,10 @@ class _CarryingDelay(_Hooks):
 
 
 class _CarryingNeuron(_Hooks):
-    """A leaky neuron with a norm: its state is the current before the norm, SLAYER stores the one after it."""
+    """A leaky neuron with a norm: its state is the current before the norm, and SLAYER stores that after it."""
 
     def __init__(self, module: Any, call: Any) -> None:
-        self.call = call  # the module whose end of forward is the end of the neuron's step
+        self.call = call  # the module at the end of whose forward the neuron has stored its state
         self.last: torch.Tensor | None = None
         super().__init__(module)
 
@@ -206,14 +207,14 @@ def _carrying_hooks(net: torch.nn.Module, carry: Carry) -> dict[torch.nn.Module,
     hooks: dict[torch.nn.Module, list[_Hooks]] = {}
     self_feeding = self_feeding_neurons(net)
     affine: dict[Any, Any] = {block.neuron: block for block in _modules(net) if is_affine(block)}
-    # Blocks before delays: a block shifts, then its delay delays, and hooks run in the order of their registration.
+    # Blocks before delays: hooks run in the order of their registration, and a block shifts before its delay delays.
     for module in net.modules():
         if is_block(module):
             hooks.setdefault(module, []).append(_CarryingBlock(module, carry))
     for module in _modules(net):
         if is_delay(module):
             hooks.setdefault(module, []).append(_CarryingDelay(module, carry))
-        # Inside a self-feeding block SLAYER stores the state in this way at every step: there it is the definition.
+        # A self-feeding block stores the current after the norm at every step, so there that is its definition.
         stores_wrongly = is_neuron(module) and _norm_follows_current(module) and module not in self_feeding
         if stores_wrongly:
             hooks.setdefault(module, []).append(_CarryingNeuron(module, affine.get(module, module)))
@@ -238,13 +239,13 @@ def _sequence_hooks(net: torch.nn.Module) -> dict[torch.nn.Module, list[_Hooks]]
         module: [_SequenceStart(module)] for module in net.modules() if is_recurrent(module) or is_kwta(module)
     }
     for module in hooks:
-        if is_kwta(module):  # its neuron persists, so SLAYER's in-place shift keeps it from being trained at all
+        if is_kwta(module):  # its neuron persists, so with SLAYER's shift in place it could not be trained at all
             hooks[module].append(_CarryingBlock(module, Carry()))
     return hooks
 
 
 def in_step_mode(net: torch.nn.Module) -> bool:
-    """Whether ``net`` was put into step mode "s"."""
+    """Whether ``net`` is in step mode ``"s"``."""
     return any(vars(module).get("_step_mode") == "s" for module in net.modules())
 
 
@@ -255,15 +256,15 @@ def _hooks(net: torch.nn.Module) -> list[_Hooks]:
 def set_step_mode(net: torch.nn.Module, mode: Literal["s", "m"]) -> None:
     r"""Let every forward of ``net`` be a whole sequence (``"m"``), or continue where the last one ended (``"s"``).
 
-    In mode ``"s"`` a sequence may be cut anywhere along time: the forwards of its pieces, laid end to end, are the
-    forward of the whole. That holds for the neurons, the one-step shift between blocks, axonal delays, and the spikes
+    In mode ``"s"`` a sequence may be cut anywhere along time: the outputs of its pieces, one after the other, are the
+    output of the whole. That holds for the neurons, the one-step shift between blocks, axonal delays, and the spikes
     that Recurrent and KWTA blocks feed back, all of which SLAYER forgets or cannot differentiate by itself. What is
     carried is detached, so each forward can have its own backward and optimizer step. In mode ``"m"`` every forward
-    starts at rest, Recurrent and KWTA blocks included, whose state survives in an untouched net.
+    starts at rest, even those of Recurrent and KWTA blocks, which otherwise go on from the last forward.
 
-    The mode is kept on the modules and by hooks on them; the dictionaries the blocks were built from are not touched.
-    A module added later needs another call. Either call leaves the net at rest. In mode ``"s"`` the longest of each
-    layer's axonal delays is read at every forward, for which the host waits on CUDA.
+    The mode is stored in the modules, and in hooks on them; the dictionaries that the blocks were built from are not
+    changed. Call this again after adding a module. Each call leaves the net at rest. In mode ``"s"`` the host reads the
+    longest axonal delay of each layer at every forward, and waits for it on CUDA.
 
     Args:
         net: any module; those without SLAYER neurons stay as they are.
@@ -300,10 +301,10 @@ def set_step_mode(net: torch.nn.Module, mode: Literal["s", "m"]) -> None:
 
 @contextmanager
 def streaming(net: torch.nn.Module, carry: Carry, from_rest: bool = False) -> Iterator[None]:
-    """Inside, ``net`` carries everything from one forward to the next; on leaving, it is in the mode it was in before.
+    """Inside, ``net`` carries its state from one forward to the next; afterwards it is in the mode of before.
 
-    A net in step mode "s" goes on from its state and keeps the new one, unless it is to start ``from_rest``. Any other
-    starts at rest. What starts at rest gets its old state back.
+    A net in step mode ``"s"`` goes on from its state and keeps the new one. Any other, and with ``from_rest`` that too,
+    starts at rest, and its old state is put back.
     """
     neurons: list[Any] = [module for module in net.modules() if is_stateful(module)]
     flags = [neuron.persistent_state for neuron in neurons]

@@ -11,6 +11,7 @@ import torch
 from lava_spikeloss.arguments import check_number, check_tensor
 from lava_spikeloss.losses.labels import class_indices
 from lava_spikeloss.slayer_blocks import is_block, is_spiking, states
+from lava_spikeloss.training.state import restore, snapshot
 
 __all__ = ["ThresholdMargin"]
 
@@ -21,15 +22,14 @@ class ThresholdMargin:
     .. math:: \theta_{nc} = \theta \cdot \begin{cases}
         m_\text{true} & c \text{ is a class of sample } n \\ m_\text{false} & \text{otherwise} \end{cases}
 
-    With 1.1 and 0.9 the true class has to fire against a higher threshold and the false ones are held to a lower one,
-    so the trained net keeps a margin at the threshold it is used with. In evaluation (``block.training`` is false)
-    nothing changes.
+    With 1.1 and 0.9 the true class has to reach a higher threshold than the neuron's own, and the false ones fire at a
+    lower one. So the trained net has a margin at the threshold that it is used with. In evaluation (``block.training``
+    is false) nothing changes.
 
-    A SLAYER neuron takes one number as threshold. So inside the ``with`` block its neurons run twice on the same
-    current, once with each threshold, and every sample and class takes the spikes and the state of the run that is its
-    own. Since neurons do not see each other within a block, that is exact for every kind of reset, bit for bit what a
-    block built with that threshold gives. The surrogate gradient is centred on the scaled threshold and keeps its
-    width.
+    A SLAYER neuron has one number as threshold. So inside the ``with`` block the neurons run twice on the same current,
+    once with each threshold, and each neuron and sample takes spikes and state of the run with its own threshold. Since
+    neurons of a block do not depend on each other, the result is exact for every kind of reset: bit for bit that of a
+    block built with that threshold. The surrogate gradient is centred on the scaled threshold and keeps its width.
 
     Args:
         block: a SLAYER block with spiking neurons, usually the last one.
@@ -98,7 +98,7 @@ class ThresholdMargin:
             raise RuntimeError(
                 "Expected one ThresholdMargin on a block at a time but there is another around this one."
             )
-        neuron.forward = _TwoRuns(self, target)  # shadows the method of this one neuron
+        neuron.forward = _TwoRuns(self, target)  # an attribute of this neuron hides the method of its class
         try:
             yield
         finally:
@@ -120,12 +120,10 @@ class _TwoRuns:
             return self._forward(current)
         if "spike" in vars(neuron):
             raise RuntimeError("Expected one membrane potential to record, but inside a ThresholdMargin there are two.")
-        before = _buffers(neuron)
+        before = snapshot(neuron)
         try:
             true_spikes, true_states = self._run(current, margin.true)
-            for module, buffers in before:  # running statistics too: they must move once, not twice
-                for name, value in buffers.items():
-                    setattr(module, name, value)
+            restore(before)  # running statistics too: they must move once, not twice
             false_spikes, false_states = self._run(current, margin.false)
         finally:
             neuron._threshold = self.nominal
@@ -154,13 +152,6 @@ class _TwoRuns:
 def _scaled(neuron: Any, threshold: float, factor: float) -> float:
     """On the grid of the states, so that reset and spike agree on which voltage reaches it."""
     return float(round(threshold * factor * neuron.s_scale) / neuron.s_scale)
-
-
-def _buffers(neuron: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
-    return [
-        (module, {name: value.clone() for name, value in module.named_buffers(recurse=False)})
-        for module in neuron.modules()
-    ]
 
 
 def _true_mask(target: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +19,8 @@ from netx_export.errors import NetxExportError
 from netx_export.printable import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help should not
+    import numpy.typing as npt
+
     from netx_export.verification.verify import VerificationReport
 
 __all__ = ["main"]
@@ -133,24 +136,14 @@ def verify(
     With a model, SLAYER is compared with the reference simulator on all samples; then the reference with Lava on some,
     or with a recording. Under torchrun each process takes its share.
     """
-    from netx_export.command.model import joined_ranks, load_model
-    from netx_export.file.netx import read
-    from netx_export.file.npz import load_spikes
-    from netx_export.simulation.simulate import check_input
-    from netx_export.verification.arguments import check_labels, number_of_outputs
-    from netx_export.verification.verify import verify as run
-
     if checkpoint is not None and model is None:
         raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
     if model is None and recorded is None and lava_samples == 0:
         raise typer.BadParameter("Nothing to compare: give --model or --recorded, or let --lava-samples be at least 1.")
-    spikes, labels = load_spikes(data)
-    description = read(file)
-    check_input(description, spikes)  # what is wrong with the data is not to be blamed on the network
-    try:
-        check_labels(labels, len(spikes), number_of_outputs(description))
-    except ValueError as error:
-        raise NetxExportError(f"{data}: {error}") from error
+    from netx_export.command.model import joined_ranks, load_model
+    from netx_export.verification.verify import verify as run
+
+    spikes, labels = _load_data(file, data)
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint, spikes[:1])
@@ -169,13 +162,30 @@ def verify(
     raise typer.Exit(OK if result.passed else FAILED)
 
 
+def _load_data(file: Path, data: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Spikes and labels that fit a file: what is wrong with them is said of them, not of the network that runs next."""
+    from netx_export.file.netx import read
+    from netx_export.file.npz import load_spikes
+    from netx_export.simulation.simulate import check_input
+    from netx_export.verification.arguments import check_labels, number_of_outputs
+
+    spikes, labels = load_spikes(data)
+    description = read(file)
+    check_input(description, spikes)
+    try:
+        check_labels(labels, len(spikes), number_of_outputs(description))
+    except ValueError as error:
+        raise NetxExportError(f"{data}: {error}") from error
+    return spikes, labels
+
+
 def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> None:
     from netx_export.verification.report import print_report, save_report
 
     try:
         if directory is not None:
             save_report(result.to_dict(), directory)
-    finally:  # the verdict took time, and is not lost with its report
+    finally:  # a report that cannot be written is an error, but the verdict is printed all the same
         if as_json:
             print(result.to_json())
         else:
@@ -185,21 +195,40 @@ def _tell(result: VerificationReport, directory: Path | None, as_json: bool) -> 
 def main() -> None:
     """Run the command: exit status 0 for a pass, 1 for a fail, 2 if it could not run, 130 if it was interrupted."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a verdict is not lost with a letter that the terminal does not know
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal does not know is printed as an escape
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run())
+    status = _run()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and _discard_if_unread(stream) and stream is sys.__stdout__:
+            status = COULD_NOT_RUN
+    sys.exit(status)
+
+
+def _discard_if_unread(stream: IO[str]) -> bool:
+    """Whether nobody reads a stream, as behind ``| head``; then Python must not write the rest of it at its end."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
 
 
 def _run() -> int:
-    """Whatever happens, one sentence says it: a traceback helps nobody who did not write this."""
+    """Run the command; whatever goes wrong is told in one sentence, without a traceback."""
     try:
         status = app(standalone_mode=False)
     except NetxExportError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return _refuse(_INTERRUPTED, INTERRUPTED)
-    except SystemExit as end:  # the end of a module of the user's, or of click where nobody reads: no verdict
-        return _refuse(f"ended before its time, with exit status {end.code}")
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # as click and rich end a process whose output nobody reads
+            return COULD_NOT_RUN
+        return _refuse(
+            f"sys.exit was called, with status {end.code}, before there was a result. If a module of --model runs as a "
+            f'script, keep that part under `if __name__ == "__main__":`.'
+        )
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()
@@ -211,8 +240,9 @@ def _run() -> int:
 
 
 def _refuse(message: str, status: int = COULD_NOT_RUN) -> int:
-    _errors.print("error: ", style="bold red", end="")
-    _errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+    with suppress(SystemExit):  # by which rich ends a process whose errors nobody reads, as if a network had failed
+        _errors.print("error: ", style="bold red", end="")
+        _errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
     return status
 
 

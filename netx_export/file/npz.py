@@ -18,12 +18,11 @@ import numpy.typing as npt
 from netx_export.errors import ExportError, SimulationError
 from netx_export.file.atomic import replacing
 from netx_export.file.opening import why_unreadable
-from netx_export.simulation.simulate import LayerArray, Simulation
+from netx_export.run import OUTPUT, Run, Spikes
 
 __all__ = ["load_arrays", "load_simulation", "load_spikes", "save_simulation", "save_spikes"]
 
 _Array = npt.NDArray[np.generic]
-_OUTPUT = "output"
 _ENCRYPTED = 1  # a flag of the zip format
 _LONGEST_HEADER = 2**16  # bytes; numpy itself takes no longer one
 _MOST_NAMES = 8  # in an error
@@ -79,16 +78,16 @@ def save_spikes(path: str | os.PathLike[str], spikes: npt.ArrayLike, labels: npt
     _save(path, arrays)
 
 
-def save_simulation(path: str | os.PathLike[str], simulation: Simulation) -> None:
+def save_simulation(path: str | os.PathLike[str], simulation: Run) -> None:
     """Save what a simulation gave: ``output``, and each layer under its name.
 
     Raises:
         SimulationError: if the file cannot be written.
     """
-    _save(path, {_OUTPUT: simulation.output, **simulation.layers})
+    _save(path, simulation.arrays)
 
 
-def load_simulation(path: str | os.PathLike[str]) -> Simulation:
+def load_simulation(path: str | os.PathLike[str]) -> Run:
     """Load what :func:`save_simulation` saved, or what another simulator or a chip recorded in the same form.
 
     Zeros and ones come back as uint8. Other numbers, which sigma-delta neurons send, come back in float64, and so does
@@ -98,15 +97,18 @@ def load_simulation(path: str | os.PathLike[str]) -> Simulation:
         SimulationError: if the file is missing, cannot be read, is no ``.npz`` file or too large for the memory, lacks
             the output, or holds anything but finite numbers.
     """
-    arrays = load_arrays(path, None, f"`{_OUTPUT}`")
-    if _OUTPUT not in arrays:
-        raise SimulationError(f"{path}: expected an array `{_OUTPUT}` (N, C, ..., T) but got {_names(path)}.")
+    arrays = load_arrays(path, None, f"`{OUTPUT}`")
+    if OUTPUT not in arrays:
+        raise SimulationError(f"{path}: expected an array `{OUTPUT}` (N, C, ..., T) but got {_names(path)}.")
     with _telling(path):
-        layers = {name: _as_events(name, array) for name, array in arrays.items()}
-    return Simulation(layers.pop(_OUTPUT), layers)
+        events = {name: _as_events(name, array) for name, array in arrays.items()}
+        try:
+            return Run.of(events, no_output="")
+        except ValueError as error:
+            raise SimulationError(str(error)) from None
 
 
-def _as_events(name: str, array: _Array) -> LayerArray:
+def _as_events(name: str, array: _Array) -> Spikes:
     """Spikes in uint8, graded messages and sums in float64."""
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise SimulationError(f"expected finite numbers in `{name}` but got others, of {array.dtype}.")

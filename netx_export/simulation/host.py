@@ -51,14 +51,11 @@ def _may_leave_24_bits(frames: torch.Tensor, neuron: CubaNeuron) -> bool:
 
 def _fire_without_limits(frames: torch.Tensor, neuron: CubaNeuron) -> torch.Tensor:
     """The neurons as SLAYER has them on the host, whose states neither wrap nor saturate; ``(T, N, C, ...)``."""
-    current = voltage = torch.zeros_like(frames[0])
-    keep_current, keep_voltage = (reference.kept(decay, current) for decay in _decays(neuron))
+    neurons = reference.CubaStates(neuron, torch.zeros_like(frames[0]), 1, wraps=False, saturates=False)
     spikes = torch.empty_like(frames, dtype=torch.uint8)
     for frame, fired in zip(frames, spikes, strict=True):
-        current = torch.trunc(current * keep_current) + frame
-        voltage = torch.trunc(voltage * keep_voltage) + current
-        fired.copy_(voltage > neuron.threshold * _WEIGHT_SCALE)
-        voltage = voltage.masked_fill(fired.bool(), 0)
+        neurons.integrate(frame, None)
+        neurons.reset(neurons.fired(out=fired))
     return spikes
 
 
@@ -93,6 +90,6 @@ def _integrate(values: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     state = torch.zeros_like(values[..., 0])
     states = []
     for step in range(values.shape[-1]):
-        state = torch.trunc(state * keep) + values[..., step]
+        state = reference.decayed(state, keep) + values[..., step]
         states.append(state)
     return torch.stack(states, dim=-1)

@@ -23,18 +23,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read
+from netx_export.file.netx import read, write
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
+from netx_export.run import Spikes
 
 __all__ = ["run_on_lava"]
-
-_SpikeArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or int32 for messages
 
 # The child takes its modules from where Python is installed, never from the user's directory, where a file named like
 # a module would be run: it works in an empty directory, and its own code it takes from a file that it names.
@@ -64,19 +62,19 @@ _POLL_SECONDS = 0.2
 
 
 def run_on_lava(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     description: NetworkDescription,
-    spikes: _SpikeArray,
+    spikes: Spikes,
     timeout: float | None = None,
     advance: Callable[[int], None] = lambda samples: None,
-) -> dict[str, _SpikeArray]:
+) -> dict[str, Spikes]:
     """Run a file with the stock ``netx.hdf5.Network`` on Lava's fixed-point simulator.
 
     The samples go to the child in blocks, so that what lies between the two processes is bounded.
 
     Args:
-        path: the netx file.
-        description: what :func:`netx_export.read` makes of it.
+        path: the netx file, or the description itself, of which one is made for Lava.
+        description: what :func:`netx_export.read` makes of the file.
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
         timeout: seconds, or None for a limit in proportion to the work.
         advance: called with the number of samples of each block that is done.
@@ -85,6 +83,7 @@ def run_on_lava(
         For each spiking layer its spikes ``(N, C, ..., T)`` in its neurons' own time, as the reference simulator does.
 
     Raises:
+        ExportError: if no file can hold a description.
         SimulationError: if Lava is missing, fails, or does not finish in time.
     """
     samples, steps = len(spikes), spikes.shape[-1]
@@ -93,7 +92,7 @@ def run_on_lava(
     layers = {
         name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
     }
-    file = _copy(path, description)
+    file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
     size = _block_size(description, steps)
     for start in range(0, samples, size):
         block = slice(start, start + size)
@@ -117,6 +116,30 @@ class _File:
     content: bytes
     sha256: str
 
+    @classmethod
+    def holding(cls, path: str | os.PathLike[str], content: bytes) -> _File:
+        """A file of this content."""
+        return cls(path, content, hashlib.sha256(content).hexdigest())
+
+
+def _made_of(description: NetworkDescription) -> _File:
+    """A file that holds this network.
+
+    Raises:
+        ExportError: if no file can hold it.
+        SimulationError: if a file of it holds another one, or cannot be read back.
+    """
+    with tempfile.TemporaryDirectory(prefix="netx-") as directory:
+        path = Path(directory, "network.net")
+        write(description, path)
+        try:
+            reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
+        except NetxFormatError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+        if reason:
+            raise SimulationError(f"Lava runs files, and no file holds this description as it is. {reason}")
+        return _File.holding("the network", path.read_bytes())
+
 
 def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _File:
     """The file, if it still holds the network that was read from it.
@@ -136,7 +159,7 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
         raise SimulationError(f"Cannot copy {path} for Lava: {error.strerror}.") from None
     if not same:
         raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
-    return _File(path, content, hashlib.sha256(content).hexdigest())
+    return _File.holding(path, content)
 
 
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
@@ -159,8 +182,8 @@ def _block_size(description: NetworkDescription, steps: int) -> int:
 
 
 def _run_block(
-    file: _File, description: NetworkDescription, spikes: _SpikeArray, deadline: float, limit: float
-) -> dict[str, _SpikeArray]:
+    file: _File, description: NetworkDescription, spikes: Spikes, deadline: float, limit: float
+) -> dict[str, Spikes]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
     frames = _lava_frames(spikes, description)
@@ -221,7 +244,7 @@ def _sparse_is_faster(description: NetworkDescription) -> bool:
     return any(getattr(layer, "delay", None) is not None for layer in description.spiking.values())
 
 
-def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _SpikeArray:
+def _lava_frames(spikes: Spikes, description: NetworkDescription) -> Spikes:
     """SLAYER's ``(N, C, H, W, T)`` as netx takes it, step after step: ``(N, T, W, H, C)``, or flat."""
     first = next(layer for layer in description.layers if not isinstance(layer, Input))
     if isinstance(first, Conv):
@@ -231,7 +254,7 @@ def _lava_frames(spikes: _SpikeArray, description: NetworkDescription) -> _Spike
     return np.ascontiguousarray(np.moveaxis(ordered, -1, 1))
 
 
-def _own_time(raster: _SpikeArray, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> _SpikeArray:
+def _own_time(raster: Spikes, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> Spikes:
     """Cut a raster ``(runs, steps, ...)`` into samples, in the time of neurons that lie ``depth`` layers deep."""
     runs = len(raster)
     window = raster[:, depth : depth + steps * (samples // runs)]
@@ -269,8 +292,8 @@ class _Worker:
         self._directory = ""
 
     def request(
-        self, file: _File, key: dict[str, Any], frames: _SpikeArray, layers: int, deadline: float, limit: float
-    ) -> list[_SpikeArray]:
+        self, file: _File, key: dict[str, Any], frames: Spikes, layers: int, deadline: float, limit: float
+    ) -> list[Spikes]:
         """Send one block to the child and wait for the spikes of its layers."""
         _check_platform()
         with self._lock:

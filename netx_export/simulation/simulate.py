@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +20,12 @@ from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import IntArray
+from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
 
 __all__ = [
     "MESSAGE_SCALE",
-    "Simulation",
     "as_tensor",
     "check_input",
     "network_input",
@@ -40,39 +39,23 @@ MESSAGE_SCALE = 2**12
 _SUM_SCALE = 2**18
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
-LayerArray: TypeAlias = "npt.NDArray[Any]"  # uint8, or float64 for sigma-delta neurons
-Spikes: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
-
-
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """The spikes of a simulated network.
-
-    Attributes:
-        output: the last layer's spikes ``(N, C, ..., T)``, or what is read out of them on the host, lined up so that
-            it equals ``net(spikes)`` in SLAYER.
-        layers: the spikes of each spiking layer, named by kind and index in the file (``dense1``), uint8; what
-            sigma-delta neurons send or sum up, in SLAYER's scale, float64.
-    """
-
-    output: LayerArray
-    layers: dict[str, LayerArray]
+_Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"  # the input, once it is known to be one of both
 
 
 def simulate(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     spikes: npt.ArrayLike | torch.Tensor,
     *,
     backend: Literal["reference", "lava"] = "reference",
     timeout: float | None = None,
     progress: bool = False,
-) -> Simulation:
+) -> Run:
     """Run a netx file on a batch of input spikes; each sample starts from rest.
 
     The samples are simulated in chunks, so that beyond input and result the memory is the same for any number of them.
 
     Args:
-        path: a netx HDF5 file.
+        path: a netx HDF5 file, or what :func:`netx_export.read` made of one.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
@@ -85,6 +68,7 @@ def simulate(
 
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
+        ExportError: if no file can hold a description that is to run on Lava.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
         ValueError: for an unknown back end, or a time limit that is not above 0.
         TypeError: if the time limit is no number.
@@ -100,7 +84,7 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
-    description = read(path)
+    description = path if isinstance(path, NetworkDescription) else read(path)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
@@ -111,10 +95,10 @@ def simulate(
 
         run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
         layers = run(description, array, advance)
-    return Simulation(_output(description, list(layers.values())[-1]), layers)
+    return Run(_output(description, list(layers.values())[-1]), layers)
 
 
-def _output(description: NetworkDescription, spikes: LayerArray) -> LayerArray:
+def _output(description: NetworkDescription, spikes: Spikes) -> Spikes:
     """What the network gives out, made of the last layer's spikes."""
     if description.readout is not None:
         return host.read_out(description.readout, spikes)
@@ -122,19 +106,20 @@ def _output(description: NetworkDescription, spikes: LayerArray) -> LayerArray:
     return spikes.reshape(len(spikes), *description.layers[-1].shape, spikes.shape[-1])
 
 
-def _refuse_unloadable(path: str | os.PathLike[str], description: NetworkDescription) -> None:
+def _refuse_unloadable(path: str | os.PathLike[str] | NetworkDescription, description: NetworkDescription) -> None:
     """Raise for a layer that netx fails to load, though :func:`read` and :func:`check` can say what is in it."""
     for name, layer in description.spiking.items():
         if not loads(layer):
+            place = "" if isinstance(path, NetworkDescription) else f"{path}: "
             raise NetxFormatError(
-                f"{path}: {name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
+                f"{place}{name}: its weights are nothing but zeros, and netx cannot load such a matrix. Export the "
                 f"network with netx_export.export, which writes such a layer as a convolution."
             )
 
 
 def _run_reference(
-    description: NetworkDescription, spikes: Spikes, advance: Callable[[int], None]
-) -> dict[str, LayerArray]:
+    description: NetworkDescription, spikes: _Array, advance: Callable[[int], None]
+) -> dict[str, Spikes]:
     """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
     layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
@@ -154,7 +139,7 @@ def _run_reference(
     return layers
 
 
-def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, LayerArray]:
+def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, Spikes]:
     """What each spiking layer of a network makes of spikes, uint8, or messages, int32, that enter the first one."""
     spikes = torch.nn.functional.pad(frames, (description.lead, 0))
     layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
@@ -164,12 +149,12 @@ def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[st
 
 
 def _run_lava(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     timeout: float | None,
     description: NetworkDescription,
-    spikes: Spikes,
+    spikes: _Array,
     advance: Callable[[int], None],
-) -> dict[str, LayerArray]:
+) -> dict[str, Spikes]:
     frames = network_input(description, spikes).cpu().numpy()
     rasters = run_on_lava(path, description, frames, timeout, advance)
     layers = {}
@@ -179,7 +164,7 @@ def _run_lava(
     return layers
 
 
-def _empty(layer: SpikingLayer, samples: int, steps: int) -> LayerArray:
+def _empty(layer: SpikingLayer, samples: int, steps: int) -> Spikes:
     graded = isinstance(layer.neuron, SigmaDeltaNeuron)
     return np.zeros((samples, *layer.shape, steps), np.float64 if graded else np.uint8)
 
@@ -238,7 +223,7 @@ def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _values_of(array: Spikes) -> Iterator[None]:
+def _values_of(array: _Array) -> Iterator[None]:
     """Say of a tensor without values what is the matter with it, where torch fails to look at them inside."""
     try:
         yield
@@ -255,14 +240,14 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
 
 
-def _finite(values: Spikes) -> torch.Tensor:
+def _finite(values: _Array) -> torch.Tensor:
     tensor = as_tensor(values)
     if tensor.is_floating_point() and not bool((tensor.float() if _is_short(tensor) else tensor).isfinite().all()):
         raise SimulationError("Expected finite input values but got NaN or infinity.")
     return tensor
 
 
-def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> _Array:
     array = _dense(spikes)
     expected = description.input_shape
     shape = tuple(array.shape)
@@ -274,7 +259,7 @@ def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.
     )
 
 
-def _dense(spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
+def _dense(spikes: npt.ArrayLike | torch.Tensor) -> _Array:
     """An array or tensor whose numbers lie in memory one beside the other.
 
     Raises:
@@ -296,7 +281,7 @@ def _dense(spikes: npt.ArrayLike | torch.Tensor) -> Spikes:
     return array
 
 
-def _layout_advice(array: Spikes, expected: tuple[int, ...]) -> str:
+def _layout_advice(array: _Array, expected: tuple[int, ...]) -> str:
     """What to do about an input of the wrong shape: each way to turn it that its sizes allow."""
     turn = "spikes.permute({})" if isinstance(array, torch.Tensor) else "np.transpose(spikes, ({}))"
     ways = [
@@ -343,7 +328,7 @@ def _turned(layout: tuple[str, ...], turn: str) -> str:
 
 
 @reference.one_thread()
-def _binary(spikes: Spikes) -> torch.Tensor:
+def _binary(spikes: _Array) -> torch.Tensor:
     """Zeros and ones of any type as uint8, laid out in memory as the reference reads them, each sample time first."""
     tensor = as_tensor(spikes)
     fired = _fired_on_host(tensor) if tensor.device.type == "cpu" else _fired(tensor)
@@ -384,7 +369,7 @@ def _is_short(values: torch.Tensor) -> bool:
     return values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
 
 
-def as_tensor(array: Spikes) -> torch.Tensor:
+def as_tensor(array: _Array) -> torch.Tensor:
     """An array as a tensor that can be worked with, of the same numbers.
 
     Raises:

@@ -6,10 +6,9 @@ without Lava.
 
 from netx_export.slayer.blocks import layer_blocks
 from netx_export.slayer.describing import blocks_that_keep_state, describe, refusals
-from netx_export.slayer.running import Recording, evaluation, record, unwrapped
+from netx_export.slayer.running import evaluation, record, unwrapped
 
 __all__ = [
-    "Recording",
     "blocks_that_keep_state",
     "describe",
     "evaluation",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,12 @@ from lava_spikeloss.activity.hooks import Hook
 from lava_spikeloss.slayer_blocks import is_bootstrap
 from lava_spikeloss.training import reset_net
 from netx_export.errors import ExportError
+from netx_export.run import Run, Spikes
 from netx_export.slayer.blocks import layer_blocks
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = [
     "CannotRunError",
-    "Recording",
     "evaluation",
     "first_input",
     "forward",
@@ -35,25 +34,14 @@ _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
 
 
+_NO_OUTPUT = "the network returns something else than a tensor with a row of numbers per sample"
+
+
 class CannotRunError(ExportError):
     """A network's own forward failed."""
 
 
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """What a forward pass made, ``(N, C, ..., T)``.
-
-    Attributes:
-        output: what the network returned, or the first part of it; None if that is no dense tensor of real numbers
-            with a row per sample, all of one shape.
-        layers: the spikes of each spiking block.
-    """
-
-    output: npt.NDArray[np.float32] | None
-    layers: dict[str, npt.NDArray[np.float32]]
-
-
-def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Recording:
+def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Run:
     """Run the network in evaluation mode from rest and record every spiking block.
 
     Args:
@@ -62,12 +50,17 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         names: names for the spiking blocks, in order; those of ``NetworkDescription.spiking``.
         batch_size: samples per forward pass, which bounds the memory.
 
+    Returns:
+        The spikes of each block, and as the output what the network returned, or the first part of it; None if that is
+        no dense tensor of real numbers with a row per sample, all of one shape.
+
     Raises:
-        ExportError: if the network cannot run on them, or runs a block not once in a forward pass.
+        ExportError: if the network cannot run on them, or runs a block not once in a forward pass, or on something
+            else than one row per sample.
     """
     blocks = layer_blocks(net)
-    outputs: list[npt.NDArray[np.float32] | None] = []
-    layers: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    outputs: list[Spikes | None] = []
+    layers: dict[str, list[Spikes]] = {name: [] for name in names}
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, args, output: layers[name].append(_array(output))
@@ -81,10 +74,13 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
             outputs.append(None if output is None else _array(output))
     known = [output for output in outputs if output is not None]
     alike = len(known) == len(outputs) and len({output.shape[1:] for output in known}) == 1
-    return Recording(
-        output=np.concatenate(known) if alike else None,
-        layers={name: np.concatenate(parts) for name, parts in layers.items()},
-    )
+    recorded = {name: np.concatenate(parts) for name, parts in layers.items()}
+    try:
+        return Run(np.concatenate(known) if alike else None, recorded, None if alike else _NO_OUTPUT)
+    except ValueError as error:
+        raise ExportError(
+            f"The network does not run its blocks on one row per sample, (N, C, ..., T), as a file does. {error}"
+        ) from None
 
 
 def _check_calls(calls: dict[str, int], before: int) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from netx_export.errors import NetxExportError
 from netx_export.network.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loadable
-from netx_export.run import OUTPUT
+from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input
 from netx_export.slayer import describe, evaluation, layer_blocks
@@ -62,7 +62,6 @@ _STEPS_AROUND = 4
 _EARLIER_SAMPLES = 8
 _BATCH = 128
 
-Spikes = npt.NDArray[np.uint8]
 Finding = tuple[str, str]
 
 

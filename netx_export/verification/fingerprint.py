@@ -8,22 +8,29 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from netx_export.file.netx import content_hash
+from netx_export.network.description import NetworkDescription
 from netx_export.provenance import source_hash
+from netx_export.run import Run
 from netx_export.slayer import evaluation
 from netx_export.verification.diagnosis import Data
-from netx_export.verification.sums import Run
 
-__all__ = ["fingerprint", "hash_file"]
+__all__ = ["fingerprint", "hash_source"]
 
 _SAMPLES = 256  # to hash at a time: the input may be a file that is larger than memory
 _BLOCK = 2**20
 
 
-def hash_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content; empty if it cannot be read, of which :func:`netx_export.read` says why."""
+def hash_source(source: str | os.PathLike[str] | NetworkDescription) -> str:
+    """A hash of a file's content, empty if it cannot be read, of which :func:`netx_export.read` says why.
+
+    Of a description, one of its layers, and the texts beside them.
+    """
+    if isinstance(source, NetworkDescription):
+        return f"{content_hash(source)} {sorted(source.metadata.items())}"
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open(source, "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except (OSError, TypeError, ValueError):  # no path at all, or one with a NUL character
@@ -37,7 +44,7 @@ def fingerprint(data: Data, recorded: Run | None, labels: torch.Tensor | None) -
         "`net`": _hash_network(data),
         "`spikes`": _hash(_inputs(data)),
         "`labels`": _hash([] if labels is None else [("labels", labels)]),
-        "`recorded`": _hash([] if recorded is None else _layers(recorded)),
+        "`recorded`": _hash([] if recorded is None else _tensors(recorded)),
     }
 
 
@@ -54,11 +61,9 @@ def _inputs(data: Data) -> Iterator[tuple[str, torch.Tensor]]:
         yield "spikes", data.samples(start, start + _SAMPLES)
 
 
-def _layers(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, layer in run.layers.items():
-        yield name, torch.from_numpy(layer)
-    if run.output is not None:
-        yield "output", torch.from_numpy(run.output)
+def _tensors(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, array in run.arrays.items():
+        yield name, torch.from_numpy(array)
 
 
 def _hash(parts: Iterable[tuple[str, torch.Tensor]]) -> str:

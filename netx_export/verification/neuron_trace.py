@@ -17,6 +17,7 @@ import numpy.typing as npt
 from netx_export.network.description import Conv, CubaNeuron, Dense, Recurrent, Resonator, SpikingLayer
 from netx_export.network.fixed_point import IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_weights
+from netx_export.run import Spikes
 
 __all__ = ["AS_LAVA", "Assumptions", "Trace", "later", "trace", "variations"]
 
@@ -24,7 +25,6 @@ _STATE_LIMIT = 2**23
 _UNITY_DECAY = 4096
 _ALIGNMENT = 6
 
-Spikes = npt.NDArray[np.uint8]
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 

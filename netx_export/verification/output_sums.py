@@ -15,6 +15,7 @@ import torch
 
 from lava_spikeloss import SILENT
 from lava_spikeloss.losses.labels import IGNORED
+from netx_export.run import Spikes
 from netx_export.verification.result import (
     Deviation,
     OutputComparison,
@@ -28,7 +29,6 @@ from netx_export.verification.result import (
 __all__ = ["Loss", "OutputSums", "are_classes", "compare_outputs", "largest_difference", "sum_outputs"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], Any]
-_Values = npt.NDArray[Any]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class OutputSums:
         self.got_losses += other.got_losses
 
 
-def largest_difference(expected: _Values, got: _Values) -> float:
+def largest_difference(expected: Spikes, got: Spikes) -> float:
     """Of two values; infinity if one of them is NaN."""
     largest = float(np.abs(np.subtract(expected, got, dtype=np.float64)).max(initial=0.0))
     return math.inf if math.isnan(largest) else largest
@@ -66,8 +66,8 @@ def are_classes(labels: torch.Tensor | None) -> bool:
 
 
 def sum_outputs(
-    expected: _Values,
-    got: _Values,
+    expected: Spikes,
+    got: Spikes,
     samples: npt.NDArray[np.int64],
     labels: torch.Tensor | None,
     loss: Loss | None,
@@ -97,13 +97,13 @@ def sum_outputs(
     return sums
 
 
-def _predict(output: _Values) -> npt.NDArray[np.int64]:
+def _predict(output: Spikes) -> npt.NDArray[np.int64]:
     """The class with the largest sum over time, the first of equals; none where the whole output was silent."""
     sums = output.reshape(len(output), -1, output.shape[-1]).sum(-1, dtype=np.float64)
     return np.where(output.reshape(len(output), -1).any(1), sums.argmax(1), SILENT)
 
 
-def _losses(loss: Loss, output: _Values, labels: torch.Tensor, samples: npt.NDArray[np.int64]) -> list[float]:
+def _losses(loss: Loss, output: Spikes, labels: torch.Tensor, samples: npt.NDArray[np.int64]) -> list[float]:
     """The loss of each sample by itself, so that no batch size changes it; none of samples that are left out."""
     # Copies: the loss may do with them what it likes.
     tensor, labels = torch.from_numpy(np.array(output, np.float32)), labels.clone()

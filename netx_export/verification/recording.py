@@ -17,8 +17,7 @@ import torch
 from netx_export.errors import SimulationError
 from netx_export.file.npz import load_arrays
 from netx_export.network.description import Flatten, Gives, NetworkDescription
-from netx_export.run import OUTPUT
-from netx_export.verification.sums import Run
+from netx_export.run import OUTPUT, Run, Spikes
 
 __all__ = ["check_recording"]
 
@@ -59,8 +58,8 @@ def check_recording(
         for one, other in ((last, OUTPUT), (OUTPUT, last)):
             if one in runs and other not in runs:
                 runs[other] = runs[one].reshape(samples, *expected[other][0], steps)
-    output = runs.pop(OUTPUT, None)
-    return Run({name: runs[name] for name in description.spiking if name in runs}, output)
+    in_order = {name: runs[name] for name in [*description.spiking, OUTPUT] if name in runs}
+    return Run.of(in_order, no_output="the recording does not hold it")
 
 
 def _load(recorded: Any) -> Mapping[str, Any]:
@@ -83,7 +82,7 @@ def _output(description: NetworkDescription) -> tuple[tuple[int, ...], Gives]:
     return (int(np.prod(last.shape)),) if ends_flat else last.shape, last.neuron.gives
 
 
-def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> npt.NDArray[Any]:
+def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> Spikes:
     if isinstance(recorded, np.ma.MaskedArray) and np.any(recorded.mask):  # numpy would give what lies under it
         raise SimulationError(f"Expected recorded spikes of {name} of which every value counts but got masked ones.")
     try:
@@ -100,7 +99,7 @@ def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> 
     return run.astype(np.uint8 if gives == "spikes" else np.float64, copy=False)
 
 
-def _are_possible(run: npt.NDArray[Any], gives: Gives) -> bool:
+def _are_possible(run: Spikes, gives: Gives) -> bool:
     if gives == "spikes":
         return bool(((run == 0) | (run == 1)).all())
     return bool((np.abs(run.astype(np.float64, copy=False)) <= np.finfo(np.float32).max).all())  # false for NaN

@@ -21,6 +21,7 @@ from netx_export.errors import ExportError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
 from netx_export.provenance import recorded_budgets
+from netx_export.run import Run
 from netx_export.simulation.simulate import network_input, simulate
 from netx_export.slayer import layer_blocks, record
 from netx_export.verification.arguments import (
@@ -33,12 +34,12 @@ from netx_export.verification.arguments import (
     number_of_outputs,
 )
 from netx_export.verification.diagnosis import Data, diagnose
-from netx_export.verification.fingerprint import fingerprint, hash_file
+from netx_export.verification.fingerprint import fingerprint, hash_source
 from netx_export.verification.output_sums import Loss
 from netx_export.verification.ranks import rank_and_size, refuse_differences, together
 from netx_export.verification.recording import check_recording
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
-from netx_export.verification.sums import Run, Tally
+from netx_export.verification.sums import Tally
 
 __all__ = ["VerificationReport", "verify"]
 
@@ -123,7 +124,7 @@ class VerificationReport:
 
 def verify(
     net: nn.Module | None,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NetworkDescription,
     spikes: npt.ArrayLike | torch.Tensor,
     labels: npt.ArrayLike | torch.Tensor | None = None,
     *,
@@ -151,7 +152,7 @@ def verify(
 
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
-        path: the netx file.
+        path: the netx file, or what :func:`netx_export.read` made of one.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
         labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
             and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
@@ -215,7 +216,7 @@ class _Subject:
 
     Attributes:
         data: the network, the file's network, and the input.
-        path: the file.
+        path: the file, or its description.
         content: the hash of what it held when it was read.
         recorded: the recorded run, or None.
         options: those of the caller.
@@ -224,7 +225,7 @@ class _Subject:
     """
 
     data: Data
-    path: str | os.PathLike[str]
+    path: str | os.PathLike[str] | NetworkDescription
     content: str
     recorded: Run | None
     options: Options
@@ -235,7 +236,7 @@ class _Subject:
     def of(
         cls,
         net: nn.Module | None,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | NetworkDescription,
         spikes: npt.ArrayLike | torch.Tensor,
         recorded: _Recorded,
         options: Options,
@@ -244,8 +245,8 @@ class _Subject:
         check_net(net)
         if net is None and recorded is None and options.lava_samples == 0:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
-        content = hash_file(path)
-        description = read(path)
+        content = hash_source(path)
+        description = path if isinstance(path, NetworkDescription) else read(path)
         check_names(options.tolerance, description)
         inputs = check_spikes(spikes, description)
         if net is not None:
@@ -268,7 +269,7 @@ class _Subject:
 
     def check_file(self) -> None:
         """Refuse a file that was replaced meanwhile: it is read again for each chunk, so nothing is known of either."""
-        if hash_file(self.path) != self.content:
+        if hash_source(self.path) != self.content:
             raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
 
     def comparisons(self) -> Iterator[Comparison]:
@@ -322,28 +323,24 @@ class _Subject:
 
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
-        recording = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
-        reason = f"the network returns something else than a tensor with a row of numbers per sample; {_INSTEAD}"
-        return Run(recording.layers, recording.output, reason)
+        run = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
 
     def _reference(self, samples: _Samples) -> Run:
-        simulation = simulate(self.path, self.data.choose(samples))
-        return Run(simulation.layers, simulation.output)
+        return simulate(self.path, self.data.choose(samples))
 
     def _lava(self, samples: _Samples) -> Run:
-        simulation = simulate(
+        return simulate(
             self.path,
             self.data.choose(samples),
             backend="lava",
             timeout=self.options.timeout,
             progress=self._shows_progress,
         )
-        return Run(simulation.layers, simulation.output)
 
     def _recording(self, samples: _Samples) -> Run:
         assert self.recorded is not None
-        output = None if self.recorded.output is None else self.recorded.output[samples]
-        return Run({name: layer[samples] for name, layer in self.recorded.layers.items()}, output)
+        return self.recorded.choose(samples)
 
 
 def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
@@ -361,8 +358,8 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
             f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
         )
         expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
-    for name, values in {**expected.layers, "output": expected.output}.items():
-        if values is not None and not np.isfinite(values).all():
+    for name, values in expected.arrays.items():
+        if not np.isfinite(values).all():
             raise SimulationError(
                 f"The network gives NaN or infinity in {name}, which no chip has. Find out where they come from."
             )

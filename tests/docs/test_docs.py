@@ -101,7 +101,9 @@ def test_the_example_files_are_shown_whole() -> None:
 
 @pytest.mark.slayer
 def test_examples_of_coming_from_run() -> None:
-    for block in blocks(ROOT / "docs" / "coming-from.md"):
+    found = blocks(ROOT / "docs" / "coming-from.md")
+    assert found
+    for block in found:
         exec(compile(block, "coming-from.md", "exec"), {})
 
 

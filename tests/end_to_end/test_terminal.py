@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,26 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert rb"name: Gr\xf6\xdfe" in run.stdout
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+@pytest.mark.parametrize("command", ["--help", "inspect a.net", "check a.net", "inspect missing.net"])
+def test_output_that_nobody_reads_is_no_error(command: str, unread: str, tmp_path: Path) -> None:
+    """As behind `| head`: nothing is printed about it, and the status is not that of a network that failed."""
+    write(NetworkDescription(NETWORK.layers, {f"text {n}": "a" * 1000 for n in range(40)}), tmp_path / "a.net")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "netx_export.command.cli", *command.split()],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, unread: writer},  # type: ignore[call-overload]
+            cwd=tmp_path,
+            timeout=60,
+            env={"PYTHONPATH": ":".join(sys.path)},
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    fails = "missing.net" in command
+    assert run.returncode == (2 if fails or unread == "stdout" else 0)
+    assert unread == "stderr" or bool(run.stderr) == fails

@@ -1,24 +1,20 @@
-"""Every block, neuron and option of lava-dl 0.6.0, and what comes of it: the support table is made of this list.
+"""The support table: a row for every block, neuron and option of lava-dl 0.6.0, and what becomes of it.
 
-Each case says how to build the network, and either that it arrives exactly or why it is refused. It imports without
-Lava: a case builds its blocks from the modules that it is given.
+A row says how its network is built (:mod:`support_networks`), and either that it arrives exactly or why it is refused.
+Reading the table needs no Lava.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+import support_networks as nets
 import torch
+from support_networks import ADRF, ALIF, CUBA, RF, SDNN, Blocks, Chain, block
 from torch import nn
 
-Blocks = list[Any]
-CUBA = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
-RF = {"threshold": 1.0, "period": 7, "decay": 0.05}
-SDNN = {"threshold": 0.1, "activation": torch.relu}
-ALIF = {**CUBA, "threshold_step": 0.5, "threshold_decay": 0.1, "refractory_decay": 0.1}
-ADRF = {**RF, "threshold_step": 0.5, "threshold_decay": 0.1, "refractory_decay": 0.1}
+__all__ = ["ADRF", "ALIF", "CASES", "CUBA", "EXACT", "REFUSED", "RF", "SDNN", "Case", "Chain", "network"]
 
 
 @dataclass(frozen=True)
@@ -26,28 +22,36 @@ class Case:
     """One row of the table.
 
     Attributes:
-        block: the block that the row is about, ``module.Class``.
-        option: what is special about it.
-        build: makes the network's blocks from ``lava.lib.dl.slayer.block`` (or bootstrap's) and slayer itself.
+        row: the block that the row is about, ``family.Class``, and what is special about it.
+        build: makes the network's blocks.
         shape: shape of the input without batch and time.
         how: how it is written, or where it runs, if that is not plain.
         refused: the reason, a part of the error that it is refused with; empty if it arrives exactly.
         instead: what to use instead, a part of that error too.
-        raises: a part of the error that lava-dl itself raises as soon as the block is made or run.
-        silent: what is silent on its sample.
-        slow: whether its test on Lava is left for the slow group.
+        raises: a part of the error that lava-dl itself raises as soon as the block is made.
+        silent: which layers are silent on its sample.
+        quick: whether its test on Lava is in the quick group too.
     """
 
-    block: str
-    option: str
-    build: Callable[[Any], Blocks]
+    row: str
+    build: Callable[[], Blocks]
     shape: tuple[int, ...] = (12,)
     how: str = ""
     refused: str = ""
     instead: str = ""
     raises: str = ""
     silent: tuple[str, ...] = ()
-    slow: bool = True
+    quick: bool = False
+
+    @property
+    def block(self) -> str:
+        """The block that the row is about."""
+        return self.row.partition(" ")[0]
+
+    @property
+    def option(self) -> str:
+        """What is special about it; empty if nothing is."""
+        return self.row.partition(" ")[2]
 
     @property
     def name(self) -> str:
@@ -55,28 +59,10 @@ class Case:
         return f"{self.block} {self.option}"
 
 
-class Chain(nn.Module):
-    """Blocks one after the other, as in lava-dl's tutorials."""
-
-    def __init__(self, blocks: Blocks) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
 def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
     """The case's network after it has seen data, and a sample."""
-    import lava.lib.dl.bootstrap.block as bootstrap
-    import lava.lib.dl.slayer as slayer
-    from lava.lib.dl.slayer import block
-
     torch.manual_seed(seed)
-    modules = type("Modules", (), {"slayer": slayer, "block": block, "bootstrap": bootstrap})
-    net = Chain(case.build(modules))
+    net = Chain(case.build())
     sample = (torch.rand(4, *case.shape, 24) < 0.3).float()
     if case.block.startswith("sigma_delta"):
         sample = torch.randn(4, *case.shape, 24).cumsum(-1) / 4
@@ -95,680 +81,380 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
     return net, sample
 
 
-def _mean_only(m: Any) -> Any:
-    return m.slayer.neuron.norm.MeanOnlyBatchNorm
-
-
-def _scaled(m: Any) -> Any:
-    return m.slayer.neuron.norm.WgtScaleBatchNorm
-
-
-def _out(m: Any, size: int, **options: Any) -> Any:
-    return m.block.cuba.Dense(CUBA, size, 5, weight_scale=4, **options)
-
-
-def _dense(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
-    return [m.block.cuba.Dense({**CUBA, **(neuron or {})}, 12, 10, weight_scale=4, **options), _out(m, 10)]
-
-
-def _with_weights(blocks: Blocks, value: float) -> Blocks:
-    for parameter in blocks[0].synapse.parameters():
-        parameter.data.fill_(value)
-    return blocks
-
-
-def _conv(m: Any, neuron: dict[str, Any] | None = None, kernel: Any = 3, size: int = 0, **options: Any) -> Blocks:
-    conv = m.block.cuba.Conv({**CUBA, **(neuron or {})}, 2, 4, kernel, weight_scale=4, **options)
-    return [conv, m.block.cuba.Flatten(), _out(m, size)] if size else [conv]
-
-
-def _pool(m: Any, kernel: Any, size: int, weight_scale: float = 2, **options: Any) -> Blocks:
-    pool = m.block.cuba.Pool(dict(CUBA), kernel, weight_scale=weight_scale, **options)
-    return [pool, m.block.cuba.Flatten(), _out(m, size)]
-
-
-def _recurrent(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
-    return [m.block.cuba.Recurrent({**CUBA, **(neuron or {})}, 12, 10, weight_scale=4, **options), _out(m, 10)]
-
-
-def _kwta(m: Any, winners: int, **neuron: Any) -> Blocks:
-    return [m.block.cuba.KWTA({**CUBA, **neuron}, 12, 10, winners, weight_scale=4), _out(m, 10)]
-
-
-def _rf(m: Any, family: str, block: str = "Dense", neuron: dict[str, Any] | None = None, **options: Any) -> Any:
-    arguments = {"Dense": (12, 10), "Conv": (2, 3, 3), "ConvT": (2, 3, 3), "Pool": (2,), "Unpool": (2,)}[block]
-    cls = getattr(getattr(m.block, family), block)
-    return cls({**RF, **(neuron or {})}, *arguments, weight_scale=4, **options)
-
-
-def _sd(m: Any, *blocks: Any) -> Blocks:
-    return [m.block.sigma_delta.Input(dict(SDNN)), *blocks]
-
-
-def _sd_dense(m: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
-    first = m.block.sigma_delta.Dense({**SDNN, **(neuron or {})}, 12, 10, weight_scale=4, **options)
-    return _sd(m, first, _sd_out(m, 10))
-
-
-def _sd_out(m: Any, size: int) -> Any:
-    return m.block.sigma_delta.Output(dict(SDNN), size, 5, weight_scale=2)
-
-
-def _sd_image(m: Any, block: str, size: int, *arguments: Any, **options: Any) -> Blocks:
-    layer = getattr(m.block.sigma_delta, block)(dict(SDNN), *arguments, weight_scale=2, **options)
-    return _sd(m, layer, m.block.sigma_delta.Flatten(), _sd_out(m, size))
-
-
-def _sd_with_bias(m: Any) -> Blocks:
-    blocks = _sd_dense(m)
-    blocks[1].neuron.set_bias(torch.full((10,), 0.3))
-    return blocks
-
-
-def _sd_with_threshold(m: Any, value: float) -> Blocks:
-    blocks = _sd_dense(m, {"requires_grad": True})
-    blocks[1].neuron.delta.threshold.data.fill_(value)
-    return blocks
-
-
-_ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "Input": (),
-    "Dense": (12, 10),
-    "Affine": (12, 10),
-    "Output": (12, 10),
-    "Conv": (2, 4, 3),
-    "ConvT": (2, 4, 3),
-    "Pool": (2,),
-    "Unpool": (2,),
-    "KWTA": (12, 10, 5),
-    "Recurrent": (12, 10),
-}
-
-
-def _any_block(family: str, name: str) -> Callable[[Any], Blocks]:
-    def build(m: Any) -> Blocks:
-        cls = getattr(getattr(m.block, family), name)
-        if name in ("Flatten", "Average", "TimeDecimation"):
-            arguments: tuple[Any, ...] = () if name == "Flatten" else (4,)
-            return [m.block.cuba.Dense(CUBA, 12, 8), cls(*arguments)]
-        neuron = {"sigma_delta": SDNN, "alif": ALIF, "adrf": ADRF, "adrf_iz": ADRF}.get(family, RF)
-        return [cls(dict(neuron), *_ARGUMENTS[name])]
-
-    return build
-
-
-_ADAPTIVE = (
-    *("Input", "Flatten", "Average", "TimeDecimation", "Dense", "Conv", "ConvT", "Pool", "Unpool", "KWTA", "Recurrent"),
-)
-_DENSE_ONLY = "as a dense layer"
+_AS_CONV = "as a convolution"
+_AS_DENSE = "as a dense layer"
+_AS_GROUPS = "as a grouped convolution"
+_AS_RECURRENT = "as a recurrent layer"
 _DELTAS = "on the host; the messages go to the layer behind it"
+_HOST = "on the host"
 _TO_NEXT = "as the next dense layer's input delay"
+_SECOND_LAYER = ("conv2", "output")  # its names, where all its neurons are silent
 
 EXACT = [
-    Case("cuba.Dense", "", lambda m: _dense(m), slow=False),
-    Case("cuba.Dense", "weight_norm", lambda m: _dense(m, weight_norm=True), slow=False),
-    Case("cuba.Dense", "mask", lambda m: _dense(m, mask=torch.rand(10, 12) < 0.5)),
-    Case("cuba.Dense", "mask and weight_norm", lambda m: _dense(m, mask=torch.rand(10, 12) < 0.5, weight_norm=True)),
-    Case("cuba.Dense", "delay", lambda m: _dense(m, delay=True), slow=False),
-    Case("cuba.Dense", "delay, in the last block", lambda m: [*_dense(m, delay=True)[:1], _out(m, 10, delay=True)]),
-    Case("cuba.Dense", "delay_shift=False", lambda m: [*_dense(m, delay_shift=False)[:1], _out(m, 10)]),
+    Case("cuba.Dense", nets.dense, quick=True),
+    Case("cuba.Dense weight_norm", lambda: nets.dense(weight_norm=True), quick=True),
+    Case("cuba.Dense mask", lambda: nets.dense(mask=nets.random_mask(10, 12))),
+    Case("cuba.Dense mask and weight_norm", lambda: nets.dense(mask=nets.random_mask(10, 12), weight_norm=True)),
+    Case("cuba.Dense delay", lambda: nets.dense(delay=True), quick=True),
+    Case("cuba.Dense delay, in the last block", lambda: [nets.hidden(delay=True), nets.out(10, delay=True)]),
+    Case("cuba.Dense delay_shift=False", lambda: nets.dense(delay_shift=False)),
+    Case("cuba.Dense per-neuron decays", lambda: nets.dense(nets.PER_NEURON), quick=True),
+    Case("cuba.Dense decays trained", lambda: nets.dense({"requires_grad": True})),
+    Case("cuba.Dense decays at their limits", lambda: nets.dense({"current_decay": 1, "voltage_decay": 0})),
+    Case("cuba.Dense another scale", lambda: nets.dense({"scale": 1 << 7})),
+    Case("cuba.Dense dropout", lambda: nets.dense({"dropout": nets.dropout()})),
+    Case("cuba.Dense MeanOnlyBatchNorm", lambda: nets.dense({"norm": nets.mean_norm()}), quick=True),
+    Case("cuba.Dense MeanOnlyBatchNorm in every block", nets.dense_with_four_norms, quick=True),
+    Case("cuba.Dense MeanOnlyBatchNorm behind delays", nets.norms_behind_delays, how=_TO_NEXT, quick=True),
     Case(
-        "cuba.Dense",
-        "per-neuron decays",
-        lambda m: _dense(m, {"shared_param": False, "current_decay": (0.1, 0.9), "voltage_decay": (0.01, 0.5)}),
-        slow=False,
-    ),
-    Case("cuba.Dense", "decays trained", lambda m: _dense(m, {"requires_grad": True})),
-    Case("cuba.Dense", "decays at their limits", lambda m: _dense(m, {"current_decay": 1, "voltage_decay": 0})),
-    Case("cuba.Dense", "another scale", lambda m: _dense(m, {"scale": 1 << 7})),
-    Case("cuba.Dense", "dropout", lambda m: _dense(m, {"dropout": m.slayer.neuron.Dropout(0.3)})),
-    Case("cuba.Dense", "MeanOnlyBatchNorm", lambda m: _dense(m, {"norm": _mean_only(m)}), slow=False),
-    Case(
-        "cuba.Dense",
-        "MeanOnlyBatchNorm in every block",
-        lambda m: [
-            m.block.cuba.Dense(
-                {**CUBA, "norm": lambda b=mean: _fixed_mean(m, b)}, 12, 12, weight_scale=4, delay_shift=shift
-            )
-            for mean, shift in ((-1.5, True), (-0.5, False), (0.25, True), (-0.25, True))
-        ],
-        slow=False,
-    ),
-    Case(
-        "cuba.Dense",
-        "MeanOnlyBatchNorm behind delays",
-        lambda m: [
-            *_dense(m, {"norm": _mean_only(m)}, delay=True)[:1],
-            m.block.cuba.Dense({**CUBA, "norm": lambda: _fixed_mean(m, -0.5)}, 10, 10, weight_scale=4, delay=True),
-            _out(m, 10),
-        ],
-        how=_TO_NEXT,
-        slow=False,
-    ),
-    Case(
-        "cuba.Dense",
-        "MeanOnlyBatchNorm and delay",
-        lambda m: _dense(m, {"norm": _mean_only(m)}, delay=True),
+        "cuba.Dense MeanOnlyBatchNorm and delay",
+        lambda: nets.dense({"norm": nets.mean_norm()}, delay=True),
         how=_TO_NEXT,
     ),
     Case(
-        "cuba.Dense",
-        "WgtScaleBatchNorm, current_decay 1",
-        lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5), "current_decay": 1.0}),
+        "cuba.Dense WgtScaleBatchNorm, current_decay 1",
+        lambda: nets.dense(nets.scaled(current_decay=1.0)),
         how="norm folded into the weights",
     ),
+    Case("cuba.Dense input (W, H, C), without Flatten", nets.dense_on_images, (2, 3, 5)),
     Case(
-        "cuba.Dense",
-        "input (W, H, C), without Flatten",
-        lambda m: [m.block.cuba.Dense(CUBA, (5, 3, 2), 10, weight_scale=4), _out(m, 10)],
-        (2, 3, 5),
+        "cuba.Dense weights that netx would alter: all -1",
+        lambda: nets.equal_weights(-1.0),
+        how=_AS_CONV,
+        silent=_SECOND_LAYER,
     ),
     Case(
-        "cuba.Dense",
-        "weights that netx would alter: all -1",
-        lambda m: [*_dense(m)[:1], *_with_weights([_out(m, 10)], -1.0)],
-        how="as a convolution",
-        silent=("conv2", "output"),
+        "cuba.Dense weights that netx would alter: all 0",
+        lambda: nets.equal_weights(0.0),
+        how=_AS_CONV,
+        silent=_SECOND_LAYER,
+        quick=True,
     ),
+    Case("cuba.Conv", lambda: nets.conv(size=4 * 5 * 6), (2, 7, 8), quick=True),
+    Case("cuba.Conv stride, padding, dilation, groups, not square", nets.conv_with_options, (2, 7, 8), quick=True),
+    Case("cuba.Conv weight_norm", lambda: nets.conv(weight_norm=True), (2, 7, 8)),
     Case(
-        "cuba.Dense",
-        "weights that netx would alter: all 0",
-        lambda m: [*_dense(m)[:1], *_with_weights([_out(m, 10)], 0.0)],
-        how="as a convolution",
-        silent=("conv2", "output"),
-        slow=False,
-    ),
-    Case("cuba.Conv", "", lambda m: _conv(m, size=4 * 5 * 6), (2, 7, 8), slow=False),
-    Case(
-        "cuba.Conv",
-        "stride, padding, dilation, groups, not square",
-        lambda m: _conv(m, kernel=(3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2, size=4 * 7 * 5),
+        "cuba.Conv MeanOnlyBatchNorm",
+        lambda: nets.conv({"norm": nets.mean_norm()}, size=4 * 5 * 6),
         (2, 7, 8),
-        slow=False,
-    ),
-    Case("cuba.Conv", "weight_norm", lambda m: _conv(m, weight_norm=True), (2, 7, 8)),
-    Case(
-        "cuba.Conv",
-        "MeanOnlyBatchNorm",
-        lambda m: _conv(m, {"norm": _mean_only(m)}, size=4 * 5 * 6),
-        (2, 7, 8),
-        slow=False,
+        quick=True,
     ),
     Case(
-        "cuba.Conv",
-        "delay",
-        lambda m: _conv(m, delay=True, size=4 * 5 * 6),
+        "cuba.Conv delay",
+        lambda: nets.conv(delay=True, size=4 * 5 * 6),
         (2, 7, 8),
         how=f"{_TO_NEXT}, in the last block on the host",
-        slow=False,
+        quick=True,
     ),
-    Case("cuba.Conv", "delay, in the last block", lambda m: _conv(m, delay=True), (2, 7, 8), how="on the host"),
+    Case("cuba.Conv delay, in the last block", lambda: nets.conv(delay=True), (2, 7, 8), how=_HOST),
+    Case("cuba.Conv more than 127 groups", lambda: nets.conv_in_groups(134), (134, 1, 2), how="in fewer groups"),
+    Case("cuba.ConvT", nets.conv_transposed, (2, 3, 2), how=_AS_DENSE, quick=True),
+    Case("cuba.Pool", lambda: nets.pool(2, 2 * 3 * 4), (2, 6, 8), how=_AS_GROUPS, quick=True),
+    Case("cuba.Pool size not a multiple", lambda: nets.pool(2, 2 * 4 * 4), (2, 7, 7), how=_AS_GROUPS),
+    Case("cuba.Pool across channels", lambda: nets.pool(3, 2 * 2 * 2), (2, 5, 7), how=_AS_DENSE),
+    Case("cuba.Pool stride", lambda: nets.pool((1, 2), 2 * 4 * 7, stride=1), (2, 4, 8), how=_AS_DENSE),
+    Case("cuba.Pool delay", lambda: nets.pool(2, 2 * 3 * 4, delay=True), (2, 6, 8), how=_TO_NEXT),
+    Case("cuba.Unpool then Conv", nets.unpool_then_conv, (2, 2, 3), how="both as dense layers"),
+    Case("cuba.Flatten first", lambda: [block("cuba.Flatten")(), nets.out(24)], (2, 3, 4), quick=True),
     Case(
-        "cuba.Conv",
-        "more than 127 groups",
-        lambda m: [m.block.cuba.Conv(CUBA, 134, 134, 1, groups=134, weight_scale=9)],
-        (134, 1, 2),
-        how="in fewer groups",
-    ),
-    Case("cuba.Flatten", "first", lambda m: [m.block.cuba.Flatten(), _out(m, 24)], (2, 3, 4), slow=False),
-    Case(
-        "cuba.Input",
-        "without a neuron",
-        lambda m: [m.block.cuba.Input(None, delay_shift=False), *_conv(m)],
+        "cuba.Input without a neuron",
+        lambda: [block("cuba.Input")(None, delay_shift=False), *nets.conv()],
         (2, 7, 8),
-        slow=False,
+        quick=True,
     ),
     Case(
-        "cuba.Input",
-        "with a neuron",
-        lambda m: [m.block.cuba.Input(CUBA, weight=1.3, bias=0.2), *_dense(m)],
-        how="on the host",
-        slow=False,
+        "cuba.Input with a neuron",
+        lambda: [block("cuba.Input")(CUBA, weight=1.3, bias=0.2), *nets.dense()],
+        how=_HOST,
+        quick=True,
     ),
-    Case("cuba.Recurrent", "", lambda m: _recurrent(m), slow=False),
-    Case("cuba.Recurrent", "weight_norm", lambda m: _recurrent(m, weight_norm=True)),
-    Case("cuba.Recurrent", "delay", lambda m: _recurrent(m, delay=True), how=_TO_NEXT, slow=False),
+    Case("cuba.Recurrent", nets.recurrent, quick=True),
+    Case("cuba.Recurrent weight_norm", lambda: nets.recurrent(weight_norm=True)),
+    Case("cuba.Recurrent delay", lambda: nets.recurrent(delay=True), how=_TO_NEXT, quick=True),
     Case(
-        "cuba.Recurrent",
-        "MeanOnlyBatchNorm, current_decay 1",
-        lambda m: _recurrent(m, {"norm": _mean_only(m), "current_decay": 1.0}),
-        slow=False,
+        "cuba.Recurrent MeanOnlyBatchNorm, current_decay 1",
+        lambda: nets.recurrent({"norm": nets.mean_norm(), "current_decay": 1.0}),
+        quick=True,
     ),
-    Case("cuba.Recurrent", "per-neuron decays", lambda m: _recurrent(m, {"shared_param": False})),
-    Case("cuba.Pool", "", lambda m: _pool(m, 2, 2 * 3 * 4), (2, 6, 8), how="as a grouped convolution", slow=False),
+    Case("cuba.Recurrent per-neuron decays", lambda: nets.recurrent({"shared_param": False})),
+    Case("cuba.KWTA half win", lambda: nets.winners(5), how=_AS_RECURRENT, quick=True),
+    Case("cuba.KWTA current_decay 1", lambda: nets.winners(2, current_decay=1.0, threshold=8), how=_AS_RECURRENT),
+    Case("cuba.Average last", lambda: [nets.hidden(), block("cuba.Average")(5)], how=_HOST, quick=True),
+    Case("cuba.Affine last", lambda: [nets.hidden(), block("cuba.Affine")(CUBA, 10, 3)], how=_HOST),
+    Case("cuba.Affine last, dynamics=False, mask, weight_norm", nets.affine_with_options, how=_HOST),
+    Case("rf.Dense", lambda: [nets.resonators("rf.Dense"), nets.out(10)], quick=True),
+    Case("rf.Dense per-neuron periods, mask", lambda: nets.resonators_with_periods("rf.Dense")),
+    Case("rf.Dense weight_norm", lambda: [nets.resonators("rf.Dense", weight_norm=True)]),
+    Case("rf.Dense delay", lambda: [nets.resonators("rf.Dense", delay=True), nets.out(10)], how=_TO_NEXT),
+    Case("rf.Conv", lambda: [nets.resonators("rf.Conv")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf.ConvT", lambda: [nets.resonators("rf.ConvT")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf.Pool", lambda: [nets.resonators("rf.Pool")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf.Unpool", lambda: [nets.resonators("rf.Unpool")], (2, 4, 4), how=_AS_DENSE),
     Case(
-        "cuba.Pool", "size not a multiple", lambda m: _pool(m, 2, 2 * 4 * 4), (2, 7, 7), how="as a grouped convolution"
+        "rf.Input without a neuron",
+        lambda: [block("rf.Input")(None, delay_shift=False), nets.resonators("rf.Dense")],
     ),
-    Case("cuba.Pool", "across channels", lambda m: _pool(m, 3, 2 * 2 * 2), (2, 5, 7), how=_DENSE_ONLY),
-    Case("cuba.Pool", "stride", lambda m: _pool(m, (1, 2), 2 * 4 * 7, stride=1), (2, 4, 8), how=_DENSE_ONLY),
-    Case("cuba.Pool", "delay", lambda m: _pool(m, 2, 2 * 3 * 4, delay=True), (2, 6, 8), how=_TO_NEXT),
+    Case("rf.Flatten", lambda: [block("rf.Flatten")(), nets.resonators("rf.Dense")], (2, 3, 2)),
+    Case("rf.Average last", lambda: [nets.resonators("rf.Dense"), block("rf.Average")(5)], how=_HOST),
+    Case("rf_iz.Dense", lambda: [nets.resonators("rf_iz.Dense"), nets.out(10)], quick=True),
+    Case("rf_iz.Dense per-neuron periods, mask", lambda: nets.resonators_with_periods("rf_iz.Dense")),
+    Case("rf_iz.Dense weight_norm", lambda: [nets.resonators("rf_iz.Dense", weight_norm=True)]),
+    Case("rf_iz.Dense delay", lambda: [nets.resonators("rf_iz.Dense", delay=True), nets.out(10)], how=_TO_NEXT),
+    Case("rf_iz.Conv", lambda: [nets.resonators("rf_iz.Conv")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf_iz.ConvT", lambda: [nets.resonators("rf_iz.ConvT")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf_iz.Pool", lambda: [nets.resonators("rf_iz.Pool")], (2, 4, 4), how=_AS_DENSE),
+    Case("rf_iz.Unpool", lambda: [nets.resonators("rf_iz.Unpool")], (2, 4, 4), how=_AS_DENSE),
     Case(
-        "cuba.ConvT",
-        "",
-        lambda m: [
-            m.block.cuba.ConvT(CUBA, 2, 3, 3, stride=2, weight_scale=4),
-            m.block.cuba.Flatten(),
-            _out(m, 3 * 7 * 5),
-        ],
-        (2, 3, 2),
-        how=_DENSE_ONLY,
-        slow=False,
+        "rf_iz.Input without a neuron",
+        lambda: [block("rf_iz.Input")(None, delay_shift=False), nets.resonators("rf_iz.Dense")],
     ),
+    Case("rf_iz.Flatten", lambda: [block("rf_iz.Flatten")(), nets.resonators("rf_iz.Dense")], (2, 3, 2)),
+    Case("rf_iz.Average last", lambda: [nets.resonators("rf_iz.Dense"), block("rf_iz.Average")(5)], how=_HOST),
+    Case("bootstrap.cuba.Dense", lambda: [nets.bootstrap_dense(12, 10), nets.bootstrap_dense(10, 5)], quick=True),
+    Case("bootstrap.cuba.Conv MeanOnlyBatchNorm, then Flatten", nets.bootstrap_conv, (2, 7, 8)),
     Case(
-        "cuba.Unpool",
-        "then Conv",
-        lambda m: [m.block.cuba.Unpool(dict(CUBA), 2, weight_scale=2), *_conv(m, size=4 * 2 * 4)],
-        (2, 2, 3),
-        how="both as dense layers",
-    ),
-    Case("cuba.KWTA", "half win", lambda m: _kwta(m, 5), how="as a recurrent layer", slow=False),
-    Case(
-        "cuba.KWTA",
-        "current_decay 1",
-        lambda m: _kwta(m, 2, current_decay=1.0, threshold=8),
-        how="as a recurrent layer",
-    ),
-    Case("cuba.Average", "last", lambda m: [*_dense(m)[:1], m.block.cuba.Average(5)], how="on the host", slow=False),
-    Case("cuba.Affine", "last", lambda m: [*_dense(m)[:1], m.block.cuba.Affine(CUBA, 10, 3)], how="on the host"),
-    Case(
-        "cuba.Affine",
-        "last, dynamics=False, mask, weight_norm",
-        lambda m: [
-            *_dense(m)[:1],
-            m.block.cuba.Affine(CUBA, 10, 3, dynamics=False, weight_norm=True, mask=torch.rand(3, 10) < 0.5),
-        ],
-        how="on the host",
-    ),
-    *[
-        case
-        for family in ("rf", "rf_iz")
-        for case in (
-            Case(f"{family}.Dense", "", lambda m, f=family: [_rf(m, f), _out(m, 10)], slow=False),
-            Case(
-                f"{family}.Dense",
-                "per-neuron periods, mask",
-                lambda m, f=family: [
-                    _rf(m, f, neuron={"shared_param": False, "period": (5, 30)}, mask=torch.rand(10, 12) < 0.7),
-                    _out(m, 10),
-                ],
-            ),
-            Case(f"{family}.Dense", "weight_norm", lambda m, f=family: [_rf(m, f, weight_norm=True)]),
-            Case(f"{family}.Dense", "delay", lambda m, f=family: [_rf(m, f, delay=True), _out(m, 10)], how=_TO_NEXT),
-            Case(
-                f"{family}.Input",
-                "without a neuron",
-                lambda m, f=family: [getattr(m.block, f).Input(None, delay_shift=False), _rf(m, f)],
-            ),
-            Case(
-                f"{family}.Flatten",
-                "",
-                lambda m, f=family: [getattr(m.block, f).Flatten(), _rf(m, f)],
-                (2, 3, 2),
-            ),
-            Case(
-                f"{family}.Average",
-                "last",
-                lambda m, f=family: [_rf(m, f), getattr(m.block, f).Average(5)],
-                how="on the host",
-            ),
-            *[
-                Case(f"{family}.{name}", "", lambda m, f=family, n=name: [_rf(m, f, n)], (2, 4, 4), how=_DENSE_ONLY)
-                for name in ("Conv", "ConvT", "Pool", "Unpool")
-            ],
-        )
-    ],
-    Case(
-        "bootstrap.cuba.Dense",
-        "",
-        lambda m: [
-            m.bootstrap.cuba.Dense(CUBA, 12, 10, weight_scale=4),
-            m.bootstrap.cuba.Dense(CUBA, 10, 5, weight_scale=4),
-        ],
-        slow=False,
-    ),
-    Case(
-        "bootstrap.cuba.Conv",
-        "MeanOnlyBatchNorm, then Flatten",
-        lambda m: [
-            m.bootstrap.cuba.Conv({**CUBA, "norm": _mean_only(m)}, 2, 4, 3, weight_scale=4, delay_shift=True),
-            m.bootstrap.cuba.Flatten(),
-            m.bootstrap.cuba.Dense(CUBA, 120, 5, weight_scale=4),
-        ],
-        (2, 7, 8),
-    ),
-    Case(
-        "bootstrap.cuba.Flatten",
-        "first",
-        lambda m: [m.bootstrap.cuba.Flatten(), m.bootstrap.cuba.Dense(CUBA, 24, 5, weight_scale=4)],
+        "bootstrap.cuba.Flatten first",
+        lambda: [block("bootstrap.cuba.Flatten")(), nets.bootstrap_dense(24, 5)],
         (2, 3, 4),
     ),
+    Case("bootstrap.cuba.Input with a neuron", nets.bootstrap_input, how=_HOST),
     Case(
-        "bootstrap.cuba.Input",
-        "with a neuron",
-        lambda m: [
-            m.bootstrap.cuba.Input(CUBA, weight=1.3, bias=0.2),
-            m.bootstrap.cuba.Dense(CUBA, 12, 5, weight_scale=4),
-        ],
-        how="on the host",
+        "bootstrap.cuba.Affine last",
+        lambda: [nets.bootstrap_dense(12, 10), block("bootstrap.cuba.Affine")(CUBA, 10, 3)],
+        how=_HOST,
     ),
+    Case("sigma_delta.Input", nets.delta_dense, how=_DELTAS, quick=True),
+    Case("sigma_delta.Input weight and bias", lambda: nets.delta_dense_behind(weight=0.7, bias=-0.3), how=_DELTAS),
+    Case("sigma_delta.Dense", nets.delta_dense),
+    Case("sigma_delta.Dense weight_norm", lambda: nets.delta_dense(weight_norm=True)),
+    Case("sigma_delta.Dense delay_shift=True", lambda: nets.delta_dense(delay_shift=True)),
+    Case("sigma_delta.Dense dropout", lambda: nets.delta_dense({"dropout": nets.dropout()})),
+    Case("sigma_delta.Dense shared_param=False", lambda: nets.delta_dense({"shared_param": False})),
+    Case("sigma_delta.Dense threshold trained to a whole 1/64", lambda: nets.delta_dense_with_threshold(5 / 64)),
+    Case("sigma_delta.Conv", lambda: nets.delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), quick=True),
+    Case("sigma_delta.Conv stride, padding, dilation, groups", nets.delta_conv_with_options, (2, 7, 8)),
     Case(
-        "bootstrap.cuba.Affine",
-        "last",
-        lambda m: [m.bootstrap.cuba.Dense(CUBA, 12, 10, weight_scale=4), m.bootstrap.cuba.Affine(CUBA, 10, 3)],
-        how="on the host",
+        "sigma_delta.ConvT",
+        lambda: nets.delta_image("sigma_delta.ConvT", 3 * 6 * 6, 2, 3, 3),
+        (2, 4, 4),
+        how=_AS_DENSE,
     ),
-    Case("sigma_delta.Input", "", lambda m: _sd_dense(m), how=_DELTAS, slow=False),
+    Case("sigma_delta.Pool", lambda: nets.delta_image("sigma_delta.Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_AS_DENSE),
+    Case("sigma_delta.Unpool", lambda: nets.delta_image("sigma_delta.Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_AS_DENSE),
+    Case("sigma_delta.Flatten", lambda: nets.deltas(block("sigma_delta.Flatten")(), nets.delta_out(24)), (2, 3, 4)),
+    Case("sigma_delta.Output", lambda: nets.deltas(nets.delta_out(12))),
     Case(
-        "sigma_delta.Input",
-        "weight and bias",
-        lambda m: [m.block.sigma_delta.Input(dict(SDNN), weight=0.7, bias=-0.3), *_sd_dense(m)[1:]],
-        how=_DELTAS,
+        "sigma_delta.Output weights that netx would alter",
+        lambda: nets.with_equal_weights(-1.0, nets.deltas(nets.delta_out(12))),
+        how=_AS_CONV,
     ),
-    Case("sigma_delta.Dense", "", lambda m: _sd_dense(m)),
-    Case("sigma_delta.Dense", "weight_norm", lambda m: _sd_dense(m, weight_norm=True)),
-    Case("sigma_delta.Dense", "delay_shift=True", lambda m: _sd_dense(m, delay_shift=True)),
-    Case("sigma_delta.Dense", "dropout", lambda m: _sd_dense(m, {"dropout": m.slayer.neuron.Dropout(0.3)})),
-    Case("sigma_delta.Dense", "shared_param=False", lambda m: _sd_dense(m, {"shared_param": False})),
-    Case("sigma_delta.Dense", "threshold trained to a whole 1/64", lambda m: _sd_with_threshold(m, 5 / 64)),
-    Case("sigma_delta.Conv", "", lambda m: _sd_image(m, "Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), slow=False),
-    Case(
-        "sigma_delta.Conv",
-        "stride, padding, dilation, groups",
-        lambda m: _sd_image(
-            m, "Conv", 4 * 4 * 6, 2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2
-        ),
-        (2, 7, 8),
-    ),
-    Case("sigma_delta.Flatten", "", lambda m: _sd(m, m.block.sigma_delta.Flatten(), _sd_out(m, 24)), (2, 3, 4)),
-    Case("sigma_delta.Output", "", lambda m: _sd(m, _sd_out(m, 12))),
-    Case(
-        "sigma_delta.Output",
-        "weights that netx would alter",
-        lambda m: _sd(m, *_with_weights([_sd_out(m, 12)], -1.0)),
-        how="as a convolution",
-    ),
-    Case("sigma_delta.Pool", "", lambda m: _sd_image(m, "Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_DENSE_ONLY),
-    Case("sigma_delta.ConvT", "", lambda m: _sd_image(m, "ConvT", 3 * 6 * 6, 2, 3, 3), (2, 4, 4), how=_DENSE_ONLY),
-    Case("sigma_delta.Unpool", "", lambda m: _sd_image(m, "Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_DENSE_ONLY),
 ]
 
-
-def _fixed_scale(m: Any, deviation: float) -> Any:
-    norm = _scaled(m)()
-    norm.running_var.fill_(deviation**2 * 0.99)
-    norm.update = False
-    return norm
-
-
-def _fixed_mean(m: Any, mean: float) -> Any:
-    norm = _mean_only(m)()
-    norm.running_mean.fill_(mean)
-    norm.update = False
-    return norm
-
-
 _BEFORE = "Run the network forward once before you train it and before load_state_dict."
-_NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
-_NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
-_BINARY = "Train with graded_spike=False."
-_NORM = "Use norm=None."
-_DECIMATION = ("netx has no layer that merges steps", "Merge the steps of the data beforehand.")
 _THRESHOLD = "It has to lie between 1 and 4095, beyond which SLAYER or Loihi rounds it or cannot hold it."
-_CURRENT = (
+_NO_FEEDBACK = "netx has no recurrent layer of resonators"
+_NOT_ON_CPU = "lava-dl cannot run it on the CPU"
+_UNMADE = "lava-dl cannot make it"
+
+# Reasons, and what to use instead.
+_ACTIVATION = ("its activation is not relu, and netx knows no other", "Use activation=torch.relu.")
+_ADAPTIVE = ("netx cannot load adaptive thresholds", "Use cuba blocks.")
+_ADAPTIVE_RF = ("netx would load it as resonators without adaptation", "Use rf blocks.")
+_ADAPTIVE_RF_IZ = ("netx would load it as resonators without adaptation", "Use rf_iz blocks.")
+_CONSTANT_CURRENT = (
     "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
     "Use current_decay=1, where the two are the same; or no norm, and half of the neurons as winners.",
 )
-_SD_THRESHOLD = (
+_COUNT_LOG = ("lava-dl itself cannot run count_log=True", "Use count_log=False, and count what the block returns.")
+_CURRENT_DECAY = (
+    "current_decay 0 does not fit Loihi's 12-bit register",
+    "Use a current_decay between 1/4096 and 4096/4096.",
+)
+_DECIMATION = ("netx has no layer that merges steps", "Merge the steps of the data beforehand.")
+_DELAYED_CONV = (
+    "the axonal delay of the block before would have to be made by a convolution, and netx drops it there",
+    "Use delay=False in the block before this one.",
+)
+_DELTA_AVERAGE = ("netx has no average of graded changes", "Take the average of what the network gives out.")
+_DELTA_BIAS = ("its bias is a number of no fixed precision", "Do not call set_bias.")
+_DELTA_THRESHOLD = (
     "is not the same whole number of 1/64 for all neurons",
     "Use a threshold between 1/64 and 64 that is not trained.",
 )
-_UNMADE = "lava-dl cannot make it"
+_EQUAL_RECURRENT = (
+    "would be altered when netx and Lava load them",
+    "Keep weights of both signs in recurrent1, between -254 and 254 in steps of 2.",
+)
+_GRADED = ("netx makes graded spikes binary", "Train with graded_spike=False.")
+_GRADED_CUBA = ("netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
+_INPUT_DELAYS = ("lava-dl itself cannot run an Input that has no neuron and delays", "Use delay_shift=False.")
+_INPUT_NEURONS = ("only cuba neurons can encode the input", "Use cuba.Input, or give spikes.")
+_LATE_INPUT = ("an Input makes sense only at the start of a network", "Remove it.")
+_LONG_KERNEL = (
+    "a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables",
+    "The limit is 127.",
+)
+_MIXED = ("graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+_NORM = ("its norm MeanOnlyBatchNorm has no bias in netx", "Use norm=None.")
+_NOT_QUANTISED = ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default.")
+_NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
+_NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
+_NO_DELTA_INPUT = (
+    "netx takes the input of graded changes for spikes unless input neurons make it",
+    "Begin the network with a sigma_delta.Input that has neurons.",
+)
+_PERSISTENT = ("start each sample from rest", "Use persistent_state=False")
+_SCALED = ("its WgtScaleBatchNorm divides the current by 0.5, netx ignores that", "Use MeanOnlyBatchNorm.")
+_VOLTAGE_DECAY = (
+    "voltage_decay 1 does not fit Loihi's 12-bit register",
+    "Use a voltage_decay between 0/4096 and 4095/4096.",
+)
 
 
-def _refused(block: str, option: str, build: Callable[[Any], Blocks], why: tuple[str, str], **more: Any) -> Case:
-    return Case(block, option, build, refused=why[0], instead=why[1], **more)
+def _refused(
+    row: str, build: Callable[[], Blocks], why: tuple[str, str], shape: tuple[int, ...] = (12,), how: str = ""
+) -> Case:
+    return Case(row, build, shape, how, refused=why[0], instead=why[1])
 
 
 REFUSED = [
+    _refused("cuba.Dense graded spikes", lambda: nets.dense({"graded_spike": True}), _GRADED_CUBA),
+    _refused("cuba.Dense not quantised", lambda: nets.dense(pre_hook_fx=None), _NOT_QUANTISED),
     _refused(
-        "cuba.Dense",
-        "graded spikes",
-        lambda m: _dense(m, {"graded_spike": True}),
-        ("netx makes graded CUBA spikes binary", _BINARY),
-    ),
-    _refused(
-        "cuba.Dense",
-        "not quantised",
-        lambda m: _dense(m, pre_hook_fx=None),
-        ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default."),
-    ),
-    _refused(
-        "cuba.Dense",
-        "threshold of 64 or more",
-        lambda m: _dense(m, {"threshold": 64}),
+        "cuba.Dense threshold of 64 or more",
+        lambda: nets.dense({"threshold": 64}),
         ("threshold 64.0 has the mantissa 4096", _THRESHOLD),
     ),
     _refused(
-        "cuba.Dense",
-        "threshold of 0",
-        lambda m: _dense(m, {"threshold": 0.001}),
+        "cuba.Dense threshold of 0",
+        lambda: nets.dense({"threshold": 0.001}),
         ("threshold 0.0 has the mantissa 0", _THRESHOLD),
     ),
+    _refused("cuba.Dense current_decay of 0", lambda: nets.dense({"current_decay": 0}), _CURRENT_DECAY),
+    _refused("cuba.Dense voltage_decay of 1", lambda: nets.dense({"voltage_decay": 1}), _VOLTAGE_DECAY),
+    _refused("cuba.Dense WgtScaleBatchNorm, current_decay below 1", lambda: nets.dense(nets.scaled()), _SCALED),
+    _refused("cuba.Dense delay never run", lambda: nets.dense(delay=True), _NO_DELAYS),
+    _refused("cuba.Dense per-neuron decays never run", lambda: nets.dense({"shared_param": False}), _NO_DECAYS),
+    _refused("cuba.Dense count_log", lambda: nets.dense(count_log=True), _COUNT_LOG),
+    _refused("cuba.Dense after sigma_delta.Input", lambda: nets.deltas(*nets.dense()), _MIXED),
     _refused(
-        "cuba.Dense",
-        "current_decay of 0",
-        lambda m: _dense(m, {"current_decay": 0}),
-        ("current_decay 0 does not fit Loihi's 12-bit register", "Use a current_decay between 1/4096 and 4096/4096."),
-    ),
-    _refused(
-        "cuba.Dense",
-        "voltage_decay of 1",
-        lambda m: _dense(m, {"voltage_decay": 1}),
-        ("voltage_decay 1 does not fit Loihi's 12-bit register", "Use a voltage_decay between 0/4096 and 4095/4096."),
-    ),
-    _refused(
-        "cuba.Dense",
-        "WgtScaleBatchNorm, current_decay below 1",
-        lambda m: _dense(m, {"norm": lambda: _fixed_scale(m, 0.5)}),
-        ("its WgtScaleBatchNorm divides the current by 0.5, netx ignores that", "Use MeanOnlyBatchNorm."),
-    ),
-    _refused("cuba.Dense", "delay never run", lambda m: _dense(m, delay=True), _NO_DELAYS),
-    _refused("cuba.Dense", "per-neuron decays never run", lambda m: _dense(m, {"shared_param": False}), _NO_DECAYS),
-    _refused(
-        "cuba.Dense",
-        "count_log",
-        lambda m: _dense(m, count_log=True),
-        ("lava-dl itself cannot run count_log=True", "Use count_log=False, and count what the block returns."),
-    ),
-    _refused(
-        "cuba.Input",
-        "without a neuron, delay_shift",
-        lambda m: [m.block.cuba.Input(None), *_dense(m)],
-        ("lava-dl itself cannot run an Input that has no neuron and delays", "Use delay_shift=False."),
-    ),
-    _refused(
-        "cuba.Input",
-        "not first",
-        lambda m: [*_dense(m), m.block.cuba.Input(None, delay_shift=False)],
-        ("an Input makes sense only at the start of a network", "Remove it."),
-    ),
-    _refused("cuba.KWTA", "other numbers of winners", lambda m: _kwta(m, 2, threshold=8), _CURRENT),
-    _refused(
-        "cuba.Conv",
-        "per-channel decays",
-        lambda m: _conv(m, {"shared_param": False}),
+        "cuba.Conv per-channel decays",
+        lambda: nets.conv({"shared_param": False}),
         _NO_DECAYS,
         shape=(2, 7, 8),
-        how="lava-dl cannot run it on the CPU",
+        how=_NOT_ON_CPU,
     ),
+    _refused("cuba.Conv delay, then Conv", nets.delayed_convs, _DELAYED_CONV, shape=(2, 7, 8)),
     _refused(
-        "cuba.Conv",
-        "delay, then Conv",
-        lambda m: _delayed_convs(m),
-        (
-            "the axonal delay of the block before would have to be made by a convolution, and netx drops it there",
-            "Use delay=False in the block before this one.",
-        ),
-        shape=(2, 7, 8),
-    ),
-    _refused(
-        "cuba.Conv",
-        "kernel of more than 127",
-        lambda m: [m.block.cuba.Conv(CUBA, 1, 1, (128, 1))],
-        ("a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables", "The limit is 127."),
+        "cuba.Conv kernel of more than 127",
+        lambda: [block("cuba.Conv")(CUBA, 1, 1, (128, 1))],
+        _LONG_KERNEL,
         shape=(1, 129, 1),
     ),
     _refused(
-        "cuba.Recurrent",
-        "weights that netx would alter: all -1",
-        lambda m: _same_recurrent(m, -1.0),
-        (
-            "would be altered when netx and Lava load them",
-            "Keep weights of both signs in recurrent1, between -254 and 254 in steps of 2.",
-        ),
+        "cuba.Input without a neuron, delay_shift", lambda: [block("cuba.Input")(None), *nets.dense()], _INPUT_DELAYS
     ),
     _refused(
-        "cuba.Recurrent",
-        "MeanOnlyBatchNorm, current_decay below 1",
-        lambda m: _recurrent(m, {"norm": lambda: _fixed_mean(m, 0.5)}),
-        _CURRENT,
+        "cuba.Input not first", lambda: [*nets.dense(), block("cuba.Input")(None, delay_shift=False)], _LATE_INPUT
     ),
-    *[
-        _refused(f"{family}.TimeDecimation", "", _any_block(family, "TimeDecimation"), _DECIMATION)
-        for family in ("cuba", "rf", "rf_iz")
-    ],
-    *[
-        _refused(
-            f"{family}.{name}",
-            "",
-            _any_block(family, name),
-            ("netx has no recurrent layer of resonators", f"Use cuba.{name}."),
-        )
-        for family in ("rf", "rf_iz")
-        for name in ("KWTA", "Recurrent")
-    ],
-    *[
-        _refused(f"{family}.Dense", option, lambda m, f=family, n=neuron: [_rf(m, f, neuron=n(m))], why)
-        for family in ("rf", "rf_iz")
-        for option, neuron, why in (
-            ("norm", lambda m: {"norm": _mean_only(m)}, ("its norm MeanOnlyBatchNorm has no bias in netx", _NORM)),
-            ("graded spikes", lambda m: {"graded_spike": True}, ("netx makes graded spikes binary", _BINARY)),
-        )
-    ],
-    *[
-        _refused(
-            f"{family}.Input",
-            "with a neuron",
-            _any_block(family, "Input"),
-            ("only cuba neurons can encode the input", "Use cuba.Input, or give spikes."),
-        )
-        for family in ("rf", "rf_iz")
-    ],
-    *[
-        _refused(
-            f"alif.{name}",
-            "",
-            _any_block("alif", name),
-            ("netx cannot load adaptive thresholds", "Use cuba blocks."),
-        )
-        for name in _ADAPTIVE
-    ],
-    *[
-        _refused(
-            f"{family}.{name}",
-            "",
-            _any_block(family, name),
-            ("netx would load it as resonators without adaptation", f"Use {resonators} blocks."),
-        )
-        for family, resonators in (("adrf", "rf"), ("adrf_iz", "rf_iz"))
-        for name in _ADAPTIVE
-        if (family, name) != ("adrf_iz", "ConvT")
-    ],
-    *[
-        Case(f"{family}.{name}", "", _any_block(family, name), raises=text, how=_UNMADE, instead=instead)
-        for family, name, text, instead in (
-            ("rf", "Affine", "threshold", "Use cuba.Affine."),
-            ("rf_iz", "Affine", "threshold", "Use cuba.Affine."),
-            ("adrf_iz", "ConvT", "ConvT", "Use rf_iz blocks."),
-        )
-    ],
-    *[
-        _refused(
-            f"sigma_delta.{name}",
-            "without sigma_delta.Input",
-            _any_block("sigma_delta", name),
-            (
-                "netx takes the input of graded changes for spikes unless input neurons make it",
-                "Begin the network with a sigma_delta.Input that has neurons.",
-            ),
-        )
-        for name in ("Dense", "Conv", "Output")
-    ],
+    _refused("cuba.KWTA other numbers of winners", lambda: nets.winners(2, threshold=8), _CONSTANT_CURRENT),
     _refused(
-        "sigma_delta.Average",
-        "",
-        _any_block("sigma_delta", "Average"),
-        ("netx has no average of graded changes", "Take the average of what the network gives out."),
+        "cuba.Recurrent weights that netx would alter: all -1",
+        lambda: nets.recurrent_with_equal_weights(-1.0),
+        _EQUAL_RECURRENT,
     ),
     _refused(
-        "cuba.Dense",
-        "after sigma_delta.Input",
-        lambda m: [m.block.sigma_delta.Input(dict(SDNN)), *_dense(m)],
-        ("graded changes are no spikes", "Use sigma_delta blocks only, or none."),
+        "cuba.Recurrent MeanOnlyBatchNorm, current_decay below 1",
+        lambda: nets.recurrent({"norm": lambda: nets.mean_norm(0.5)}),
+        _CONSTANT_CURRENT,
     ),
-    *[
-        _refused("sigma_delta.Dense", option, build, why)
-        for option, build, why in (
-            (
-                "cum_error",
-                lambda m: _sd_dense(m, {"cum_error": True}),
-                ("netx ignores cum_error", "Use cum_error=False."),
-            ),
-            (
-                "persistent_state",
-                lambda m: _sd_dense(m, {"persistent_state": True}),
-                ("start each sample from rest", "Use persistent_state=False"),
-            ),
-            (
-                "another activation",
-                lambda m: _sd_dense(m, {"activation": torch.sigmoid}),
-                ("its activation is not relu, and netx knows no other", "Use activation=torch.relu."),
-            ),
-            (
-                "another scale",
-                lambda m: _sd_dense(m, {"scale": 1 << 7}),
-                ("its scale is 128", "Use the default scale of 64."),
-            ),
-            (
-                "norm",
-                lambda m: _sd_dense(m, {"norm": _mean_only(m)}),
-                ("its norm MeanOnlyBatchNorm has no bias in netx", _NORM),
-            ),
-            (
-                "bias",
-                lambda m: _sd_with_bias(m),
-                ("its bias is a number of no fixed precision", "Do not call set_bias."),
-            ),
-            ("delay", lambda m: _sd_dense(m, delay=True), ("it has an axonal delay", "Use delay=False.")),
-            ("threshold trained", lambda m: _sd_with_threshold(m, 0.11), _SD_THRESHOLD),
-            ("threshold of 0", lambda m: _sd_dense(m, {"threshold": 0.001}), _SD_THRESHOLD),
-        )
-    ],
+    _refused("cuba.TimeDecimation", lambda: nets.alone("cuba.TimeDecimation"), _DECIMATION),
+    _refused("rf.Dense norm", lambda: [nets.resonators("rf.Dense", {"norm": nets.mean_norm()})], _NORM),
+    _refused("rf.Dense graded spikes", lambda: [nets.resonators("rf.Dense", {"graded_spike": True})], _GRADED),
+    _refused("rf.Input with a neuron", lambda: nets.alone("rf.Input"), _INPUT_NEURONS),
+    _refused("rf.KWTA", lambda: nets.alone("rf.KWTA"), (_NO_FEEDBACK, "Use cuba.KWTA.")),
+    _refused("rf.Recurrent", lambda: nets.alone("rf.Recurrent"), (_NO_FEEDBACK, "Use cuba.Recurrent.")),
+    _refused("rf.TimeDecimation", lambda: nets.alone("rf.TimeDecimation"), _DECIMATION),
+    _refused("rf_iz.Dense norm", lambda: [nets.resonators("rf_iz.Dense", {"norm": nets.mean_norm()})], _NORM),
+    _refused("rf_iz.Dense graded spikes", lambda: [nets.resonators("rf_iz.Dense", {"graded_spike": True})], _GRADED),
+    _refused("rf_iz.Input with a neuron", lambda: nets.alone("rf_iz.Input"), _INPUT_NEURONS),
+    _refused("rf_iz.KWTA", lambda: nets.alone("rf_iz.KWTA"), (_NO_FEEDBACK, "Use cuba.KWTA.")),
+    _refused("rf_iz.Recurrent", lambda: nets.alone("rf_iz.Recurrent"), (_NO_FEEDBACK, "Use cuba.Recurrent.")),
+    _refused("rf_iz.TimeDecimation", lambda: nets.alone("rf_iz.TimeDecimation"), _DECIMATION),
+    _refused("sigma_delta.Dense without sigma_delta.Input", lambda: nets.alone("sigma_delta.Dense"), _NO_DELTA_INPUT),
+    _refused(
+        "sigma_delta.Dense cum_error",
+        lambda: nets.delta_dense({"cum_error": True}),
+        ("netx ignores cum_error", "Use cum_error=False."),
+    ),
+    _refused("sigma_delta.Dense persistent_state", lambda: nets.delta_dense({"persistent_state": True}), _PERSISTENT),
+    _refused(
+        "sigma_delta.Dense another activation", lambda: nets.delta_dense({"activation": torch.sigmoid}), _ACTIVATION
+    ),
+    _refused(
+        "sigma_delta.Dense another scale",
+        lambda: nets.delta_dense({"scale": 1 << 7}),
+        ("its scale is 128", "Use the default scale of 64."),
+    ),
+    _refused("sigma_delta.Dense norm", lambda: nets.delta_dense({"norm": nets.mean_norm()}), _NORM),
+    _refused("sigma_delta.Dense bias", nets.delta_dense_with_bias, _DELTA_BIAS),
+    _refused(
+        "sigma_delta.Dense delay",
+        lambda: nets.delta_dense(delay=True),
+        ("it has an axonal delay", "Use delay=False."),
+    ),
+    _refused("sigma_delta.Dense threshold trained", lambda: nets.delta_dense_with_threshold(0.11), _DELTA_THRESHOLD),
+    _refused("sigma_delta.Dense threshold of 0", lambda: nets.delta_dense({"threshold": 0.001}), _DELTA_THRESHOLD),
+    _refused("sigma_delta.Conv without sigma_delta.Input", lambda: nets.alone("sigma_delta.Conv"), _NO_DELTA_INPUT),
+    _refused("sigma_delta.Output without sigma_delta.Input", lambda: nets.alone("sigma_delta.Output"), _NO_DELTA_INPUT),
+    _refused("sigma_delta.Average", lambda: nets.alone("sigma_delta.Average"), _DELTA_AVERAGE),
+    _refused("alif.Input", lambda: nets.alone("alif.Input"), _ADAPTIVE),
+    _refused("alif.Flatten", lambda: nets.alone("alif.Flatten"), _ADAPTIVE),
+    _refused("alif.Average", lambda: nets.alone("alif.Average"), _ADAPTIVE),
+    _refused("alif.TimeDecimation", lambda: nets.alone("alif.TimeDecimation"), _ADAPTIVE),
+    _refused("alif.Dense", lambda: nets.alone("alif.Dense"), _ADAPTIVE),
+    _refused("alif.Conv", lambda: nets.alone("alif.Conv"), _ADAPTIVE),
+    _refused("alif.ConvT", lambda: nets.alone("alif.ConvT"), _ADAPTIVE),
+    _refused("alif.Pool", lambda: nets.alone("alif.Pool"), _ADAPTIVE),
+    _refused("alif.Unpool", lambda: nets.alone("alif.Unpool"), _ADAPTIVE),
+    _refused("alif.KWTA", lambda: nets.alone("alif.KWTA"), _ADAPTIVE),
+    _refused("alif.Recurrent", lambda: nets.alone("alif.Recurrent"), _ADAPTIVE),
+    _refused("adrf.Input", lambda: nets.alone("adrf.Input"), _ADAPTIVE_RF),
+    _refused("adrf.Flatten", lambda: nets.alone("adrf.Flatten"), _ADAPTIVE_RF),
+    _refused("adrf.Average", lambda: nets.alone("adrf.Average"), _ADAPTIVE_RF),
+    _refused("adrf.TimeDecimation", lambda: nets.alone("adrf.TimeDecimation"), _ADAPTIVE_RF),
+    _refused("adrf.Dense", lambda: nets.alone("adrf.Dense"), _ADAPTIVE_RF),
+    _refused("adrf.Conv", lambda: nets.alone("adrf.Conv"), _ADAPTIVE_RF),
+    _refused("adrf.ConvT", lambda: nets.alone("adrf.ConvT"), _ADAPTIVE_RF),
+    _refused("adrf.Pool", lambda: nets.alone("adrf.Pool"), _ADAPTIVE_RF),
+    _refused("adrf.Unpool", lambda: nets.alone("adrf.Unpool"), _ADAPTIVE_RF),
+    _refused("adrf.KWTA", lambda: nets.alone("adrf.KWTA"), _ADAPTIVE_RF),
+    _refused("adrf.Recurrent", lambda: nets.alone("adrf.Recurrent"), _ADAPTIVE_RF),
+    _refused("adrf_iz.Input", lambda: nets.alone("adrf_iz.Input"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Flatten", lambda: nets.alone("adrf_iz.Flatten"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Average", lambda: nets.alone("adrf_iz.Average"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.TimeDecimation", lambda: nets.alone("adrf_iz.TimeDecimation"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Dense", lambda: nets.alone("adrf_iz.Dense"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Conv", lambda: nets.alone("adrf_iz.Conv"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Pool", lambda: nets.alone("adrf_iz.Pool"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Unpool", lambda: nets.alone("adrf_iz.Unpool"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.KWTA", lambda: nets.alone("adrf_iz.KWTA"), _ADAPTIVE_RF_IZ),
+    _refused("adrf_iz.Recurrent", lambda: nets.alone("adrf_iz.Recurrent"), _ADAPTIVE_RF_IZ),
+    Case("rf.Affine", lambda: nets.alone("rf.Affine"), how=_UNMADE, raises="threshold", instead="Use cuba.Affine."),
+    Case(
+        "rf_iz.Affine",
+        lambda: nets.alone("rf_iz.Affine"),
+        how=_UNMADE,
+        raises="threshold",
+        instead="Use cuba.Affine.",
+    ),
+    Case(
+        "adrf_iz.ConvT",
+        lambda: nets.alone("adrf_iz.ConvT"),
+        how=_UNMADE,
+        raises="ConvT",
+        instead="Use rf_iz blocks.",
+    ),
 ]
-
-
-def _delayed_convs(m: Any) -> Blocks:
-    first = _conv(m, delay=True)[0]
-    first(torch.rand(1, 2, 7, 8, 5))
-    first.delay.delay.data.fill_(3)
-    return [first, m.block.cuba.Conv(CUBA, 4, 4, 3)]
-
-
-def _same_recurrent(m: Any, value: float) -> Blocks:
-    block = _recurrent(m)[0]
-    for parameter in (block.input_synapse.weight, block.recurrent_synapse.weight):
-        parameter.data.fill_(value)
-    return [block]
-
 
 CASES = [*EXACT, *REFUSED]

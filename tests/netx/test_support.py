@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,19 @@ def _parameters(cases: list[Case]) -> list[Any]:
     return [pytest.param(case, id=case.name) for case in cases]
 
 
+def _on_lava(third: str) -> list[Any]:
+    """The exact rows; of the slow ones those of one third (``0``, ``1`` or ``2``), or all."""
+    if third not in ("0", "1", "2", "all"):
+        raise ValueError(f"LAVA_THIRD has to be 0, 1, 2 or all, got {third!r}")
+    parameters = [pytest.param(case, id=case.name) for case in EXACT if case.quick]
+    for index, case in enumerate(case for case in EXACT if not case.quick):
+        marks = [pytest.mark.slow]
+        if third not in ("all", str(index % 3)):
+            marks.append(pytest.mark.skip(reason=f"LAVA_THIRD={third} leaves it to LAVA_THIRD={index % 3}"))
+        parameters.append(pytest.param(case, id=case.name, marks=marks))
+    return parameters
+
+
 @pytest.mark.parametrize("case", _parameters(EXACT))
 def test_exact_on_the_reference(case: Case, tmp_path: Path) -> None:
     net, sample = network(case)
@@ -37,9 +51,7 @@ def test_exact_on_the_reference(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.lava
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.slow) for case in EXACT]
-)
+@pytest.mark.parametrize("case", _on_lava(os.environ.get("LAVA_THIRD", "all")))
 def test_exact_on_lava(case: Case, tmp_path: Path) -> None:
     net, sample = network(case)
     result = export(net, tmp_path / "a.net", sample, allow_silent=case.silent)
@@ -53,16 +65,27 @@ def _assert_equal(trained: Any, simulated: Any) -> None:
     np.testing.assert_array_equal(simulated.output, trained.output)
 
 
-@pytest.mark.parametrize("case", _parameters(REFUSED))
+def test_each_slow_row_is_in_one_third() -> None:
+    def skipped(row: Any) -> bool:
+        return any(mark.name == "skip" for mark in row.marks)
+
+    for rows in zip(*(_on_lava(third) for third in "012"), strict=True):
+        case = rows[0].values[0]
+        assert sum(not skipped(row) for row in rows) == (3 if case.quick else 1), case.name
+    assert not any(skipped(row) for row in _on_lava("all"))
+
+
+@pytest.mark.parametrize("case", _parameters([case for case in REFUSED if case.raises]))
+def test_refused_by_lava_dl_itself(case: Case) -> None:
+    with pytest.raises(AttributeError, match=case.raises):
+        network(case)
+
+
+@pytest.mark.parametrize("case", _parameters([case for case in REFUSED if case.refused]))
 def test_refused_by_name(case: Case, tmp_path: Path) -> None:
-    path = tmp_path / "a.net"
-    if case.raises:
-        with pytest.raises(AttributeError, match=case.raises):
-            network(case)
-        return
     net, sample = network(case)
     with pytest.raises(ExportError) as error:
-        export(net, path, sample)
+        export(net, tmp_path / "a.net", sample)
     assert not list(tmp_path.iterdir())
     assert case.refused in str(error.value)
     assert case.instead in str(error.value)

@@ -120,6 +120,12 @@ def test_a_recording_of_anything_but_finite_numbers_is_refused(path, values):
         load_simulation(path)
 
 
+def test_a_recording_of_unequal_numbers_of_samples_is_refused(path):
+    np.savez(path, output=np.ones((2, 2, 3)), dense1=np.ones((1, 2, 3)))
+    with pytest.raises(SimulationError, match=r"data\.npz: Expected the same number of samples of everything"):
+        load_simulation(path)
+
+
 def test_a_directory_that_cannot_be_written(tmp_path, mlp_spikes):
     with pytest.raises(SimulationError, match="Cannot write"):
         save_spikes(tmp_path / "missing" / "data.npz", mlp_spikes)

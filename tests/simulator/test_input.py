@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, SimulationError, simulate
-from netx_export.network.description import Conv, CubaNeuron, Encoder, Input
+from netx_export import ExportError, NetworkDescription, NetxFormatError, SimulationError, simulate
+from netx_export.network.description import Conv, CubaNeuron, Dense, Encoder, Input, SigmaDeltaNeuron
+from netx_export.simulation import lava_parent
 
 
 @pytest.mark.parametrize("dtype", ["bool", "u1", "i1", "u2", "i4", "u8", "f2", "f4", "f8", ">f4", ">i2"])
@@ -188,3 +190,39 @@ def test_progress_is_shown_on_request_and_never_on_standard_output(mlp_file, mlp
 def test_lava_needs_python_3_10(mlp_file, mlp_spikes):
     with pytest.raises(SimulationError, match=r"Lava runs on Python 3\.10 only"):
         simulate(mlp_file, mlp_spikes, backend="lava")
+
+
+@pytest.mark.parametrize("backend", ["reference", pytest.param("lava", marks=pytest.mark.lava)])
+def test_a_description_runs_as_its_file_does(mlp, mlp_file, mlp_spikes, backend):
+    expected, got = (simulate(network, mlp_spikes, backend=backend) for network in (mlp_file, mlp))
+    assert got.arrays.keys() == expected.arrays.keys()
+    for name, spikes in expected.arrays.items():
+        assert spikes.any()
+        assert np.array_equal(got.arrays[name], spikes)
+
+
+def test_a_description_that_netx_cannot_load_is_refused_by_the_name_of_its_layer(mlp, mlp_spikes):
+    start, first, last = mlp.layers
+    silenced = NetworkDescription((start, first, dataclasses.replace(last, weight=0 * last.weight)))
+    with pytest.raises(NetxFormatError, match=r"^dense2: its weights are nothing but zeros"):
+        simulate(silenced, mlp_spikes)
+
+
+def test_a_description_that_no_file_holds_does_not_run_on_lava(mlp, mlp_spikes, monkeypatch):
+    monkeypatch.setattr(lava_parent, "read", lambda path: NetworkDescription(mlp.layers[:2]))
+    with pytest.raises(SimulationError, match=r"no file holds this description as it is\. What is read back"):
+        simulate(mlp, mlp_spikes, backend="lava")
+
+    def refuse(path):
+        raise NetxFormatError(f"{path}: group /layer/1: its threshold is too high.")
+
+    monkeypatch.setattr(lava_parent, "read", refuse)
+    with pytest.raises(SimulationError, match=r"as it is\. group /layer/1: its threshold is too high\.$"):
+        simulate(mlp, mlp_spikes, backend="lava")
+
+
+def test_a_description_that_netx_loads_otherwise_does_not_run_on_lava(mlp_spikes):
+    neuron = SigmaDeltaNeuron(1, message_bits=8)
+    layers = Input((12,), False, Encoder(SigmaDeltaNeuron(1))), Dense(2 * np.ones((5, 12), int), neuron)
+    with pytest.raises(ExportError, match="16 message bits only"):
+        simulate(NetworkDescription(layers), mlp_spikes, backend="lava")

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from lava_edges import write_layers
 
 from netx_export import NetxFormatError, simulate
 
@@ -172,25 +171,12 @@ def _file(seed: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     return layers, make.rng.random((samples, *inputs, steps)) < make.one_of(0.1, 0.3, 0.7, 1.0)
 
 
-def _write(path: Path, layers: list[dict[str, Any]]) -> None:
-    def put(group: h5py.Group, content: dict[str, Any]) -> None:
-        for name, value in content.items():
-            if isinstance(value, dict):
-                put(group.create_group(name), value)
-            else:
-                group[name] = value
-
-    with h5py.File(path, "w") as file:
-        for index, layer in enumerate(layers):
-            put(file.create_group(f"layer/{index}"), layer)
-
-
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32 - 1))
 def test_a_random_file_is_refused_or_runs_as_on_lava(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     layers, values = _file(seed)
     path = tmp_path_factory.mktemp("random") / "other.net"
-    _write(path, layers)
+    write_layers(path, layers)
     note(str(layers))
     try:
         on_reference = simulate(path, values)

@@ -13,6 +13,7 @@ from lava_spikeloss import (
     LOIHI_1,
     LOIHI_2,
     BudgetEnforcer,
+    BudgetLine,
     Constant,
     EnergyTable,
     LagrangeMultiplier,
@@ -49,6 +50,11 @@ def test_every_line_of_a_budget_is_what_the_statistics_measure(lookalike):
             lookalike(x)
             assert enforcer.loss.item() == pytest.approx(max(0.0, used / limit - 1), rel=1e-5)
             enforcer.detach()
+
+
+def test_a_use_fits_up_to_its_limit():
+    assert BudgetLine("synops", used=5.0, limit=5.0).fits
+    assert not BudgetLine("synops", used=math.nextafter(5.0, 6.0), limit=5.0).fits
 
 
 def test_several_lines_add_up(lookalike):
@@ -159,14 +165,28 @@ def test_budget_of_energy_for_loihi_2_is_unavailable():
 
 def test_budget_below_the_idle_energy_is_refused(lookalike):
     x = train_input(3, 6, 7)
-    idle = (5 + 4) * 7 * 52e-12
-    enforcer = BudgetEnforcer(LoihiBudget(energy=0.99 * idle)).attach(lookalike)
-    lookalike(x)
+    idle = 52e-12 * (5 * 3 * 7) / 3  # of layer "0", per sample
+
+    def loss(energy):
+        enforcer = BudgetEnforcer(LoihiBudget(energy=energy)).attach(lookalike)
+        lookalike(x)
+        return enforcer.loss
+
+    with pytest.raises(ValueError, match=r"`energy` above 1.82e-09 J, .* but got 1.82e-09 J"):
+        loss({"0": idle})
+    assert loss({"0": math.nextafter(idle, 1.0)}).requires_grad
     with pytest.raises(ValueError, match=r"`energy` above 3.28e-09 J, .* but got 3.24e-09 J"):
-        _ = enforcer.loss
-    enforcer = BudgetEnforcer(LoihiBudget(energy=1.01 * idle)).attach(lookalike)
+        loss(0.99 * idle / 5 * 9)  # of the whole network, whose layer "1" has four neurons
+    assert loss(1.01 * idle / 5 * 9).requires_grad
+
+
+def test_a_layer_without_events_uses_none_of_a_budget_of_events(lookalike):
+    lookalike[1].dynamics = True  # as an Affine block: its synapse costs operations, its output is no events
+    x = train_input(3, 6, 7)
+    events = lookalike[0](x).sum().item()
+    enforcer = BudgetEnforcer(LoihiBudget(events_per_step=0.5, synops={"1": 1.0}), lam=1.0, power=1).attach(lookalike)
     lookalike(x)
-    assert enforcer.loss.requires_grad
+    assert enforcer.loss.item() == pytest.approx((events / (3 * 7) / 0.5 - 1) + (4 * events / 3 - 1), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -183,19 +203,56 @@ def test_wrong_budgets(arguments, error, text):
         LoihiBudget(**arguments)
 
 
-def test_wrong_layers_and_fan_out(lookalike):
-    enforcer = BudgetEnforcer(LoihiBudget(synops={"missing": 1.0})).attach(lookalike)
-    lookalike(train_input(1, 6, 2))
+def test_a_layer_that_is_not_there_is_refused_when_the_net_is_attached(lookalike):
+    enforcer = BudgetEnforcer(LoihiBudget(synops={"0": 1.0, "missing": 1.0}))
     with pytest.raises(ValueError, match=r"watched layers, \['0', '1'\], but got 'missing'"):
-        _ = enforcer.loss
-    with pytest.raises(ValueError, match=r"statistics of 'missing'"):
-        enforcer.budget.lines(measure(lookalike, train_input(1, 6, 2)))
+        enforcer.attach(lookalike)
+    assert not lookalike._forward_pre_hooks
+    with pytest.raises(ValueError, match=r"watched layers, \['1'\], but got '0'"):
+        BudgetEnforcer(LoihiBudget(events_per_step={"0": 1.0})).attach(lookalike, exclude=["0"])
+
+
+def test_a_layer_without_spikes_is_refused_by_the_loss():
+    loss = SynOpsLoss({"a": 1.0, "b": 1.0})
+    loss.append(torch.ones(1, 1, 1), torch.tensor([4]), layer="a")
+    with pytest.raises(ValueError, match=r"watched layers, \['a'\], but got 'b'"):
+        _ = loss.loss
+
+
+def test_a_budget_of_what_was_not_measured_is_refused(lookalike):
+    with pytest.raises(ValueError, match=r"statistics of 'missing' but got those of \['0', '1'\]"):
+        LoihiBudget(synops={"missing": 1.0}).lines(measure(lookalike, train_input(1, 6, 2)))
     statistics = SpikeStatistics()
     statistics.update({"0": torch.ones(1, 2, 3)})
     with pytest.raises(ValueError, match=r"`synops`.*not measured"):
         LoihiBudget(synops=1.0).lines(statistics.compute())
-    with pytest.raises(ValueError, match=r"`fan_out` of shape \(2,\) but got \(3,\)"):
-        SynOpsLoss(1.0).append(torch.ones(1, 2, 3), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("max_synops", "arguments", "error", "text"),
+    [
+        (1.0, {"fan_out": torch.ones(3)}, ValueError, r"`fan_out` of shape \(2,\) but got \(3,\)"),
+        (1.0, {"fan_out": [1, 1]}, TypeError, r"`fan_out` to be a torch.Tensor but got list"),
+        ({"a": 1.0}, {"fan_out": torch.ones(2)}, ValueError, r"`layer`, one of \['a'\], but got none"),
+    ],
+)
+def test_wrong_operations(max_synops, arguments, error, text):
+    with pytest.raises(error, match=text):
+        SynOpsLoss(max_synops).append(torch.ones(1, 2, 3), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: BudgetEnforcer(1000.0), r"`budget` to be a LoihiBudget but got float"),
+        (lambda: LoihiBudget(synops=1.0, table="Loihi 1"), r"`table` to be an EnergyTable but got str"),
+        (lambda: EnergyTable("mine", 1e-12), r"`synaptic_operation` to be a Constant or None but got float"),
+        (lambda: Constant("1e-12", "J", "my board", "measured"), r"`value` to be a number but got str"),
+    ],
+)
+def test_a_wrong_type_is_refused_when_it_is_given(build, text):
+    with pytest.raises(TypeError, match=text):
+        build()
 
 
 def test_budget_enforcer_in_compiled_net(lookalike):

@@ -146,6 +146,23 @@ def test_a_module_that_was_loaded_goes_its_own_way():
     assert source.multipliers["g"].item() == before
 
 
+def test_the_ends_of_the_ranges():
+    LagrangeMultiplier(damping=0.0, warmup=0, margin=0.0)
+    LagrangeMultiplier(margin=0.5)
+    for name, value in (("warmup", -1), ("margin", -0.01), ("margin", math.nextafter(0.5, 1.0)), ("lr", -1)):
+        with pytest.raises(ValueError, match=f"`{name}` to be"):
+            LagrangeMultiplier(**{name: value})
+
+
+@pytest.mark.parametrize(("sign", "end"), [(-1.0, 1e-6), (1.0, 1e9)])
+def test_a_multiplier_stays_where_it_can_come_back_from(sign, end):
+    multiplier = LagrangeMultiplier(lr=30.0)
+    violation = torch.tensor(sign, requires_grad=True)
+    for _ in range(3):
+        multiplier({"x": violation}).backward()
+    assert multiplier.multipliers["x"].item() == pytest.approx(end)
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"`lr` to be greater than 0.0 but got 0"):
         LagrangeMultiplier(0)

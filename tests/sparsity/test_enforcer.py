@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lava_spikeloss import SparsityEnforcer
+from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeStatistics
 
 
 def reference(x: torch.Tensor, max_rate: float, min_rate: float, per: str, power: int) -> float:
@@ -68,26 +68,6 @@ def test_gradient_is_that_of_the_value(per, power):
     assert torch.autograd.gradcheck(loss, (torch.randn(2, 3, 2, 4, dtype=torch.double, requires_grad=True),))
 
 
-@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_large_layers_are_summed_by_blocks(per, dtype, monkeypatch):
-    def loss(x):
-        enforcer = SparsityEnforcer(0.3, per=per)
-        enforcer.append(x)
-        return enforcer.loss
-
-    whole, parts = (torch.arange(-2, 10).to(dtype).reshape(2, 3, 1, 2).requires_grad_() for _ in range(2))
-    expected = loss(whole)
-    monkeypatch.setattr("lava_spikeloss._autograd._BLOCK", 1)
-    assert torch.equal(loss(parts), expected)
-    (gradient,) = torch.autograd.grad(loss(parts), parts)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected, whole)[0], rtol=0, atol=0)
-    if dtype == torch.float64:
-        x = (parts.detach() + 0.1).requires_grad_()  # off zero, where a magnitude has no derivative
-        assert torch.autograd.gradcheck(loss, (x,))
-        assert torch.autograd.gradgradcheck(loss, (x,))
-
-
 @pytest.mark.parametrize("neurons", [10, 1000])
 def test_pull_on_a_neuron_does_not_depend_on_the_size_of_its_layer(neurons):
     x = torch.zeros(2, neurons, 5)
@@ -107,6 +87,19 @@ def test_pull_on_the_weight_of_a_channel_does_not_depend_on_its_area(side):
     enforcer.append(weight * torch.ones(2, 3, side, side, 5))
     enforcer.loss.backward()
     torch.testing.assert_close(weight.grad.flatten(), torch.full((3,), 2 * 0.98))
+
+
+def test_a_multiplier_keeps_its_margin_inside_both_bounds():
+    x = torch.zeros(1, 2, 100)
+    x[:, 0, :40] = 1.0
+    x[:, 1, :10] = 1.0
+    multiplier = LagrangeMultiplier(margin=0.25, damping=0.0, start=1.0)
+    enforcer = SparsityEnforcer(0.5, multiplier, per="neuron", min_rate=0.2)
+    enforcer.append(x.requires_grad_())
+    over = [0.4 / (0.75 * 0.5) - 1, 0.1 / (0.75 * 0.5) - 1]
+    under = [1 - 0.4 / (1.25 * 0.2), 1 - 0.1 / (1.25 * 0.2)]
+    expected = sum(max(0.1, violation) * violation for violation in (*over, *under))
+    assert enforcer.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_silent_neuron_is_pulled_up():
@@ -219,6 +212,25 @@ def test_include_and_exclude():
     expected = SparsityEnforcer(0.0)
     expected.append(plain(x))
     torch.testing.assert_close(enforcer.loss, expected.loss)
+
+
+def test_names_of_modules_may_come_from_a_generator(lookalike):
+    plain = torch.nn.Sequential(torch.nn.Sigmoid(), torch.nn.Tanh())
+    SparsityEnforcer().attach(plain, include=(name for name in ("0", "1")), exclude=(name for name in ("0",)))
+    assert [len(module._forward_hooks) for module in plain] == [0, 1]
+    SpikeStatistics().attach(lookalike, exclude=iter(["0"]))
+    assert [len(block.synapse._forward_hooks) for block in lookalike] == [0, 1]
+
+
+def test_one_name_may_be_a_string():
+    net = torch.nn.Sequential(*(torch.nn.Sigmoid() for _ in range(13)))
+    SparsityEnforcer().attach(net, include="12")
+    assert [index for index, module in enumerate(net) if module._forward_hooks] == [12]
+
+
+def test_only_a_net_can_be_attached():
+    with pytest.raises(TypeError, match=r"`net` to be a torch.nn.Module but got list"):
+        SparsityEnforcer().attach([torch.nn.Sigmoid()])
 
 
 def test_module_that_runs_in_chunks_counts_with_all_its_steps(lookalike):

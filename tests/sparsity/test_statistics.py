@@ -208,6 +208,30 @@ def test_tensorboard_in_two_lines():
     assert all(math.isfinite(value) for value in writer.scalars.values())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"fan_out": {("a", "b"): [1, 1]}}, TypeError, r"`fan_out\[\('a', 'b'\)\]` to be a torch.Tensor but got list"),
+        ({"fan_out": {"ab": torch.ones(2)}}, ValueError, r"keys of argument `fan_out` to be .* but got 'ab'"),
+        ({"energy": None}, TypeError, r"`energy` to be an EnergyTable but got NoneType"),
+        ({"saturated_rate": math.nextafter(1.0, 2.0)}, ValueError, r"`saturated_rate` to be at most 1.0"),
+    ],
+)
+def test_a_wrong_option_is_refused_when_it_is_given(arguments, error, text):
+    with pytest.raises(error, match=text):
+        SpikeStatistics(**arguments)
+
+
+def test_a_neuron_is_saturated_from_the_rate_on():
+    spikes = torch.zeros(1, 3, 10)
+    for neuron, events in enumerate((4, 5, 6)):
+        spikes[:, neuron, :events] = 1
+    statistics = SpikeStatistics(saturated_rate=0.5)
+    statistics.update({"layer": spikes})
+    assert statistics.compute().layers["layer"].saturated == pytest.approx(2 / 3)
+    SpikeStatistics(saturated_rate=1.0)
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"`saturated_rate` to be greater than 0.0 but got 0"):
         SpikeStatistics(saturated_rate=0)

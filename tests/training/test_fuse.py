@@ -204,6 +204,26 @@ def test_thresholds_off_the_grid_are_refused(slayer: Any) -> None:
         fold_norms(block, exact=False)
 
 
+@pytest.mark.slayer
+def test_a_threshold_on_the_grid_is_folded_whether_odd_or_even(slayer: Any) -> None:
+    net = dividing(slayer.neuron.norm.WgtScaleBatchNorm, 1.0, 0.0, 0.5)
+    for mantissa in (128, 130):  # halved, an even and an odd number of sixty-fourths
+        net.neuron._threshold = mantissa / 64
+        assert fold_norms(net).neuron.threshold == mantissa / 128
+    net.neuron._threshold = 129 / 64
+    with pytest.raises(ValueError, match=r"to stay a multiple of 1/64 .* becomes 2.015625 \* 0.5 = 1.0078125"):
+        fold_norms(net)
+
+
+@pytest.mark.slayer
+def test_a_synapse_that_quantises_cannot_be_scaled(slayer: Any) -> None:
+    synapse = slayer.synapse.Conv(4, 6, 3, pre_hook_fx=slayer.neuron.cuba.Neuron(**CUBA).quantize_8bit)
+    before = synapse.weight.detach().clone()
+    with pytest.raises(TypeError, match="`conv` to use its weight as it is but it quantises it"):
+        scale_fused_conv_weight(synapse, torch.nn.BatchNorm3d(6), k=1.1)
+    assert torch.equal(synapse.weight, before)
+
+
 @pytest.mark.parametrize("function", [fused_conv_weight, fused_conv_bias, fuse_conv_bn, scale_fused_conv_bias])
 def test_wrong_modules(function: Any) -> None:
     conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)

@@ -126,3 +126,8 @@ def test_readouts_need_blocks() -> None:
         LocalReadouts([], num_classes=2)
     with pytest.raises(ValueError, match="`num_classes` to be at least 1"):
         LocalReadouts([torch.nn.Identity()], num_classes=0)
+    with pytest.raises(TypeError, match="`num_classes` to be an integer but got float"):
+        LocalReadouts([torch.nn.Identity()], num_classes=2.0)
+    with pytest.raises(TypeError, match="`blocks` to hold modules but got str"):
+        LocalReadouts(["0"], num_classes=2)
+    LocalReadouts([torch.nn.Identity()], num_classes=1)

@@ -185,13 +185,20 @@ def test_the_penalty_is_a_sum_over_the_weights() -> None:
     torch.testing.assert_close(net.weight, before + 0.1 * 0.5)
 
 
-METHODS = {
-    "ottt": lambda net, optimizer, x: ottt_online_training(net, optimizer, x, LABELS, cross_entropy, online=True),
-    "sltt": lambda net, optimizer, x: sltt_online_training(net, optimizer, x, LABELS, cross_entropy, online=True),
-    "fptt": lambda net, optimizer, x: fptt_online_training(
-        net, optimizer, x, LABELS, cross_entropy, 0.5, fptt_online_training_init_w_ra(optimizer)
-    ),
-}
+def fptt(net: Any, optimizer: torch.optim.Optimizer, x: Any, target: Any = LABELS) -> torch.Tensor:
+    state = fptt_online_training_init_w_ra(optimizer)
+    return fptt_online_training(net, optimizer, x, target, cross_entropy, 0.5, state)
+
+
+def ottt(net: Any, optimizer: torch.optim.Optimizer, x: Any, target: Any = LABELS) -> torch.Tensor:
+    return ottt_online_training(net, optimizer, x, target, cross_entropy, online=True)
+
+
+def sltt(net: Any, optimizer: torch.optim.Optimizer, x: Any, target: Any = LABELS) -> torch.Tensor:
+    return sltt_online_training(net, optimizer, x, target, cross_entropy, online=True)
+
+
+METHODS = {"ottt": ottt, "sltt": sltt, "fptt": fptt}
 
 
 @pytest.mark.slayer
@@ -278,12 +285,50 @@ def test_targets_per_step(target: torch.Tensor) -> None:
     assert seen == [target.shape[:-1]] * 24
 
 
+@pytest.mark.parametrize("method", ["sltt", "fptt"])
+def test_the_loss_that_comes_back_is_the_mean_over_the_steps(method: str) -> None:
+    net, x = torch.nn.Conv1d(8, 6, 1), torch.rand(3, 8, 5)
+    expected = torch.stack([cross_entropy(step, LABELS) for step in net(x).unbind(dim=-1)]).mean()
+    loss = METHODS[method](net, torch.optim.SGD(net.parameters(), lr=0.0), x)
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_the_second_forward_of_a_step_is_no_data_for_a_norm() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv1d(8, 6, 1), torch.nn.BatchNorm1d(6))
+    twin = copy.deepcopy(net)
+    x = torch.rand(3, 8, 5)
+    for model, method in ((net, "fptt"), (twin, "sltt")):
+        METHODS[method](model, torch.optim.SGD(model.parameters(), lr=0.0), x)
+    torch.testing.assert_close(net[1].running_mean, twin[1].running_mean)
+    torch.testing.assert_close(net[1].running_var, twin[1].running_var)
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "error", "text"),
+    [
+        (torch.rand(3, 8, 24).tolist(), LABELS, TypeError, r"`x` to be a torch.Tensor but got list"),
+        (torch.rand(3, 8, 24), [0, 1, 2], TypeError, r"`target` to be a torch.Tensor but got list"),
+        (torch.rand(3, 8, 24), torch.tensor(1), ValueError, r"`target` to be \(3,\), .* but got shape \(\)"),
+        (torch.rand(3, 8, 24), torch.zeros(2), ValueError, r"`target` to be \(3,\), .* but got shape \(2,\)"),
+        (torch.rand(3, 8, 24), torch.zeros(3, 6), ValueError, r"`target` .* 3 samples first and 24 steps last"),
+        (torch.rand(3, 8), LABELS, ValueError, r"`x` to have the layout \(N, C, ..., T\)"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_data_is_refused_before_anything_changes(
+    method: str, x: Any, target: Any, error: type[Exception], text: str
+) -> None:
+    net = torch.nn.Conv1d(8, 6, 1)
+    net.weight.grad = gradient = torch.ones_like(net.weight)
+    with pytest.raises(error, match=text):
+        METHODS[method](net, torch.optim.SGD(net.parameters(), lr=0.1), x, target)
+    assert net.weight.grad is gradient
+
+
 def test_wrong_arguments() -> None:
     net = torch.nn.Conv1d(8, 6, 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     x = torch.rand(3, 8, 24)
-    with pytest.raises(ValueError, match=r"`target` to be \(3,\), or 3 samples first and 24 steps last"):
-        sltt_online_training(net, optimizer, x, torch.zeros(3, 6), cross_entropy, True)
     state = fptt_online_training_init_w_ra(optimizer)
     with pytest.raises(ValueError, match="`alpha` to be greater than 0"):
         fptt_online_training(net, optimizer, x, LABELS, cross_entropy, 0.0, state)

@@ -158,6 +158,17 @@ def test_a_block_that_runs_not_once_is_said_to(times: int, mlp: Any) -> None:
         verify(Other(mlp.net, nn.Identity()), mlp.path, mlp.spikes, lava_samples=0)
 
 
+def test_a_network_that_runs_a_block_on_other_rows_than_its_samples_is_told_so(mlp: Any) -> None:
+    class Folding(Returning):
+        def forward(self, x: torch.Tensor) -> Any:
+            spikes = self.blocks[1](self.blocks[0](x))  # type: ignore[index]
+            return self.blocks[2](spikes.repeat(2, 1, 1))[: len(x)]  # type: ignore[index]
+
+    message = r"does not run its blocks on one row per sample.*'dense2': 16, 'dense3': 32"
+    with pytest.raises(ExportError, match=message):
+        verify(Folding(mlp.net, nn.Identity()), mlp.path, mlp.spikes, lava_samples=0)
+
+
 def test_the_verdict_is_not_lost_with_a_network_that_cannot_run_again(mlp: Any, tmp_path: Path) -> None:
     """To find the cause it runs on one sample, and in training mode, which not every network can."""
 

@@ -25,8 +25,11 @@ from netx_export.network.description import (
     ResonatorNeuron,
 )
 from netx_export.network.fan_out import fan_outs
+from netx_export.run import Run
+from netx_export.verification.excerpts import histogram, neuron_rates, rasters
+from netx_export.verification.layer_sums import VAN_ROSSUM_STEPS
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
-from netx_export.verification.sums import VAN_ROSSUM_STEPS, Run, Tally
+from netx_export.verification.sums import Tally
 
 NEURON = CubaNeuron(100, np.array([1024]), np.array([128]))
 DESCRIPTION = NetworkDescription(
@@ -43,7 +46,7 @@ def random_runs(seed: int, samples: int = 6, steps: int = 9) -> tuple[Run, Run, 
             name: (draw.random((samples, size, steps)) < 0.3).astype(np.uint8)
             for name, size in zip(NAMES, (2, 3), strict=True)
         }
-        return Run(layers, layers["dense1"])
+        return Run(layers["dense1"], layers)
 
     return run(), run(), (draw.random((samples, 3, steps)) < 0.3).astype(np.uint8)
 
@@ -53,13 +56,7 @@ def tallied(expected: Run, got: Run, inputs: Any, chunks: list[list[int]], **opt
     tally = Tally(DESCRIPTION, ("one", "other"), options.pop("loss", None))
     for chunk in chunks:
         index = np.array(chunk)
-        parts = [
-            Run(
-                {name: layer[index] for name, layer in run.layers.items()},
-                None if run.output is None else run.output[index],
-            )
-            for run in (expected, got)
-        ]
+        parts = [run.choose(index) for run in (expected, got)]
         tally.add(*parts, inputs[index], index, None if labels is None else labels[torch.from_numpy(index)])
     return tally.finish(options.pop("tolerance", None), False)[0]
 
@@ -129,14 +126,15 @@ def test_one_spike_more_is_a_half_wherever_it_is(step: int) -> None:
     silent = np.zeros((1, 2, 9), np.uint8)
     spiking = silent.copy()
     spiking[0, 1, step] = 1
-    runs = [Run({"dense0": one}, None) for one in (silent, spiking)]
+    runs = [Run.of({"dense0": one}, "it is not known") for one in (silent, spiking)]
     layer = whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0]
     assert deviation(layer, "van_rossum") == pytest.approx(math.sqrt(0.5), rel=1e-5)
     assert (layer.cosine, layer.status) == (0.0, "different")
 
 
 def test_silent_layers_are_untested() -> None:
-    silent = Run({name: np.zeros((2, size, 9), np.uint8) for name, size in zip(NAMES, (2, 3), strict=True)}, None)
+    layers = {name: np.zeros((2, size, 9), np.uint8) for name, size in zip(NAMES, (2, 3), strict=True)}
+    silent = Run.of(layers, "it is not known")
     comparison = whole(silent, silent, np.ones((2, 3, 9), np.uint8))
     assert [layer.status for layer in comparison.layers] == ["untested", "untested"]
     assert [layer.cosine for layer in comparison.layers] == [1.0, 1.0]
@@ -148,7 +146,7 @@ def test_silent_and_saturated_neurons() -> None:
     spikes = np.zeros((2, 3, 9), np.uint8)
     spikes[:, 0] = 1
     spikes[0, 1, 3] = 1
-    run = Run({"dense1": spikes}, None)
+    run = Run.of({"dense1": spikes}, "it is not known")
     activity = whole(run, run, np.ones((2, 3, 9), np.uint8)).layers[0].got
     assert (activity.silent, activity.saturated) == (1, 1)
 
@@ -158,7 +156,7 @@ def test_operations_count_the_synapses_that_are_there() -> None:
     inputs[0, 0, 0] = inputs[0, 1, 0] = inputs[1, 2, 0] = 1  # fan-out 2, 1 and 0
     hidden = np.zeros((2, 2, 9), np.uint8)
     hidden[0, 0, 1] = hidden[1, 1, 1] = 1  # fan-out 2 and 2
-    run = Run({"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}, None)
+    run = Run.of({"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}, "it is not known")
     comparison = whole(run, run, inputs)
     assert [layer.got.synops for layer in comparison.layers] == [3 / 2, 4 / 2]
     assert comparison.got_synops == 3.5
@@ -170,7 +168,7 @@ def test_predictions() -> None:
     outputs[0][0, 0, 0] = 1
     outputs[0][1, 2, :2] = 1
     outputs[1][1, 1:, 0] = 1
-    expected, got = (Run({"dense1": one}, one) for one in outputs)
+    expected, got = (Run(one, {"dense1": one}) for one in outputs)
     output = whole(expected, got, np.ones((3, 3, 9), np.uint8), labels=torch.tensor([0, 1, 0])).output
     assert output is not None
     assert output.confusion == ((0, -1, -1, 1), (0, 0, -1, 1), (1, 2, 1, 1))
@@ -207,6 +205,153 @@ def test_tolerance_decides_and_says_what_would_have_been_required() -> None:
     assert everywhere.passed
     assert not everywhere.exact
     assert not whole(expected, got, inputs, tolerance=Tolerance(van_rossum=100.0, changed_predictions=0.0)).passed
+
+
+def outputs_that_differ_in(sample: int) -> tuple[Run, Run, Any]:
+    expected, _, inputs = random_runs(0)
+    other = expected.output.copy()
+    other[sample, 0, 3] ^= 1
+    return expected, Run(other, expected.layers), inputs
+
+
+def test_an_output_that_differs_alone_is_not_exact() -> None:
+    """As of a network whose host reads out something else of equal spikes."""
+    comparison = whole(*outputs_that_differ_in(2))
+    assert [layer.status for layer in comparison.layers] == ["exact", "exact"]
+    assert comparison.output is not None
+    assert (comparison.output.differing, comparison.output.status) == (1, "different")
+    assert not comparison.exact
+    assert not comparison.passed
+
+
+def test_a_layer_that_differs_alone_is_not_exact() -> None:
+    expected, _, inputs = random_runs(0)
+    other = expected.layers["dense0"].copy()
+    other[2, 0, 3] ^= 1
+    comparison = whole(expected, Run(expected.output, {**expected.layers, "dense0": other}), inputs)
+    assert comparison.output is not None
+    assert comparison.output.status == "exact"
+    assert not comparison.exact
+
+
+@pytest.mark.parametrize(("limit", "status"), [(0.25, "within tolerance"), (0.249, "different")])
+def test_only_a_loss_of_accuracy_needs_a_tolerance(limit: float, status: str) -> None:
+    outputs = [np.zeros((4, 3, 9), np.uint8) for _ in range(2)]
+    for output in outputs:
+        output[:, 0, :2] = 1  # predicts class 0 of every sample
+    outputs[1][2, 1] = 1  # but class 1 of one
+    runs = [Run.of({"dense1": one, "output": one}, "") for one in outputs]
+    labels, inputs = torch.zeros(4, dtype=torch.int64), np.ones((4, 3, 9), np.uint8)
+    tolerance = {"output": Tolerance(accuracy=limit), "dense1": Tolerance(value=1)}
+    for expected, got, lost in ((*runs, 0.25), (*runs[::-1], 0.0)):
+        output = whole(expected, got, inputs, labels=labels, tolerance=tolerance).output
+        assert output is not None
+        (accuracy,) = (one for one in output.deviations if one.name == "accuracy")
+        assert accuracy.required == lost
+        assert output.status == (status if lost else "within tolerance")
+
+
+def test_a_tolerance_of_what_is_not_defined_is_not_kept() -> None:
+    """Without labels there is no accuracy."""
+    tolerance = {"output": Tolerance(accuracy=1.0)}
+    output = whole(*outputs_that_differ_in(2), tolerance=tolerance).output
+    assert output is not None
+    (accuracy,) = (one for one in output.deviations if one.name == "accuracy")
+    assert (accuracy.required, accuracy.passed, output.status) == (None, False, "different")
+
+
+@pytest.mark.parametrize("chunks", [[[0, 1, 2, 3, 4, 5]], [[5, 3], [4, 0, 1], [2]]])
+def test_of_equal_runs_the_first_sample_is_shown(chunks: list[list[int]]) -> None:
+    expected, _, inputs = random_runs(0)
+    rasters = [layer.raster for layer in tallied(expected, expected, inputs, chunks).layers]
+    assert [raster.sample for raster in rasters] == [0, 0]
+    assert set(rasters[1].expected) == {(n, t) for n, t in np.argwhere(expected.output[0])} != set()
+
+
+@pytest.mark.parametrize("chunks", [[[0, 1, 2, 3, 4, 5]], [[5, 3], [4, 0, 1], [2]], [[2], [4, 0, 1], [5, 3]]])
+def test_the_sample_of_the_earliest_difference_is_shown(chunks: list[list[int]]) -> None:
+    """Earliest in time, in the first layer that differs."""
+    expected, _, inputs = random_runs(0)
+    layers = {name: layer.copy() for name, layer in expected.layers.items()}
+    layers["dense1"][0, 0, 0] ^= 1  # earlier, but in the layer behind
+    layers["dense0"][4, 1, 3] ^= 1
+    layers["dense0"][3, 0, 5] ^= 1
+    comparison = tallied(expected, Run(layers["dense1"], layers), inputs, chunks)
+    assert [layer.raster.sample for layer in comparison.layers] == [4, 4]
+    first = comparison.layers[0].first
+    assert first is not None
+    assert (first.sample, first.neuron, first.step) == (4, (1,), 3)
+
+
+def many_neurons(size: int) -> tuple[Any, Any]:
+    """A silent layer, in which every tenth neuron spikes, and another in which the last two differ from it."""
+    spikes = np.zeros((1, size, 9), np.uint8)
+    spikes[0, 9::10, 4] = 1
+    other = spikes.copy()
+    other[0, size - 2 :, 2] ^= 1
+    return spikes, other
+
+
+def test_a_raster_shows_neurons_that_differ_before_those_that_spike_and_those_before_silent_ones() -> None:
+    expected, got = many_neurons(1500)
+    (raster,) = rasters({"a": (expected, got)}, {"a": "spikes"}, 7, 0).values()
+    spiking = [*range(9, 1500, 10)]
+    assert raster.neurons == (*spiking[:98], 1498, 1499)
+    assert raster.sample == 7
+    few = rasters({"a": (expected[:, :150], expected[:, :150])}, {"a": "spikes"}, 7, 0)["a"]
+    assert len(few.neurons) == 100
+    assert set(range(9, 150, 10)) < set(few.neurons)
+    assert few.expected == few.got == tuple((few.neurons.index(n), 4) for n in range(9, 150, 10))
+
+
+def test_the_rates_of_neurons_that_differ_come_first_and_others_are_chosen_evenly() -> None:
+    expected = np.linspace(0, 1, 1200, dtype=np.float32)
+    got = expected.copy()
+    got[[3, 900]] += np.array([0.25, 0.5], np.float32)
+    chosen = [neuron for neuron, _, _ in neuron_rates(expected, got)]
+    assert chosen[:2] == [900, 3]
+    others = [n for n in range(1200) if n not in (3, 900)]
+    assert chosen[2:] == others[::2][:398]
+    assert len(neuron_rates(expected, 1 - expected)) == 400
+    assert [n for n, _, _ in neuron_rates(expected[:800], expected[:800])] == [*range(0, 800, 2)]
+    assert len(neuron_rates(expected[:799], expected[:799])) == 400  # below twice as many, the first of them
+
+
+def test_a_histogram_ends_at_the_highest_rate_of_both_runs() -> None:
+    rates = np.array([0.0, 0.1, 0.5], np.float32), np.array([0.0, 0.8, 0.8], np.float32)
+    for expected, got in (rates, rates[::-1]):
+        counted = histogram(expected, got)
+        assert counted.top == pytest.approx(0.8)
+        assert len(counted.expected) == 20
+        assert sum(counted.expected) == sum(counted.got) == 3
+    assert histogram(*rates).got[-1] == 2
+    assert histogram(0 * rates[0], 0 * rates[0]).top == 1.0
+
+
+def budgeted(lines: dict[str, str]) -> NetworkDescription:
+    return NetworkDescription(DESCRIPTION.layers, {f"{name}_budget": limit for name, limit in lines.items()})
+
+
+@pytest.mark.parametrize("recorded", [NAMES, ("dense1",)])
+def test_a_line_of_the_budget_is_that_of_the_network_or_of_its_layer(recorded: tuple[str, ...]) -> None:
+    """What a whole network uses is not known of one of which a recording holds a part."""
+    inputs = np.zeros((2, 3, 9), np.uint8)
+    inputs[0, 0, 0] = inputs[0, 1, 0] = 1  # fan-out 2 and 1
+    hidden = np.zeros((2, 2, 9), np.uint8)
+    hidden[0, 0, 1] = hidden[1, 1, 1] = 1  # fan-out 2 and 2
+    layers = {"dense0": hidden, "dense1": np.zeros((2, 3, 9), np.uint8)}
+    run = Run.of({name: layers[name] for name in recorded}, "it is not known")
+    lines = {"rate": "0.5", "synops": "9", "dense0.synops": "8", "dense1.synops": "7", "dense0.events_per_step": "3"}
+    tally = Tally(budgeted(lines), ("one", "other"), None)
+    tally.add(run, run, inputs, np.arange(2), None)
+    comparison, _ = tally.finish(None, False)
+    used = {line.name: (line.limit, line.expected, line.got) for line in comparison.budget}
+    if recorded == NAMES:
+        assert used == {"synops": (9, 3.5, 3.5), "dense0.synops": (8, 1.5, 1.5), "dense1.synops": (7, 2.0, 2.0)}
+        assert [layer.budget for layer in comparison.layers] == [3 / 2, None]
+    else:
+        assert used == {"synops": (9, None, None), "dense0.synops": (8, None, None), "dense1.synops": (7, 0.0, 0.0)}
+        assert comparison.got_synops is None
 
 
 @pytest.mark.parametrize("wrong", [{"rate": -0.1}, {"rate": float("nan")}, {"cosine": float("inf")}, {}])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lava_spikeloss import LoihiBudget, SpikeStatistics
-from netx_export import ExportError, SimulationError, Tolerance, export, simulate, verify
+from netx_export import ExportError, SimulationError, Tolerance, export, read, simulate, verify
 from netx_export import verify as verify_function
 from netx_export.file.netx import write
 from netx_export.file.npz import save_simulation
@@ -224,6 +224,15 @@ def test_the_output_of_a_recording_is_not_taken_for_that_of_a_readout(tmp_path: 
     report = verify(None, tmp_path / "readout.net", spikes, recorded=recorded)
     assert report.passed
     assert report.comparisons[0].output is not None
+
+
+def test_a_description_is_verified_as_its_file_is(plain: Any) -> None:
+    report, of_file = (
+        verify(None, network, plain.spikes, recorded=plain.changed(dense1=1 - plain.run["dense1"]))
+        for network in (read(plain.path), plain.path)
+    )
+    assert not report.passed
+    assert report.to_json() == of_file.to_json()
 
 
 @pytest.mark.slayer

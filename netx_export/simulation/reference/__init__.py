@@ -38,8 +38,9 @@ from netx_export.network.stock_loader import load_dense_weights
 from netx_export.simulation.reference.loops import compiled_loops, in_parallel, one_thread
 from netx_export.simulation.reference.neurons import (
     ALIGNMENT,
+    CubaStates,
+    decayed,
     integrate_and_fire,
-    kept,
     resonate_and_fire,
     send_changes,
     sigma_delta,
@@ -53,11 +54,12 @@ from netx_export.simulation.reference.synapses import (
 from netx_export.simulation.reference.tracking import Track, track
 
 __all__ = [
+    "CubaStates",
     "chunk_size",
     "compiled_loops",
+    "decayed",
     "in_parallel",
     "integrate_and_fire",
-    "kept",
     "one_thread",
     "peaks",
     "prepare",

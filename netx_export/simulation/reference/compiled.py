@@ -5,14 +5,14 @@ Importing this module needs numba. Where each is called, the same is there in to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lava_spikeloss._compiled import compiled
+from lava_spikeloss.compiling import compiled
 
-__all__ = ["add_weights", "delay", "integrate_and_fire", "place_spikes"]
+__all__ = ["Feedback", "Neurons", "add_weights", "delay", "integrate_and_fire", "place_spikes"]
 
 _STATE_LIMIT = 2**23
 _WRAP = np.int32(2 * _STATE_LIMIT)
@@ -85,52 +85,62 @@ def place_spikes(spikes: npt.NDArray[np.uint8], shift: npt.NDArray[np.int64], ta
                     target[sample, channel, place] = 1
 
 
+class Neurons(NamedTuple):
+    """The neurons of a layer, each array ``(C,)``.
+
+    Attributes:
+        keep_current, keep_voltage: what is left of the states after a step.
+        threshold: in units of the states.
+        drive: what a bias adds to the voltage.
+        drive_start: the step from which on it does.
+        scale: what aligns the synaptic input with the states.
+    """
+
+    keep_current: npt.NDArray[np.float64]
+    keep_voltage: npt.NDArray[np.float64]
+    threshold: int
+    drive: npt.NDArray[np.int32]
+    drive_start: int
+    scale: int
+
+
+class Feedback(NamedTuple):
+    """What the spikes of one step add to the synaptic input of the next.
+
+    Attributes:
+        weight: ``(C, C)``, from each neuron in its row, or ``(0, 0)`` without recurrence.
+        shift: bits by which the sums are shifted down.
+    """
+
+    weight: npt.NDArray[Any]
+    shift: int
+
+
 @compiled
 def integrate_and_fire(
-    synaptic_input: npt.NDArray[np.int32],
-    keep_current: npt.NDArray[np.float64],
-    keep_voltage: npt.NDArray[np.float64],
-    threshold: int,
-    drive: npt.NDArray[np.int32],
-    drive_start: int,
-    feedback: npt.NDArray[Any],
-    feedback_shift: int,
-    scale: int,
-    spikes: npt.NDArray[np.uint8],
+    neurons: Neurons, feedback: Feedback, synaptic_input: npt.NDArray[np.int32], spikes: npt.NDArray[np.uint8]
 ) -> None:
-    """Loihi's current-based leaky integrate-and-fire neurons, each sample ``(T, C)`` by itself.
-
-    Args:
-        synaptic_input: ``(N, T, C)``.
-        keep_current, keep_voltage: what is left of the states after a step, ``(C,)``.
-        threshold: in units of the states.
-        drive: what a bias adds to the voltage, ``(C,)``.
-        drive_start: the step from which on it does.
-        feedback: what a spike adds to the input of the next step, ``(C, C)``, or ``(0, 0)`` without recurrence.
-        feedback_shift: bits by which these sums are shifted down.
-        scale: what aligns the synaptic input with the states.
-        spikes: the result, ``(N, T, C)``.
-    """
-    samples, steps, neurons = synaptic_input.shape
-    recurrent, active = np.zeros(neurons, np.int32), np.empty(neurons + 1, np.int32)
+    """Write the spikes ``(N, T, C)`` of neurons with an input ``(N, T, C)``: ``CubaStates`` in another form."""
+    samples, steps, size = synaptic_input.shape
+    recurrent, active = np.zeros(size, np.int32), np.empty(size + 1, np.int32)
     for sample in range(samples):
-        current = np.zeros(neurons, np.int32)
-        voltage = np.zeros(neurons, np.int32)
+        current = np.zeros(size, np.int32)
+        voltage = np.zeros(size, np.int32)
         recurrent[:] = 0
         for step in range(steps):
             frame, fired = synaptic_input[sample, step], spikes[sample, step]
-            driven = np.int32(step >= drive_start)
-            for neuron in range(neurons):
-                incoming = np.int32(frame[neuron] + recurrent[neuron])
+            driven = np.int32(step >= neurons.drive_start)
+            for index in range(size):
+                incoming = np.int32(np.int32(frame[index] + recurrent[index]) * neurons.scale)
                 # A cast cuts off towards zero, as Lava's decay does; int32 wraps as Lava's does.
-                u = np.int32(np.int32(current[neuron] * keep_current[neuron]) + np.int32(incoming * scale))
+                u = np.int32(np.int32(current[index] * neurons.keep_current[index]) + incoming)
                 u = np.int32(u + _WRAP * (np.int32(u <= -_STATE_LIMIT) - np.int32(u > _STATE_LIMIT)))
-                v = np.int32(np.int32(voltage[neuron] * keep_voltage[neuron]) + u + driven * drive[neuron])
+                v = np.int32(np.int32(voltage[index] * neurons.keep_voltage[index]) + u + driven * neurons.drive[index])
                 v = min(max(v, np.int32(1 - _STATE_LIMIT)), np.int32(_STATE_LIMIT - 1))
-                fire = v > threshold
-                current[neuron] = u
-                voltage[neuron] = np.int32(0) if fire else v
-                fired[neuron] = fire
-            if len(feedback) > 0:
-                _add_rows(fired, feedback, active, recurrent)
-                recurrent >>= feedback_shift
+                fire = v > neurons.threshold
+                current[index] = u
+                voltage[index] = np.int32(0) if fire else v
+                fired[index] = fire
+            if len(feedback.weight) > 0:
+                _add_rows(fired, feedback.weight, active, recurrent)
+                recurrent >>= feedback.shift

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from lava_spikeloss._loops import numba_runs
+from lava_spikeloss.compiling import numba_runs
 
 __all__ = ["compiled_loops", "in_parallel", "one_thread"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property, partial, reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,11 @@ class WeightedSums:
         self.fits = self._largest_sum < 2**31
         self.integers = torch.from_numpy(weight.astype(_shortest_integer(low, high)).T.copy())
         self._device = device
+
+    @property
+    def loaded(self) -> tuple[npt.NDArray[Any], int]:
+        """The integers, and the bits by which compiled loops have to shift their sums down."""
+        return self.integers.numpy(), -self.exponent
 
     @cached_property
     def matrix(self) -> torch.Tensor:
@@ -230,11 +235,8 @@ def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
         return lambda frames: _wrap_activation(sums(frames)).to(torch.int32)
     exponent = load_dense_weights(layer.weight).exponent
 
-    def shifted(frames: torch.Tensor) -> torch.Tensor:
-        products = sums(frames).long().to(torch.int32)
-        return products << exponent if exponent > 0 else products >> -exponent
-
-    return shifted
+    bits = max(0, -exponent)  # weights that would be shifted the other way are loaded as zeros
+    return lambda frames: sums(frames).long().to(torch.int32) >> bits
 
 
 def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:

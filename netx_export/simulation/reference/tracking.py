@@ -20,7 +20,7 @@ from netx_export.network.description import (
 )
 from netx_export.network.peaks import CURRENT, ROTATION, ROUNDED_STATE, STATE, SUM, VOLTAGE, Peak, Quantity, sum_limit
 from netx_export.network.stock_loader import load_dense_weights
-from netx_export.simulation.reference.neurons import ALIGNMENT, Rotation, kept, per_channel
+from netx_export.simulation.reference.neurons import ALIGNMENT, CubaStates, Rotation, per_channel
 from netx_export.simulation.reference.synapses import (
     dense_synapses,
     message_sums,
@@ -81,17 +81,14 @@ def _cuba(
     activation = spike_synapses(layer, frames.device)(frames).double()
     if isinstance(layer, Recurrent):
         activation[1:] += recurrent_sums(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
-    current = voltage = torch.zeros_like(activation[0])
-    keep_current, keep_voltage = kept(neuron.current_decay, current), kept(neuron.voltage_decay, current)
+    neurons = CubaStates(neuron, torch.zeros_like(activation[0]), ALIGNMENT, wraps=False, saturates=False)
     bias = getattr(layer, "bias", None)
-    drive = torch.zeros_like(current) if bias is None else per_channel(bias, current) * ALIGNMENT
-    silent = 1 - fired.reshape(activation.shape)
+    drive = None if bias is None else per_channel(bias, neurons.current) * ALIGNMENT
     currents, voltages = torch.empty_like(activation), torch.empty_like(activation)
     for step, frame in enumerate(activation):
-        current = torch.trunc(current * keep_current) + frame * ALIGNMENT
-        voltage = torch.trunc(voltage * keep_voltage) + current + (drive if step >= bias_start else 0)
-        voltage = voltage * silent[step]  # one that fires is reset, however high it was
-        currents[step], voltages[step] = current, voltage
+        neurons.integrate(frame, drive if step >= bias_start else None)
+        neurons.reset(fired[step].reshape(frame.shape))  # one that fires is reset, however high it was
+        currents[step], voltages[step] = neurons.current, neurons.voltage
     yield Track(CURRENT, _HALF_24_BITS, _largest(currents))
     yield Track(VOLTAGE, _HALF_24_BITS, _largest(voltages))
 

@@ -1,0 +1,39 @@
+"""Loops compiled by numba for the CPU: whether numba can be used here, and how a loop is compiled.
+
+numba is an extra (``fast``). A module that holds compiled loops imports it; it is imported only where
+:func:`numba_runs` says so, and beside each of its loops torch's operations do the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+__all__ = ["compiled", "numba_runs"]
+
+
+@cache
+def numba_runs() -> bool:
+    """Whether numba is installed (the extra ``fast``) and can be imported beside this numpy; warns if it cannot."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("numba")
+    except (ImportError, SystemError) as error:  # it refuses a numpy that is newer than it knows
+        warnings.warn(f"numba is installed but does not run, so the slower loops are torch's: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def compiled(loop: Callable[..., Any], **options: Any) -> Any:
+    """``loop`` compiled at its first call, without Python's global lock; kept on disk where numba can write a cache."""
+    import numba
+
+    try:
+        return numba.njit(nogil=True, cache=True, **options)(loop)
+    except RuntimeError:  # no directory can be written: neither beside the module nor in the user's cache
+        return numba.njit(nogil=True, **options)(loop)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Build the two files of a release into dist/, check them, and try each in an empty environment. PYTHON names the Python.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+"$python" -m venv "$folder/tools"
+"$folder/tools/bin/python" -m pip install --quiet --disable-pip-version-check build twine
+rm -rf dist
+"$folder/tools/bin/python" -m build
+"$folder/tools/bin/python" -m twine check --strict dist/*
+
+for file in "$PWD"/dist/*.whl "$PWD"/dist/*.tar.gz; do
+    "$python" -m venv "$folder/empty"
+    "$folder/empty/bin/python" -m pip install --quiet --disable-pip-version-check "$file"
+    (cd "$folder" && empty/bin/netx-export --help && empty/bin/python -c "import lava_spikeloss, netx_export")
+    rm -rf "$folder/empty"
+done
