@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read, write
+from netx_export.file.netx import read, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 from netx_export.run import Spikes
@@ -132,7 +132,7 @@ def _made_of(description: NetworkDescription) -> _File:
     """
     with tempfile.TemporaryDirectory(prefix="netx-") as directory:
         path = Path(directory, "network.net")
-        write(description, path)
+        write_as_described(description, path)
         try:
             reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
         except NetxFormatError as error:
