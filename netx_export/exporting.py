@@ -123,7 +123,7 @@ def export(
     unseen: tuple[str, ...] = ()
     with replacing(path) as temporary:
         write(NetworkDescription(plain.layers, texts), temporary)
-        del plain  # what counts from here on is what is in the file, and the network's own run needs the memory
+        del plain  # from here on only the file counts, and the run of the network needs the memory
         if sample is not None:
             trained = record(net, sample, list(gives))
             _prove(trained, temporary, sample.detach().cpu())

@@ -17,7 +17,8 @@ Units, with ``d`` a decay of the netx file in 1/4096 and ``s`` the scale, 64 unl
 | ``bias`` of a layer before a ``LIF``  | bias mantissa / s                                     |
 | ``delay`` (s)                         | dt * steps                                            |
 
-A NIR graph has no step of delay from layer to layer, as Lava and SLAYER have: its spikes are in the neurons' own time.
+A NIR graph has no step of delay from layer to layer, as Lava and SLAYER have: each layer gets the spikes of the one
+before it in the same step.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def to_nir(
 
     Returns:
         A ``nir.NIRGraph``: a chain of ``Linear``, ``Affine``, ``Conv2d``, ``SumPool2d`` with ``Scale``, ``Flatten``,
-        ``Delay``, and ``CubaLIF``, ``LIF`` (where the current decays at once) or ``IF`` (where besides the voltage does
-        not decay). What NIR has no place for (SLAYER's shifts and shapes, texts) lies in its metadata.
+        ``Delay``, and ``CubaLIF``, ``LIF`` (if the current decays at once) or ``IF`` (if the voltage does not decay
+        either). What NIR cannot express (SLAYER's shifts and shapes, texts) is kept in its metadata.
 
     Raises:
         ExportError: for a layer or neuron that these nodes cannot represent, with its name.
@@ -330,14 +331,14 @@ def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
 
 
 def _shape(layer: Layer) -> tuple[int, ...]:
-    """The shape of what a layer sends as its weights make it, whatever it is called in SLAYER."""
+    """The shape that a layer's weights make, which SLAYER's ``output_shape`` may rearrange."""
     if isinstance(layer, Dense):
         return (len(layer.weight),)
     return layer.spatial_shape if isinstance(layer, Conv) else layer.shape
 
 
 def _as_dense(layer: Conv) -> Dense:
-    """A convolution of one place."""
+    """A convolution whose kernels cover its whole input, as the dense layer that it was made of."""
     size = len(layer.weight)
     return Dense(
         layer.weight.reshape(size, -1),
@@ -666,7 +667,7 @@ class _Reader:
         return first
 
     def restore(self, layers: list[Layer], own: dict[str, Any]) -> tuple[list[Layer], dict[str, str]]:
-        """Put back what NIR has no place for, where the graph comes from :func:`to_nir`."""
+        """Put back what NIR cannot express and :func:`to_nir` noted in the graph's metadata."""
         if not own:
             return layers, {}
         try:

@@ -1,4 +1,4 @@
-"""Texts of files and paths made harmless: a terminal obeys control characters, and a line break forges a line."""
+"""Texts of files and paths made safe to print: control characters could steer a terminal, line breaks forge a line."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Files that are replaced as a whole: whatever happens, a path holds what it held before or all of what is new.
 
 Until it is whole, a new file lies in a directory of its own beside its path. Its writer holds a lock on that directory,
-which the system takes back when the writer ends, however it ends: so the next writer can tell what a killed one left
-behind from what another one is writing.
+which the system releases when the writer ends, however it ends: so the next writer can tell what a killed writer has
+left from what another one is still writing.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _permissions(target: Path) -> int | None:
         status = target.stat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(status.st_mode):  # a device, say, which a rename would put a file in the place of
+    if not stat.S_ISREG(status.st_mode):  # of a device, for example, a rename would make a file
         raise ExportError(f"Cannot write {target}: it is there and no file. Choose the path of a file.")
     return stat.S_IMODE(status.st_mode)
 
@@ -103,7 +103,7 @@ def _temporary_directory(target: Path) -> tuple[Path, int | None]:
         lock = _locked(directory, wait=True)
         if directory.exists():
             return directory, lock
-        if lock is not None:  # between the two steps another writer took it for left behind
+        if lock is not None:  # before it was locked, another writer took it for a leftover and removed it
             os.close(lock)
 
 

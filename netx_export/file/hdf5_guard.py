@@ -1,6 +1,6 @@
-"""What HDF5 itself would do with a damaged or hostile file, found out before: loop for ever, or fill the memory.
+"""Refuses damaged and hostile files on which HDF5 itself would loop for ever or fill the memory.
 
-HDF5 believes what a file says of the sizes of texts and heaps, and unpacks compressed data to whatever comes out.
+HDF5 relies on the sizes of texts and heaps that a file declares, and unpacks compressed data to whatever size it has.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixe
 _HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
 _HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
 _MAX_HEAP_OBJECTS = 2**20
-_PLACE_BYTES = 16  # of a text of no fixed length: its length, and where it is
+_PLACE_BYTES = 16  # that a text of variable length takes in a dataset: its length, and where in the heap it is
 _LENGTH = struct.Struct("<I")
-# An attribute that is one text of no fixed length: its type, of 16 bytes a place; no axes; the length. Only what HDF5
-# looks at is as it says. In attributes of the first version, type and axes take a multiple of 8 bytes.
+# The bytes of an attribute that is one text of variable length: its type, whose elements take 16 bytes; no axes; the
+# length of the text. Fields that HDF5 does not check may hold anything. In attributes of the first version, type and
+# axes are padded to a multiple of 8 bytes.
 _TEXT_ATTRIBUTES = [
     re.compile(rb"[\x19\x29\x39\x49](?=[\x01\x11\x21]..\x10\0{3}.{12}" + axes + rb"(.{4}))", re.DOTALL)
     for axes in (rb"(?:\x01\0.{6}|\x02\0..)", rb".{4}(?:\x01\0.{6}|\x02\0.{6})")
@@ -93,7 +94,7 @@ def text_length(dataset: h5py.Dataset) -> int | None:
 
 
 def _first_place(dataset: h5py.Dataset) -> bytes:
-    """The first text of a dataset as the file holds it: its length, and where it is; empty if that cannot be told."""
+    """The first element of a dataset of texts: its length, and where in the heap it is; empty if that is unknown."""
     if dataset.chunks is not None:
         start, filters = (0,) * dataset.ndim, _filters(dataset)
         if _SHUFFLE in filters or dataset.id.get_chunk_info_by_coord(start).byte_offset is None:
@@ -108,7 +109,7 @@ def _first_place(dataset: h5py.Dataset) -> bytes:
 
 
 def check_chunks(dataset: h5py.Dataset, most: int) -> int:
-    """Raise unless each chunk of a dataset unpacks to just its size; the number of chunks.
+    """Raise unless each chunk of a dataset unpacks to exactly its size; return the number of chunks.
 
     Raises:
         NetxFormatError: if one does not, there are more than ``most``, or they are packed in another way than by gzip.
@@ -138,13 +139,16 @@ def _filters(dataset: h5py.Dataset) -> list[int]:
 
 
 def _chunk_bytes(dataset: h5py.Dataset) -> int:
-    """What a chunk takes in the file, unpacked: of what has no fixed length, places."""
+    """The size of an unpacked chunk; of texts of variable length, it holds only where they are."""
     variable = h5py.check_vlen_dtype(dataset.dtype) is not None
     return int(math.prod(dataset.chunks)) * (_PLACE_BYTES if variable else int(dataset.id.get_type().get_size()))
 
 
 def _unpacked(dataset: h5py.Dataset, start: tuple[int, ...], filters: list[int], size: int) -> bytes | None:
-    """A chunk as it unpacks, still shuffled; of more than ``size`` bytes not all; None if it is damaged."""
+    """An unpacked chunk, still shuffled, of which no more is unpacked than shows that it exceeds ``size`` bytes.
+
+    None if it is damaged.
+    """
     skipped, content = dataset.id.read_direct_chunk(start)
     for index, kind in reversed(list(enumerate(filters))):
         if skipped >> index & 1:

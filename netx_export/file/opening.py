@@ -1,4 +1,4 @@
-"""Why a file cannot be opened, in words that are true: that it is damaged is said of no file that was not read."""
+"""The true reason why a file cannot be opened: one that could not be read is not called damaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def why_unreadable(path: str | os.PathLike[str]) -> str | None:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
             return "a directory, not a file"
-        if not stat.S_ISREG(kind):  # to open a pipe, say, would wait for its other end
+        if not stat.S_ISREG(kind):  # to open a pipe would wait for a writer
             return "no regular file"
         with open(path, "rb"):
             return None

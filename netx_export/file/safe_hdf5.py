@@ -1,4 +1,4 @@
-"""Reading HDF5 from people one does not know: only small, plain datasets inside the file itself are ever read.
+"""Reading HDF5 files of unknown origin: only small, plain datasets inside the file itself are ever read.
 
 HDF5 can link to other files, declare terabytes that lie nowhere, and hold any type. A netx network needs none of that.
 Nothing is read before its declared size was charged to a budget.
@@ -115,7 +115,7 @@ class SafeGroup:
         if dataset.dtype.kind not in "iufb":
             raise NetxFormatError(f"group {self.name}: expected `{name}` to hold numbers but got {dataset.dtype}.")
         values = np.asarray(dataset[()])
-        # False for NaN too, which is the smallest and the largest of its array.
+        # If there is a NaN, minimum and maximum are NaN, and each comparison is False.
         if values.size == 0 or not (values.min() > -_MAX_INTEGER and values.max() < _MAX_INTEGER):
             raise NetxFormatError(
                 f"group {self.name}: `{name}` is empty, or holds values that are not finite or absurd."
@@ -160,7 +160,7 @@ class SafeGroup:
         return values.reshape(rows, -1)
 
     def ignore(self, *names: str, neutral: int | None = None) -> None:
-        """Note what netx ignores, unless it has the value that means nothing."""
+        """Note what netx ignores, unless it has the ``neutral`` value, with which it changes nothing."""
         for name in names:
             if name not in self:
                 continue

@@ -145,7 +145,7 @@ class NetworkDescription(PlainData):
 
     @property
     def lead(self) -> int:
-        """How many steps before its own first step the earliest bias sets in; 0 if there is none."""
+        """The most steps by which a bias sets in before the input of its layer; 0 if there is none."""
         return max(self.bias_starts.values(), default=0)
 
     def __str__(self) -> str:

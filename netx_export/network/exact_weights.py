@@ -1,9 +1,9 @@
-"""Layers rewritten so that the stock loader gives back exactly the weights that were trained.
+"""Layers rewritten so that the stock loader loads exactly the weights that were trained.
 
 netx shifts a dense layer's weights up to fill eight bits, and Lava clips and truncates them again. For some matrices
-(all -64; {0, -128}; nothing but zeros) that loses weights, and no other dense matrix would load as them. The weights of
-a convolution pass unchanged, so such a layer is written as a convolution whose kernels cover its whole input, and so is
-every layer before it, since netx cannot go from a vector back to channels.
+(all -64; {0, -128}; nothing but zeros) this alters weights, and no other dense matrix would be loaded as the one that
+was trained. The weights of a convolution are loaded as they are. So such a layer is written as a convolution whose
+kernels cover its whole input, and so is every layer before it, since netx cannot go from a vector back to channels.
 """
 
 from __future__ import annotations

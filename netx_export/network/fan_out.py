@@ -1,4 +1,4 @@
-"""How many synapses each neuron of a network in a file drives: what a spike of it costs."""
+"""The fan-out of each neuron: how many synapses one of its spikes drives, which is what the spike costs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _nonzero(weight: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> torch.T
 
 
 def _convolution(layer: Conv) -> torch.Tensor:
-    """Exact also at the border, with stride, padding and dilation: the gradient of a convolution of ones."""
+    """The fan-out of a convolution's inputs, exact at the border too: the gradient of a convolution of ones."""
     kernels = _nonzero(layer.weight).double()
     reached = torch.ones(1, *layer.spatial_shape, dtype=torch.float64)
     counts: torch.Tensor = conv2d_input(

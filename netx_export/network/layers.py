@@ -34,7 +34,7 @@ __all__ = [
     "SpikingLayer",
 ]
 
-# What a neuron gives out: spikes of 0 and 1, numbers from time to time, or the state that it sums up at every step.
+# What a neuron puts out: spikes of 0 and 1, graded messages when its state has changed, or its state at every step.
 Gives = Literal["spikes", "messages", "sums"]
 
 
@@ -93,7 +93,7 @@ class ResonatorNeuron(PlainData):
 
 @dataclass(frozen=True, eq=False)
 class SigmaDeltaNeuron(PlainData):
-    """Parameters of a sigma-delta neuron, which sums up what it gets and sends changes of the sum as numbers.
+    """Parameters of a sigma-delta neuron, which sums up its input and sends the changes of this sum as messages.
 
     A message counts in units of 1/4096, and a sum in units of 1/4096 times 1/64.
 

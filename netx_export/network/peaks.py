@@ -1,4 +1,7 @@
-"""How far the numbers of a network go, on a batch or on any input, and where Lava or SLAYER cut them off."""
+"""How large the numbers of a network get, on a batch or at most on any input, and beyond which size they change.
+
+Beyond its limit Lava wraps or clips a number, or SLAYER rounds it, so that the two no longer agree.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,8 @@ class Quantity:
     Attributes:
         name: what it is called.
         beyond: what becomes of it beyond its limit.
-        unit: what is 1 in SLAYER.
-        hint: who does it, and what helps.
+        unit: how many of its units are 1 in SLAYER.
+        hint: what Lava or SLAYER does to it there, and what helps.
     """
 
     name: str
@@ -151,16 +154,16 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
     inputs = _rows(layer)
-    current = _piled_up(ALIGNMENT * np.abs(inputs).sum(1), neuron.current_decay)
+    current = _accumulated(ALIGNMENT * np.abs(inputs).sum(1), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
     lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
-    voltage = _piled_up(_piled_up(-ALIGNMENT * lowest, neuron.current_decay), neuron.voltage_decay)
+    voltage = _accumulated(_accumulated(-ALIGNMENT * lowest, neuron.current_decay), neuron.voltage_decay)
     yield Peak(VOLTAGE, float(voltage.max()), MAX_STATE)
 
 
-def _piled_up(sizes: FloatArray, decay: IntArray) -> FloatArray:
-    """How large it can get if that much is added in each step; what loses nothing grows without bound."""
+def _accumulated(sizes: FloatArray, decay: IntArray) -> FloatArray:
+    """The size towards which a state grows to which as much is added in each step; infinite if it does not decay."""
     grown: FloatArray = np.where(
         sizes > 0, np.where(decay > 0, sizes * UNITY_DECAY / np.maximum(decay, 1), np.inf), 0.0
     )
@@ -178,24 +181,24 @@ def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
     assert isinstance(layer, Resonator)
     inputs = np.hypot(np.abs(layer.weight).sum(1), np.abs(layer.imaginary_weight).sum(1))
     lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / UNITY_DECAY
-    with np.errstate(divide="ignore", invalid="ignore"):  # what loses nothing grows without bound
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is lost, which has no bound
         sizes = np.where(lost > 0, ALIGNMENT * inputs / lost, np.where(inputs > 0, np.inf, 0))
     return Peak(ROTATION, float(sizes.max()), MAX_STATE)
 
 
 def _encoded_reach(encoder: Encoder | None) -> tuple[float, float]:
-    """From where to where the sum of all messages of an input neuron can go."""
+    """The lowest and the highest value that the sum of all messages of an input neuron can have."""
     if encoder is None or not isinstance(encoder.neuron, SigmaDeltaNeuron):
         return _MESSAGES
     ends = [level * encoder.weight + WEIGHT_SCALE * encoder.bias for level in (MIN_QUANTISED, MAX_QUANTISED)]
-    waiting = ALIGNMENT * encoder.neuron.threshold
-    return min(0, *ends) - waiting, max(0, *ends) + waiting
+    unsent = ALIGNMENT * encoder.neuron.threshold
+    return min(0, *ends) - unsent, max(0, *ends) + unsent
 
 
 def _sigma_delta_bounds(
     layer: SpikingLayer, neuron: SigmaDeltaNeuron, reach: tuple[float, float]
 ) -> tuple[tuple[Peak, ...], tuple[float, float]]:
-    """Bounds from what the messages that come in sum up to, and what those that go out sum up to."""
+    """A layer's bounds for incoming messages whose sum is within ``reach``, and the reach of those that it sends."""
     assert isinstance(layer, Dense | Conv)
     rows = _rows(layer)
     low, high = reach
@@ -205,5 +208,5 @@ def _sigma_delta_bounds(
     highest = float((excitation * high + inhibition * low + np.maximum(bias, 0)).max())
     lowest = float((excitation * low + inhibition * high + np.minimum(bias, 0)).min())
     found = Peak(SUM, step, sum_limit(layer)), Peak(STATE, max(highest, -lowest), MAX_INT32)
-    waiting = ALIGNMENT * neuron.threshold
-    return found, (-waiting, highest / ALIGNMENT + waiting)
+    unsent = ALIGNMENT * neuron.threshold
+    return found, (-unsent, highest / ALIGNMENT + unsent)

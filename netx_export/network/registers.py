@@ -1,4 +1,4 @@
-"""What Lava's CPU simulator holds each number of a layer in, and which numbers it would therefore take for others.
+"""Which numbers of a layer Lava's CPU simulator holds as they are: outside of them it would compute with another one.
 
 The reference simulator is Lava bit for bit within these registers. A number outside of them is not simulated at all:
 the reader refuses the file, the exporter the network. That a number fits here does not mean that it fits a chip, whose
@@ -69,7 +69,7 @@ _ENCODED = _Register(0, MAX_STATE, "the input neurons' numbers have to fit 24 bi
 
 
 def outside_registers(layer: Layer) -> Iterator[str]:
-    """Say of each number of a layer that Lava would take for another what it is, where it ends, and why."""
+    """The numbers of a layer that Lava would not hold as they are: what each is, what would be held, and why."""
     if isinstance(layer, SpikingLayer):
         yield from _neuron(layer.neuron)
         yield from _layer(layer)

@@ -34,7 +34,7 @@ from netx_export.slayer.blocks import Block, find_blocks, is_layer, layer_blocks
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
-    Place,
+    BlockContext,
     axon_delay,
     combined_delay,
     cuba_neuron,
@@ -168,24 +168,24 @@ def _refuse_kept_state(blocks: list[Block]) -> None:
 def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
     layers: list[Layer] = []
     shape: tuple[int, ...] = ()
-    waiting: IntArray | None = None  # axonal delays that the next dense layer has to take over, one per value
+    input_delay: IntArray | None = None  # axonal delays that the next dense layer has to take over, one per value
     for index, block in enumerate(blocks):
         if index == 0:
             # The file always says what goes in: netx needs it for a convolution, people for everything.
             layers.append(_read_input(block, input_shape or _input_shape(block)))
             shape = layers[0].shape
             if kind(block).endswith(".Input"):
-                check_block(Place(0, block, shape, False, None), layers)
+                check_block(BlockContext(0, block, shape, False, None), layers)
                 continue
-        place = Place(index, block, shape, _is_flat(layers[-1]), waiting)
-        read = _READERS[kind(block)](place)
-        # By itself a block waits for no delay of the one before it.
-        check_block(place, read if waiting is None else _READERS[kind(block)](replace(place, waiting=None)))
+        context = BlockContext(index, block, shape, _is_flat(layers[-1]), input_delay)
+        read = _READERS[kind(block)](context)
+        # Run by itself, a block gets input that was not delayed by the block before it.
+        check_block(context, read if input_delay is None else _READERS[kind(block)](replace(context, input_delay=None)))
         layers += read
         last = layers[-1]
         shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
         if is_layer(block):
-            waiting = _per_value(last)
+            input_delay = _per_value(last)
     if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
         layers.append(Flatten(shape))
     try:
@@ -229,7 +229,7 @@ def _refuse_not_finite(index: int, block: Block) -> None:
 
 
 def _refuse_options(index: int, block: Block) -> None:
-    """Refuse options on which lava-dl's own forward fails, or with which it would run for nothing."""
+    """Refuse options on which lava-dl's own forward fails, or which a file cannot express."""
     neuron: Any = getattr(block, "neuron", None)
     graded = family(block) == "sigma_delta" and neuron is not None
     mask = getattr(block, "mask", None)
@@ -303,8 +303,8 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
         return Input(shape, delay_shift=False)
     if block.neuron is None:
         return Input(shape, bool(block.delay_shift))
-    place = Place(0, block, shape, False, None)
-    refuse_norm(place)
+    context = BlockContext(0, block, shape, False, None)
+    refuse_norm(context)
     scale = block.neuron.w_scale
     if scale != WEIGHT_SCALE:
         refuse(
@@ -317,85 +317,87 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
         for parameter, default in ((block.weight, scale), (block.bias, 0))
     )
     if family(block) == "sigma_delta":  # whose forward never shifts
-        return Input(shape, False, Encoder(sigma_delta_neuron(place, activates=False), weight, bias))
-    return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(place), weight, bias))
+        return Input(shape, False, Encoder(sigma_delta_neuron(context, activates=False), weight, bias))
+    return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(context), weight, bias))
 
 
-def _neuron(place: Place, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
-    if family(place.block) == "sigma_delta":
-        return sigma_delta_neuron(place, sends=not kind(place.block).endswith(".Output"))
-    return cuba_neuron(place, repeats=repeats)
+def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
+    if family(context.block) == "sigma_delta":
+        return sigma_delta_neuron(context, sends=not kind(context.block).endswith(".Output"))
+    return cuba_neuron(context, repeats=repeats)
 
 
-def _read_flatten(place: Place) -> list[Layer]:
-    return [] if place.flat else [Flatten((place.size,))]
+def _read_flatten(context: BlockContext) -> list[Layer]:
+    return [] if context.flat else [Flatten((context.size,))]
 
 
-def _read_dense(place: Place) -> list[Layer]:
-    weight = weights(place, place.block.synapse)
-    return _dense_layers(place, weight.reshape(len(weight), -1), _own_shape(place.block, len(weight)))
+def _read_dense(context: BlockContext) -> list[Layer]:
+    weight = weights(context, context.block.synapse)
+    return _dense_layers(context, weight.reshape(len(weight), -1), _own_shape(context.block, len(weight)))
 
 
-def _read_as_dense(place: Place) -> list[Layer]:
+def _read_as_dense(context: BlockContext) -> list[Layer]:
     """A block without a counterpart in netx, as the matrix of its weights."""
-    return _dense_layers(place, *matrix(place, place.block.synapse))
+    return _dense_layers(context, *matrix(context, context.block.synapse))
 
 
-def _dense_layers(place: Place, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
-    neuron = _neuron(place, repeats=len(weight) // shape[0])
-    weight, bias = fold_norm(place, weight)
-    own_delay = axon_delay(place)
-    # A bias does not wait for a delay on the way in, so the delay has to be made behind the neuron.
+def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
+    neuron = _neuron(context, repeats=len(weight) // shape[0])
+    weight, bias = fold_norm(context, weight)
+    own_delay = axon_delay(context)
+    # A delay on the way in would not delay the bias, so beside a bias the delay has to be made behind the neuron.
     delay_on_the_way_in = bias is None and len(weight) == shape[0]
     layer = Dense(
         weight=weight,
         neuron=neuron,
-        delay=combined_delay(place, weight.shape, own_delay if delay_on_the_way_in else None),
+        delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
         bias=None if bias is None else np.repeat(bias, len(weight) // len(bias)),
-        delay_shift=bool(place.block.delay_shift),
+        delay_shift=bool(context.block.delay_shift),
         axon_delay=None if delay_on_the_way_in else own_delay,
         output_shape=None if shape == (len(weight),) else shape,
     )
-    return [*_flattened(place, weight), layer]
+    return [*_flattened(context, weight), layer]
 
 
-def _read_recurrent(place: Place) -> list[Layer]:
-    block = place.block
-    weight = weights(place, block.input_synapse)
+def _read_recurrent(context: BlockContext) -> list[Layer]:
+    block = context.block
+    weight = weights(context, block.input_synapse)
     # The recurrence reads the attribute itself: weight norm's hook, which would renew it, runs on a call only.
-    recurrent = weights(place, block.recurrent_synapse, block.recurrent_synapse.weight)
-    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent.reshape(len(recurrent), -1))
+    recurrent = weights(context, block.recurrent_synapse, block.recurrent_synapse.weight)
+    return _recurrent_layers(context, weight.reshape(len(weight), -1), recurrent.reshape(len(recurrent), -1))
 
 
-def _read_kwta(place: Place) -> list[Layer]:
-    block = place.block
-    weight = weights(place, block.synapse)
+def _read_kwta(context: BlockContext) -> list[Layer]:
+    block = context.block
+    weight = weights(context, block.synapse)
     excitation = block.self_excitation.detach().clamp(0, 1)
     feedback = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
-    recurrent = integers(place, block.neuron.quantize_8bit(feedback))
-    return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent, _winners_current(place))
+    recurrent = integers(context, block.neuron.quantize_8bit(feedback))
+    return _recurrent_layers(context, weight.reshape(len(weight), -1), recurrent, _winners_current(context))
 
 
-def _winners_current(place: Place) -> int:
+def _winners_current(context: BlockContext) -> int:
     """The constant current that sets the number of winners."""
-    block, neuron = place.block, place.block.neuron
+    block, neuron = context.block, context.block.neuron
     size, winners = block.num_neurons, block.num_winners
     current = torch.tensor([neuron.threshold * (size - 2 * winners) / size / neuron.w_scale])
-    return int(integers(place, neuron.quantize_8bit(current))[0])
+    return int(integers(context, neuron.quantize_8bit(current))[0])
 
 
-def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray, current: int = 0) -> list[Layer]:
-    place.refuse_waiting("a recurrent layer")
-    joined, bias = fold_norm(place, np.hstack([weight, recurrent_weight]))
+def _recurrent_layers(
+    context: BlockContext, weight: IntArray, recurrent_weight: IntArray, current: int = 0
+) -> list[Layer]:
+    context.refuse_input_delay("a recurrent layer")
+    joined, bias = fold_norm(context, np.hstack([weight, recurrent_weight]))
     if current:
         bias = np.array([current]) + (0 if bias is None else bias)
-        refuse_bias(place, bias)
-    neuron = cuba_neuron(place)
+        refuse_bias(context, bias)
+    neuron = cuba_neuron(context)
     if bias is not None and (neuron.current_decay != UNITY_DECAY).any():
         # The state that a recurrent block keeps is the current behind the norm: the norm acts like input.
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             "its norm or number of winners makes a constant current, and netx has only a bias on the voltage",
             "Use current_decay=1, where the two are the same; or no norm, and half of the neurons as winners.",
         )
@@ -404,114 +406,118 @@ def _recurrent_layers(place: Place, weight: IntArray, recurrent_weight: IntArray
         recurrent_weight=joined[:, weight.shape[1] :],
         neuron=neuron,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
-        delay_shift=bool(place.block.delay_shift),
-        axon_delay=axon_delay(place),
+        delay_shift=bool(context.block.delay_shift),
+        axon_delay=axon_delay(context),
     )
-    return [*_flattened(place, weight), layer]
+    return [*_flattened(context, weight), layer]
 
 
-def _read_conv(place: Place) -> list[Layer]:
-    if place.flat:
-        return _read_as_dense(place)
-    synapse = place.block.synapse
+def _read_conv(context: BlockContext) -> list[Layer]:
+    if context.flat:
+        return _read_as_dense(context)
+    synapse = context.block.synapse
     pairs = {name: _pair(getattr(synapse, name)) for name in ("stride", "padding", "dilation")}
-    return _conv_layers(place, weights(place, synapse)[..., 0], pairs, int(synapse.groups))
+    return _conv_layers(context, weights(context, synapse)[..., 0], pairs, int(synapse.groups))
 
 
-def _read_pool(place: Place) -> list[Layer]:
-    found = None if place.flat else pool_kernel(place, place.block.synapse)
+def _read_pool(context: BlockContext) -> list[Layer]:
+    found = None if context.flat else pool_kernel(context, context.block.synapse)
     if found is None:
-        return _read_as_dense(place)
+        return _read_as_dense(context)
     kernel, pairs = found
-    return _conv_layers(place, kernel, pairs, groups=place.shape[0])
+    return _conv_layers(context, kernel, pairs, groups=context.shape[0])
 
 
-def _conv_layers(place: Place, weight: IntArray, pairs: dict[str, tuple[int, int]], groups: int) -> list[Layer]:
-    place.refuse_waiting("a convolution")
-    neuron = _neuron(place)
-    weight, bias = fold_norm(place, weight)
+def _conv_layers(
+    context: BlockContext, weight: IntArray, pairs: dict[str, tuple[int, int]], groups: int
+) -> list[Layer]:
+    context.refuse_input_delay("a convolution")
+    neuron = _neuron(context)
+    weight, bias = fold_norm(context, weight)
     weight, groups = fewer_groups(weight, groups)
     largest = max(max(pair) for pair in (*pairs.values(), weight.shape[2:]))
     if largest > MAX_CONV_SIZE:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"a kernel size, stride, padding or dilation of {largest} overflows Lava's 8-bit variables",
             f"The limit is {MAX_CONV_SIZE}.",
         )
     if weight.min() < MIN_WEIGHT or weight.max() > MAX_WEIGHT:
         low, high = weight.min(), weight.max()
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its weights reach from {low} to {high}",
             f"Loihi holds {MIN_WEIGHT} to {MAX_WEIGHT}.",
         )
     layer = Conv(
         weight=weight,
         neuron=neuron,
-        input_shape=place.shape,
+        input_shape=context.shape,
         groups=groups,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
-        delay_shift=bool(place.block.delay_shift),
-        axon_delay=axon_delay(place),
+        delay_shift=bool(context.block.delay_shift),
+        axon_delay=axon_delay(context),
         **pairs,
     )
     return [layer]
 
 
-def _read_resonator(place: Place) -> list[Layer]:
-    synapse = place.block.synapse
-    parts = [weights(place, part) for part in (synapse.real, synapse.imag)]
+def _read_resonator(context: BlockContext) -> list[Layer]:
+    synapse = context.block.synapse
+    parts = [weights(context, part) for part in (synapse.real, synapse.imag)]
     real, imaginary = (part.reshape(len(part), -1) for part in parts)
-    return _resonator_layers(place, real, imaginary, _own_shape(place.block, len(real)))
+    return _resonator_layers(context, real, imaginary, _own_shape(context.block, len(real)))
 
 
-def _read_resonator_as_dense(place: Place) -> list[Layer]:
-    synapse = place.block.synapse
-    (real, shape), (imaginary, _) = (matrix(place, part) for part in (synapse.real, synapse.imag))
-    return _resonator_layers(place, real, imaginary, shape)
+def _read_resonator_as_dense(context: BlockContext) -> list[Layer]:
+    synapse = context.block.synapse
+    (real, shape), (imaginary, _) = (matrix(context, part) for part in (synapse.real, synapse.imag))
+    return _resonator_layers(context, real, imaginary, shape)
 
 
-def _resonator_layers(place: Place, real: IntArray, imaginary: IntArray, shape: tuple[int, ...]) -> list[Layer]:
-    place.refuse_waiting("a layer of resonators")
-    refuse_norm(place)
+def _resonator_layers(
+    context: BlockContext, real: IntArray, imaginary: IntArray, shape: tuple[int, ...]
+) -> list[Layer]:
+    context.refuse_input_delay("a layer of resonators")
+    refuse_norm(context)
     layer = Resonator(
         weight=real,
         imaginary_weight=imaginary,
-        neuron=resonator_neuron(place, repeats=len(real) // shape[0]),
-        delay_shift=bool(place.block.delay_shift),
-        axon_delay=axon_delay(place),
+        neuron=resonator_neuron(context, repeats=len(real) // shape[0]),
+        delay_shift=bool(context.block.delay_shift),
+        axon_delay=axon_delay(context),
         output_shape=None if shape == (len(real),) else shape,
     )
-    return [*_flattened(place, real), layer]
+    return [*_flattened(context, real), layer]
 
 
-def _read_average(place: Place) -> list[Layer]:
-    return [Average((int(place.block.num_outputs),))]
+def _read_average(context: BlockContext) -> list[Layer]:
+    return [Average((int(context.block.num_outputs),))]
 
 
-def _read_affine(place: Place) -> list[Layer]:
-    block = place.block
-    refuse_norm(place)
-    weight = weights(place, block.synapse)
+def _read_affine(context: BlockContext) -> list[Layer]:
+    block = context.block
+    refuse_norm(context)
+    weight = weights(context, block.synapse)
     dynamics = block.dynamics and not is_bootstrap(block)  # whose Affine never has any
-    neuron = cuba_neuron(place, threshold=0) if dynamics else None
+    neuron = cuba_neuron(context, threshold=0) if dynamics else None
     if dynamics:
-        refuse_constant(place, "_threshold", block.neuron._threshold, -1)
+        refuse_constant(context, "_threshold", block.neuron._threshold, -1)
     return [Affine(weight.reshape(len(weight), -1), neuron, int(block.neuron.w_scale))]
 
 
-def _flattened(place: Place, weight: IntArray) -> list[Layer]:
+def _flattened(context: BlockContext, weight: IntArray) -> list[Layer]:
     """What has to come before a dense layer with these weights: nothing, or a Flatten."""
-    if weight.shape[1] != place.size:
+    if weight.shape[1] != context.size:
         refuse(
-            place.index,
-            place.block,
-            f"its {weight.shape[1]} inputs do not fit what comes in, {'x'.join(map(str, place.shape))}",
+            context.index,
+            context.block,
+            f"its {weight.shape[1]} inputs do not fit what comes in, {'x'.join(map(str, context.shape))}",
             "Put a Flatten block before it.",
         )
-    return [] if place.flat else [Flatten((place.size,))]
+    return [] if context.flat else [Flatten((context.size,))]
 
 
 def _own_shape(block: Block, size: int) -> tuple[int, ...]:
@@ -525,7 +531,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
-_READERS: dict[str, Callable[[Place], list[Layer]]] = {
+_READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},
     **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
     "cuba.Affine": _read_affine,

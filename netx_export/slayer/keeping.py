@@ -1,4 +1,4 @@
-"""What is written into the attributes of modules, and the random numbers that are drawn, put back as they were."""
+"""Puts back what a forward has changed in the attributes of modules, and the state of random number generators."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def kept_random_numbers(devices: Iterable[torch.device]) -> Iterator[None]:
 def _containers(attributes: list[dict[str, Any]]) -> list[Any]:
     """The containers among the attributes, and those that lie in them, each once."""
     found: dict[int, Any] = {}
-    waiting: list[Any] = [value for own in attributes for value in own.values() if isinstance(value, _CONTAINERS)]
-    while waiting:
-        container = waiting.pop()
+    pending: list[Any] = [value for own in attributes for value in own.values() if isinstance(value, _CONTAINERS)]
+    while pending:
+        container = pending.pop()
         if id(container) not in found:
             found[id(container)] = container
             values = container.values() if isinstance(container, dict) else container
-            waiting += [value for value in values if isinstance(value, _CONTAINERS)]
+            pending += [value for value in values if isinstance(value, _CONTAINERS)]
     return list(found.values())
 
 
@@ -87,7 +87,7 @@ def _is_writable(value: object) -> bool:
         return False
     if value.is_meta or value.is_inference():
         return False
-    return 0 not in value.stride()  # or its places lie above each other, and torch writes into no such tensor
+    return 0 not in value.stride()  # elements of an expanded tensor share memory, and torch refuses to write into it
 
 
 def _copy(array: Any) -> Any:

@@ -27,7 +27,7 @@ from netx_export.simulation import host, reference
 from netx_export.simulation.simulate import run_layers
 from netx_export.slayer.blocks import refuse
 from netx_export.slayer.chain import random_events, random_numbers
-from netx_export.slayer.reading import Place
+from netx_export.slayer.reading import BlockContext
 from netx_export.slayer.running import forward
 
 __all__ = ["check_block"]
@@ -35,23 +35,23 @@ __all__ = ["check_block"]
 _RATES = (0.2, 0.5, 0.05, 0.3, 0.1, 0.7, 0.02, 0.95)  # of the samples of a probe; of a large image the first ones only
 _STEPS = 32
 _MAX_VALUES = 2**22  # that a probe has, or makes of it, so that a large image costs little
-_QUIET = 0.25  # of the changes that sigma-delta neurons get: their states stay where float32 holds them
+_QUIET = 0.25  # factor for the input of sigma-delta neurons, with which float32 holds their states exactly
 
 
-def check_block(place: Place, layers: list[Layer]) -> None:
+def check_block(context: BlockContext, layers: list[Layer]) -> None:
     """Run a block, and what was read from it, on random input; inside of an ``evaluation``.
 
     Raises:
         ExportError: if the two differ.
     """
-    chain = tuple(layers) if layers and isinstance(layers[0], Input) else (Input(place.shape, False), *layers)
+    chain = tuple(layers) if layers and isinstance(layers[0], Input) else (Input(context.shape, False), *layers)
     try:
         network = _with_neurons(chain)
     except (DescriptionError, ExportError):
         return  # it will be said of the whole network, with the layer's name in it
-    probe = _probe(place, size=max(place.size, int(np.prod(chain[-1].shape))))
-    reset_net(place.block)
-    made = forward(place.block, probe).to("cpu", torch.float64)
+    probe = _probe(context, size=max(context.size, int(np.prod(chain[-1].shape))))
+    reset_net(context.block)
+    made = forward(context.block, probe).to("cpu", torch.float64)
     expected = _on_host(chain, probe) if network is None else _simulated(network, probe)
     differing = (made != expected.to(torch.float64).reshape(made.shape)).numpy()
     if not differing.any():
@@ -62,8 +62,8 @@ def check_block(place: Place, layers: list[Layer]) -> None:
     differing[beyond] = False
     if differing.any():
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"run by itself on random input, {np.count_nonzero(differing)} of {differing.size} values that it makes "
             f"are not those of its weights and neuron parameters",
             "A hook, a changed method or a changed attribute makes it do something else: take that away, or load its "
@@ -71,21 +71,21 @@ def check_block(place: Place, layers: list[Layer]) -> None:
         )
 
 
-def _probe(place: Place, size: int) -> torch.Tensor:
+def _probe(context: BlockContext, size: int) -> torch.Tensor:
     """Spikes of many rates, or numbers, or changes of both signs: what the block may get.
 
     Args:
-        place: the block.
+        context: the block.
         size: values of a step in what goes in or comes out, whichever is more.
     """
     samples = int(np.clip(_MAX_VALUES // (size * _STEPS), 1, len(_RATES)))
-    shape = (samples, *place.shape, _STEPS)
+    shape = (samples, *context.shape, _STEPS)
     random = torch.Generator().manual_seed(0)
-    if kind(place.block).endswith(".Input") and place.block.neuron is not None:
+    if kind(context.block).endswith(".Input") and context.block.neuron is not None:
         return random_numbers(random, shape)
     rates = torch.tensor(_RATES[:samples]).reshape(-1, *[1] * (len(shape) - 1))
     events = random_events(random, shape, rates)
-    return events * random_numbers(random, shape) * _QUIET if family(place.block) == "sigma_delta" else events
+    return events * random_numbers(random, shape) * _QUIET if family(context.block) == "sigma_delta" else events
 
 
 def _with_neurons(chain: tuple[Layer, ...]) -> NetworkDescription | None:

@@ -28,7 +28,7 @@ from netx_export.network.stock_loader import load_resonator_decays, rotation_tha
 from netx_export.slayer.blocks import Block, refuse
 
 __all__ = [
-    "Place",
+    "BlockContext",
     "axon_delay",
     "combined_delay",
     "cuba_neuron",
@@ -55,35 +55,35 @@ _MAX_EXACT_THRESHOLD = 2**18 >> ALIGNMENT_BITS
 _MAX_RESONATOR_THRESHOLD = MAX_THRESHOLD + 1
 # SLAYER's float32 holds sigma-delta states, in units of 2^-18, up to 64.
 _MAX_SIGMA_DELTA_THRESHOLD = 2**12
-# Numbers of every size that a state can have, to tell one activation from another by.
+# Numbers of every size that a state can have: two activations that agree on them are taken for the same.
 _PROBE = torch.cat([sign * 2.0 ** torch.arange(-18, 25) for sign in (-1, 1)])
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """A block and what comes to it.
+class BlockContext:
+    """A block, and what it gets from the block before it.
 
     Attributes:
         index, block: the block, and its position in the network.
         shape: shape of its input in SLAYER.
         flat: whether its input is a vector in netx.
-        waiting: axonal delays of the block before that have to become this one's input delays, per input, or None.
+        input_delay: axonal delays of the block before that have to become this one's input delays, per input, or None.
     """
 
     index: int
     block: Block
     shape: tuple[int, ...]
     flat: bool
-    waiting: IntArray | None
+    input_delay: IntArray | None
 
     @property
     def size(self) -> int:
         """Number of values in the input."""
         return int(np.prod(self.shape))
 
-    def refuse_waiting(self, what: str) -> None:
+    def refuse_input_delay(self, what: str) -> None:
         """Refuse delays on the way into a layer that cannot have any in netx."""
-        if self.waiting is not None:
+        if self.input_delay is not None:
             refuse(
                 self.index,
                 self.block,
@@ -92,34 +92,34 @@ class Place:
             )
 
 
-def weights(place: Place, synapse: Any, raw: torch.Tensor | None = None) -> IntArray:
+def weights(context: BlockContext, synapse: Any, raw: torch.Tensor | None = None) -> IntArray:
     """The integer weights that the forward pass uses: weight norm, mask and quantisation applied.
 
     Args:
-        place: the block.
+        context: the block.
         synapse: the synapse of the block.
         raw: what to take instead of the synapse's own weights.
     """
-    weight = _weight_of_next_forward(place, synapse) if raw is None else raw
+    weight = _weight_of_next_forward(context, synapse) if raw is None else raw
     quantise = synapse.pre_hook_fx
-    if quantise == place.block.neuron.quantize_8bit:  # which takes each weight by itself
-        return integers(place, weight, quantise)
-    return integers(place, weight if quantise is None else quantise(weight))
+    if quantise == context.block.neuron.quantize_8bit:  # which takes each weight by itself
+        return integers(context, weight, quantise)
+    return integers(context, weight if quantise is None else quantise(weight))
 
 
 def integers(
-    place: Place, weight: torch.Tensor, quantise: Callable[[torch.Tensor], torch.Tensor] = lambda block: block
+    context: BlockContext, weight: torch.Tensor, quantise: Callable[[torch.Tensor], torch.Tensor] = lambda block: block
 ) -> IntArray:
     """Weights in SLAYER's scale as the integers that they stand for, int32."""
     array = np.empty(tuple(weight.shape), np.int32)
     blocks = weight.detach().reshape(-1).split(_BLOCK)  # one by one, since float64 takes twice the weights' memory
     for block, target in zip(blocks, torch.from_numpy(array).view(-1).split(_BLOCK), strict=True):
-        scaled = quantise(block).double() * place.block.neuron.w_scale
+        scaled = quantise(block).double() * context.block.neuron.w_scale
         rounded = scaled.round()
         if not bool(((scaled == rounded) & (rounded.abs() < 2**31)).all()):
             refuse(
-                place.index,
-                place.block,
+                context.index,
+                context.block,
                 "its weights are not quantised or not finite, so no chip can hold them",
                 "Use pre_hook_fx=neuron.quantize_8bit, the default.",
             )
@@ -127,17 +127,17 @@ def integers(
     return array
 
 
-def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
+def _weight_of_next_forward(context: BlockContext, synapse: Any) -> torch.Tensor:
     """The weight as the next forward will see it, made as the forward makes it, inside of an ``evaluation``.
 
     First the block puts its mask on the attribute that is there, the one of the last forward. Then hooks of the
     synapse may make it anew, as those of weight norm, spectral norm and pruning do.
     """
-    mask = getattr(place.block, "mask", None)
+    mask = getattr(context.block, "mask", None)
     if mask is not None:
         synapse.weight.data *= mask
     like = synapse.weight
-    inputs = (torch.zeros(1, *place.shape, 1, device=like.device, dtype=like.dtype),)
+    inputs = (torch.zeros(1, *context.shape, 1, device=like.device, dtype=like.dtype),)
     for key, hook in synapse._forward_pre_hooks.items():
         if key in synapse._forward_pre_hooks_with_kwargs:
             hook(synapse, inputs, {})
@@ -147,23 +147,23 @@ def _weight_of_next_forward(place: Place, synapse: Any) -> torch.Tensor:
     return weight
 
 
-def matrix(place: Place, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
+def matrix(context: BlockContext, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
     """Any synapse as the matrix ``(out, in)`` that it multiplies its input with, and the shape of its output."""
-    device = place.block.neuron.device
-    output = synapse(torch.zeros(1, *place.shape, 1, device=device))
-    if output.numel() * place.size > _MAX_SYNAPSES:
+    device = context.block.neuron.device
+    output = synapse(torch.zeros(1, *context.shape, 1, device=device))
+    if output.numel() * context.size > _MAX_SYNAPSES:
         refuse(
-            place.index,
-            place.block,
-            f"netx has no such layer, and as a dense one it has {output.numel() * place.size} synapses",
+            context.index,
+            context.block,
+            f"netx has no such layer, and as a dense one it has {output.numel() * context.size} synapses",
             f"Use it on fewer neurons ({_MAX_SYNAPSES} synapses at most).",
         )
-    each = torch.eye(place.size, device=device).reshape(place.size, *place.shape, 1)
-    columns = synapse(each).reshape(place.size, -1)
-    return integers(place, columns.T), tuple(output.shape[1:-1])
+    each = torch.eye(context.size, device=device).reshape(context.size, *context.shape, 1)
+    columns = synapse(each).reshape(context.size, -1)
+    return integers(context, columns.T), tuple(output.shape[1:-1])
 
 
-def pool_kernel(place: Place, synapse: Any) -> tuple[IntArray, dict[str, tuple[int, int]]] | None:
+def pool_kernel(context: BlockContext, synapse: Any) -> tuple[IntArray, dict[str, tuple[int, int]]] | None:
     """A pooling synapse as a convolution in one group per channel; None if it mixes channels.
 
     SLAYER pools all channels as one tall image, so windows cross from one channel to the next unless they tile it. It
@@ -172,15 +172,15 @@ def pool_kernel(place: Place, synapse: Any) -> tuple[IntArray, dict[str, tuple[i
     kernel, stride, padding, dilation = (
         np.array(getattr(synapse, name)[:2]) for name in ("kernel_size", "stride", "padding", "dilation")
     )
-    size = np.array(place.shape[1:])
+    size = np.array(context.shape[1:])
     added = size % kernel
     tiles = (stride == kernel).all() and not padding.any() and (dilation == 1).all()
     if not tiles or (size[0] + added[0]) % kernel[0]:
         return None
-    window = weights(place, synapse)[0, 0, ..., 0]
+    window = weights(context, synapse)[0, 0, ..., 0]
     padded = np.pad(window, [(added[0], 0), (added[1], 0)])
     pairs = {"stride": (int(stride[0]), int(stride[1])), "padding": (int(added[0]), int(added[1]))}
-    return np.repeat(padded[np.newaxis, np.newaxis], place.shape[0], axis=0), pairs
+    return np.repeat(padded[np.newaxis, np.newaxis], context.shape[0], axis=0), pairs
 
 
 def fewer_groups(weight: IntArray, groups: int) -> tuple[IntArray, int]:
@@ -195,79 +195,81 @@ def fewer_groups(weight: IntArray, groups: int) -> tuple[IntArray, int]:
     return wide, fewer
 
 
-def axon_delay(place: Place) -> IntArray | None:
+def axon_delay(context: BlockContext) -> IntArray | None:
     """The block's axonal delay per output channel, in steps; None if it has none."""
-    delay = place.block.delay
+    delay = context.block.delay
     if delay is None:
         return None
     clamped = delay.delay.detach().clamp(0, delay.max_delay)  # as the forward does
     steps = torch.floor(clamped / delay.sampling_time)
     array: IntArray = steps.cpu().numpy().astype(np.int64).reshape(-1)
     if array.max() > MAX_DELAY:
-        refuse(place.index, place.block, f"an axonal delay of {array.max()} steps", f"The limit is {MAX_DELAY}.")
+        refuse(context.index, context.block, f"an axonal delay of {array.max()} steps", f"The limit is {MAX_DELAY}.")
     return array if array.any() else None
 
 
-def combined_delay(place: Place, shape: tuple[int, ...], own: IntArray | None) -> IntArray | None:
-    """Delays on the way into a dense layer: those that wait from the block before, and its own."""
-    if place.waiting is None:
+def combined_delay(context: BlockContext, shape: tuple[int, ...], own: IntArray | None) -> IntArray | None:
+    """Delays on the way into a dense layer: those that the block before could not make, and its own."""
+    if context.input_delay is None:
         return own
     if own is None and shape[0] != shape[1]:
-        return place.waiting
-    total = place.waiting[np.newaxis, :] + (np.zeros(shape[0], np.int64) if own is None else own)[:, np.newaxis]
+        return context.input_delay
+    total = context.input_delay[np.newaxis, :] + (np.zeros(shape[0], np.int64) if own is None else own)[:, np.newaxis]
     if total.max() > MAX_DELAY:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its axonal delay and that of the block before add up to {total.max()} steps",
             f"The limit is {MAX_DELAY}; shorten one of the two.",
         )
     return total
 
 
-def refuse_norm(place: Place) -> None:
+def refuse_norm(context: BlockContext) -> None:
     """Refuse any norm, for layers that have no bias in netx."""
-    neuron = place.block.neuron
+    neuron = context.block.neuron
     norms = [getattr(neuron, name, None) for name in ("norm", "real_norm", "imag_norm")]
     for norm in norms:
         if norm is not None:
-            refuse(place.index, place.block, f"its norm {type(norm).__name__} has no bias in netx", "Use norm=None.")
+            refuse(
+                context.index, context.block, f"its norm {type(norm).__name__} has no bias in netx", "Use norm=None."
+            )
 
 
-def fold_norm(place: Place, weight: IntArray) -> tuple[IntArray, IntArray | None]:
+def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArray | None]:
     """Weights and bias mantissas with the block's norm in them."""
-    norm = place.block.neuron.norm
+    norm = context.block.neuron.norm
     if norm is None:
         return weight, None
     name = type(norm).__name__
     if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
-        refuse(place.index, place.block, f"its norm {name} is not known", "Use MeanOnlyBatchNorm.")
-    bias: IntArray = -integers(place, norm.pre_hook_fx(norm.running_mean.detach())).astype(np.int64)
+        refuse(context.index, context.block, f"its norm {name} is not known", "Use MeanOnlyBatchNorm.")
+    bias: IntArray = -integers(context, norm.pre_hook_fx(norm.running_mean.detach())).astype(np.int64)
     if name == "WgtScaleBatchNorm":
-        weight, bias = _scaled(place, norm, weight, bias)
-    refuse_bias(place, bias)
+        weight, bias = _scaled(context, norm, weight, bias)
+    refuse_bias(context, bias)
     return weight, bias if bias.any() else None
 
 
-def refuse_bias(place: Place, bias: IntArray) -> None:
+def refuse_bias(context: BlockContext, bias: IntArray) -> None:
     """Refuse bias mantissas that do not fit Loihi's 13 bits."""
     for worst in (bias.min(), bias.max()):
         if not MIN_BIAS <= worst <= MAX_BIAS:
-            refuse(place.index, place.block, f"a bias of {worst}", f"Loihi holds {MIN_BIAS} to {MAX_BIAS}.")
+            refuse(context.index, context.block, f"a bias of {worst}", f"Loihi holds {MIN_BIAS} to {MAX_BIAS}.")
 
 
-def _scaled(place: Place, norm: Any, weight: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:
-    """Weights and bias divided by the norm's power of two, where that is the same as dividing the current."""
+def _scaled(context: BlockContext, norm: Any, weight: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:
+    """Weights and bias divided by the norm's power of two; refused where that is not the same as a divided current."""
     deviation = float(norm.std(norm.running_var).item())
     if deviation == 1:
         return weight, bias
-    decay = _decay(place, place.block.neuron.current_decay)
+    decay = _decay(context, context.block.neuron.current_decay)
     scaled_weight, scaled_bias = weight / deviation, bias / deviation
     whole = all(np.array_equal(values, np.rint(values)) for values in (scaled_weight, scaled_bias))
     if (decay != UNITY_DECAY).any() or not whole:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its WgtScaleBatchNorm divides the current by {deviation:g}, netx ignores that, and the weights cannot "
             f"be divided instead unless they stay whole and current_decay is 1",
             "Use MeanOnlyBatchNorm.",
@@ -275,46 +277,46 @@ def _scaled(place: Place, norm: Any, weight: IntArray, bias: IntArray) -> tuple[
     return scaled_weight.astype(np.int64), scaled_bias.astype(np.int64)
 
 
-def cuba_neuron(place: Place, *, repeats: int = 1, threshold: int | None = None) -> CubaNeuron:
+def cuba_neuron(context: BlockContext, *, repeats: int = 1, threshold: int | None = None) -> CubaNeuron:
     """The block's leaky integrate-and-fire neurons; ``repeats`` spreads a channel's decays over its neurons."""
-    neuron = place.block.neuron
-    _refuse_foreign_neuron(place)
-    _refuse_changed_constants(place)
+    neuron = context.block.neuron
+    _refuse_foreign_neuron(context)
+    _refuse_changed_constants(context)
     if neuron.graded_spike:
-        refuse(place.index, place.block, "netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
-    current_decay, voltage_decay = _decay(place, neuron.current_decay), _decay(place, neuron.voltage_decay)
+        refuse(context.index, context.block, "netx makes graded CUBA spikes binary", "Train with graded_spike=False.")
+    current_decay, voltage_decay = _decay(context, neuron.current_decay), _decay(context, neuron.voltage_decay)
     if threshold is None:
-        threshold = _threshold(place, _MAX_EXACT_THRESHOLD)
-        _refuse_decays(place, current_decay, voltage_decay)
-        refuse_constant(place, "threshold_eps", neuron.threshold_eps, _THRESHOLD_EPS / neuron.s_scale)
+        threshold = _threshold(context, _MAX_EXACT_THRESHOLD)
+        _refuse_decays(context, current_decay, voltage_decay)
+        refuse_constant(context, "threshold_eps", neuron.threshold_eps, _THRESHOLD_EPS / neuron.s_scale)
     return CubaNeuron(threshold, _spread(current_decay, repeats), _spread(voltage_decay, repeats))
 
 
-def resonator_neuron(place: Place, repeats: int = 1) -> ResonatorNeuron:
+def resonator_neuron(context: BlockContext, repeats: int = 1) -> ResonatorNeuron:
     """The block's resonate-and-fire neurons."""
-    neuron = place.block.neuron
-    _refuse_foreign_neuron(place)
-    _refuse_changed_constants(place)
+    neuron = context.block.neuron
+    _refuse_foreign_neuron(context)
+    _refuse_changed_constants(context)
     if neuron.graded_spike:
-        refuse(place.index, place.block, "netx makes graded spikes binary", "Train with graded_spike=False.")
+        refuse(context.index, context.block, "netx makes graded spikes binary", "Train with graded_spike=False.")
     if neuron.requires_grad:
         neuron.clamp()  # as the forward does; the state is put back afterwards
     sin, cos = (_rounded(decay) for decay in (neuron.sin_decay, neuron.cos_decay))
-    _refuse_rotation(place, sin, cos)
+    _refuse_rotation(context, sin, cos)
     return ResonatorNeuron(
-        threshold=_threshold(place, _MAX_RESONATOR_THRESHOLD),
+        threshold=_threshold(context, _MAX_RESONATOR_THRESHOLD),
         sin_decay=_spread(sin, repeats),
         cos_decay=_spread(cos, repeats),
-        reset="izhikevich" if family(place.block) == "rf_iz" else "phase",
+        reset="izhikevich" if family(context.block) == "rf_iz" else "phase",
     )
 
 
-def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = True) -> SigmaDeltaNeuron:
+def sigma_delta_neuron(context: BlockContext, *, activates: bool = True, sends: bool = True) -> SigmaDeltaNeuron:
     """The block's sigma-delta neurons; those of an input have no activation, and those of an output send nothing."""
-    neuron = place.block.neuron
-    _refuse_foreign_neuron(place)
-    _refuse_changed_constants(place)
-    refuse_norm(place)
+    neuron = context.block.neuron
+    _refuse_foreign_neuron(context)
+    _refuse_changed_constants(context)
+    refuse_norm(context)
     unsupported = {
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
         f"its scale is {neuron.w_scale}": (neuron.w_scale != WEIGHT_SCALE, f"Use the default scale of {WEIGHT_SCALE}."),
@@ -323,90 +325,90 @@ def sigma_delta_neuron(place: Place, *, activates: bool = True, sends: bool = Tr
             "Use activation=torch.relu.",
         ),
     }
-    refuse_constant(place, "delta.scale", neuron.delta.scale, neuron.s_scale)
+    refuse_constant(context, "delta.scale", neuron.delta.scale, neuron.s_scale)
     for reason, (found, advice) in unsupported.items():
         if found:
-            refuse(place.index, place.block, reason, advice)
-    return SigmaDeltaNeuron(_sigma_delta_threshold(place) if sends else 0, sends)
+            refuse(context.index, context.block, reason, advice)
+    return SigmaDeltaNeuron(_sigma_delta_threshold(context) if sends else 0, sends)
 
 
-def _sigma_delta_threshold(place: Place) -> int:
+def _sigma_delta_threshold(context: BlockContext) -> int:
     """The threshold that is trained; lava-dl's own export writes the one that the block was made with."""
-    mantissas = place.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * WEIGHT_SCALE
+    mantissas = context.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * WEIGHT_SCALE
     threshold = int(mantissas[0])
     if (mantissas != threshold).any() or not 0 < threshold < _MAX_SIGMA_DELTA_THRESHOLD:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its threshold of {mantissas[0] / WEIGHT_SCALE:g} is not the same whole number of 1/64 for all neurons",
             f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not trained.",
         )
     return threshold
 
 
-def _refuse_changed_constants(place: Place) -> None:
+def _refuse_changed_constants(context: BlockContext) -> None:
     """Refuse neurons whose constants are not those that they were made with: the file says them once, for all."""
-    neuron = place.block.neuron
-    refuse_constant(place, "p_scale", neuron.p_scale, 1 if family(place.block) == "sigma_delta" else UNITY_DECAY)
-    refuse_constant(place, "s_scale", neuron.s_scale, neuron.w_scale * ALIGNMENT)
+    neuron = context.block.neuron
+    refuse_constant(context, "p_scale", neuron.p_scale, 1 if family(context.block) == "sigma_delta" else UNITY_DECAY)
+    refuse_constant(context, "s_scale", neuron.s_scale, neuron.w_scale * ALIGNMENT)
     if not (isinstance(neuron.w_scale, int) and neuron.w_scale > 0):
-        refuse(place.index, place.block, f"its w_scale is {neuron.w_scale!r}", "Use a positive integer as scale.")
+        refuse(context.index, context.block, f"its w_scale is {neuron.w_scale!r}", "Use a positive integer as scale.")
     if neuron.drop is not None and not isinstance(neuron.drop, nn.modules.dropout._DropoutNd):
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its dropout {neuron.drop!r} is no torch module, so it acts in evaluation mode too",
             "Use dropout=slayer.neuron.Dropout(p).",
         )
 
 
-def refuse_constant(place: Place, name: str, value: Any, expected: Any) -> None:
+def refuse_constant(context: BlockContext, name: str, value: Any, expected: Any) -> None:
     if value != expected:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its neuron's `{name}` is {value!r} where its other constants ask for {expected!r}: one of them was "
             f"changed after it was made, and a file cannot say so",
             "Make the block anew with the constants that you want, and load its trained parameters.",
         )
 
 
-def _refuse_rotation(place: Place, sin: IntArray, cos: IntArray) -> None:
+def _refuse_rotation(context: BlockContext, sin: IntArray, cos: IntArray) -> None:
     loaded = load_resonator_decays(*rotation_that_loads(sin, cos))
     if not all(np.array_equal(*pair) for pair in zip(loaded, (sin, cos), strict=True)):
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"its sin_decay, from {sin.min()} to {sin.max()}, and cos_decay, from {cos.min()} to {cos.max()}, do not "
             f"come out of netx's period and decay as they go in",
             "Use a decay above 0 and a period of at least 4 steps.",
         )
 
 
-def _refuse_foreign_neuron(place: Place) -> None:
-    neuron = type(place.block.neuron)
-    expected = f"lava.lib.dl.slayer.neuron.{family(place.block)}"
+def _refuse_foreign_neuron(context: BlockContext) -> None:
+    neuron = type(context.block.neuron)
+    expected = f"lava.lib.dl.slayer.neuron.{family(context.block)}"
     if neuron.__module__ != expected:
-        refuse(place.index, place.block, f"its neuron {neuron.__qualname__} is not lava-dl's", f"Use {expected}.")
+        refuse(context.index, context.block, f"its neuron {neuron.__qualname__} is not lava-dl's", f"Use {expected}.")
 
 
-def _threshold(place: Place, limit: int) -> int:
-    neuron = place.block.neuron
+def _threshold(context: BlockContext, limit: int) -> int:
+    neuron = context.block.neuron
     mantissa = float(neuron.threshold * neuron.w_scale)
     if not 0 < mantissa < limit:
         refuse(
-            place.index,
-            place.block,
+            context.index,
+            context.block,
             f"threshold {neuron.threshold} has the mantissa {mantissa:g}",
             f"It has to lie between 1 and {limit - 1}, beyond which SLAYER or Loihi rounds it or cannot hold it.",
         )
-    refuse_constant(place, "threshold", neuron.threshold, int(mantissa) / neuron.w_scale)
+    refuse_constant(context, "threshold", neuron.threshold, int(mantissa) / neuron.w_scale)
     return int(mantissa)
 
 
-def _decay(place: Place, parameter: torch.Tensor) -> IntArray:
+def _decay(context: BlockContext, parameter: torch.Tensor) -> IntArray:
     # SLAYER clamps decays that it trains before it uses them, and none else.
-    return _rounded(parameter.clamp(0, UNITY_DECAY) if place.block.neuron.requires_grad else parameter)
+    return _rounded(parameter.clamp(0, UNITY_DECAY) if context.block.neuron.requires_grad else parameter)
 
 
 def _rounded(parameter: torch.Tensor) -> IntArray:
@@ -414,7 +416,7 @@ def _rounded(parameter: torch.Tensor) -> IntArray:
     return whole
 
 
-def _refuse_decays(place: Place, current_decay: IntArray, voltage_decay: IntArray) -> None:
+def _refuse_decays(context: BlockContext, current_decay: IntArray, voltage_decay: IntArray) -> None:
     for name, decay, low, high in (
         ("current_decay", current_decay, 1, UNITY_DECAY),
         ("voltage_decay", voltage_decay, 0, UNITY_DECAY - 1),
@@ -422,8 +424,8 @@ def _refuse_decays(place: Place, current_decay: IntArray, voltage_decay: IntArra
         worst = decay.min() if decay.min() < low else decay.max()
         if not low <= worst <= high:
             refuse(
-                place.index,
-                place.block,
+                context.index,
+                context.block,
                 f"{name} {worst / UNITY_DECAY:g} does not fit Loihi's 12-bit register",
                 f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}.",
             )
