@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss._autograd import apply, blocks
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.hooks import Watcher
 from lava_spikeloss.arguments import check_choice, check_number
@@ -79,27 +78,5 @@ class Enforcer(torch.nn.Module, ABC):
 
 
 def magnitude(x: torch.Tensor, dims: list[int], dtype: torch.dtype) -> torch.Tensor:
-    """``x.abs().sum(dims, dtype=dtype)`` for dimensions with the first among them, without a copy of all spikes."""
-    if len(list(blocks(x))) == 1:  # torch alone is faster where all is in the cache, and a compiler joins both steps
-        return x.abs().sum(dims, dtype=dtype)
-    return apply(_Magnitude, x, dims, dtype)
-
-
-class _Magnitude(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, dims: list[int], dtype: torch.dtype) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        ctx.shape = [1 if dim in dims else size for dim, size in enumerate(x.shape)]
-        parts = (x[block].abs().sum(dims, dtype=dtype) for block in blocks(x))
-        return sum(parts, start=torch.zeros((), dtype=dtype, device=x.device))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        grad = grad.reshape(ctx.shape).to(x.dtype)
-        if torch.is_grad_enabled():
-            return x.sgn() * grad, None, None
-        gradient = torch.empty_like(x)
-        for block in blocks(x):
-            torch.sgn(x[block], out=gradient[block]).mul_(grad)
-        return gradient, None, None
+    """Sum of absolute values over dimensions, accumulated in ``dtype``."""
+    return x.abs().sum(dims, dtype=dtype)

@@ -44,16 +44,15 @@ def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     """Mean, sum or nothing."""
-    if reduction == "mean":
-        return values.mean()
-    if reduction == "sum":
-        return values.sum()
-    return values
+    if reduction == "none":
+        return values
+    total = values.sum()
+    return total if reduction == "sum" else total / values.numel()  # torch's gradient of a mean is a copy of its input
 
 
-def squared_errors(x: torch.Tensor, wanted: torch.Tensor, reduction: str = "none") -> torch.Tensor:
-    """``(x - wanted) ** 2``, reduced; ``wanted`` may be broadcast to ``x``."""
-    return F.mse_loss(as_float(x), wanted.expand_as(x), reduction=reduction)
+def squared_errors(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """``(x - wanted) ** 2``; ``wanted`` may be broadcast to ``x``."""
+    return F.mse_loss(as_float(x), wanted.expand_as(x), reduction="none")
 
 
 def reduce_weighted(

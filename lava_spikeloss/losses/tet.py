@@ -92,7 +92,8 @@ def tet_loss(
         ce = ce.reshape(x.shape[0], *x.shape[2:-1])
     if lam == 0:
         return ce
-    pull = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device)).mean((1, -1))
+    squares = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device))
+    pull = squares.sum((1, -1)) / (classes * x.shape[-1])
     return (1 - lam) * ce + lam * reduce(pull, reduction)
 
 
