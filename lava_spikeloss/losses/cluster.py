@@ -75,7 +75,7 @@ def _nearest(
     v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
-    v = v.detach()
+    v = v.detach().contiguous()
     fired = v >= (v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold)
     total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
     positive = _highest_free_step(v, total, reach)

@@ -67,6 +67,7 @@ def distillation_loss(
         per_step=per_step,
         reduction=reduction,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     check_tensor("teacher", teacher)

@@ -80,7 +80,7 @@ def ce_rate_loss(
         tensor(0.5032)
     """
     check_spikes("spikes", spikes, min_dims=3)
-    check_options(population_code=population_code, population_pooling=population_pooling)
+    check_options(population_code=population_code, num_classes=num_classes, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
@@ -146,7 +146,7 @@ def ce_count_loss(
         tensor(0.3133)
     """
     check_spikes("spikes", spikes, min_dims=3)
-    check_options(population_code=population_code, population_pooling=population_pooling)
+    check_options(population_code=population_code, num_classes=num_classes, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
@@ -292,8 +292,11 @@ def region_count_loss(
     check_options(
         true_count=true_count,
         false_count=false_count,
+        start=start,
+        stop=stop,
         reduction=reduction,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     region = check_region(start, stop, spikes.shape[-1])

@@ -7,7 +7,6 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.arguments import check_count
 from lava_spikeloss.losses.labels import sample_weights
 
 __all__ = [
@@ -80,10 +79,7 @@ def check_population(neurons: int, population_code: bool, num_classes: int | Non
     """The number of classes that ``neurons`` outputs code for."""
     if not population_code:
         return neurons
-    if not num_classes:
-        raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
-    check_count("num_classes", num_classes)
-    if neurons % num_classes:
+    if num_classes is None or neurons % num_classes:
         raise ValueError(
             f"Expected argument `num_classes` to divide the number of output neurons, {neurons}, but got {num_classes}."
         )

@@ -180,9 +180,7 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (x,) = ctx.saved_tensors
-        if (
-            ctx.dtype != x.dtype
-        ):  # for distances: these are not changed by a shift, and near 0 float32 keeps their digits
+        if ctx.dtype != x.dtype:  # distances: a shift does not change them, and near 0 float32 keeps their digits
             x = x - x.mean(0)
         return matmul((grad + grad.T).to(x.dtype), x), None
 
@@ -240,10 +238,8 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
     """
 
     def __init__(self, kernel: str = "linear", loss: str = "mse", *args: float, reduction: str = "mean") -> None:
-        check_choice("kernel", kernel, ("linear", "sigmoid", "gaussian"))
-        check_choice("loss", loss, ("mse", "l1", "bce"))
-        _parameter(kernel, args)
         super().__init__(kernel=kernel, loss=loss, args=args, reduction=reduction)
+        _parameter(kernel, args)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Loss of the spikes ``input`` with the labels ``target``."""

@@ -80,7 +80,14 @@ def spike_time(
     """
     check_spikes("spikes", spikes, min_dims=1)
     check_same_shape("desired", desired, "spikes", spikes)
-    check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+    check_options(
+        time_constant=time_constant,
+        length=length,
+        filter_order=filter_order,
+        reduction=reduction,
+        start=start,
+        stop=stop,
+    )
     region = check_region(start, stop, spikes.shape[-1])
     filtered = low_pass(
         as_float(spikes) - desired.to(compute_dtype(spikes.dtype)), time_constant, length, filter_order
@@ -307,7 +314,12 @@ def _rates_and_labels(
     These are class indices, ``(N, 1)`` or ``(N, 1, T)``, or targets, ``(N, C)``, ``(N, C, 1)`` or ``(N, C, T)``.
     """
     check_spikes("spikes", spikes)
-    check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
+    check_options(
+        moving_window=moving_window,
+        population_code=population_code,
+        num_classes=num_classes,
+        population_pooling=population_pooling,
+    )
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     labels = canonical_labels(

@@ -74,7 +74,12 @@ def tet_loss(
     """
     check_spikes("x", x, min_dims=3)
     check_options(
-        lam=lam, phi=phi, reduction=reduction, population_code=population_code, population_pooling=population_pooling
+        lam=lam,
+        phi=phi,
+        reduction=reduction,
+        population_code=population_code,
+        num_classes=num_classes,
+        population_pooling=population_pooling,
     )
     classes = check_population(x.shape[1], population_code, num_classes)
     outputs = pool_population(x, classes, population_pooling)
