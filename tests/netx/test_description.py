@@ -269,6 +269,12 @@ def test_layers_that_make_no_network(message: str, layers: tuple[Any, ...]) -> N
     _refused(message, *layers)
 
 
+def test_sums_of_weights_end_where_messages_meet_a_convolution() -> None:
+    """Spikes are 0 and 1, and dense weights are brought to eight bits."""
+    _accepted(Input((2, 3, 3)), replace(CONV, weight=np.full((4, 1, 1, 2), 2**30)))
+    _accepted(Input((3,)), replace(DENSE, neuron=SIGMA_DELTA, weight=np.full((2, 3), 2**30)))
+
+
 def test_layers_that_just_make_one() -> None:
     flat = Dense(np.ones((2, 24), int), NEURON)
     _accepted(DENSE)  # older files of lava-dl have no input layer
