@@ -26,6 +26,7 @@ from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input
 from netx_export.slayer import describe, evaluation, layer_blocks
+from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import forward
 from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
 from netx_export.verification.result import Cause, Comparison
@@ -435,7 +436,10 @@ def _slayer_membrane(
         except NetxExportError:  # on a batch it could
             return None
     membrane = torch.cat(parts, dim=-1)[0].reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
-    return _at(membrane, steps, scene.delay(neuron) + scene.lead - scene.shift + int(scene.layer.delay_shift))
+    # What SLAYER delays is the output; a file may have the delay on the way into the neurons instead.
+    axonal = output_delay(block)
+    delay = 0 if axonal is None else int(np.broadcast_to(axonal, scene.layer.shape[:1])[neuron[0]])
+    return _at(membrane, steps, delay + int(scene.layer.delay_shift))
 
 
 def _at(membrane: npt.NDArray[Any], steps: tuple[int, ...], delay: int) -> tuple[float, ...]:
