@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ __all__ = ["Finding", "Usage", "check", "estimate"]
 
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
+_KERNEL_BITS = 8  # of a weight of a convolution, which netx does not fit to fewer
+_DELAY_BITS = 6  # that hold 0 to 62 steps
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,14 @@ def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str |
     limits = _limits(target)
     description = as_description(network)
     usages = [_usage(name, layer, limits) for name, layer in description.spiking.items()]
-    totals = [sum(usage.__dict__[name][0] for usage in usages) for name in ("neurons", "synapse_bits", "cores")]
-    rooms = [limits[name].high for name in ("neurons per core", "synapse bits per core", "cores")]
-    cores = rooms[2]
-    return [*usages, Usage("", (totals[0], rooms[0] * cores), (totals[1], rooms[1] * cores), (totals[2], cores))]
+    cores = limits["cores"].high
+    total = Usage(
+        layer="",
+        neurons=(sum(usage.neurons[0] for usage in usages), limits["neurons per core"].high * cores),
+        synapse_bits=(sum(usage.synapse_bits[0] for usage in usages), limits["synapse bits per core"].high * cores),
+        cores=(sum(usage.cores[0] for usage in usages), cores),
+    )
+    return [*usages, total]
 
 
 def _limits(target: str | Limits) -> Limits:
@@ -268,19 +275,19 @@ def _whole(size: float) -> int | str:
 
 
 def _usage(name: str, layer: SpikingLayer, limits: Limits) -> Usage:
-    rooms = [limits[key].high for key in ("neurons per core", "synapse bits per core", "cores")]
-    neurons = int(np.prod(layer.shape))
+    neurons_per_core, bits_per_core = limits["neurons per core"].high, limits["synapse bits per core"].high
+    neurons = math.prod(layer.shape)
     bits = _synapse_bits(layer, shared_kernels=limits["shared kernels"].high > 0)
-    cores = max(-(-neurons // rooms[0]), -(-bits // rooms[1]))
-    return Usage(name, (neurons, rooms[0]), (bits, rooms[1]), (cores, rooms[2]))
+    cores = max(math.ceil(neurons / neurons_per_core), math.ceil(bits / bits_per_core))
+    return Usage(name, (neurons, neurons_per_core), (bits, bits_per_core), (cores, limits["cores"].high))
 
 
 def _synapse_bits(layer: SpikingLayer, *, shared_kernels: bool) -> int:
-    synapses = sum(part.size for part in _weights(layer))
+    weights = sum(int(part.size) for part in _weights(layer))
     if isinstance(layer, Conv):
-        positions = 1 if shared_kernels else int(np.prod(layer.spatial_shape[1:]))
-        return int(synapses) * positions * 8
-    together = [weights for weights in layer.loaded_together if any(part.any() for part in weights)]
-    bits = max((weight_format(*weights)[0] for weights in together), default=1)
+        positions = 1 if shared_kernels else math.prod(layer.spatial_shape[1:])
+        return weights * positions * _KERNEL_BITS
+    loadable = [group for group in layer.loaded_together if any(part.any() for part in group)]
+    bits = max((weight_format(*group)[0] for group in loadable), default=1)
     delayed = isinstance(layer, Dense) and layer.delay is not None
-    return int(synapses) * (max(bits, 1) + 6 * delayed)
+    return weights * (max(bits, 1) + _DELAY_BITS * delayed)

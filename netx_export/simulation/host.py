@@ -13,14 +13,17 @@ import numpy.typing as npt
 import torch
 
 from netx_export.network.description import Affine, CubaNeuron, Encoder, HostLayer, SigmaDeltaNeuron
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import (
+    MAX_QUANTISED,
+    MIN_QUANTISED,
+    STATE_LIMIT,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
 from netx_export.simulation import reference
 
 __all__ = ["encode", "read_out"]
-
-_WEIGHT_SCALE = 64
-_UNITY_DECAY = 4096
-_STATE_LIMIT = 2**23
 
 
 def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
@@ -30,11 +33,11 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
         encoder: the input neurons.
         values: numbers ``(N, C, ..., T)``; SLAYER rounds them to 1/32 between -4 and 3.97.
     """
-    quantised = (torch.round(values.float() * 32) * 2).clamp(-256, 254).double()
-    current = quantised * encoder.weight + encoder.bias * _WEIGHT_SCALE
+    quantised = (torch.round(values.float() * 32) * 2).clamp(MIN_QUANTISED, MAX_QUANTISED).double()
+    current = quantised * encoder.weight + encoder.bias * WEIGHT_SCALE
     frames = current.movedim(-1, 0).contiguous()
     if isinstance(encoder.neuron, SigmaDeltaNeuron):
-        spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * _WEIGHT_SCALE)
+        spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * WEIGHT_SCALE)
     elif _may_leave_24_bits(frames, encoder.neuron):
         spikes = _fire_without_limits(frames, encoder.neuron)
     else:
@@ -45,8 +48,8 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
 def _may_leave_24_bits(frames: torch.Tensor, neuron: CubaNeuron) -> bool:
     """Whether a state could leave the 24 bits that Lava has: geometric series, or the steps, bound it."""
     lowest = [int(decay.min()) for decay in _decays(neuron)]
-    gains = [len(frames) if decay == 0 else min(len(frames), _UNITY_DECAY / decay) for decay in lowest]
-    return float(frames.abs().max()) * gains[0] * gains[1] >= _STATE_LIMIT
+    gains = [len(frames) if decay == 0 else min(len(frames), UNITY_DECAY / decay) for decay in lowest]
+    return float(frames.abs().max()) * gains[0] * gains[1] >= STATE_LIMIT
 
 
 def _fire_without_limits(frames: torch.Tensor, neuron: CubaNeuron) -> torch.Tensor:
@@ -77,7 +80,7 @@ def _affine(readout: Affine, spikes: torch.Tensor) -> npt.NDArray[np.float32]:
     state: Any = torch.matmul(torch.as_tensor(readout.weight, dtype=torch.float64), spikes.double())
     scale = readout.scale
     if readout.neuron is not None:
-        state, scale = state * _WEIGHT_SCALE, scale * _WEIGHT_SCALE
+        state, scale = state * WEIGHT_SCALE, scale * WEIGHT_SCALE
         for decay in _decays(readout.neuron):
             state = _integrate(state, torch.as_tensor(decay))
     output: npt.NDArray[np.float32] = (state / scale).float().numpy()
@@ -86,7 +89,7 @@ def _affine(readout: Affine, spikes: torch.Tensor) -> npt.NDArray[np.float32]:
 
 def _integrate(values: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     """Leaky integration along time in whole numbers."""
-    keep = (_UNITY_DECAY - decay.double()) / _UNITY_DECAY
+    keep = (UNITY_DECAY - decay.double()) / UNITY_DECAY
     state = torch.zeros_like(values[..., 0])
     states = []
     for step in range(values.shape[-1]):

@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read, write
+from netx_export.file.netx import read, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
+from netx_export.network.fixed_point import MAX_DELAY
 from netx_export.run import Spikes
 
 __all__ = ["run_on_lava"]
@@ -51,7 +52,7 @@ _WORKER_FILE = Path(__file__).with_name("lava_child.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
 _RESET_OFFSET = 1
 _BLOCK_BYTES = 2**26
-_MAX_DELAY_SLOTS = 63
+_DELAY_SLOTS = MAX_DELAY + 1
 # A time limit has to hold on a slow and busy machine: some twenty times what a free one needs.
 _START_SECONDS = 120.0
 _SECONDS_PER_STEP = 0.1
@@ -131,7 +132,7 @@ def _made_of(description: NetworkDescription) -> _File:
     """
     with tempfile.TemporaryDirectory(prefix="netx-") as directory:
         path = Path(directory, "network.net")
-        write(description, path)
+        write_as_described(description, path)
         try:
             reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
         except NetxFormatError as error:
@@ -172,7 +173,7 @@ def _seconds_per_step(layer: SpikingLayer) -> float:
         kernels = layer.weight.shape[0] * layer.weight.shape[1]
         operations = layer.weight.size * math.prod(layer.shape[1:]) * math.prod(layer.stride)
         return _SECONDS_PER_KERNEL * kernels + _SECONDS_PER_OPERATION * operations
-    slots = 1 if getattr(layer, "delay", None) is None else _MAX_DELAY_SLOTS
+    slots = 1 if getattr(layer, "delay", None) is None else _DELAY_SLOTS
     return _SECONDS_PER_OPERATION * slots * layer.weight.size
 
 

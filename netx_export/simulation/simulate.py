@@ -19,13 +19,12 @@ from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loads
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import MESSAGE_SCALE, SUM_SCALE, IntArray
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
 
 __all__ = [
-    "MESSAGE_SCALE",
     "as_tensor",
     "check_input",
     "network_input",
@@ -34,9 +33,6 @@ __all__ = [
     "simulate",
 ]
 
-# What a sigma-delta neuron sends counts in units of 1/4096, and what it sums up in 1/64 of that.
-MESSAGE_SCALE = 2**12
-_SUM_SCALE = 2**18
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
 _Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"  # the input, once it is known to be one of both
@@ -177,7 +173,7 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
     if isinstance(layer.neuron, SigmaDeltaNeuron):
-        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else _SUM_SCALE), target, shift)
+        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else SUM_SCALE), target, shift)
     elif loops is None:
         _copy_shifted(raster, target, shift)
     else:

@@ -22,6 +22,7 @@ from torch import nn
 from netx_export.errors import NetxExportError
 from netx_export.network.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loadable
+from netx_export.network.fixed_point import ALIGNMENT_BITS
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input
@@ -189,7 +190,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         layer=origin.layer,
         place=place,
         steps=steps,
-        threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << 6,
+        threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << ALIGNMENT_BITS,
         expected_membrane=membranes[not is_expected],
         got_membrane=membranes[is_expected],
     )

@@ -15,15 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.network.description import Conv, CubaNeuron, Dense, Recurrent, Resonator, SpikingLayer
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import ALIGNMENT_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_weights
 from netx_export.run import Spikes
 
 __all__ = ["AS_LAVA", "Assumptions", "Trace", "later", "trace", "variations"]
 
-_STATE_LIMIT = 2**23
-_UNITY_DECAY = 4096
-_ALIGNMENT = 6
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
@@ -102,9 +99,9 @@ def trace(
         raise ValueError(f"Expected a CUBA neuron but got {type(layer.neuron).__name__}.")
     bias = 0 if layer.bias is None or not assumed.has_bias else _of_channel(layer.bias, channel, layer)
     decays = (_of_channel(decay, channel, layer) for decay in (layer.neuron.current_decay, layer.neuron.voltage_decay))
-    keep_current, keep_voltage = (_UNITY_DECAY - decay for decay in decays)
+    keep_current, keep_voltage = (UNITY_DECAY - decay for decay in decays)
     return _integrate(
-        incoming, keep_current, keep_voltage, layer.neuron.threshold << _ALIGNMENT, bias, bias_start, assumed
+        incoming, keep_current, keep_voltage, layer.neuron.threshold << ALIGNMENT_BITS, bias, bias_start, assumed
     )
 
 
@@ -199,15 +196,15 @@ def _integrate(
     wrapped = saturated = False
     bias_start -= assumed.early_bias
     for step in range(min(0, bias_start), len(incoming)):
-        synaptic = int(incoming[step]) << _ALIGNMENT if step >= 0 else 0
+        synaptic = int(incoming[step]) << ALIGNMENT_BITS if step >= 0 else 0
         current = _decayed(current, keep_current) + synaptic
-        if assumed.wraps and not -_STATE_LIMIT < current <= _STATE_LIMIT:
+        if assumed.wraps and not -STATE_LIMIT < current <= STATE_LIMIT:
             wrapped = True
-            current += 2 * _STATE_LIMIT if current < 0 else -2 * _STATE_LIMIT
-        voltage = _decayed(voltage, keep_voltage) + current + (bias << _ALIGNMENT if step >= bias_start else 0)
-        if assumed.saturates and abs(voltage) >= _STATE_LIMIT:
+            current += 2 * STATE_LIMIT if current < 0 else -2 * STATE_LIMIT
+        voltage = _decayed(voltage, keep_voltage) + current + (bias << ALIGNMENT_BITS if step >= bias_start else 0)
+        if assumed.saturates and abs(voltage) >= STATE_LIMIT:
             saturated = True
-            voltage = max(1 - _STATE_LIMIT, min(_STATE_LIMIT - 1, voltage))
+            voltage = max(1 - STATE_LIMIT, min(STATE_LIMIT - 1, voltage))
         fired = voltage > threshold
         if step >= 0:
             membrane[step], spikes[step] = voltage, fired
@@ -225,11 +222,11 @@ def _resonate(layer: Resonator, index: int, inputs: Spikes) -> Trace:
     """``PyRFModelFixed`` and ``PyRF_IZ`` of lava-nc 0.10.0 for one neuron; the membrane is what is reset at a spike."""
     spikes = inputs.astype(np.int64)
     real_input, imaginary_input = (
-        _scaled(loaded.mantissa[index] @ spikes, loaded.exponent) << _ALIGNMENT
+        _scaled(loaded.mantissa[index] @ spikes, loaded.exponent) << ALIGNMENT_BITS
         for loaded in (load_weights(layer.weight)[0], load_weights(layer.imaginary_weight)[0])
     )
     sin, cos = (_of_channel(decay, index, layer) for decay in (layer.neuron.sin_decay, layer.neuron.cos_decay))
-    threshold = layer.neuron.threshold << _ALIGNMENT
+    threshold = layer.neuron.threshold << ALIGNMENT_BITS
     fired = np.zeros(len(real_input), np.uint8)
     membrane = np.zeros(len(real_input), np.int64)
     real = imaginary = 0
@@ -239,8 +236,8 @@ def _resonate(layer: Resonator, index: int, inputs: Spikes) -> Trace:
             _decayed(real, cos) - _decayed(imaginary, sin) + real_in,
             _decayed(real, sin) + _decayed(imaginary, cos) + imaginary_in,
         )
-        saturated |= any(abs(state) >= _STATE_LIMIT for state in states)
-        new_real, new_imaginary = (max(1 - _STATE_LIMIT, min(_STATE_LIMIT - 1, state)) for state in states)
+        saturated |= any(abs(state) >= STATE_LIMIT for state in states)
+        new_real, new_imaginary = (max(1 - STATE_LIMIT, min(STATE_LIMIT - 1, state)) for state in states)
         if layer.neuron.reset == "phase":
             membrane[step] = new_real
             fired[step] = new_real >= threshold and new_imaginary >= 0 and imaginary < 0

@@ -28,6 +28,7 @@ from netx_export.network.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
+from netx_export.network.peaks import CURRENT, Peak, bounds, sum_limit
 from netx_export.simulation import reference
 
 NEURON = CubaNeuron(80, np.array([1024]), np.array([1024]))
@@ -122,6 +123,7 @@ def test_a_current_that_just_fits_24_bits_by_its_bound() -> None:
         ([[-32, 99, 0]], None, 4096, 1, [2**23]),
         ([[-31, 99, 0]], [-1], 4096, 1, [2**23]),
         ([[-31, 99, 0]], [1], 4096, 1, []),
+        ([[-32, 99, 0]], [1], 4096, 1, [2**23]),
         ([[-31, 99, 0]], None, 64, 64, []),
         ([[-32, 99, 0]], None, 64, 64, [2**23]),
     ],
@@ -144,6 +146,25 @@ def test_a_current_that_just_fits_24_bits_on_a_sample() -> None:
         sample[0, 0, :spikes] = 1
         findings = check(network, sample=sample)
         assert [finding.value for finding in findings if finding.rule == "current wraps"] == found
+
+
+@pytest.mark.parametrize(("high", "rules"), [(8192, []), (8191, ["current may wrap", "current wraps"])])
+def test_a_state_may_be_as_large_as_its_limit(high: int, rules: list[str]) -> None:
+    layer = Dense(np.array([[128, 0]]), CubaNeuron(131071, np.array([4096]), np.array([4095])))
+    limits = {**LIMITS["loihi2"], "state": Limit(-high, high, "my chip", "firm")}
+    found = check(NetworkDescription((Input((2,)), layer)), limits, np.ones((1, 2, 3)))
+    assert sorted(finding.rule for finding in found if finding.rule.startswith("current")) == rules
+
+
+def test_a_peak_at_its_limit_does_not_exceed_it() -> None:
+    assert [Peak(CURRENT, size, 9).exceeded for size in (8.0, 9.0, 9.5)] == [False, False, True]
+
+
+def test_sums_of_mantissas_have_the_bits_that_the_shift_of_the_sum_leaves() -> None:
+    """Weights that fill eight bits are not shifted, and those of half their size by one bit."""
+    for weight, limit in (([[-256, 254]], 2**31 - 1), ([[-128, 127]], 2**30 - 1)):
+        assert sum_limit(Dense(np.array(weight), _SIGMA_DELTA)) == limit
+    assert sum_limit(Conv(np.array([[[[2]]]]), _SIGMA_DELTA, (1, 1, 1))) == 2**23 - 1
 
 
 def test_message_bits_depend_on_the_chip() -> None:
@@ -221,6 +242,14 @@ def test_a_core_that_is_just_full(target: str, neurons: int, bits: int) -> None:
         usage = estimate(NetworkDescription((Input((inputs,)), wide)), target)[0]
         assert usage.synapse_bits == (8 * inputs, bits)
         assert usage.cores[0] == cores
+
+
+def test_the_network_takes_what_its_layers_take_of_all_cores() -> None:
+    first, second, total = estimate(_network(DENSE, Dense(np.array([[2, -4], [8, 2], [2, 2]]), NEURON)), "loihi1")
+    assert total.neurons == (first.neurons[0] + second.neurons[0], 1024 * 128) == (5, 131072)
+    assert total.synapse_bits == (first.synapse_bits[0] + second.synapse_bits[0], 2**20 * 128)
+    assert total.cores == (2, 128)
+    assert total.layer == ""
 
 
 def test_a_delay_takes_six_bits_of_each_synapse() -> None:
@@ -380,6 +409,27 @@ def test_sigma_delta_states_that_float32_rounds(inputs: int, rounds: bool) -> No
     for finding in rounded:
         assert finding.value > finding.limit == 2**25
         assert "where 128 fit. SLAYER computes in float32" in finding.hint
+
+
+def test_bounds_of_sigma_delta_layers_follow_messages_from_the_input_on() -> None:
+    """What is 3 times -256 to 254, less 5 * 64, and 2 * 64 more or less that may be left unsent."""
+    encoder = Encoder(SigmaDeltaNeuron(2), weight=3, bias=-5)
+    layers = (
+        Dense(np.array([[2, -4]]), SigmaDeltaNeuron(3)),
+        Dense(np.array([[-2]]), _SIGMA_DELTA, bias=np.array([7])),
+    )
+    low, high = -256 * 3 - 320 - 128, 254 * 3 - 320 + 128
+    highest, lowest = 2 * high - 4 * low, 2 * low - 4 * high
+    first, second = bounds(NetworkDescription((Input((2,), False, encoder), *layers))).values()
+    assert [peak.size for peak in first] == [6 * (high - low), max(highest, -lowest)]
+    reach = -64 * 3, highest / 64 + 64 * 3
+    assert second[0].size == 2 * (reach[1] - reach[0])
+    assert second[1].size == max(-2 * reach[0] + 7 * 2**12, 2 * reach[1])
+
+
+def test_bounds_without_input_neurons_take_messages_of_16_bits() -> None:
+    layer = Dense(np.array([[2, -4]]), _SIGMA_DELTA)
+    assert bounds(NetworkDescription((Input((2,)), layer)))["dense1"][0].size == 6 * 2**16
 
 
 def test_sigma_delta_states_that_leave_32_bits() -> None:

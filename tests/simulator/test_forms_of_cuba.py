@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netx_export.network.description import Conv, CubaNeuron
+from netx_export.network.fixed_point import ALIGNMENT
 from netx_export.simulation import reference
-from netx_export.simulation.reference.neurons import ALIGNMENT, CubaStates
+from netx_export.simulation.reference.neurons import CubaStates
 from netx_export.verification.neuron_trace import Assumptions, trace
 
 decays = st.sampled_from([0, 1, 128, 1024, 4095, 4096]) | st.integers(0, 4096)

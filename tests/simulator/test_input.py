@@ -208,6 +208,17 @@ def test_a_description_that_netx_cannot_load_is_refused_by_the_name_of_its_layer
         simulate(silenced, mlp_spikes)
 
 
+@pytest.mark.lava
+def test_a_description_runs_on_lava_with_the_weights_that_lava_makes_of_it(mlp_spikes):
+    """Weights of -64 are loaded as zeros, so that the bias alone drives the neurons: on both simulators."""
+    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+    layer = Dense(np.full((3, 12), -64), neuron, bias=np.array([100, 200, 300]))
+    network = NetworkDescription((Input((12,), False), layer))
+    on_lava = simulate(network, mlp_spikes, backend="lava")
+    assert on_lava.output.any(axis=2).all()
+    np.testing.assert_array_equal(simulate(network, mlp_spikes).output, on_lava.output)
+
+
 def test_a_description_that_no_file_holds_does_not_run_on_lava(mlp, mlp_spikes, monkeypatch):
     monkeypatch.setattr(lava_parent, "read", lambda path: NetworkDescription(mlp.layers[:2]))
     with pytest.raises(SimulationError, match=r"no file holds this description as it is\. What is read back"):
@@ -224,5 +235,5 @@ def test_a_description_that_no_file_holds_does_not_run_on_lava(mlp, mlp_spikes, 
 def test_a_description_that_netx_loads_otherwise_does_not_run_on_lava(mlp_spikes):
     neuron = SigmaDeltaNeuron(1, message_bits=8)
     layers = Input((12,), False, Encoder(SigmaDeltaNeuron(1))), Dense(2 * np.ones((5, 12), int), neuron)
-    with pytest.raises(ExportError, match="16 message bits only"):
+    with pytest.raises(ExportError, match="16 bits only"):
         simulate(NetworkDescription(layers), mlp_spikes, backend="lava")

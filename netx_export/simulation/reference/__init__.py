@@ -33,11 +33,11 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
+from netx_export.network.fixed_point import ALIGNMENT
 from netx_export.network.peaks import Peak
 from netx_export.network.stock_loader import load_dense_weights
 from netx_export.simulation.reference.loops import compiled_loops, in_parallel, one_thread
 from netx_export.simulation.reference.neurons import (
-    ALIGNMENT,
     CubaStates,
     decayed,
     integrate_and_fire,

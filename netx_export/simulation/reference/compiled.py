@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lava_spikeloss.compiling import compiled
+from netx_export.network.fixed_point import STATE_LIMIT
 
 __all__ = ["Feedback", "Neurons", "add_weights", "delay", "integrate_and_fire", "place_spikes"]
 
-_STATE_LIMIT = 2**23
-_WRAP = np.int32(2 * _STATE_LIMIT)
+_WRAP = np.int32(2 * STATE_LIMIT)
 
 
 @compiled
@@ -134,9 +134,9 @@ def integrate_and_fire(
                 incoming = np.int32(np.int32(frame[index] + recurrent[index]) * neurons.scale)
                 # A cast cuts off towards zero, as Lava's decay does; int32 wraps as Lava's does.
                 u = np.int32(np.int32(current[index] * neurons.keep_current[index]) + incoming)
-                u = np.int32(u + _WRAP * (np.int32(u <= -_STATE_LIMIT) - np.int32(u > _STATE_LIMIT)))
+                u = np.int32(u + _WRAP * (np.int32(u <= -STATE_LIMIT) - np.int32(u > STATE_LIMIT)))
                 v = np.int32(np.int32(voltage[index] * neurons.keep_voltage[index]) + u + driven * neurons.drive[index])
-                v = min(max(v, np.int32(1 - _STATE_LIMIT)), np.int32(_STATE_LIMIT - 1))
+                v = min(max(v, np.int32(1 - STATE_LIMIT)), np.int32(STATE_LIMIT - 1))
                 fire = v > neurons.threshold
                 current[index] = u
                 voltage[index] = np.int32(0) if fire else v

@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, MESSAGE_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 from netx_export.simulation.reference.synapses import WeightedSums
 
 __all__ = [
-    "ALIGNMENT",
     "CubaStates",
     "Rotation",
     "decayed",
@@ -28,12 +27,6 @@ __all__ = [
 ]
 
 # Loihi aligns synaptic input, bias and threshold with its 24-bit states by shifting them up six bits.
-ALIGNMENT = 2**6
-_STATE_LIMIT = 2**23
-_UNITY_DECAY = 4096
-# A sum counts in units of 1/64 of a message's, and a threshold or bias in units of 64 messages.
-_SUM_BITS = 6
-_THRESHOLD_BITS = 12
 
 
 def integrate_and_fire(
@@ -141,13 +134,13 @@ class CubaStates:
         current, voltage = self.current, self.voltage
         current.copy_(decayed(current, self._keep_current, out=self._product)).add_(synaptic_input, alpha=self._scale)
         if self._wraps:  # once: a current that is still beyond 24 bits then stays there
-            current.sub_(torch.gt(current, _STATE_LIMIT, out=self._mask), alpha=2 * _STATE_LIMIT)
-            current.add_(torch.le(current, -_STATE_LIMIT, out=self._mask), alpha=2 * _STATE_LIMIT)
+            current.sub_(torch.gt(current, STATE_LIMIT, out=self._mask), alpha=2 * STATE_LIMIT)
+            current.add_(torch.le(current, -STATE_LIMIT, out=self._mask), alpha=2 * STATE_LIMIT)
         voltage.copy_(decayed(voltage, self._keep_voltage, out=self._product)).add_(current)
         if drive is not None:
             voltage.add_(drive)
         if self._saturates:
-            voltage.clamp_(1 - _STATE_LIMIT, _STATE_LIMIT - 1)
+            voltage.clamp_(1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def fired(self, out: torch.Tensor) -> torch.Tensor:
         """Where the voltage is above the threshold."""
@@ -181,8 +174,8 @@ class Rotation:
     def __init__(self, neuron: ResonatorNeuron, rest: torch.Tensor) -> None:
         self._phase = neuron.reset == "phase"
         self._threshold = float(neuron.threshold * ALIGNMENT)
-        self._sin = per_channel(neuron.sin_decay, rest) / _UNITY_DECAY
-        self._cos = per_channel(neuron.cos_decay, rest) / _UNITY_DECAY
+        self._sin = per_channel(neuron.sin_decay, rest) / UNITY_DECAY
+        self._cos = per_channel(neuron.cos_decay, rest) / UNITY_DECAY
         self._real = self._imag = rest
 
     def advance(self, real_input: torch.Tensor, imag_input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -193,7 +186,7 @@ class Rotation:
 
     def settle(self, real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
         """Take these parts, clipped, for the state; where they fire."""
-        real, imag = (part.clamp(1 - _STATE_LIMIT, _STATE_LIMIT - 1) for part in (real, imag))
+        real, imag = (part.clamp(1 - STATE_LIMIT, STATE_LIMIT - 1) for part in (real, imag))
         if self._phase:
             fired = (real >= self._threshold) & (imag >= 0) & (self._imag < 0)
         else:
@@ -211,8 +204,8 @@ def sigma_delta(
     if not neuron.sends:
         return sums
     if bias is not None:
-        sums[bias_start:] += per_channel(bias << _THRESHOLD_BITS, sums[0]).to(torch.int32)
-    return send_changes(sums.clamp_(min=0), neuron.threshold << _THRESHOLD_BITS) >> _SUM_BITS
+        sums[bias_start:] += per_channel(bias << MESSAGE_BITS, sums[0]).to(torch.int32)
+    return send_changes(sums.clamp_(min=0), neuron.threshold << MESSAGE_BITS) >> ALIGNMENT_BITS
 
 
 @one_thread()
@@ -234,7 +227,7 @@ def decayed(state: torch.Tensor, keep: torch.Tensor, out: torch.Tensor | None = 
 
 def kept(decay: IntArray, state: torch.Tensor) -> torch.Tensor:
     """The share of a state that is left after a step."""
-    return per_channel(_UNITY_DECAY - decay, state) / _UNITY_DECAY
+    return per_channel(UNITY_DECAY - decay, state) / UNITY_DECAY
 
 
 def per_channel(values: IntArray, state: torch.Tensor) -> torch.Tensor:
@@ -248,5 +241,5 @@ def _may_wrap(synaptic_input: torch.Tensor, neuron: CubaNeuron, scale: int) -> b
     low, high = torch.aminmax(synaptic_input)
     peak = max(float(high), -float(low)) * scale
     decay = int(neuron.current_decay.min())
-    steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), _UNITY_DECAY / decay)
-    return peak * steps >= _STATE_LIMIT
+    steps = len(synaptic_input) if decay == 0 else min(len(synaptic_input), UNITY_DECAY / decay)
+    return peak * steps >= STATE_LIMIT

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from netx_export.network.description import Conv, Dense, Recurrent, SpikingLayer
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import MAX_DELAY, STATE_LIMIT, IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_dense_weights, load_weights
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 
@@ -33,9 +33,7 @@ __all__ = [
 
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
-_ACTIVATION_LIMIT = 2**23
 _CAST_LIMIT = 2**31
-_MAX_DELAY = 62
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices.
 _SPARSE_RATE = {"torch": 0.15, "compiled": 0.3}
 # Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
@@ -47,7 +45,7 @@ def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
     if isinstance(layer, Conv):
         return _convolution(layer, device)
     if isinstance(layer, Dense) and layer.delay is not None:
-        return _delayed(layer.weight, layer.delay.clip(0, _MAX_DELAY), device)  # as netx does
+        return _delayed(layer.weight, layer.delay.clip(0, MAX_DELAY), device)  # as netx does
     weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
     return dense_synapses(load_weights(*weights)[0], device)
 
@@ -195,7 +193,7 @@ def _convolution(layer: Conv, device: torch.device) -> Synapses:
     def sums(frames: torch.Tensor) -> torch.Tensor:
         with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
             values = _by_rows(convolve, frames.reshape(*frames.shape[:2], *layer.input_shape))
-        return _wrap_activation(values) if largest_sum >= _ACTIVATION_LIMIT else values
+        return _wrap_activation(values) if largest_sum >= STATE_LIMIT else values
 
     return sums
 
@@ -209,7 +207,7 @@ def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
     """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; in place."""
     above, below = _cast_beyond()
     sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
-    return (sums.add_(_ACTIVATION_LIMIT)).remainder_(2 * _ACTIVATION_LIMIT).sub_(_ACTIVATION_LIMIT)
+    return (sums.add_(STATE_LIMIT)).remainder_(2 * STATE_LIMIT).sub_(STATE_LIMIT)
 
 
 @cache

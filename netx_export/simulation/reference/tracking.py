@@ -18,9 +18,10 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
+from netx_export.network.fixed_point import ALIGNMENT, MAX_INT32, MAX_STATE, MESSAGE_BITS
 from netx_export.network.peaks import CURRENT, ROTATION, ROUNDED_STATE, STATE, SUM, VOLTAGE, Peak, Quantity, sum_limit
 from netx_export.network.stock_loader import load_dense_weights
-from netx_export.simulation.reference.neurons import ALIGNMENT, CubaStates, Rotation, per_channel
+from netx_export.simulation.reference.neurons import CubaStates, Rotation, per_channel
 from netx_export.simulation.reference.synapses import (
     dense_synapses,
     message_sums,
@@ -30,9 +31,7 @@ from netx_export.simulation.reference.synapses import (
 
 __all__ = ["Track", "track"]
 
-_HALF_24_BITS, _HALF_32_BITS = 2**23 - 1, 2**31 - 1
 _FLOAT32_BITS = 24
-_BIAS_BITS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +88,8 @@ def _cuba(
         neurons.integrate(frame, drive if step >= bias_start else None)
         neurons.reset(fired[step].reshape(frame.shape))  # one that fires is reset, however high it was
         currents[step], voltages[step] = neurons.current, neurons.voltage
-    yield Track(CURRENT, _HALF_24_BITS, _largest(currents))
-    yield Track(VOLTAGE, _HALF_24_BITS, _largest(voltages))
+    yield Track(CURRENT, MAX_STATE, _largest(currents))
+    yield Track(VOLTAGE, MAX_STATE, _largest(voltages))
 
 
 def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tensor, fired: torch.Tensor) -> Track:
@@ -107,7 +106,7 @@ def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tenso
         if neuron.reset == "izhikevich":
             sizes[step].masked_fill_(fired[step], 0)  # one that fires is put to the threshold, wherever it was
         rotation.settle(real, imag)
-    return Track(ROTATION, _HALF_24_BITS, _largest(sizes))
+    return Track(ROTATION, MAX_STATE, _largest(sizes))
 
 
 def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> Iterator[Track]:
@@ -119,9 +118,9 @@ def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> 
     yield Track(SUM, sum_limit(layer), _largest(sums))
     states = sums.cumsum(0)
     if layer.bias is not None:
-        states[bias_start:] += per_channel(layer.bias << _BIAS_BITS, states[0])
+        states[bias_start:] += per_channel(layer.bias << MESSAGE_BITS, states[0])
     sizes = _largest(states)
-    yield Track(STATE, _HALF_32_BITS, sizes)
+    yield Track(STATE, MAX_INT32, sizes)
     # float32 holds as many bits, counted from the lowest that any of the sums has.
     lowest = int(np.bitwise_or.reduce(states.long().cpu().numpy(), axis=None))
     yield Track(ROUNDED_STATE, (lowest & -lowest or 1) << _FLOAT32_BITS, sizes)
