@@ -14,7 +14,7 @@ from torch import nn
 from netx_export import read, simulate, verify
 from netx_export.file.netx import write_as_described
 from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
-from netx_export.verification.neuron_trace import Assumptions, later, trace
+from netx_export.verification.neuron_trace import Assumptions, shifted, trace
 from netx_export.verification.result import Cause
 from netx_export.verification.verify import VerificationReport
 
@@ -43,7 +43,7 @@ def weights(outputs: int, inputs: int) -> Any:
 def recorded_under(layer: Dense, inputs: Any, assumed: Assumptions) -> dict[str, Any]:
     """The spikes of a machine of which something else is true."""
     own = [[trace(layer, (n,), sample, assumed=assumed).spikes for n in range(layer.shape[0])] for sample in inputs]
-    return {"dense1": later(np.array(own), 1)}
+    return {"dense1": shifted(np.array(own), 1)}
 
 
 DELAYED = Dense(weights(6, 8), NEURON, delay=np.array([0, 1, 2, 3, 4, 5]))
@@ -100,21 +100,21 @@ def test_state_carried_over(tmp_path: Path) -> None:
     inputs = random_spikes(8)
     stream = np.concatenate([*inputs], axis=-1)[np.newaxis]
     # The stream's own time, cut into samples as an endless run would be.
-    own = later(simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)])), -1)[..., :-1]
-    recorded = later(np.stack(np.split(own[0], 3, axis=-1)), 1)
+    own = shifted(simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)])), -1)[..., :-1]
+    recorded = shifted(np.stack(np.split(own[0], 3, axis=-1)), 1)
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
     assert cause.name == "state carried over from an earlier batch"
     assert cause.place is not None
     assert cause.place.sample > 0
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_reset_that_comes_early(steps: int, tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)
     leaked = np.concatenate([np.roll(inputs, 1, axis=0)[..., -steps:], inputs], axis=-1)
     leaked[0, :, :steps] = 0
-    recorded = later(simulated(path, leaked), -steps)[..., : inputs.shape[-1]]
+    recorded = shifted(simulated(path, leaked), -steps)[..., : inputs.shape[-1]]
     recorded[..., 0] = 0
     # What lies under the last, unknown steps is cut off on both sides.
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
@@ -122,14 +122,15 @@ def test_a_reset_that_comes_early(steps: int, tmp_path: Path) -> None:
     assert f"{steps} step(s) before" in cause.detail
 
 
-def test_a_reset_that_comes_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_reset_that_comes_late(steps: int, tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)
     late = inputs.copy()
-    late[..., 0] = 0
+    late[..., :steps] = 0
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": simulated(path, late)}))
-    assert cause.name == "reset step"
-    assert "after the sample began" in cause.detail
+    assert cause.name == ("reset step" if steps < 4 else "not found")
+    assert steps == 4 or f"reset {steps} step(s) after the sample began" in cause.detail
 
 
 def test_one_neuron_is_not_enough_for_a_cause_that_all_neurons_would_show(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_membranes_are_shown_four_steps_around(step: int, steps: range, plain: A
 def test_a_layer_that_comes_steps_later_or_earlier(steps: int, tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)
-    cause = cause_of(verify(None, path, inputs, recorded={"dense1": later(simulated(path, inputs), steps)}))
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": shifted(simulated(path, inputs), steps)}))
     if abs(steps) == 3:
         assert cause.name == "not found"
     else:
@@ -205,6 +206,19 @@ def test_a_layer_that_comes_steps_later_or_earlier(steps: int, tmp_path: Path) -
         assert (
             f"spikes {abs(steps)} step(s) {'later' if steps > 0 else 'earlier'} than in the reference" in cause.detail
         )
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_end_of_a_layer_that_comes_earlier_is_not_known_to_the_reference(steps: int, tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8, steps=30)
+    recorded = simulated(path, np.concatenate([inputs, inputs[..., :steps]], axis=-1))[..., steps:]
+    assert recorded[..., -steps:].any()
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "different delay_shift"
+    recorded[..., 29 - steps] ^= 1  # the last step that is known
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "not found"
 
 
 @pytest.mark.parametrize("before", [7, 8, 9])
