@@ -7,8 +7,8 @@ import importlib.util
 import hypothesis
 import pytest
 
-# Doctests are looked for in every module, and these cannot be imported without numba (the extra `fast`).
-_COMPILED = ["lava_spikeloss/_compiled.py", "netx_export/simulation/reference/compiled.py"]
+# Doctests are looked for in every module, and this one cannot be imported without numba (the extra `fast`).
+_COMPILED = ["netx_export/simulation/reference/compiled.py"]
 collect_ignore = [] if importlib.util.find_spec("numba") else _COMPILED
 
 # The first example of a property test may import Lava or compile, which takes seconds: no deadline.

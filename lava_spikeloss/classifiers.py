@@ -9,6 +9,7 @@ import torch
 
 from lava_spikeloss.arguments import check_count, check_spikes, check_tensor
 from lava_spikeloss.losses.labels import IGNORED, judged_classes
+from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import check_population, collapse, pool_population
 from lava_spikeloss.spike_trains import first_spike_times, moving_window_rate, spike_count
 
@@ -50,6 +51,7 @@ def classify_rate(spikes: torch.Tensor, population_code: bool = False, num_class
         tensor([ 1, -1])
     """
     check_spikes("spikes", spikes, min_dims=3)
+    check_options(population_code=population_code, num_classes=num_classes)
     counts = spike_count(collapse(spikes))
     classes = check_population(counts.shape[1], population_code, num_classes)
     fired = collapse(spikes != 0).flatten(1).any(1)
@@ -186,6 +188,7 @@ class RateClassifier(torch.nn.Module):
 
     def __init__(self, population_code: bool = False, num_classes: int | None = None) -> None:
         super().__init__()
+        check_options(population_code=population_code, num_classes=num_classes)
         self.population_code = population_code
         self.num_classes = num_classes
 

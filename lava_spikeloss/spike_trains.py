@@ -74,18 +74,21 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 
 
 def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
-    """Sum over the last ``window`` steps, in reversed time over the next ones, divided by ``window``.
+    """Mean over the last ``window`` steps, in reversed time over the next ones."""
+    behind, ahead = (0, window - 1) if reverse else (window - 1, 0)
+    return sum_around(x.cumsum(-1), behind, ahead).div_(window)
 
-    A difference of running sums, so exactly 0 where there is nothing.
+
+def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:
+    """Sum from ``behind`` steps before each step to ``ahead`` steps after it, from running sums ``(*, T)``.
+
+    A difference of running sums, so exactly 0 where there is nothing. A window may reach beyond the train.
     """
-    total, steps = x.cumsum(-1), x.shape[-1]
-    if not reverse:
-        return total.sub_(delay(total, window)).div_(window)
-    inside = min(window, steps)
-    beyond = total[..., -1:].expand(*total.shape[:-1], inside - 1)
-    sums = torch.cat((total[..., inside - 1 :], beyond), -1)
-    sums[..., 1:] -= total[..., :-1]
-    return sums.div_(window)
+    ahead = min(ahead, total.shape[-1] - 1)
+    beyond = total[..., -1:].expand(*total.shape[:-1], ahead)
+    sums = torch.cat((total[..., ahead:], beyond), -1)
+    sums[..., behind + 1 :] -= total[..., : -behind - 1]
+    return sums
 
 
 def exponential_filter(
@@ -134,28 +137,31 @@ def low_pass(x: torch.Tensor, time_constant: float, length: int | None = None, f
     y = x
     for _ in range(filter_order):
         y = _filtered(y, partial(_leaky_sum, decay=exp(-1 / time_constant)))
-    # The tail of the kernel is the whole kernel, delayed and scaled.
-    return y if cut is None else y - delay(y, cut) * exp(-cut / time_constant)
+    if cut is None or exp(-cut / time_constant) <= torch.finfo(x.dtype).eps / 2:  # what is cut is lost in rounding
+        return y
+    return y - delay(y, cut) * exp(-cut / time_constant)  # the tail of the kernel is the kernel, delayed and scaled
 
 
 def _leaky_sum(x: torch.Tensor, reverse: bool, decay: float) -> torch.Tensor:
     """``y[t] = decay * y[t-1] + x[t]``, in reversed time with ``y[t+1]``, without a loop over time.
 
-    A product with a triangular matrix sums each block of steps; a product with a second one says what the blocks before
-    it leave to each block, and that is added to the block's first step.
+    A product with a triangular matrix sums within each block of steps. A second one tells what the blocks before leave
+    to the first step of each block, from where it decays through the block.
     """
     steps = x.shape[-1]
     block = _block_length(steps)
     count = -(-steps // block)
-    blocks = F.pad(x, (0, count * block - steps)).reshape(-1, count, block)
+    padded = F.pad(x, (0, count * block - steps)) if count * block != steps else x
+    blocks = padded.reshape(-1, count, block)
     within = _powers(decay, block, x)  # [from, to] inside a block
     between = _powers(decay**block, count, x).roll(1, 1).triu(1) * decay  # end of a block to the start of later ones
     if reverse:
         within, between = within.T, between.T
     start, end = (-1, 0) if reverse else (0, -1)
     carry = matmul(matmul(blocks, within[:, end].contiguous()), between)
-    blocks[..., start] += carry
-    return matmul(blocks.view(-1, block), within).view(*x.shape[:-1], count * block)[..., :steps]
+    sums = matmul(blocks.view(-1, block), within)
+    sums.addr_(carry.view(-1), within[start])
+    return sums.view(*x.shape[:-1], count * block)[..., :steps]
 
 
 class _Filter(torch.autograd.Function):
@@ -183,17 +189,18 @@ class _Filter(torch.autograd.Function):
 
 
 def _filtered(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool = False) -> torch.Tensor:
-    """``kernel(x, reverse)`` for a filter without its own gradient."""
-    if torch.compiler.is_compiling():  # torch 2.3 cannot compile a function of torch.func's form
+    """``kernel(x, reverse)`` with the gradient of a :class:`_Filter`."""
+    if torch.compiler.is_compiling():  # that of torch 2.3 knows no function in the form that torch.func needs
         return kernel(x, reverse)
-    filtered: torch.Tensor = _Filter.apply(x, kernel, reverse)
+    filtered: torch.Tensor = _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call, unused-ignore]
     return filtered
 
 
 def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
     """Upper triangular matrix of ``base ** (column - row)``."""
     index = torch.arange(size, device=like.device, dtype=like.dtype)
-    return torch.pow(base, (index - index.unsqueeze(1)).clamp(min=0)).triu()
+    powers = torch.pow(base, (index - index.unsqueeze(1)).clamp(min=0)).triu()
+    return F.threshold(powers, torch.finfo(like.dtype).tiny ** 0.75, 0.0)  # products near the smallest number are slow
 
 
 def _block_length(steps: int) -> int:
@@ -287,12 +294,13 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
 
 def _first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
     """The first ``ranks`` steps ``(*, ranks)`` of trains ``(*, T)`` that are not 0; ``T`` where there are fewer."""
-    fired = (spikes != 0).to(torch.float32)  # torch's sums of bool take several times as long
+    steps, fired = spikes.shape[-1], spikes.bool()  # several times as fast as a comparison with 0
     if ranks == 1:
-        left = torch.arange(spikes.shape[-1], 0, -1, dtype=torch.float32, device=spikes.device)
-        return spikes.shape[-1] - (fired * left).amax(-1, keepdim=True).long()
+        found, step = fired.max(-1, keepdim=True)
+        return torch.where(found, step, steps)
     rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
-    return torch.searchsorted(fired.cumsum(-1), rank.expand(*spikes.shape[:-1], ranks).contiguous())
+    total = fired.to(torch.float32).cumsum(-1)
+    return torch.searchsorted(total, rank.expand(*spikes.shape[:-1], ranks).contiguous())
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Where a file comes from, as texts beside the network: what made it, what the trained network did, what it may use.
+"""The origin of a file, as texts beside the network: versions, the rates of the trained network, and its budgets.
 
-The stock loader ignores these texts. ``verify`` reads back the rates and the budgets, which are named here only.
+The stock loader ignores these texts. ``verify`` reads back the rates and the budgets; their names are known here alone.
 """
 
 from __future__ import annotations

@@ -50,18 +50,10 @@ def count_bounds_loss(
     """
     check_spikes("spikes", spikes, min_dims=1)
     check_options(lower=lower, upper=upper, power=power, reduction=reduction)
-    _check_bounds(lower, upper)
     counts = spike_count(spikes)
     below = 0.0 if lower is None else (lower - counts).relu() ** power
     above = 0.0 if upper is None else (counts - upper).relu() ** power
     return reduce(torch.as_tensor(below + above), reduction)
-
-
-def _check_bounds(lower: float | None, upper: float | None) -> None:
-    if lower is None and upper is None:
-        raise ValueError("Expected argument `lower` or `upper` to be a number but got None for both.")
-    if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"Expected argument `lower` to be at most `upper`, {upper}, but got {lower}.")
 
 
 class CountBoundsLoss(Regularizer, function=count_bounds_loss):
@@ -75,4 +67,3 @@ class CountBoundsLoss(Regularizer, function=count_bounds_loss):
         self, lower: float | None = None, upper: float | None = None, power: int = 2, reduction: str = "mean"
     ) -> None:
         super().__init__(lower=lower, upper=upper, power=power, reduction=reduction)
-        _check_bounds(lower, upper)

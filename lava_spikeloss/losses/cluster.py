@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
 from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
+from lava_spikeloss.spike_trains import sum_around
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -62,46 +62,53 @@ def spike_cluster(
     if not isinstance(v_threshold, torch.Tensor):
         check_number("v_threshold", v_threshold)
     count, positive, negative = _nearest(v, v_threshold, T_in)
-    return count.reshape(v.shape[:-1]), _mask(positive, v), _mask(negative, v)
+    return count.squeeze(-1), _mask(positive, v), _mask(negative, v)
 
 
 def _mask(step: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """True at a step ``(*, 1)``, nowhere for step :math:`T`."""
     steps = torch.arange(like.shape[-1], dtype=step.dtype, device=like.device)
-    return (step == steps).reshape(like.shape)
+    return step == steps
 
 
 def _nearest(
     v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(trains, 1)``."""
-    rows = v.detach().reshape(-1, v.shape[-1])
-    if not isinstance(v_threshold, torch.Tensor):
-        v_threshold = torch.full((), v_threshold, dtype=compute_dtype(v.dtype), device=v.device)
-    return _nearest_of_rows(as_float(rows), v_threshold.expand(v.shape[:-1]).reshape(-1, 1), reach)
+    """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
+    v = v.detach().contiguous()
+    fired = v >= (v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold)
+    total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
+    positive = _highest_free_step(v, total, reach)
+    fired &= sum_around(total, reach, 0) == 1  # and no other one within reach before it: a cluster begins
+    clusters = fired.to(torch.float32).cumsum_(-1)
+    del fired
+    return clusters[..., -1:].long(), positive, _end_of_smallest(clusters, total, reach)
 
 
-def _nearest_of_rows(
-    v: torch.Tensor, v_threshold: torch.Tensor, reach: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    steps = v.shape[-1]
-    fired = (v >= v_threshold).to(torch.float32)  # torch's sums of bool take several times as long
-    before = F.pad(fired.cumsum(-1), (1, 0))  # spikes before each step, and before the end
-    step = torch.arange(steps, device=v.device)
-    none_earlier = before[:, :-1] == before[:, (step - reach).clamp(min=0)]
-    none_later = before[:, 1:] == before[:, (step + reach + 1).clamp(max=steps)]
-    starts, ends = (fired > 0) & none_earlier, (fired > 0) & none_later
-    free = (fired == 0) & none_earlier & none_later
+def _highest_free_step(v: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
+    """The step of the highest potential among those without a spike within ``reach``; :math:`T` for none."""
+    free = ~sum_around(total, reach, reach).bool()  # several times as fast as a comparison with 0
+    step = torch.where(free, v, -torch.inf).max(-1, keepdim=True).indices
+    return torch.where(free.gather(-1, step), step, v.shape[-1])
 
-    before_cluster = torch.where(starts, before[:, :-1], 0.0).cummax(-1).values
-    size = torch.where(ends, before[:, 1:] - before_cluster, steps + 1.0)
-    smallest, negative = size.min(-1, keepdim=True)
-    positive = torch.where(free, v, -torch.inf).argmax(-1, keepdim=True)
-    return (
-        starts.sum(-1, keepdim=True),
-        torch.where(free.gather(-1, positive), positive, steps),
-        torch.where(smallest <= steps, negative, steps),
-    )
+
+def _end_of_smallest(clusters: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
+    """The last step of the cluster with the fewest spikes; :math:`T` for none.
+
+    Args:
+        clusters: how many clusters have begun by each step.
+        total: how many spikes have come by each step.
+    """
+    steps = total.shape[-1]
+    number = torch.arange(1, -(-steps // (reach + 1)) + 1, dtype=total.dtype, device=total.device)  # as many as fit
+    first = torch.searchsorted(clusters, number.expand(*total.shape[:-1], -1).contiguous())
+    exists = first < steps
+    spikes_before = total.gather(-1, first.clamp_(max=steps - 1)) - exists.to(total.dtype)
+    spikes_through = torch.cat((spikes_before[..., 1:], total[..., -1:]), -1)
+    size = torch.where(exists, spikes_through - spikes_before, torch.inf)
+    smallest = size.min(-1, keepdim=True).indices
+    last = torch.searchsorted(total, spikes_through.gather(-1, smallest))
+    return torch.where(exists[..., :1], last, steps)
 
 
 def stca_loss(
@@ -161,7 +168,7 @@ def stca_loss(
     wanted = targets_per_train(desired, v.shape[1], compute_dtype(v.dtype))
     if desired.dtype == torch.int64:
         wanted = false_count + (true_count - false_count) * wanted
-    count, positive, negative = (found.reshape(v.shape[:2]) for found in _nearest(v, v_threshold, T_in))
+    count, positive, negative = (found.squeeze(-1) for found in _nearest(v, v_threshold, T_in))
     step = torch.where(count > wanted, negative, positive)
     sign = torch.sign(count - wanted) * (step < v.shape[-1])
     nearest = as_float(v.gather(-1, step.clamp(max=v.shape[-1] - 1).unsqueeze(-1)).squeeze(-1))

@@ -9,7 +9,7 @@ from lava_spikeloss.losses.labels import labels_per_train, sample_weights, wante
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, check_weight_length, reduce
 
-__all__ = ["cross_entropy", "labels_like"]
+__all__ = ["cross_entropy"]
 
 
 def cross_entropy(
@@ -40,7 +40,7 @@ def cross_entropy(
     check_weight_length(weight, scores.shape[1])
     if weight is not None:
         weight = weight.to(scores.dtype)
-    labels = labels_like(scores, labels)
+    labels = _labels_like(scores, labels)
     if focal_gamma:
         losses = _focal(scores, _targets(scores, labels, weight, label_smoothing), focal_gamma)
         loss = _reduce(losses, labels, weight, reduction)
@@ -58,7 +58,7 @@ def _reduce(losses: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | N
     return reduce(losses, reduction)
 
 
-def labels_like(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _labels_like(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Labels with the dimensions of the scores: averaged over time for ``(N, C)``, repeated for ``(N, C, T)``."""
     indices = labels.dtype == torch.int64
     if scores.dim() == 2:

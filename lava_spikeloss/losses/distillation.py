@@ -67,6 +67,7 @@ def distillation_loss(
         per_step=per_step,
         reduction=reduction,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     check_tensor("teacher", teacher)
@@ -80,8 +81,8 @@ def distillation_loss(
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
     log_p = F.log_softmax(as_float(outputs) / tau, dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
-    losses = tau**2 * (log_q.exp() * (log_q - log_p)).sum(1).mean(-1)
-    return reduce(losses, reduction)
+    divergence = (log_q.exp() * (log_q - log_p)).sum((1, 2)) / log_p.shape[-1]
+    return reduce(tau**2 * divergence, reduction)
 
 
 def _teacher_scores(teacher: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,9 @@ canonical form          dtype                 comes from
 An ``(N, C)`` label and an ``(N, T)`` label look alike when ``C == T``. A bool or floating tensor is then taken as
 ``(N, C)``; an integer tensor as ``(N, T)`` where the loss is evaluated per step, else as ``(N, C)``.
 
-Class indices are checked against the number of classes on the CPU in eager mode. On an accelerator, and inside
-``torch.compile``, looking at values would make the host wait, so there the indexing kernels' own assertion speaks.
+Class indices are checked against the number of classes on the CPU in eager mode. On an accelerator looking at values
+would make the host wait, and inside of ``torch.compile`` and ``torch.func.vmap`` there are none to look at: there an
+impossible class meets the assertion of torch's indexing.
 
 What predictions are judged by are class indices too (:func:`judged_classes`), and may say :data:`IGNORED`.
 """
@@ -115,7 +116,7 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        return torch.full(shape, false, dtype=dtype, device=labels.device).scatter_(1, labels, true)
+        return torch.full(shape, false, dtype=dtype, device=labels.device).scatter(1, labels, true)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 
@@ -138,15 +139,19 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
     check_tensor(name, labels)
     if labels.numel() == 0:
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
-    look = labels.is_cpu and not torch.compiler.is_compiling()
-    if look and not are_whole(labels):
-        raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
     indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
-    if look and not torch.equal(indices.clamp(0, num_classes - 1), indices):
-        raise ValueError(
-            f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
-            f"but got values from {int(labels.min())} to {int(labels.max())}."
-        )
+    if labels.is_cpu and not torch.compiler.is_compiling():
+        try:
+            whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
+        except RuntimeError:  # inside of torch.func.vmap nobody can look at values
+            return indices
+        if not whole:
+            raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
+        if not possible:
+            raise ValueError(
+                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
+                f"but got values from {int(labels.min())} to {int(labels.max())}."
+            )
     return indices
 
 

@@ -79,7 +79,9 @@ def decolle_loss(
     targets = targets_per_step(
         canonical_labels(labels, shape, classes, integers_are_steps=True), classes, outputs.dtype
     )
-    losses: torch.Tensor = _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").mean((1, 2))
+    losses: torch.Tensor = (
+        _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").sum((1, 2)) / outputs[0].numel()
+    )
     if lam_high or lam_low:
         losses = losses + _membrane_terms(membrane, spikes, lam_high, lam_low).to(losses.dtype)
     return reduce(losses, reduction)

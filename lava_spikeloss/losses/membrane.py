@@ -222,7 +222,7 @@ def mse_membrane_loss(
     errors = squared_errors(potentials, targets)
     if weight is not None and per_step:
         return _mean_of_weighted_steps(errors, labels, weight.to(dtype), reduction)
-    return reduce_weighted(errors.mean(-1), labels, weight, reduction)
+    return reduce_weighted(errors.sum(-1) / potentials.shape[-1], labels, weight, reduction)
 
 
 def _mean_of_weighted_steps(
@@ -272,11 +272,12 @@ def membrane_suppression_loss(
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
     potentials = collapse(membrane)
-    classes = potentials.shape[1]
+    classes, steps = potentials.shape[1:]
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
     false = 1 - targets_per_step(labels, classes, compute_dtype(membrane.dtype))
     excess = (as_float(potentials) - ceiling).relu()
-    return reduce((false * excess.square()).mean(-1), reduction)
+    squares = squared_errors(excess, excess.new_zeros(())).mul_(false)
+    return reduce(squares.sum(-1) / steps, reduction)
 
 
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -38,23 +39,41 @@ def _check_flag(name: str, value: object) -> None:
         raise TypeError(f"Expected argument `{name}` to be a bool but got {type(value).__name__}.")
 
 
-def _time(name: str, value: object) -> None:
-    """A number, or several in a list, a tuple or a tensor (whose shape its user checks)."""
-    if isinstance(value, (list, tuple)):
+def _check_times(name: str, value: object) -> None:
+    """A number, or several in a list, a tuple or a tensor."""
+    if isinstance(value, torch.Tensor):
+        shape = tuple(value.shape)
+    elif isinstance(value, (list, tuple)):
+        shape = (len(value),)
         for item in value:
             check_number(name, item)
-    elif not isinstance(value, torch.Tensor):
+    else:
         check_number(name, value)
+        return
+    if len(shape) != 1 or shape[0] == 0:
+        raise ValueError(f"Expected argument `{name}` to hold a list of times but got shape {shape}.")
+
+
+def _check_readout(name: str, value: object) -> None:
+    check_floating(name, value)  # type: ignore[arg-type]  # raises for anything that is not a tensor
+
+
+def _check_kernel_arguments(name: str, value: object) -> None:
+    if not isinstance(value, tuple):
+        raise TypeError(f"Expected argument `{name}` to be a tuple but got {type(value).__name__}.")
 
 
 _rate = partial(check_number, minimum=0, maximum=1)
 _positive = partial(check_number, above=0)
 _not_negative = partial(check_number, minimum=0)
+_similarity_kernel = partial(check_choice, choices=("linear", "sigmoid", "gaussian"))
+_similarity_loss = partial(check_choice, choices=("mse", "l1", "bce"))
 
 _CHECKS: dict[str, Callable[[str, object], None]] = {
     "reduction": partial(check_choice, choices=REDUCTIONS),
     "weight": _check_weight,
     "population_code": _check_flag,
+    "num_classes": _optional(check_count),
     "population_pooling": partial(check_choice, choices=("sum", "mean")),
     "true_rate": _rate,
     "false_rate": _rate,
@@ -86,11 +105,15 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "early_scale": _optional(_positive),
     "integration_time": _optional(_positive),
     "ceiling": check_number,
-    "on_target": _time,
-    "off_target": _time,
+    "on_target": _check_times,
+    "off_target": _check_times,
     "v_threshold": check_number,
-    "kernel_type": partial(check_choice, choices=("linear", "sigmoid", "gaussian")),
-    "loss_type": partial(check_choice, choices=("mse", "l1", "bce")),
+    "kernel_type": _similarity_kernel,
+    "kernel": _similarity_kernel,
+    "loss_type": _similarity_loss,
+    "loss": _similarity_loss,
+    "args": _check_kernel_arguments,
+    "readout": _check_readout,
     "T_in": partial(check_count, minimum=0),
     "true_count": _not_negative,
     "false_count": _not_negative,
@@ -105,9 +128,64 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
 }
 
 
-def check_options(**options: object) -> None:
-    """Raise a ``TypeError`` or ``ValueError`` for the first option whose value is not allowed."""
+def _check_population_code(options: dict[str, Any]) -> None:
+    if options["population_code"] and options["num_classes"] is None:
+        raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
+
+
+def _check_region(options: dict[str, Any]) -> None:
+    start, stop = options["start"], options["stop"]
+    if stop is not None and start >= stop:
+        raise ValueError(
+            f"Expected arguments `start` and `stop` to name steps with start < stop but got [{start}, {stop})."
+        )
+
+
+def _check_bounds(options: dict[str, Any]) -> None:
+    lower, upper = options["lower"], options["upper"]
+    if lower is None and upper is None:
+        raise ValueError("Expected argument `lower` or `upper` to be a number but got None for both.")
+    if lower is not None and upper is not None and lower > upper:
+        raise ValueError(f"Expected argument `lower` to be at most `upper`, {upper}, but got {lower}.")
+
+
+def _check_targets(options: dict[str, Any]) -> None:
+    """On and off are one number each, or with ``multi_spike`` as many times."""
+    if options.get("target_is_time"):
+        if options["weight"] is not None:
+            raise ValueError("Expected argument `weight` to be None with `target_is_time=True`: times name no class.")
+        return
+    numbers = {}
+    for name in ("on_target", "off_target"):
+        single = isinstance(options[name], (int, float))
+        if not (single or options.get("multi_spike")):
+            got = type(options[name]).__name__
+            raise TypeError(f"Expected argument `{name}` to be a number without `multi_spike=True` but got {got}.")
+        numbers[name] = 1 if single else len(options[name])
+    on, off = numbers.values()
+    if on != off:
+        raise ValueError(f"Expected argument `off_target` to hold as many times as `on_target`, {on}, but got {off}.")
+
+
+# What options have to be together, by the last name of those that are checked.
+_TOGETHER: dict[str, Callable[[dict[str, Any]], None]] = {
+    "num_classes": _check_population_code,
+    "stop": _check_region,
+    "upper": _check_bounds,
+    "off_target": _check_targets,
+}
+
+
+def check_options(**options: Any) -> None:
+    """Check the options of a loss, each by its name, and those that have to fit each other.
+
+    Raises:
+        TypeError: for a name that no loss has as an option, or a value of the wrong type.
+        ValueError: for a value that is not allowed.
+    """
     for name, value in options.items():
-        check = _CHECKS.get(name)
-        if check is not None:
-            check(name, value)
+        if name not in _CHECKS:
+            raise TypeError(f"Expected options of a loss but got `{name}`, which no loss has.")
+        _CHECKS[name](name, value)
+    for name in options.keys() & _TOGETHER.keys():
+        _TOGETHER[name](options)

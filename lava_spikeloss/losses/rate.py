@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_spikes
 from lava_spikeloss.losses.cross_entropy import cross_entropy
@@ -16,7 +17,6 @@ from lava_spikeloss.losses.reduction import (
     compute_dtype,
     pool_population,
     reduce_weighted,
-    squared_errors,
 )
 from lava_spikeloss.spike_trains import spike_count
 
@@ -80,7 +80,7 @@ def ce_rate_loss(
         tensor(0.5032)
     """
     check_spikes("spikes", spikes, min_dims=3)
-    check_options(population_code=population_code, population_pooling=population_pooling)
+    check_options(population_code=population_code, num_classes=num_classes, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
@@ -146,7 +146,7 @@ def ce_count_loss(
         tensor(0.3133)
     """
     check_spikes("spikes", spikes, min_dims=3)
-    check_options(population_code=population_code, population_pooling=population_pooling)
+    check_options(population_code=population_code, num_classes=num_classes, population_pooling=population_pooling)
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
@@ -232,8 +232,9 @@ def mse_count_loss(
     full = steps * (trains.shape[1] // classes if population_pooling == "sum" else 1)
     wanted = wanted_values(with_classes(labels), classes, dtype, full * correct_rate, full * incorrect_rate)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)
-    return reduce_weighted(errors, labels, weight, reduction)
+    errors = F.mse_loss(counts, wanted, reduction=reduction if weight is None else "none")
+    errors = errors / (steps if time_scale == "count" else steps**2)
+    return errors if weight is None else reduce_weighted(errors, labels, weight, reduction)
 
 
 def region_count_loss(
@@ -291,8 +292,11 @@ def region_count_loss(
     check_options(
         true_count=true_count,
         false_count=false_count,
+        start=start,
+        stop=stop,
         reduction=reduction,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     region = check_region(start, stop, spikes.shape[-1])
@@ -302,7 +306,8 @@ def region_count_loss(
     labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
     wanted = wanted_values(with_classes(labels), classes, dtype, true_count, false_count)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    return squared_errors(counts, wanted, reduction) / (2 * (region.stop - region.start))
+    loss: torch.Tensor = F.mse_loss(counts, wanted, reduction=reduction) / (2 * (region.stop - region.start))
+    return loss
 
 
 class CERateLoss(Loss, function=ce_rate_loss):

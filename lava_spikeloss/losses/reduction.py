@@ -7,7 +7,6 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.arguments import check_count
 from lava_spikeloss.losses.labels import sample_weights
 
 __all__ = [
@@ -44,16 +43,15 @@ def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     """Mean, sum or nothing."""
-    if reduction == "mean":
-        return values.mean()
-    if reduction == "sum":
-        return values.sum()
-    return values
+    if reduction == "none":
+        return values
+    total = values.sum()
+    return total if reduction == "sum" else total / values.numel()  # torch's gradient of a mean is a copy of its input
 
 
-def squared_errors(x: torch.Tensor, wanted: torch.Tensor, reduction: str = "none") -> torch.Tensor:
-    """``(x - wanted) ** 2``, reduced; ``wanted`` may be broadcast to ``x``."""
-    return F.mse_loss(as_float(x), wanted.expand_as(x), reduction=reduction)
+def squared_errors(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """``(x - wanted) ** 2``; ``wanted`` may be broadcast to ``x``."""
+    return F.mse_loss(as_float(x), wanted.expand_as(x), reduction="none")
 
 
 def reduce_weighted(
@@ -81,10 +79,7 @@ def check_population(neurons: int, population_code: bool, num_classes: int | Non
     """The number of classes that ``neurons`` outputs code for."""
     if not population_code:
         return neurons
-    if not num_classes:
-        raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
-    check_count("num_classes", num_classes)
-    if neurons % num_classes:
+    if num_classes is None or neurons % num_classes:
         raise ValueError(
             f"Expected argument `num_classes` to divide the number of output neurons, {neurons}, but got {num_classes}."
         )

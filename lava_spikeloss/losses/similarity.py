@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -151,9 +153,42 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
-    if kernel == "gaussian":
-        x = x.double()
-    return matmul(x, x.T)
+    dtype = torch.float64 if kernel == "gaussian" else x.dtype
+    if torch.compiler.is_compiling():  # that of torch 2.3 knows no function in the form that torch.func needs
+        return matmul(x.to(dtype), x.to(dtype).T)
+    gram: torch.Tensor = _Gram.apply(x, dtype)  # type: ignore[no-untyped-call, unused-ignore]
+    return gram
+
+
+class _Gram(torch.autograd.Function):
+    """``x @ x.T`` in a dtype. Its gradient is one product, where autograd would take one for each factor."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        x = x.to(dtype)
+        return matmul(x, x.T)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.dtype], output: torch.Tensor) -> None:
+        x, dtype = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        ctx.dtype = dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,) = ctx.saved_tensors
+        if ctx.dtype != x.dtype:  # distances: a shift does not change them, and near 0 float32 keeps their digits
+            x = x - x.mean(0)
+        return matmul((grad + grad.T).to(x.dtype), x), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        half = matmul(tangent.to(ctx.dtype), x.to(ctx.dtype).T)
+        return half + half.T
 
 
 def _distances_within(gram: torch.Tensor) -> torch.Tensor:
@@ -203,10 +238,8 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
     """
 
     def __init__(self, kernel: str = "linear", loss: str = "mse", *args: float, reduction: str = "mean") -> None:
-        check_choice("kernel", kernel, ("linear", "sigmoid", "gaussian"))
-        check_choice("loss", loss, ("mse", "l1", "bce"))
-        _parameter(kernel, args)
         super().__init__(kernel=kernel, loss=loss, args=args, reduction=reduction)
+        _parameter(kernel, args)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Loss of the spikes ``input`` with the labels ``target``."""

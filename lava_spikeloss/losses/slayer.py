@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
-from lava_spikeloss.losses.cross_entropy import labels_like
 from lava_spikeloss.losses.labels import (
     canonical_labels,
     labels_per_train,
     targets_per_step,
-    targets_per_train,
     wanted_values,
     with_classes,
 )
@@ -82,11 +80,19 @@ def spike_time(
     """
     check_spikes("spikes", spikes, min_dims=1)
     check_same_shape("desired", desired, "spikes", spikes)
-    check_options(time_constant=time_constant, length=length, filter_order=filter_order, reduction=reduction)
+    check_options(
+        time_constant=time_constant,
+        length=length,
+        filter_order=filter_order,
+        reduction=reduction,
+        start=start,
+        stop=stop,
+    )
     region = check_region(start, stop, spikes.shape[-1])
-    difference = as_float(spikes) - desired.to(compute_dtype(spikes.dtype))
-    filtered = low_pass(difference, time_constant, length, filter_order)[..., region]
-    return squared_errors(filtered, filtered.new_zeros(()), reduction)
+    filtered = low_pass(
+        as_float(spikes) - desired.to(compute_dtype(spikes.dtype)), time_constant, length, filter_order
+    )[..., region]
+    return reduce(squared_errors(filtered, filtered.new_zeros(())), reduction)
 
 
 def spike_rate(
@@ -142,8 +148,8 @@ def spike_rate(
     rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
-    wanted = wanted_values(_labels_like(rates, labels), rates.shape[1], rates.dtype, true_rate, false_rate)
-    return squared_errors(rates, wanted, reduction)
+    wanted = wanted_values(labels, rates.shape[1], rates.dtype, true_rate, false_rate)
+    return reduce(squared_errors(rates, wanted), reduction)
 
 
 def spike_max(
@@ -207,15 +213,20 @@ def spike_max(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
     )
     if mode == "softmax":
-        return F.cross_entropy(scale * rates, labels_like(rates, labels), reduction=reduction)
-    targets = _targets(rates, labels)
-    one_spike: torch.Tensor | float = 1 / (moving_window or spikes.shape[-1])
-    if mode == "probability":
-        one_spike = ((rates <= 0) & (targets > 0)).any(1, keepdim=True).to(rates.dtype) * one_spike
-    shares = _lift(rates, one_spike)
-    total = shares.sum(1) + (0 if mode == "count" else _EPS)
-    labelled = torch.where(targets > 0, shares, 1.0).log()
-    return reduce(targets.sum(1) * total.log() - (targets * labelled).sum(1), reduction)
+        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(rates)
+        return F.cross_entropy(scale * rates, targets, reduction=reduction)
+    one_spike = 1 / (moving_window or spikes.shape[-1])
+    eps = 0.0 if mode == "count" else _EPS
+    if labels.dtype == torch.int64:
+        silent = rates.gather(1, labels) <= 0
+        shares = _lift(rates, one_spike if mode == "count" else silent.to(rates.dtype) * one_spike)
+        losses = (shares.sum(1) + eps).log() - shares.gather(1, labels).squeeze(1).log()
+    else:
+        silent = ((rates <= 0) & (labels > 0)).any(1, keepdim=True)
+        shares = _lift(rates, one_spike if mode == "count" else silent.to(rates.dtype) * one_spike)
+        log_shares = torch.where(labels > 0, shares, 1.0).log()  # where there is no label a share may be 0
+        losses = labels.sum(1) * (shares.sum(1) + eps).log() - (labels * log_shares).sum(1)
+    return reduce(losses, reduction)
 
 
 def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
@@ -279,11 +290,12 @@ def spike_moid(
     rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    logits = (rates - theta) / alpha
-    targets = _targets(rates, labels).expand_as(rates)
-    with torch.no_grad():  # the value is that of the probability, in which lava-dl's logarithms end at -100
-        value = F.binary_cross_entropy(logits.sigmoid(), targets, reduction=reduction)
-    slope = F.binary_cross_entropy_with_logits(logits, targets, reduction=reduction)
+    targets = wanted_values(labels, rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
+    x = (rates - theta) / alpha
+    del rates  # with a window as large as the input
+    with torch.no_grad():  # the value is that of the probability, whose logarithms end at -100 as lava-dl's
+        value = reduce(F.binary_cross_entropy(x.sigmoid(), targets, reduction="none"), reduction)
+    slope = reduce(F.softplus(x, threshold=40), reduction) - reduce(targets * x, reduction)
     return value + (slope - slope.detach())
 
 
@@ -297,31 +309,29 @@ def _rates_and_labels(
     *,
     integers_are_steps: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and canonical labels."""
+    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and labels.
+
+    These are class indices, ``(N, 1)`` or ``(N, 1, T)``, or targets, ``(N, C)``, ``(N, C, 1)`` or ``(N, C, T)``.
+    """
     check_spikes("spikes", spikes)
-    check_options(moving_window=moving_window, population_code=population_code, population_pooling=population_pooling)
+    check_options(
+        moving_window=moving_window,
+        population_code=population_code,
+        num_classes=num_classes,
+        population_pooling=population_pooling,
+    )
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     labels = canonical_labels(
         labels, spikes.shape, classes, integers_are_steps=integers_are_steps and moving_window is not None
     )
     if moving_window is None:
-        return pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1], labels
-    return moving_window_rate(pool_population(trains, classes, population_pooling), moving_window), labels
-
-
-def _labels_like(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    if rates.dim() == 2:
-        return with_classes(labels_per_train(labels, rates.shape[1], rates.dtype))
+        rates = pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1]
+        return rates, with_classes(labels_per_train(labels, classes, rates.dtype))
+    rates = moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
     if labels.dtype == torch.int64:
-        return labels.reshape(labels.shape[0], 1, -1)
-    return targets_per_step(labels, rates.shape[1], rates.dtype)
-
-
-def _targets(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Canonical labels as targets that broadcast to the rates."""
-    of = targets_per_train if rates.dim() == 2 else targets_per_step
-    return of(labels, rates.shape[1], rates.dtype)
+        return rates, labels.reshape(labels.shape[0], 1, -1).expand(-1, -1, rates.shape[-1])
+    return rates, targets_per_step(labels, classes, rates.dtype)
 
 
 class SpikeTime(Loss, function=spike_time):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 
@@ -30,7 +30,7 @@ __all__ = [
     "mse_temporal_loss",
 ]
 
-SpikeTimes = float | Iterable[float] | torch.Tensor
+SpikeTimes = float | Sequence[float] | torch.Tensor
 
 
 def mse_temporal_loss(
@@ -94,29 +94,25 @@ def mse_temporal_loss(
     check_spikes("spikes", spikes, min_dims=3)
     check_options(
         target_is_time=target_is_time,
+        on_target=on_target,
+        off_target=off_target,
         tolerance=tolerance,
         multi_spike=multi_spike,
         reduction=reduction,
         weight=weight,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
     steps = trains.shape[-1]
     check_weight_length(weight, classes)
     if target_is_time:
-        if weight is not None:
-            raise ValueError("Expected argument `weight` to be None with `target_is_time=True`: times name no class.")
         targets = _from_start(_given_times(labels, trains.shape[0], classes, multi_spike), steps)
     else:
         labels = canonical_labels(labels, spikes.shape, classes)
         labels = labels_per_train(labels, classes, torch.float32)
-        on = _from_start(_times("on_target", on_target, multi_spike, labels.device), steps)
-        off = _from_start(_times("off_target", off_target, multi_spike, labels.device), steps)
-        if on.shape != off.shape:
-            raise ValueError(
-                f"Expected argument `off_target` to hold as many times as `on_target`, {len(on)}, but got {len(off)}."
-            )
+        on, off = (_from_start(_as_times(times, labels.device), steps) for times in (on_target, off_target))
         targets = off + (on - off) * targets_per_train(labels, classes, on.dtype).unsqueeze(-1)
     times = first_spike_times(trains, num_spikes=targets.shape[-1], silent=steps - 1)
     errors = times - targets.to(times.dtype)
@@ -184,7 +180,9 @@ def ce_temporal_loss(
         tensor(0.3133)
     """
     check_spikes("spikes", spikes, min_dims=3)
-    check_options(inverse=inverse, population_code=population_code, population_pooling=population_pooling)
+    check_options(
+        inverse=inverse, population_code=population_code, num_classes=num_classes, population_pooling=population_pooling
+    )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
     times = first_spike_times(trains, silent=trains.shape[-1] - 1)
     return cross_entropy(
@@ -254,6 +252,7 @@ def first_spike_loss(
         early_scale=early_scale,
         reduction=reduction,
         population_code=population_code,
+        num_classes=num_classes,
         population_pooling=population_pooling,
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
@@ -285,18 +284,12 @@ def _from_start(times: torch.Tensor, steps: int) -> torch.Tensor:
     return torch.where(times < 0, times + steps, times)
 
 
-def _times(name: str, value: SpikeTimes, multi_spike: bool, device: torch.device) -> torch.Tensor:
-    if isinstance(value, (int, float)):
-        return torch.full((1,), float(value), device=device)
-    if not multi_spike:
-        raise TypeError(
-            f"Expected argument `{name}` to be a number without `multi_spike=True` but got {type(value).__name__}."
-        )
-    if not isinstance(value, torch.Tensor):  # one fill for each: a copy from the host would make it wait
-        value = torch.cat([torch.full((1,), float(time), device=device) for time in value] or [torch.empty(0)])
-    if value.dim() != 1 or value.shape[0] == 0:
-        raise ValueError(f"Expected argument `{name}` to hold a list of times but got shape {tuple(value.shape)}.")
-    return value.to(device=device, dtype=torch.float32)
+def _as_times(value: SpikeTimes, device: torch.device) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.to(device=device, dtype=torch.float32)
+    times = [value] if isinstance(value, (int, float)) else value
+    # One fill for each: a copy from the host would make the host wait.
+    return torch.cat([torch.full((1,), float(time), device=device) for time in times])
 
 
 def _given_times(times: torch.Tensor, samples: int, classes: int, multi_spike: bool) -> torch.Tensor:

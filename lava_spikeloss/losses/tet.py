@@ -74,7 +74,12 @@ def tet_loss(
     """
     check_spikes("x", x, min_dims=3)
     check_options(
-        lam=lam, phi=phi, reduction=reduction, population_code=population_code, population_pooling=population_pooling
+        lam=lam,
+        phi=phi,
+        reduction=reduction,
+        population_code=population_code,
+        num_classes=num_classes,
+        population_pooling=population_pooling,
     )
     classes = check_population(x.shape[1], population_code, num_classes)
     outputs = pool_population(x, classes, population_pooling)
@@ -92,7 +97,8 @@ def tet_loss(
         ce = ce.reshape(x.shape[0], *x.shape[2:-1])
     if lam == 0:
         return ce
-    pull = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device)).mean((1, -1))
+    squares = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device))
+    pull = squares.sum((1, -1)) / (classes * x.shape[-1])
     return (1 - lam) * ce + lam * reduce(pull, reduction)
 
 

@@ -1,4 +1,4 @@
-"""What the command needs to get at a trained network: its factory, its checkpoint, and its fellow processes."""
+"""How the command gets a trained network, from a factory and a checkpoint, and joins the processes of torchrun."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = ["encode", "read_out"]
 
 
 def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
-    """Input of any size as spikes, uint8, or as sigma-delta messages, int32, in the neurons' own time.
+    """Input of any size as spikes, uint8, or as sigma-delta messages, int32, in local time.
 
     Args:
         encoder: the input neurons.
@@ -46,7 +46,7 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
 
 
 def _may_leave_24_bits(frames: torch.Tensor, neuron: CubaNeuron) -> bool:
-    """Whether a state could leave the 24 bits that Lava has: geometric series, or the steps, bound it."""
+    """Whether a state could leave the 24 bits that Lava has: a geometric series bounds it, or the number of steps."""
     lowest = [int(decay.min()) for decay in _decays(neuron)]
     gains = [len(frames) if decay == 0 else min(len(frames), UNITY_DECAY / decay) for decay in lowest]
     return float(frames.abs().max()) * gains[0] * gains[1] >= STATE_LIMIT

@@ -21,7 +21,7 @@ __all__ = ["serve"]
 
 _PROCESS_NAMES = ("neuron", "synapse", "synapse_rec", "real_synapse", "imag_synapse")
 _STATE_NAMES = ("u", "v", "real", "imag", "a_buff", "a_buf", "sigma", "act", "residue")
-# Lava's pipes between our process and the simulation hold 50 frames; as many steps the output may trail the input.
+# Steps by which the output is read behind the input. The pipes between our process and Lava's hold 50 frames.
 _STEPS_UNDER_WAY = 32
 _POLL_SECONDS = 0.2
 
@@ -34,7 +34,7 @@ def serve(reply_fd: int, parent: int, directory: str) -> None:
         parent: the process of the user's program, whose end is the end of this one too.
         directory: for temporary files; removed by the user's program, or here if that is gone.
     """
-    # Lava's processes keep their sockets there too: a directory of their own nobody would remove.
+    # Lava's processes are to keep their sockets there too: nobody would remove a directory that multiprocessing makes.
     multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
     try:
         _answer(reply_fd, parent)

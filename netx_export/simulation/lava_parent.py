@@ -46,7 +46,7 @@ worker.serve({fd}, {parent}, {directory!r})
 """
 # The path of a socket has at most 107 bytes, and the last 18 are `/listener-` and eight letters that Python chooses.
 _LONGEST_DIRECTORY = 107 - 18
-# In turn ours, in the place for temporary files, is `/netx-` and eight letters.
+# Our own directory there is called `/netx-` and eight letters.
 _LONGEST_TMPDIR = _LONGEST_DIRECTORY - 14
 _WORKER_FILE = Path(__file__).with_name("lava_child.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
@@ -81,7 +81,7 @@ def run_on_lava(
         advance: called with the number of samples of each block that is done.
 
     Returns:
-        For each spiking layer its spikes ``(N, C, ..., T)`` in its neurons' own time, as the reference simulator does.
+        For each spiking layer its spikes ``(N, C, ..., T)`` in local time, as the reference simulator does.
 
     Raises:
         ExportError: if no file can hold a description.
@@ -105,7 +105,7 @@ def run_on_lava(
 
 @dataclass(frozen=True)
 class _File:
-    """A netx file as it was when it was read: Lava runs that, whatever becomes of the file meanwhile.
+    """A netx file as it was when it was read: Lava runs this content, even if the file is changed meanwhile.
 
     Attributes:
         path: what the user calls it.
@@ -191,7 +191,7 @@ def _run_block(
     stream = _netx_reset_is_exact(description)
     if stream:
         # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then. The last
-        # sample's tail needs `depth` more steps; whole intervals of them keep the next run in time with the resets.
+        # sample's tail needs `depth` more steps; in whole intervals, so that the next run begins at a reset again.
         frames = frames.reshape(1, samples * steps, *frames.shape[2:])
         tail = steps * math.ceil(depth / steps)
     else:
@@ -207,12 +207,12 @@ def _run_block(
         "skip_layers": int(description.encoder is not None),
         # netx cannot load the average that some files end with; it is taken on the host.
         "num_layers": len(description.layers) - (description.readout is not None),
-        # A reset makes up for what a bias did before it should; without resets the bias itself has to wait.
+        # A reset clears what a bias did before its step; without resets the bias is set in at its step.
         "bias_starts": None if stream else _bias_starts(description),
     }
     rasters = _worker.request(file, key, frames, depth, deadline, limit)
     return {
-        name: _own_time(raster, index + 1, samples, steps, layer.shape)
+        name: _in_local_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
     }
 
@@ -226,9 +226,9 @@ def _bias_starts(description: NetworkDescription) -> list[int]:
 def _netx_reset_is_exact(description: NetworkDescription) -> bool:
     """Whether a layer's reset clears all that the last sample left in it.
 
-    It does not clear spikes that wait in delays or come back through a recurrence, and resonators and sigma-delta
-    neurons know no reset. And a
-    bias that has to set in before a layer's first step would do so while the sample before is still in the layer.
+    It does not clear spikes that are in a delay or come back through a recurrence, and resonators and sigma-delta
+    neurons have no reset. And a bias that has to set in before a layer's first step would do so while the sample before
+    is still in the layer.
     """
     return (
         not description.graded
@@ -255,8 +255,8 @@ def _lava_frames(spikes: Spikes, description: NetworkDescription) -> Spikes:
     return np.ascontiguousarray(np.moveaxis(ordered, -1, 1))
 
 
-def _own_time(raster: Spikes, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> Spikes:
-    """Cut a raster ``(runs, steps, ...)`` into samples, in the time of neurons that lie ``depth`` layers deep."""
+def _in_local_time(raster: Spikes, depth: int, samples: int, steps: int, shape: tuple[int, ...]) -> Spikes:
+    """Cut the raster ``(runs, steps, ...)`` of a layer, ``depth`` layers deep, into samples in its local time."""
     runs = len(raster)
     window = raster[:, depth : depth + steps * (samples // runs)]
     per_sample = np.moveaxis(window.reshape(samples, steps, *raster.shape[2:]), 1, -1)

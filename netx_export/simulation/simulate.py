@@ -116,7 +116,7 @@ def _refuse_unloadable(path: str | os.PathLike[str] | NetworkDescription, descri
 def _run_reference(
     description: NetworkDescription, spikes: _Array, advance: Callable[[int], None]
 ) -> dict[str, Spikes]:
-    """Run the reference simulator chunk by chunk; each layer is written straight to its place in the result."""
+    """Run the reference simulator chunk by chunk; each layer is written directly into the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
     layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
@@ -136,7 +136,7 @@ def _run_reference(
 
 
 def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, Spikes]:
-    """What each spiking layer of a network makes of spikes, uint8, or messages, int32, that enter the first one."""
+    """The output of each spiking layer for spikes, uint8, or messages, int32, that enter the first one."""
     spikes = torch.nn.functional.pad(frames, (description.lead, 0))
     layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
     for name, raster in reference.run(description, spikes).items():
@@ -166,9 +166,9 @@ def _empty(layer: SpikingLayer, samples: int, steps: int) -> Spikes:
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
-    """Write a layer's spikes, in its neurons' own time and after the lead, to where SLAYER has them; zeros in front."""
-    layer, raster = description.spiking[name], raster.cpu()  # in one piece: each copy from a GPU is waited for
-    # SLAYER delays each channel by itself here, where the file leaves that to the next layer.
+    """Write a layer's spikes, in local time and behind the steps of biases alone, to where SLAYER has them."""
+    layer, raster = description.spiking[name], raster.cpu()  # all at once: the host waits for each copy from a GPU
+    # SLAYER delays each channel of this output, where a file leaves that to the next layer.
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
@@ -220,7 +220,7 @@ def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _values_of(array: _Array) -> Iterator[None]:
-    """Say of a tensor without values what is the matter with it, where torch fails to look at them inside."""
+    """Name the cause where torch fails inside because a tensor has no values."""
     try:
         yield
     except RuntimeError:
@@ -230,7 +230,7 @@ def _values_of(array: _Array) -> Iterator[None]:
 
 
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-    """What enters the first layer: the input as spikes, behind the steps in which only a bias acts."""
+    """What enters the first layer: spikes, or messages, behind the steps in which only biases act."""
     tensor = check_input(description, spikes)
     encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
@@ -256,10 +256,10 @@ def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.
 
 
 def _dense(spikes: npt.ArrayLike | torch.Tensor) -> _Array:
-    """An array or tensor whose numbers lie in memory one beside the other.
+    """The input as an array, or as a dense tensor.
 
     Raises:
-        SimulationError: if they do not, or there are none.
+        SimulationError: if it is neither.
     """
     if isinstance(spikes, torch.Tensor):
         if spikes.is_nested or spikes.layout != torch.strided or spikes.is_complex() or spikes.is_quantized:
@@ -273,12 +273,12 @@ def _dense(spikes: npt.ArrayLike | torch.Tensor) -> _Array:
     if array.ndim == 0 and array.dtype.kind not in "biuf":
         raise SimulationError(f"Expected an array or a tensor but got a {type(spikes).__name__}.")
     if isinstance(spikes, np.ma.MaskedArray) and np.any(spikes.mask):
-        raise SimulationError("Expected an array of which every value counts but got a masked one. Fill it first.")
+        raise SimulationError("Expected an array without masked values but got a masked one. Fill it first.")
     return array
 
 
 def _layout_advice(array: _Array, expected: tuple[int, ...]) -> str:
-    """What to do about an input of the wrong shape: each way to turn it that its sizes allow."""
+    """How to transpose an input of the wrong shape: each way that its sizes allow."""
     turn = "spikes.permute({})" if isinstance(array, torch.Tensor) else "np.transpose(spikes, ({}))"
     ways = [
         f"if it is ({', '.join(layout)}), {_turned(layout, turn)}"
@@ -310,12 +310,12 @@ def _layouts(axes: int) -> list[tuple[str, ...]]:
 
 
 def _fits(layout: tuple[str, ...], shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    sizes = dict(zip("CHW", expected, strict=False))
+    sizes = dict(zip("CHW", expected, strict=False))  # a vector has neither height nor width
     return all(sizes.get(axis, size) == size for axis, size in zip(layout, shape, strict=True))
 
 
 def _turned(layout: tuple[str, ...], turn: str) -> str:
-    """The expression that turns a layout into the one that is expected."""
+    """The expression that transposes a layout into the expected one."""
     order = [layout.index(axis) for axis in "NCHWT" if axis in layout]
     turned = "spikes" if order == sorted(order) else turn.format(", ".join(map(str, order)))
     if "N" not in layout:
@@ -361,12 +361,12 @@ def _fired_on_host(values: torch.Tensor) -> torch.Tensor | None:
 
 
 def _is_short(values: torch.Tensor) -> bool:
-    """Whether these are floating-point numbers of a type that torch and numpy hardly compute with."""
+    """Whether these are floats of so few bits that numpy, and in part torch, cannot compute with them."""
     return values.is_floating_point() and values.dtype not in _NUMPY_FLOATS
 
 
 def as_tensor(array: _Array) -> torch.Tensor:
-    """An array as a tensor that can be worked with, of the same numbers.
+    """An array as a tensor of the same numbers, in a type that torch computes with.
 
     Raises:
         SimulationError: if it holds no numbers that torch has.
@@ -378,7 +378,7 @@ def as_tensor(array: _Array) -> torch.Tensor:
     if (array.dtype.kind == "u" and array.dtype.itemsize > 1) or not array.dtype.isnative:
         array = array.astype(np.float64)  # torch knows no such type
     array = np.require(array, requirements=["C", "W"])
-    # An axis of one step or sample may be turned round all the same, and torch takes no such axis.
+    # numpy leaves an axis of length 1 reversed, with a negative stride, which torch does not take.
     return torch.from_numpy(array.copy() if min(array.strides, default=0) < 0 else array)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "fold_norm",
     "integers",
     "matrix",
+    "output_delay",
     "pool_kernel",
     "refuse_bias",
     "refuse_constant",
@@ -195,14 +196,21 @@ def fewer_groups(weight: IntArray, groups: int) -> tuple[IntArray, int]:
     return wide, fewer
 
 
-def axon_delay(context: BlockContext) -> IntArray | None:
-    """The block's axonal delay per output channel, in steps; None if it has none."""
-    delay = context.block.delay
+def output_delay(block: Any) -> IntArray | None:
+    """Steps by which a block delays its output: one number, or one per channel; None if it has no delays."""
+    delay = block.delay
     if delay is None:
         return None
     clamped = delay.delay.detach().clamp(0, delay.max_delay)  # as the forward does
-    steps = torch.floor(clamped / delay.sampling_time)
-    array: IntArray = steps.cpu().numpy().astype(np.int64).reshape(-1)
+    steps: IntArray = torch.floor(clamped / delay.sampling_time).cpu().numpy().astype(np.int64).reshape(-1)
+    return steps
+
+
+def axon_delay(context: BlockContext) -> IntArray | None:
+    """The block's axonal delay per output channel, in steps; None if it has none."""
+    array = output_delay(context.block)
+    if array is None:
+        return None
     if array.max() > MAX_DELAY:
         refuse(context.index, context.block, f"an axonal delay of {array.max()} steps", f"The limit is {MAX_DELAY}.")
     return array if array.any() else None

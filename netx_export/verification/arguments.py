@@ -86,7 +86,7 @@ def number_of_outputs(description: NetworkDescription) -> int:
 def check_labels(labels: npt.ArrayLike | torch.Tensor | None, samples: int, outputs: int) -> torch.Tensor | None:
     """Labels as a tensor on the CPU: int64 ``(N,)`` for class indices; anything else only serves the loss.
 
-    Whole numbers ``(N,)`` are class indices, those of a floating type too, as they are to the losses.
+    Whole numbers ``(N,)`` are class indices, also in a floating-point type, as they are for the losses.
 
     Args:
         labels: as given.
@@ -120,17 +120,16 @@ def _of_numpy(array: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _as_array(name: str, value: Any) -> Any:
-    """A tensor of the same numbers, and anything else as an array; one of objects if numpy can make nothing of it.
+    """A tensor of the same numbers, and anything else as an array: one of objects if it is no array of numbers.
 
     Raises:
-        ValueError: for an array of which some values are masked, since numpy would give what lies under the mask.
+        ValueError: for an array of which some values are masked, since numpy would use what lies under the mask.
     """
     if isinstance(value, torch.Tensor):
         return _workable(value)
     if isinstance(value, np.ma.MaskedArray) and np.any(value.mask):
         raise ValueError(
-            f"Expected argument `{name}` to be an array of which every value counts but got a masked one. Fill it "
-            f"first."
+            f"Expected argument `{name}` to be an array without masked values but got a masked one. Fill it first."
         )
     try:
         return np.asarray(value)
@@ -139,7 +138,7 @@ def _as_array(name: str, value: Any) -> Any:
 
 
 def _workable(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers of 8 bits with a point, and unsigned ones of more, in a type of which torch can choose samples."""
+    """Floats of 8 bits, and unsigned integers of more, in a type that torch can index."""
     if tensor.is_floating_point():
         return tensor.float() if tensor.element_size() == 1 else tensor
     return tensor.double() if str(tensor.dtype) in _UNSIGNED else tensor

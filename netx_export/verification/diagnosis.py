@@ -27,8 +27,9 @@ from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input
 from netx_export.slayer import describe, evaluation, layer_blocks
+from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import forward
-from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, later, trace, variations
+from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, shifted, trace, variations
 from netx_export.verification.result import Cause, Comparison
 from netx_export.verification.sums import Origin
 
@@ -120,19 +121,19 @@ class _Scene:
     source: str
 
     def delay(self, neuron: tuple[int, ...]) -> int:
-        """Steps from a neuron's own time to the time in which runs are compared."""
+        """Steps by which a neuron's spikes come later in the compared runs than in local time."""
         axon_delay = self.layer.axon_delay
         return self.shift - self.lead + (0 if axon_delay is None else int(axon_delay[neuron[0]]))
 
     def explains(self, inputs: Spikes, feedback: Spikes, assumed: Assumptions = AS_LAVA) -> bool:
-        """Whether the neurons, those that differ first, would have done what the other run did.
+        """Whether the other run's spikes, of some neurons, follow from other inputs or other assumptions.
 
-        Input may begin before the sample does; what it makes them do then does not count.
+        Inputs may begin before the sample; only the spikes in the sample are compared.
         """
         steps = self.other.shape[-1]
         for neuron in self._neurons():
             spikes = trace(self.layer, neuron, inputs, feedback, self.bias_start, assumed).spikes
-            seen = later(spikes[-self.inputs.shape[-1] :], self.delay(neuron))[:steps]
+            seen = shifted(spikes[-self.inputs.shape[-1] :], self.delay(neuron))[:steps]
             if not np.array_equal(seen, self.other[neuron] != 0):
                 return False
         return True
@@ -140,17 +141,17 @@ class _Scene:
     def _neurons(self) -> list[tuple[int, ...]]:
         """Some neurons: those that differ in this sample, the earliest first, then some that do not.
 
-        A single neuron that differs is explained by much; what would have changed its neighbours too is no explanation.
+        Many assumptions explain one neuron that differs; those that would have changed its neighbours too are wrong.
         """
         different = self.reference != self.other
         first = np.where(different.any(-1), different.argmax(-1), different.shape[-1])
         order = np.argsort(first, axis=None, kind="stable")
         return [tuple(np.unravel_index(index, first.shape)) for index in order[:_CHECKED_NEURONS]]
 
-    def own_time(self, spikes: npt.NDArray[Any]) -> Spikes:
-        """The layer's spikes in its neurons' own time; the last steps, which nothing shows, are silent."""
+    def in_local_time(self, spikes: npt.NDArray[Any]) -> Spikes:
+        """The layer's spikes in local time; the last steps, which the compared runs do not hold, are silent."""
         widths = [(0, 0)] * (spikes.ndim - 1) + [(self.lead, 0)]
-        return later(np.pad(spikes != 0, widths), -self.shift).astype(np.uint8)
+        return shifted(np.pad(spikes != 0, widths), -self.shift).astype(np.uint8)
 
 
 def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: npt.NDArray[np.int64]) -> Cause | None:
@@ -196,7 +197,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
 
 
 def _say_unseen(names: list[str], layer: str, unrecorded: tuple[str, ...]) -> str:
-    """A layer that was not compared may have caused the difference in one behind it."""
+    """What is assumed of layers that were not compared: one of them may have caused the difference behind it."""
     unseen = [name for name in names[: names.index(layer)] if name in unrecorded]
     return f" It is taken for granted that {', '.join(unseen)}, not in the recording, is equal." if unseen else ""
 
@@ -218,21 +219,21 @@ def _output_cause(description: NetworkDescription, comparison: Comparison) -> Ca
 
 
 def _layer_inputs(data: Data, name: str, samples: npt.NDArray[np.int64]) -> Spikes:
-    """What comes into a layer in some samples ``(N, C, ..., lead + T)``, in its neurons' own time."""
+    """What comes into a layer in some samples ``(N, C, ..., lead + T)``, in local time."""
     inputs = _inputs(data, samples)
     names = list(data.description.spiking)
     position = names.index(name)
     if position == 0:
         frames: Spikes = inputs.cpu().numpy()
         return frames
-    return _own_time(data, inputs, names[position - 1])
+    return _in_local_time(data, inputs, names[position - 1])
 
 
 def _inputs(data: Data, samples: npt.NDArray[np.int64]) -> torch.Tensor:
     return network_input(data.description, data.choose(samples))
 
 
-def _own_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
+def _in_local_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
     with torch.no_grad():
         raster: Spikes = reference.run(data.description, inputs)[name].cpu().numpy()
     return raster
@@ -289,8 +290,8 @@ def _say_field(name: str, in_network: Any, in_file: Any) -> str:
 
 def _shift_findings(scene: _Scene) -> Iterator[Finding]:
     for steps in (1, -1, 2, -2):
-        moved = later(scene.reference, steps)
-        # The end of the raster is not known to the one run, or not to the other.
+        moved = shifted(scene.reference, steps)
+        # What the reference would do after the last step, to be moved to it, is not known.
         seen = slice(0, moved.shape[-1] + min(0, steps))
         if np.array_equal(moved[..., seen], scene.other[..., seen]):
             direction = "later" if steps > 0 else "earlier"
@@ -302,12 +303,12 @@ def _shift_findings(scene: _Scene) -> Iterator[Finding]:
 
 def _neuron_findings(scene: _Scene) -> Iterator[Finding]:
     for name, words, assumed in variations(scene.layer):
-        if scene.explains(scene.inputs, scene.own_time(scene.other), assumed):
+        if scene.explains(scene.inputs, scene.in_local_time(scene.other), assumed):
             yield name, f"{scene.source} does what the reference does if {words}."
 
 
 def _limit_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
-    """A number of the layer that went beyond what Lava or SLAYER holds before the two parted."""
+    """Numbers of the layer that went beyond what Lava or SLAYER holds by the step of the first difference."""
     parted = int(np.flatnonzero((scene.reference != scene.other).reshape(-1, scene.other.shape[-1]).any(0))[0])
     sample = _inputs(data, np.array([scene.sample]))
     for peak in reference.peaks(data.description, sample)[scene.name]:
@@ -320,7 +321,7 @@ def _limit_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
 
 
 def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
-    inputs, feedback = scene.inputs, scene.own_time(scene.other)
+    inputs, feedback = scene.inputs, scene.in_local_time(scene.other)
     for steps in (1, 2, 3):
         late = inputs.copy()
         late[..., : scene.lead + steps] = 0
@@ -332,7 +333,7 @@ def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> 
     before += [order[first:position] for first in range(position - 1, max(-1, position - _EARLIER_SAMPLES - 1), -1)]
     for samples in before:
         earlier = np.concatenate([*_layer_inputs(data, scene.name, samples)], axis=-1)
-        own = np.concatenate([*_own_time(data, _inputs(data, samples), scene.name)], axis=-1)
+        own = np.concatenate([*_in_local_time(data, _inputs(data, samples), scene.name)], axis=-1)
         for steps in (1, 2, 3):
             leaked = np.concatenate([earlier[..., -steps:], inputs], axis=-1)
             if scene.explains(leaked, np.concatenate([own[..., -steps:], feedback], axis=-1)):
@@ -354,10 +355,10 @@ def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> 
 
 
 def _training_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
-    """What is left of training in the network itself: its spikes depend on chance, or on the other samples."""
+    """What the network does as in training: its spikes depend on chance, or on the other samples of the batch."""
     if data.net is None:
         return
-    # The verdict is known, and is not lost with a network that cannot run in training mode, or on one sample.
+    # A network that cannot run in training mode, or on one sample, is no reason to lose the verdict.
     with suppress(NetxExportError):
         yield from _findings_in_training(data, scene)
 
@@ -372,7 +373,7 @@ def _findings_in_training(data: Data, scene: _Scene) -> Iterator[Finding]:
     if not np.array_equal(alone, again):
         yield dropout
     elif np.array_equal(alone[0], scene.other):
-        return  # it differs in evaluation mode too
+        return  # it differs in evaluation mode too, so that no mode is the cause
     training, once_more = (_with_seed(data, scene, sample, seed, training=True) for seed in (0, 1))
     if not np.array_equal(training, once_more) and not np.any((scene.other != 0) & (scene.reference == 0)):
         yield dropout
@@ -408,7 +409,7 @@ def _block(data: Data, name: str) -> Any:
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:
     if isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         return None
-    own = scene.own_time(scene.reference)
+    own = scene.in_local_time(scene.reference)
     membrane = trace(scene.layer, neuron, scene.inputs, own, scene.bias_start).membrane
     return _at(membrane, steps, scene.delay(neuron))
 
@@ -433,12 +434,15 @@ def _slayer_membrane(
         block.neuron.__dict__["dynamics"] = recording  # which evaluation takes away again
         try:
             forward(data.net, data.samples(scene.sample))
-        except NetxExportError:  # on a batch it could
+        except NetxExportError:  # of a network that runs on batches, but not on this one sample
             return None
     membrane = torch.cat(parts, dim=-1)[0].reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
-    return _at(membrane, steps, scene.delay(neuron) + scene.lead - scene.shift + int(scene.layer.delay_shift))
+    # What SLAYER delays is the output; a file may have the delay on the way into the neurons instead.
+    axonal = output_delay(block)
+    delay = 0 if axonal is None else int(np.broadcast_to(axonal, scene.layer.shape[:1])[neuron[0]])
+    return _at(membrane, steps, delay + int(scene.layer.delay_shift))
 
 
 def _at(membrane: npt.NDArray[Any], steps: tuple[int, ...], delay: int) -> tuple[float, ...]:
-    """A membrane at some steps of the time in which runs are compared; at rest before its first step."""
+    """A membrane at some steps of the compared runs, in which it comes later; at rest before its first step."""
     return tuple(float(membrane[step - delay]) if step >= delay else 0.0 for step in steps)

@@ -1,7 +1,7 @@
 """The pictures of the report as SVG: numbers in, a few lines of text out. Colours and sizes are the page's.
 
-No plotting library, because the page is to follow the reader's light or dark mode and to weigh little, and whoever
-verifies a network on a small machine should need none.
+No plotting library, because the page is to follow the reader's light or dark mode and to be small, and verification
+should need none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["curve", "histogram", "raster", "scatter"]
 
-Place = tuple[int, int]
+_Event = tuple[int, int]  # row and step
 
 
 def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:
@@ -24,7 +24,7 @@ def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:
     """
     rows = len(layer_raster["neurons"])
     expected, got, unequal = (
-        {(row, step) for row, step in layer_raster[places]} for places in ("expected", "got", "unequal")
+        {(row, step) for row, step in layer_raster[events]} for events in ("expected", "got", "unequal")
     )
     own, other = (expected, got) if side == "expected" else (got, expected)
     # A single difference among many steps has to stay visible on a phone.
@@ -37,10 +37,10 @@ def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:
     )
 
 
-def _boxes(places: Iterable[Place], rows: int, width: float, height: float) -> str:
-    """A box on each place; where they touch, as in a neuron that spikes at every step, one long one."""
+def _boxes(events: Iterable[_Event], rows: int, width: float, height: float) -> str:
+    """A box for each event; one long box where they touch, as in a neuron that spikes at every step."""
     runs: list[list[int]] = []
-    for row, step in sorted(places):
+    for row, step in sorted(events):
         if width == 1 and runs and runs[-1][0] == row and runs[-1][1] + runs[-1][2] == step:
             runs[-1][2] += 1
         else:

@@ -1,8 +1,8 @@
 """One neuron of a network, step by step in whole numbers, under assumptions that can be changed one by one.
 
-The reference simulator answers what a whole network does; this answers why one neuron does it: its membrane at each
-step, and what it would have done had Lava not wrapped its current, not altered its weights, or not reset it in time.
-It is written independently of the reference simulator, from the same process models of Lava.
+The reference simulator computes what a whole network does. This follows a single neuron: its membrane at each step, and
+what it would have done if, say, its current did not wrap around or its weights were not altered. It is written
+independently of the reference simulator, from the same process models of Lava, and tested against both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from netx_export.network.fixed_point import ALIGNMENT_BITS, STATE_LIMIT, UNITY_D
 from netx_export.network.stock_loader import LoadedWeights, load_weights
 from netx_export.run import Spikes
 
-__all__ = ["AS_LAVA", "Assumptions", "Trace", "later", "trace", "variations"]
+__all__ = ["AS_LAVA", "Assumptions", "Trace", "shifted", "trace", "variations"]
 
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
@@ -56,7 +56,7 @@ class Trace:
     """A neuron's steps.
 
     Attributes:
-        spikes: ``(T,)``, in the neuron's own time.
+        spikes: ``(T,)``, in local time, of which step 0 is the first step at which the sample can reach the neuron.
         membrane: ``(T,)``, what is compared with the threshold, before the reset.
         wrapped, saturated: whether the current wrapped around, and whether the voltage stopped at its limit.
     """
@@ -80,7 +80,7 @@ def trace(
     Args:
         layer: its layer.
         neuron: its index in the layer's shape.
-        inputs: spikes that come into the layer, ``(C, ..., T)``, in the neurons' own time.
+        inputs: spikes that come into the layer, ``(C, ..., T)``, in local time.
         feedback: spikes of the layer itself ``(out, T)``; needed for a recurrent layer.
         bias_start: step from which a bias acts.
         assumed: what is assumed of the neuron.
@@ -93,7 +93,7 @@ def trace(
         if feedback is None:
             raise ValueError("Expected argument `feedback` for a recurrent layer but got None.")
         incoming = incoming + _fed_back(layer, index, feedback, assumed)
-    incoming = later(incoming, assumed.extra_delay)
+    incoming = shifted(incoming, assumed.extra_delay)
     channel = int(np.unravel_index(index, layer.spatial_shape)[0]) if isinstance(layer, Conv) else index
     if not isinstance(layer.neuron, CubaNeuron):
         raise ValueError(f"Expected a CUBA neuron but got {type(layer.neuron).__name__}.")
@@ -128,14 +128,14 @@ def _summed(layer: SpikingLayer, index: int, inputs: Spikes, assumed: Assumption
     if delay is None:
         return _scaled(row @ spikes, weights.exponent)
     if delay.ndim == 1 and delay.size == _channels(layer):
-        return later(_scaled(row @ spikes, weights.exponent), int(delay[index]))
+        return shifted(_scaled(row @ spikes, weights.exponent), int(delay[index]))
     each = delay[index] if delay.ndim == 2 else delay
     if delay.ndim == 1:
-        delayed = np.stack([later(train, int(steps)) for train, steps in zip(spikes, each, strict=True)])
+        delayed = np.stack([shifted(train, int(steps)) for train, steps in zip(spikes, each, strict=True)])
         return _scaled(row @ delayed, weights.exponent)
     # Lava scales the sum of each delay by itself.
     sums = [
-        later(_scaled(np.where(each == steps, row, 0) @ spikes, weights.exponent), int(steps))
+        shifted(_scaled(np.where(each == steps, row, 0) @ spikes, weights.exponent), int(steps))
         for steps in np.unique(each)
     ]
     total: IntArray = np.sum(sums, axis=0, dtype=np.int64)
@@ -145,15 +145,15 @@ def _summed(layer: SpikingLayer, index: int, inputs: Spikes, assumed: Assumption
 def _fed_back(layer: Recurrent, index: int, feedback: Spikes, assumed: Assumptions) -> IntArray:
     weights = _weights(load_weights(layer.weight, layer.recurrent_weight)[1], layer.recurrent_weight, assumed)
     sums = weights.mantissa[index] @ feedback.reshape(-1, feedback.shape[-1]).astype(np.int64)
-    return later(_scaled(sums, weights.exponent), 1)
+    return shifted(_scaled(sums, weights.exponent), 1)
 
 
 def _scaled(sums: IntArray, exponent: int) -> IntArray:
     return np.left_shift(sums, exponent) if exponent >= 0 else np.right_shift(sums, -exponent)
 
 
-def later(values: _Array, steps: int) -> _Array:
-    """Shifted along the last axis by a number of steps, towards the past if negative; zeros come in."""
+def shifted(values: _Array, steps: int) -> _Array:
+    """Values along the last axis a number of steps later, or earlier if it is negative; zeros come in."""
     shifted: _Array = np.zeros_like(values)
     length = values.shape[-1]
     if steps >= 0:

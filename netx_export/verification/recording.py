@@ -83,8 +83,8 @@ def _output(description: NetworkDescription) -> tuple[tuple[int, ...], Gives]:
 
 
 def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> Spikes:
-    if isinstance(recorded, np.ma.MaskedArray) and np.any(recorded.mask):  # numpy would give what lies under it
-        raise SimulationError(f"Expected recorded spikes of {name} of which every value counts but got masked ones.")
+    if isinstance(recorded, np.ma.MaskedArray) and np.any(recorded.mask):  # numpy would use what lies under the mask
+        raise SimulationError(f"Expected recorded spikes of {name} without masked values but got masked ones.")
     try:
         run = np.asarray(recorded.detach().cpu() if isinstance(recorded, torch.Tensor) else recorded)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal length, say

@@ -130,7 +130,8 @@ class Raster:
 
     Attributes:
         sample: index of the sample in the data.
-        neurons: flat indices of the neurons shown, one row each; those that differ come first to be chosen.
+        neurons: flat indices of the neurons shown, one row each: as many as there is room for of those that differ,
+            then of those that spike, then of the others.
         expected, got: places of the events, (row, step); none for sums, which are there at every step.
         unequal: places at which both runs have something, but not the same; of spikes there are none.
     """

@@ -147,3 +147,34 @@ def test_output_that_nobody_reads_is_no_error(command: str, unread: str, tmp_pat
     fails = "missing.net" in command
     assert run.returncode == (2 if fails or unread == "stdout" else 0)
     assert unread == "stderr" or bool(run.stderr) == fails
+
+
+@pytest.mark.parametrize(
+    ("spiking", "recorded_spike", "status", "last"),
+    [
+        (True, False, 0, "PASSED   every spike of every layer is equal."),
+        (True, True, 1, "FAILED   1 spikes of layer dense1 differ between reference and recording."),
+        (False, False, 1, "FAILED   layer dense1 never spiked, so nothing is known of it. Give it input that"),
+    ],
+)
+def test_the_exit_status_is_0_only_for_a_network_of_which_something_was_shown(
+    spiking: bool,
+    recorded_spike: bool,
+    status: int,
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layer = Dense(np.array([[20, 24, 26], [28, 30, 32]]), NEURON)
+    write(NetworkDescription((Input((3,)), layer)), "a.net")
+    save_spikes("data.npz", np.full((2, 3, 20), int(spiking)))
+    assert _run(monkeypatch, capfd, "simulate", "a.net", "--data", "data.npz", "--out", "spikes.npz")[0] == 0
+    recorded = dict(np.load("spikes.npz"))
+    recorded["dense1"][1, 0, 3] ^= recorded_spike
+    recorded["output"][1, 0, 3] ^= recorded_spike
+    np.savez("recorded.npz", **recorded)
+    got, out, _ = _run(monkeypatch, capfd, "verify", "a.net", "--data", "data.npz", "--recorded", "recorded.npz")
+    assert out.splitlines()[-1].startswith(last)
+    assert got == status

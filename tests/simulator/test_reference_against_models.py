@@ -12,14 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netx_export.network.description import Conv, CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.network.stock_loader import load_dense_weights
+from netx_export.network.description import Conv, CubaNeuron, Resonator, ResonatorNeuron, SigmaDeltaNeuron
+from netx_export.network.stock_loader import LoadedWeights, load_dense_weights
 from netx_export.simulation import reference
 from netx_export.simulation.reference.neurons import resonate_and_fire, sigma_delta
 from netx_export.simulation.reference.synapses import dense_synapses, message_synapses, spike_synapses
+from netx_export.verification import neuron_trace
+from netx_export.verification.neuron_trace import trace
 
 pytestmark = pytest.mark.usefixtures("loops")
-on_reference_and_lava = pytest.mark.parametrize("lava", [False, pytest.param(True, marks=pytest.mark.lava)])
+_LAVA = pytest.param("lava", marks=pytest.mark.lava)
+on_reference_and_lava = pytest.mark.parametrize("run", ["reference", _LAVA])
+in_every_form = pytest.mark.parametrize("run", ["reference", "neuron of a diagnosis", _LAVA])
 CPU = torch.device("cpu")
 decays = st.sampled_from([0, 1, 128, 1024, 4095, 4096]) | st.integers(0, 4096)
 
@@ -75,7 +79,7 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
 
 # Sums of weights that come in at each step, decays of current and voltage, and the steps at which a neuron with a
 # threshold of 1 spikes.
-@on_reference_and_lava
+@in_every_form
 @pytest.mark.parametrize(
     ("activation", "decay", "steps"),
     [
@@ -97,23 +101,28 @@ def test_neurons_equal_lavas_even_when_they_overflow(seed, scale, shared, shape,
         ([-131_000, -131_000, 131_041], (4096, 1), [2]),  # nor one below
     ],
 )
-def test_neurons_spike_at_the_edges_of_24_bits_as_lavas_do(activation, decay, steps, lava):
+def test_neurons_spike_at_the_edges_of_24_bits_as_lavas_do(activation, decay, steps, run):
     neuron = CubaNeuron(1, *map(np.atleast_1d, decay))
-    assert _spiking_steps(activation, neuron, lava) == steps
+    assert _spiking_steps(activation, neuron, run) == steps
 
 
-@on_reference_and_lava
+@in_every_form
 @pytest.mark.parametrize(("threshold", "steps"), [(2**17 - 1, [1]), (2**17, []), (2**24, [])])
-def test_a_threshold_beyond_the_highest_voltage_is_never_reached(threshold, steps, lava):
+def test_a_threshold_beyond_the_highest_voltage_is_never_reached(threshold, steps, run):
     neuron = CubaNeuron(threshold, np.array([4096]), np.array([0]))
-    assert _spiking_steps([131_071, 131_071], neuron, lava) == steps
+    assert _spiking_steps([131_071, 131_071], neuron, run) == steps
 
 
-def _spiking_steps(activation: list[int], neuron: CubaNeuron, lava: bool) -> list[int]:
+def _spiking_steps(activation: list[int], neuron: CubaNeuron, run: str) -> list[int]:
     values = np.array(activation).reshape(-1, 1, 1)
-    if lava:
-        return np.flatnonzero(_lava_neurons(values, neuron, None)).tolist()
-    return np.flatnonzero(reference.integrate_and_fire(torch.from_numpy(values), neuron, scale=64).numpy()).tolist()
+    if run == "lava":
+        spikes = _lava_neurons(values, neuron, None)
+    elif run == "reference":
+        spikes = reference.integrate_and_fire(torch.from_numpy(values), neuron, scale=64).numpy()
+    else:  # a pixel with an input for each step
+        layer = Conv(values.reshape(1, -1, 1, 1), neuron, (len(values), 1, 1))
+        spikes = trace(layer, (0, 0, 0), np.eye(len(values), dtype=np.uint8)).spikes
+    return np.flatnonzero(spikes).tolist()
 
 
 class _Port:
@@ -174,7 +183,7 @@ def test_resonators_equal_lavas_even_when_they_saturate(seed, scale, threshold, 
 
 # Inputs into the real and the imaginary part of a state that does not turn; what is left of it after a step, in units
 # of 1/4096; and the steps that spike.
-@on_reference_and_lava
+@in_every_form
 @pytest.mark.parametrize(
     ("reset", "real", "imag", "keep", "steps"),
     [
@@ -201,10 +210,15 @@ def test_resonators_equal_lavas_even_when_they_saturate(seed, scale, threshold, 
         ("izhikevich", [0] * 5, [-131_000, -131_000, 0, 0, 130_986], 4095, [4]),
     ],
 )
-def test_resonators_spike_at_their_edges_as_lavas_do(reset, real, imag, keep, steps, lava):
+def test_resonators_spike_at_their_edges_as_lavas_do(reset, real, imag, keep, steps, run, monkeypatch):
     neuron = ResonatorNeuron(10, np.array([0]), np.array([keep]), reset)
-    inputs = (np.array(part, np.int32).reshape(-1, 1, 1) for part in (real, imag))
-    spikes = (_lava_resonators if lava else _our_resonators)(neuron, *inputs)
+    inputs = [np.array(part, np.int32).reshape(-1, 1, 1) for part in (real, imag)]
+    if run == "neuron of a diagnosis":  # with an input for each step, whose weights no loader alters
+        monkeypatch.setattr(neuron_trace, "load_weights", lambda weight: [LoadedWeights(weight, 0)])
+        layer = Resonator(inputs[0].reshape(1, -1), inputs[1].reshape(1, -1), neuron)
+        spikes = trace(layer, (0,), np.eye(len(real), dtype=np.uint8)).spikes
+    else:
+        spikes = (_lava_resonators if run == "lava" else _our_resonators)(neuron, *inputs)
     assert np.flatnonzero(spikes).tolist() == steps
 
 
@@ -264,9 +278,9 @@ def test_sigma_delta_neurons_equal_lavas_even_when_they_wrap(seed, largest, thre
         ([2**31 - 1, 1, 2**31 - 1], [2**25 - 1, -(2**25), 0]),  # the sum wraps at 32 bits, to below 0
     ],
 )
-def test_sigma_delta_neurons_send_at_their_edges_what_lavas_do(weighted, sent, lava):
+def test_sigma_delta_neurons_send_at_their_edges_what_lavas_do(weighted, sent, run):
     values = np.array(weighted, np.int32).reshape(-1, 1, 1)
-    got = (_lava_sigma_delta if lava else _our_sigma_delta)(SigmaDeltaNeuron(1), None, values)
+    got = (_lava_sigma_delta if run == "lava" else _our_sigma_delta)(SigmaDeltaNeuron(1), None, values)
     assert got.flatten().tolist() == sent
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
+RESONATOR = {"threshold": 1.0, "period": 7, "decay": 0.05}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Exported:
 
 
 def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
-    from lava.lib.dl.slayer.block import cuba
+    from lava.lib.dl.slayer.block import cuba, rf, rf_iz
 
     networks: dict[str, tuple[Callable[[], list[Any]], tuple[int, ...]]] = {
         "mlp": (
@@ -71,6 +72,21 @@ def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
         ),
         "readout": (
             lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), cuba.Affine(NEURON, 14, 5, weight_scale=3)],
+            (12,),
+        ),
+        "unshifted": (
+            lambda: [
+                cuba.Dense(NEURON, 12, 14, weight_scale=3, delay_shift=False),
+                cuba.Dense(NEURON, 14, 5, weight_scale=3, delay=True, delay_shift=False),
+            ],
+            (12,),
+        ),
+        "resonator": (
+            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), rf.Dense(RESONATOR, 14, 5, weight_scale=4)],
+            (12,),
+        ),
+        "izhikevich": (
+            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), rf_iz.Dense(RESONATOR, 14, 5, weight_scale=4)],
             (12,),
         ),
         "biased": (

@@ -130,11 +130,11 @@ def test_what_is_masked_is_not_taken_for_what_lies_under_the_mask(plain: Any) ->
     spikes = np.ma.masked_array(plain.spikes, plain.spikes > 0)
     labels = np.ma.masked_equal(np.arange(12) % 3, 2)
     layer = np.ma.masked_array(plain.run["dense1"], plain.run["dense1"] > 0)
-    with pytest.raises(ValueError, match="`spikes` to be an array of which every value counts but got a masked one"):
+    with pytest.raises(ValueError, match="`spikes` to be an array without masked values but got a masked one"):
         verify(None, plain.path, spikes, recorded=plain.run)
-    with pytest.raises(ValueError, match="`labels` to be an array of which every value counts but got a masked one"):
+    with pytest.raises(ValueError, match="`labels` to be an array without masked values but got a masked one"):
         verify(None, plain.path, plain.spikes, labels, recorded=plain.run)
-    with pytest.raises(SimulationError, match="recorded spikes of dense1 of which every value counts"):
+    with pytest.raises(SimulationError, match="recorded spikes of dense1 without masked values"):
         verify(None, plain.path, plain.spikes, recorded={**plain.run, "dense1": layer})
     unmasked = np.ma.masked_array(plain.spikes)
     assert verify(None, plain.path, unmasked, recorded=plain.run).passed

@@ -13,8 +13,8 @@ from torch import nn
 
 from netx_export import read, simulate, verify
 from netx_export.file.netx import write_as_described
-from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
-from netx_export.verification.neuron_trace import Assumptions, later, trace
+from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
+from netx_export.verification.neuron_trace import Assumptions, shifted, trace
 from netx_export.verification.result import Cause
 from netx_export.verification.verify import VerificationReport
 
@@ -43,7 +43,7 @@ def weights(outputs: int, inputs: int) -> Any:
 def recorded_under(layer: Dense, inputs: Any, assumed: Assumptions) -> dict[str, Any]:
     """The spikes of a machine of which something else is true."""
     own = [[trace(layer, (n,), sample, assumed=assumed).spikes for n in range(layer.shape[0])] for sample in inputs]
-    return {"dense1": later(np.array(own), 1)}
+    return {"dense1": shifted(np.array(own), 1)}
 
 
 DELAYED = Dense(weights(6, 8), NEURON, delay=np.array([0, 1, 2, 3, 4, 5]))
@@ -100,21 +100,21 @@ def test_state_carried_over(tmp_path: Path) -> None:
     inputs = random_spikes(8)
     stream = np.concatenate([*inputs], axis=-1)[np.newaxis]
     # The stream's own time, cut into samples as an endless run would be.
-    own = later(simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)])), -1)[..., :-1]
-    recorded = later(np.stack(np.split(own[0], 3, axis=-1)), 1)
+    own = shifted(simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)])), -1)[..., :-1]
+    recorded = shifted(np.stack(np.split(own[0], 3, axis=-1)), 1)
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
     assert cause.name == "state carried over from an earlier batch"
     assert cause.place is not None
     assert cause.place.sample > 0
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_reset_that_comes_early(steps: int, tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)
     leaked = np.concatenate([np.roll(inputs, 1, axis=0)[..., -steps:], inputs], axis=-1)
     leaked[0, :, :steps] = 0
-    recorded = later(simulated(path, leaked), -steps)[..., : inputs.shape[-1]]
+    recorded = shifted(simulated(path, leaked), -steps)[..., : inputs.shape[-1]]
     recorded[..., 0] = 0
     # What lies under the last, unknown steps is cut off on both sides.
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
@@ -122,14 +122,15 @@ def test_a_reset_that_comes_early(steps: int, tmp_path: Path) -> None:
     assert f"{steps} step(s) before" in cause.detail
 
 
-def test_a_reset_that_comes_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_reset_that_comes_late(steps: int, tmp_path: Path) -> None:
     path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
     inputs = random_spikes(8)
     late = inputs.copy()
-    late[..., 0] = 0
+    late[..., :steps] = 0
     cause = cause_of(verify(None, path, inputs, recorded={"dense1": simulated(path, late)}))
-    assert cause.name == "reset step"
-    assert "after the sample began" in cause.detail
+    assert cause.name == ("reset step" if steps < 4 else "not found")
+    assert steps == 4 or f"reset {steps} step(s) after the sample began" in cause.detail
 
 
 def test_one_neuron_is_not_enough_for_a_cause_that_all_neurons_would_show(tmp_path: Path) -> None:
@@ -159,12 +160,9 @@ def test_noise_has_no_cause(tmp_path: Path) -> None:
 @pytest.mark.slayer
 def test_both_membranes_are_equal_where_both_runs_are(exported: Callable[[str], Any], tmp_path: Path) -> None:
     """The membrane in SLAYER and in the reference, in one unit: equal up to the step at which a changed bias acts."""
-    for kind in ("mlp", "delayed", "conv", "recurrent", "biased"):
+    for kind in ("mlp", "delayed", "conv", "recurrent", "biased", "unshifted", "resonator", "izhikevich"):
         subject = exported(kind)
         name = list(read(subject.path).spiking)[-1]
-        right = simulate(subject.path, subject.spikes)
-        recorded = {one: layer.copy() for one, layer in right.layers.items()}
-        recorded[name][2, 1, 9] ^= 1
         group = f"layer/{name.lstrip('abcdefghijklmnopqrstuvwxyz')}/neuron/vThMant"
 
         def raise_threshold(file: Any, group: str = group) -> None:
@@ -178,6 +176,78 @@ def test_both_membranes_are_equal_where_both_runs_are(exported: Callable[[str], 
         assert cause.got_membrane is not None
         until = cause.steps.index(cause.place.step) + 1
         assert cause.expected_membrane[:until] == pytest.approx(cause.got_membrane[:until], abs=0.02), kind
+
+
+@pytest.mark.parametrize(
+    ("step", "steps"), [(0, range(5)), (4, range(9)), (5, range(1, 10)), (15, range(11, 20)), (19, range(15, 20))]
+)
+def test_membranes_are_shown_four_steps_around(step: int, steps: range, plain: Any) -> None:
+    recorded = plain.changed(output=None)
+    recorded["dense1"][5:, 2, step:] ^= 1
+    cause = cause_of(verify(None, plain.path, plain.spikes, recorded=recorded))
+    assert cause.place is not None
+    assert (cause.place.sample, cause.place.neuron, cause.place.step) == (5, (2,), step)
+    assert cause.steps == tuple(steps)
+    assert cause.threshold == 200 * 64
+    assert cause.expected_membrane is not None
+    fires = [membrane > 200 * 64 for membrane in cause.expected_membrane]
+    assert fires == plain.run["dense1"][5, 2, list(steps)].astype(bool).tolist()
+
+
+@pytest.mark.parametrize("steps", [-3, -2, -1, 1, 2, 3])
+def test_a_layer_that_comes_steps_later_or_earlier(steps: int, tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8)
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": shifted(simulated(path, inputs), steps)}))
+    if abs(steps) == 3:
+        assert cause.name == "not found"
+    else:
+        assert cause.name == "different delay_shift"
+        assert (
+            f"spikes {abs(steps)} step(s) {'later' if steps > 0 else 'earlier'} than in the reference" in cause.detail
+        )
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_end_of_a_layer_that_comes_earlier_is_not_known_to_the_reference(steps: int, tmp_path: Path) -> None:
+    path = file_of(Dense(weights(6, 8), NEURON), tmp_path / "net.net")
+    inputs = random_spikes(8, steps=30)
+    recorded = simulated(path, np.concatenate([inputs, inputs[..., :steps]], axis=-1))[..., steps:]
+    assert recorded[..., -steps:].any()
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "different delay_shift"
+    recorded[..., 29 - steps] ^= 1  # the last step that is known
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.name == "not found"
+
+
+@pytest.mark.parametrize("before", [7, 8, 9])
+def test_state_is_followed_through_eight_earlier_samples(before: int, tmp_path: Path) -> None:
+    """Of neurons that keep all they get, so that each earlier sample counts."""
+    layer = Dense(np.full((6, 1), 2) * np.arange(1, 7)[:, np.newaxis], CubaNeuron(90, np.array([4096]), np.array([0])))
+    path = file_of(layer, tmp_path / "net.net")
+    inputs = np.zeros((10, 1, 12), np.uint8)
+    inputs[:, 0, ::2] = 1
+    recorded = simulated(path, inputs)
+    stream = np.tile(inputs[:1], (1, 1, before + 1))
+    recorded[9] = simulated(path, np.pad(stream, [(0, 0), (0, 0), (0, 1)]))[0, :, 12 * before : 12 * before + 12]
+    recorded[9, :, 0] = 0  # the last spike of the sample before, which SLAYER cuts off
+    cause = cause_of(verify(None, path, inputs, recorded={"dense1": recorded}))
+    assert cause.place is not None
+    assert cause.place.sample == 9
+    assert cause.name == ("not found" if before == 9 else "state carried over from an earlier batch")
+    assert before == 9 or "the state in which sample 8 left them" in cause.detail
+
+
+@pytest.mark.parametrize("one", [0, 64])
+def test_the_sigma_delta_neurons_of_a_difference_have_no_membrane(one: int, tmp_path: Path) -> None:
+    layers = Input((3,), False, Encoder(SigmaDeltaNeuron(1))), Dense(2 * np.ones((2, 3), int), SigmaDeltaNeuron(1))
+    write_as_described(NetworkDescription(layers), tmp_path / "net.net")
+    values = np.random.default_rng(0).random((2, 3, 20))
+    recorded = simulate(tmp_path / "net.net", values).layers
+    recorded["dense1"][1, 0, 7] += (one + 1) / 4096
+    cause = cause_of(verify(None, tmp_path / "net.net", values, recorded=recorded))
+    assert (cause.name, cause.threshold, cause.expected_membrane) == ("not found", None, None)
 
 
 class Dropping(nn.Module):
@@ -228,6 +298,25 @@ def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any
     assert report.comparisons[0].passed
     assert report.comparisons[1].unrecorded == ("dense2",)
     assert cause_of(report).name == "batch norm left in training mode"
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("sample", [127, 128, 255, 256])
+def test_the_batch_of_a_network_in_training_mode_is_one_of_128(sample: int, exported: Callable[[str], Any]) -> None:
+    """As `verify` itself runs the network; the other samples of the batch decide over a sample's spikes."""
+    from netx_export.slayer import fresh_state
+
+    subject = exported("biased")
+    rates = torch.linspace(0.1, 0.6, 260).reshape(-1, 1, 1)
+    spikes = (torch.rand(260, 12, 24, generator=torch.Generator().manual_seed(7)) < rates).float()
+    recorded = {"dense1": simulate(subject.path, spikes).layers["dense1"]}
+    batch = slice(sample // 128 * 128, sample // 128 * 128 + 128)
+    with fresh_state(subject.net), torch.no_grad():
+        subject.net.train()
+        recorded["dense1"][sample] = subject.net[0](spikes[batch]).numpy()[sample - batch.start]
+    cause = cause_of(verify(subject.net, subject.path, spikes, recorded=recorded))
+    assert cause.place is not None
+    assert (cause.place.sample, cause.name) == (sample, "batch norm left in training mode")
 
 
 @pytest.mark.slayer

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from netx_export import ExportError, NetxExportError, Tolerance, simulate, verify
-from netx_export.verification.report import print_report, save_html, save_report, verdict_text
+from netx_export.verification.report import _joule, _number, print_report, save_html, save_report, verdict_text
 from netx_export.verification.verify import SCHEMA, VerificationReport
 
 SCHEMA_DOC = Path(__file__).parents[2] / "docs" / "report-schema.md"
@@ -255,3 +255,41 @@ def test_a_training_curve_is_shown(reports: dict[str, VerificationReport], tmp_p
     curve = [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}]
     dataclasses.replace(reports["passed"], training=curve).save_html(tmp_path / "report.html")
     assert "loss: 2 → 1" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("got", "red"), [(99.0, False), (100.0, False), (100.5, True), (None, False)])
+def test_what_goes_beyond_the_budget_is_red(
+    got: float | None, red: bool, plain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    report = verify(None, plain.path, plain.spikes, recorded=plain.run).to_dict()
+    report["comparisons"][0]["budget"] = [{"name": "synops", "limit": 100.0, "expected": 200.0, "got": got}]
+    print_report(report, Console(width=300, force_terminal=True, color_system="standard"))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "Budget of synops" in line)
+    used = "not known" if got is None else f"{got:g}"
+    assert line == ("\x1b[31m" if red else "") + f"Budget of synops: {used} of 100 allowed" + ("\x1b[0m" if red else "")
+
+
+@pytest.mark.parametrize("classes", [40, 41])
+def test_a_table_of_predictions_has_at_most_forty_classes(classes: int, plain: Any, tmp_path: Path) -> None:
+    report = verify(None, plain.path, plain.spikes, recorded=plain.run).to_dict()
+    cells = [(None, number, number, 1) for number in range(classes)]
+    report["comparisons"][0]["output"]["confusion"] = cells
+    save_html(report, tmp_path / "report.html")
+    assert ('class="confusion"' in (tmp_path / "report.html").read_text()) == (classes == 40)
+
+
+@pytest.mark.parametrize(
+    ("joule", "text"),
+    [(None, "-"), (0.0, "0 J"), (9e-13, "0 J"), (1e-12, "1 pJ"), (9.99e-10, "999 pJ"), (1e-9, "1 nJ"), (2.0, "2 J")],
+)
+def test_energies_are_in_the_largest_unit_that_they_reach(joule: float | None, text: str) -> None:
+    assert _joule(joule) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (12345, "12,345"), (999.96, "1000"), (1000.4, "1,000"), (0.12345, "0.1235")]
+)
+def test_numbers_of_a_table_are_short(value: float | None, text: str) -> None:
+    assert _number(value) == text

@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from netx_export.file.netx import read
-from netx_export.network.description import CubaNeuron, Dense, NetworkDescription, Recurrent, Resonator, ResonatorNeuron
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    NetworkDescription,
+    Recurrent,
+    Resonator,
+    ResonatorNeuron,
+)
 from netx_export.simulation import reference
 from netx_export.verification.neuron_trace import Assumptions, trace
 
@@ -78,3 +86,31 @@ def test_a_wrapped_current_is_seen() -> None:
     unwrapped = trace(layer, (0,), inputs[0].numpy(), assumed=Assumptions(**WHOLE))
     assert not unwrapped.wrapped
     assert unwrapped.spikes.sum() > got.spikes.sum()
+
+
+@pytest.mark.parametrize(
+    ("activation", "wrapped", "saturated"),
+    [
+        (131_071, False, False),
+        (131_072, False, True),  # a current of 2^23 is held as it is, but no voltage of that size
+        (131_073, True, False),
+        (-131_071, False, False),
+        (-131_072, True, True),
+    ],
+)
+def test_a_number_that_leaves_24_bits_is_seen(activation: int, wrapped: bool, saturated: bool) -> None:
+    neuron = CubaNeuron(2**17, np.array([4096]), np.array([0]))
+    layer = Conv(np.full((1, 1, 1, 1), activation), neuron, (1, 1, 1))
+    got = trace(layer, (0, 0, 0), np.array([[[[1, 0]]]], np.uint8))
+    assert (got.wrapped, got.saturated) == (wrapped, saturated)
+
+
+@pytest.mark.parametrize(("steps", "saturated"), [(64, False), (65, True)])
+def test_a_resonator_that_leaves_24_bits_is_seen(steps: int, saturated: bool) -> None:
+    """Each step adds 2^17."""
+    turn = ResonatorNeuron(2**20, np.array([0]), np.array([4096]), "phase")
+    weight = np.array([[128] * 16 + [-128] * 16])
+    inputs = np.zeros((32, steps), np.uint8)
+    inputs[:16] = 1
+    inputs[16:, 0] = np.arange(16) == 0  # one step adds less, so that the 64th sum stays below 2^23
+    assert trace(Resonator(weight, weight, turn), (0,), inputs).saturated is saturated

@@ -1,16 +1,17 @@
 """The reference simulator: a netx network in Lava's fixed-point arithmetic, for whole batches, in torch.
 
-Each layer runs in its neurons' own time: step 0 is the first step at which a neuron can see the sample. In that frame
-a layer's synaptic input at step t is its weights times the spikes that came in at step t, and no layer waits for the
-one before it: the synapses of a layer are one product over the whole sequence, and only the neurons go step by step.
-The steps by which Lava and SLAYER shift each layer's output are applied afterwards, in one place.
+Each layer runs in local time, of which step 0 is the first step at which anything of a sample can reach its neurons. In
+local time, the synaptic input of a layer at step t is its weights times the spikes that the layer before sent at step
+t: the synapses of a layer are one product over the whole sequence, and only the neurons go step by step. The steps by
+which Lava and SLAYER shift the output of each layer are applied afterwards, in ``simulate``.
 
 The synapses of a layer are in :mod:`~netx_export.simulation.reference.synapses`, its neurons in
-:mod:`~netx_export.simulation.reference.neurons`. Their inner loops are there in torch, for every device, and compiled
-by numba, for a CPU (:mod:`~netx_export.simulation.reference.compiled`).
+:mod:`~netx_export.simulation.reference.neurons`. Their inner loops exist in torch, for every device, and compiled by
+numba, for a CPU (:mod:`~netx_export.simulation.reference.compiled`).
 
-Tensors are time first inside, ``(T, N, C, ...)``, but lie in memory sample by sample, ``(N, T, C, ...)``: a step is
-still made of long runs of neurons, and a sample is turned from and to the outer ``(N, C, ..., T)`` within the cache.
+Tensors are time first inside, ``(T, N, C, ...)``, but stored sample by sample, ``(N, T, C, ...)``: in each step the
+neurons of a sample lie side by side, and a sample is transposed from and to the outer ``(N, C, ..., T)`` within the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def chunk_size(description: NetworkDescription, steps: int, device: torch.device
 
 
 def prepare(description: NetworkDescription, device: torch.device) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
-    """Load a network's weights for a device, once for many batches; what comes back does what :func:`run` does."""
+    """Load a network's weights for a device, once for many batches: a function that does what :func:`run` does."""
     names = iter(description.spiking)
     stages: list[tuple[str | None, _Stage]] = []
     for layer in description.layers:
@@ -121,8 +122,8 @@ def run(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, torc
             with ``description.lead`` empty steps, in which a bias may act already.
 
     Returns:
-        For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in its neurons' own time; for sigma-delta neurons
-        their messages or sums, int32.
+        For each spiking layer its spikes ``(N, C, ..., T)``, uint8, in local time; for sigma-delta neurons their
+        messages or sums, int32.
     """
     return prepare(description, spikes.device)(spikes)
 
@@ -162,7 +163,7 @@ def _tracks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, 
 
 
 def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
-    """A layer as a function of what comes into it that gives what its neurons send, both time first."""
+    """A layer as a function from its input to what its neurons send, both time first."""
     run_layer = _graded_layer if isinstance(layer.neuron, SigmaDeltaNeuron) else _spiking_layer
     stage = run_layer(layer, bias_start, device)
 

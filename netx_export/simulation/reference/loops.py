@@ -32,13 +32,13 @@ def _compiled() -> ModuleType | None:
 
 def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], device: torch.device) -> None:
     """Call a function on each item, with the compiled loops on all of torch's threads, an item on each."""
-    pending = iter(items)  # to take the next of it is atomic
+    pending = iter(items)  # shared by the threads: taking the next item of it is atomic
 
     def work() -> None:
         try:
             for item in pending:
                 function(item)
-        finally:  # after an error or Ctrl-C there is no use for the others
+        finally:  # after an error or Ctrl-C the other threads are to find nothing left
             deque(pending, maxlen=0)
 
     others = min(len(items), torch.get_num_threads()) - 1 if compiled_loops(device) else 0
@@ -47,14 +47,14 @@ def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], devic
         return
     with one_thread(), ThreadPoolExecutor(others) as pool:
         started = [pool.submit(work) for _ in range(others)]
-        work()  # on this thread too: one that only waits has the others begin on its core
+        work()  # on this thread too: if it only waited, the others would begin on its core
         for one in started:
             one.result()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch inside: steps this small gain nothing from more, and lose a lot where a core is busy."""
+    """Let torch use one thread inside: with steps this small more gain nothing, and lose much where a core is busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

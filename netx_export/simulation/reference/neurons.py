@@ -169,7 +169,7 @@ def resonate_and_fire(neuron: ResonatorNeuron, real_input: torch.Tensor, imag_in
 
 
 class Rotation:
-    """The complex states of resonators, which each step rotates, shrinks, and adds to."""
+    """The complex states of resonators: each step rotates them, lets them decay, and adds the input."""
 
     def __init__(self, neuron: ResonatorNeuron, rest: torch.Tensor) -> None:
         self._phase = neuron.reset == "phase"
@@ -185,7 +185,7 @@ class Rotation:
         return real, imag
 
     def settle(self, real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
-        """Take these parts, clipped, for the state; where they fire."""
+        """Clip both parts and make them the state, reset where neurons fire; whether each neuron fires."""
         real, imag = (part.clamp(1 - STATE_LIMIT, STATE_LIMIT - 1) for part in (real, imag))
         if self._phase:
             fired = (real >= self._threshold) & (imag >= 0) & (self._imag < 0)
@@ -210,13 +210,13 @@ def sigma_delta(
 
 @one_thread()
 def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:
-    """The changes of whole numbers along their first axis that reach a threshold; smaller ones wait and add up."""
+    """The changes of whole numbers along their first axis that reach a threshold; smaller ones add to the residue."""
     sent = torch.empty_like(values)
-    before = waiting = torch.zeros_like(values[0])
+    before = residue = torch.zeros_like(values[0])
     for value, message in zip(values, sent, strict=True):
-        change = value - before + waiting
+        change = value - before + residue
         message.copy_(change.masked_fill(change.abs() < threshold, 0))
-        before, waiting = value, change - message
+        before, residue = value, change - message
     return sent
 
 

@@ -1,6 +1,6 @@
 """Synapses of the reference simulator: weighted sums of spikes or messages, exact, over whole sequences at once.
 
-Each function prepares a layer's weights for a device and gives back a function of what comes in, time first. Sums are
+Each function prepares a layer's weights for a device and returns a function of what comes in, time first. Sums are
 taken in a type in which no partial sum can round, as in ``PyDenseModelBitAcc`` (``lava/proc/dense/models.py``) and
 ``PyConvModelFixed`` (``lava/proc/conv/models.py``) of lava-nc 0.10.0.
 """
@@ -71,7 +71,7 @@ def _delayed(weight: IntArray, delay: IntArray, device: torch.device) -> Synapse
 
 
 def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, device: torch.device) -> Synapses:
-    """With a delay on each synapse, spikes of the same delay are summed up, and then wait together."""
+    """With a delay on each synapse: the synapses of each delay are summed up, and the sums delayed."""
     groups = []
     for steps in np.unique(delay):
         group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
@@ -100,7 +100,7 @@ def _by_rows(function: Synapses, frames: torch.Tensor) -> torch.Tensor:
 
 
 class WeightedSums:
-    """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, in a time that follows the number of spikes.
+    """Sums ``(rows, out)`` of loaded weights over spikes ``(rows, in)``, in time proportional to the number of spikes.
 
     Attributes:
         integers: the weights ``(in, out)`` in a short integer type, for compiled loops.
@@ -143,7 +143,7 @@ class WeightedSums:
 
 
 def _shortest_integer(low: int, high: int) -> npt.DTypeLike:
-    """The shortest type for weights: sums of rare ones take as long as it takes to fetch them."""
+    """The shortest type for weights: where few are summed up, to fetch them from memory takes the time."""
     limits = (np.iinfo(dtype) for dtype in (np.int8, np.int16, np.int32, np.int64))
     return next(limit.dtype for limit in limits if limit.min <= low and high <= limit.max)
 
@@ -162,7 +162,7 @@ def _in_blocks(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _active(spikes: torch.Tensor) -> torch.Tensor:
-    """Where a flat raster has spikes; numpy finds rare ones in a third of torch's time. The host waits for a GPU."""
+    """The indices of spikes in a flat raster; numpy finds rare ones in a third of torch's time. A GPU is waited for."""
     if spikes.device.type != "cpu":
         return spikes.nonzero().squeeze(1)
     return torch.from_numpy(np.flatnonzero(spikes.numpy().view(np.bool_)))
@@ -170,7 +170,7 @@ def _active(spikes: torch.Tensor) -> torch.Tensor:
 
 @one_thread()
 def _sum_active(active: torch.Tensor, weight: torch.Tensor, sums: torch.Tensor) -> None:
-    """Write the weights of the active inputs of each row, added up; they are given by their places in all rows."""
+    """Write the sum of the weights of each row's active inputs, given by their indices in the flattened rows."""
     inputs = len(weight)
     starts = torch.arange(0, len(sums) * inputs, inputs, device=active.device)
     sums.copy_(F.embedding_bag(active % inputs, weight, torch.searchsorted(active, starts), mode="sum"))
@@ -212,7 +212,7 @@ def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _cast_beyond() -> tuple[int, int]:
-    """What numpy's cast makes of numbers above and below int32: that depends on the processor, which Lava shares."""
+    """What numpy's cast makes of numbers above and below int32: it depends on the processor, on which Lava runs too."""
     with np.errstate(invalid="ignore"):
         above, below = np.array([2.0 * _CAST_LIMIT, -2.0 * _CAST_LIMIT]).astype(np.int32)
     return int(above), int(below)
@@ -221,7 +221,7 @@ def _cast_beyond() -> tuple[int, int]:
 def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
     """The fastest type in which sums of such integers are exact in every order.
 
-    Up to 256 a weight is exact in the short types that torch may be set to multiply float32 in on a GPU.
+    A weight of up to 256 is exact in TF32 and bfloat16 too, in which torch may be set to multiply float32 on a GPU.
     """
     return torch.float32 if largest_sum < 2**24 and largest_weight <= 256 else torch.float64
 
