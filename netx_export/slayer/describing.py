@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind
+from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback
 from netx_export.errors import ExportError
 from netx_export.network.description import (
     Affine,
@@ -364,9 +364,7 @@ def _read_recurrent(place: Place) -> list[Layer]:
 def _read_kwta(place: Place) -> list[Layer]:
     block = place.block
     weight = weights(place, block.synapse)
-    excitation = block.self_excitation.detach().clamp(0, 1)
-    feedback = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
-    recurrent = integers(place, block.neuron.quantize_8bit(feedback))
+    recurrent = integers(place, kwta_feedback(block))
     return _recurrent_layers(place, weight.reshape(len(weight), -1), recurrent, _winners_current(place))
 
 
