@@ -256,7 +256,8 @@ def test_wrong_arguments():
 
 @pytest.mark.slayer
 def test_attached_to_slayer_blocks_of_every_kind():
-    slayer = pytest.importorskip("lava.lib.dl.slayer")
+    import lava.lib.dl.slayer as slayer
+
     cuba = {"threshold": 0.1, "current_decay": 0.5, "voltage_decay": 0.1, "requires_grad": False}
     block = slayer.block
     net = torch.nn.Sequential(
