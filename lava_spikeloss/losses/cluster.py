@@ -77,10 +77,10 @@ def _nearest(
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
     v = v.detach().contiguous()
     fired = v >= (v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold)
-    total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
+    total = fired.to(torch.float32).cumsum(-1)  # running sums of float32 are several times as fast as of integers
     positive = _highest_free_step(v, total, reach)
     fired &= sum_around(total, reach, 0) == 1  # and no other one within reach before it: a cluster begins
-    clusters = fired.to(torch.float32).cumsum_(-1)
+    clusters = fired.to(torch.float32).cumsum(-1)
     del fired
     return clusters[..., -1:].long(), positive, _end_of_smallest(clusters, total, reach)
 
@@ -103,7 +103,7 @@ def _end_of_smallest(clusters: torch.Tensor, total: torch.Tensor, reach: int) ->
     number = torch.arange(1, -(-steps // (reach + 1)) + 1, dtype=total.dtype, device=total.device)  # as many as fit
     first = torch.searchsorted(clusters, number.expand(*total.shape[:-1], -1).contiguous())
     exists = first < steps
-    spikes_before = total.gather(-1, first.clamp_(max=steps - 1)) - exists.to(total.dtype)
+    spikes_before = total.gather(-1, first.clamp(max=steps - 1)) - exists.to(total.dtype)
     spikes_through = torch.cat((spikes_before[..., 1:], total[..., -1:]), -1)
     size = torch.where(exists, spikes_through - spikes_before, torch.inf)
     smallest = size.min(-1, keepdim=True).indices
