@@ -134,9 +134,14 @@ def _altered_weights(weight: np.ndarray) -> Callable[[], tuple[Layers, np.ndarra
     return lambda: ([_input(12), _integrators(weight)], _spikes(12, 60, 3))
 
 
-def _delays(shape: tuple[int, ...], weight: np.ndarray) -> Callable[[], tuple[Layers, np.ndarray]]:
-    """Up to 62 steps, which is where netx cuts them off."""
-    delay = np.resize(np.array([0, 1, 61, 62, 63, 64, 100, 2, 0, 5, 62, 63]), shape)
+# netx cuts delays off at 62 steps.
+_LONG_DELAYS = [0, 1, 61, 62, 63, 64, 100, 2, 0, 5, 62, 63]
+
+
+def _delays(
+    shape: tuple[int, ...], weight: np.ndarray, delays: list[int] = _LONG_DELAYS
+) -> Callable[[], tuple[Layers, np.ndarray]]:
+    delay = np.resize(np.array(delays), shape)
     return lambda: ([_input(12), _integrators(weight, delay=delay)], _spikes(12, 90, 3))
 
 
@@ -198,7 +203,7 @@ EDGES: dict[str, Callable[[], tuple[Layers, np.ndarray]]] = {
     "a delay of each neuron ends at 62": _delays((4,), _pattern(4, 12, -60, 127)),
     "a delay of each input ends at 62": _delays((12,), _pattern(4, 12, -60, 127)),
     "a delay of each synapse ends at 62": _delays((4, 12), _pattern(4, 12, -60, 127)),
-    "sums of weights round down for each delay": _delays((12,), _rounding(4, 12)),
+    "sums of weights round down for each delay": _delays((12,), _rounding(4, 12), [0, 1, 2, 3]),
     "recurrent currents": _recurrent([_pattern(6, 12, -60, 90), _pattern(6, 6, -60, 90, 6131)], 1024, bias=30),
     "recurrent sums round down": _recurrent([_rounding(6, 12), _rounding(6, 6)], 2048, bias=450),
     "resonators stop at 24 bits": _resonators("PHASE", 64),
