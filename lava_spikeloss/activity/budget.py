@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -257,12 +256,17 @@ class BudgetEnforcer(Enforcer):
             return use.events / use.steps if has_neurons else 0.0
         if kind == "synops":
             return use.synops / use.samples
-        per_synop, per_event, per_update = self.budget.table.prices or (math.nan,) * 3
+        per_synop, per_event, per_update = self._prices()
         return (per_synop * use.synops + per_event * use.events + per_update * use.updates) / use.samples
+
+    def _prices(self) -> tuple[float, float, float]:
+        prices = self.budget.table.prices
+        assert prices is not None  # or the budget of energy would have been refused
+        return prices
 
     def _check_idle(self, names: Iterable[str], limit: float) -> None:
         """Refuse a budget that idle neurons alone use up: no training can reach it."""
-        _, _, per_update = self.budget.table.prices or (math.nan,) * 3
+        _, _, per_update = self._prices()
         idle = sum(per_update * self._collected[name].updates / self._collected[name].samples for name in names)
         if idle >= limit:
             raise ValueError(
