@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 import hypothesis
@@ -18,6 +19,9 @@ hypothesis.settings.load_profile("project")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if importlib.util.find_spec("lava") is not None:
+        if any(_needs_lava(item) for item in items):
+            # Lava chooses at import how multiprocessing starts processes, and cannot after torch.compile has done so.
+            importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
         return
     missing = pytest.mark.skip(reason="needs lava-dl: Python 3.10 and the extra `lava`")
     for item in items:

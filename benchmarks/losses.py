@@ -1,171 +1,122 @@
-"""Forward and backward of every loss: against each peer that has it, and against the floor.
+"""Every loss, forward and backward: its time beside that of the peer that has it, and its memory. In float32.
 
-The floor is what no loss can beat: reading the input once and writing its gradient once, which is a copy of the input,
-timed in the same rounds. Values (and gradients, in float32) are compared before anything is timed. Peers get the data
-in the layout that they want, which costs them nothing here.
+Ours and the peer have turns in the same rounds. Values and gradients are compared before anything is timed. A peer gets
+its data in the layout that it wants, which costs it nothing here.
 
     python -m benchmarks.losses --only 'spike_*'
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 
-from benchmarks._cases import CASES, CLUSTER, SIMILARITIES, Case, Loss, Peer, Size, library
-from benchmarks._command import Wish, main
-from benchmarks._results import Line
-from benchmarks._timing import paired, ratio, spread
+from benchmarks.memory import peak_allocated
+from benchmarks.peers import CASES, SIZES, Case, Loss, Size, library
+from benchmarks.report import Bound, Wish, bound_on, figure, main, table
+from benchmarks.timing import paired, ratio
 
-__all__ = ["LARGEST", "SIZES", "assert_equal", "call", "measure"]
+__all__ = ["assert_equal", "call", "measure"]
 
 _Run: TypeAlias = Callable[[], list[torch.Tensor]]
-LARGEST = Size(128, 100, 300)
-SIZES = [Size(128, 10, 100), Size(128, 100, 100), LARGEST, Size(32, 11, 1000)]
-_LARGEST_ON_CUDA = Size(512, 512, 300)
-_DTYPES = [torch.float32, torch.bfloat16]
-# In bfloat16 a rate has 8 bits, and a sum over classes or steps is rounded on the way.
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+_Measured: TypeAlias = list[tuple[float, str]]
+_TINY = Size(4, 10, 12)
+_TOLERANCE = 1e-4
 
 
-def measure(wish: Wish) -> Iterator[Line]:
-    """All lines of the losses."""
-    for device in wish.devices:
-        for case in filter(lambda case: wish.wants(case.name), [*CASES, CLUSTER, *SIMILARITIES]):
-            for size in _sizes(case, device, wish.tiny):
-                for dtype in _DTYPES if case in CASES else _DTYPES[:1]:
-                    yield from _compare(case, size, dtype, device, wish)
-        if wish.wants("copy"):
-            for size in _sizes(CASES[0], device, wish.tiny):
-                yield _bandwidth(size, device, wish)
-
-
-def _bandwidth(size: Size, device: str, wish: Wish) -> Line:
-    """What the floor comes to: bytes read and written in a second."""
-    x = CASES[0].input(size, torch.float32, device)
-    _, copy = _base(CASES[0], x)
-    times = paired({"copy": copy}, wish.effort)["copy"]
-    gigabytes = 2 * x.numel() * x.element_size() / 1e9
-    labels = {"loss": "copy", "size": str(size), "dtype": "float32", "device": device}
-    speed = spread([gigabytes / seconds for seconds in times])
-    return Line("losses", labels, "bandwidth", speed, "GB/s", "higher", spread(times).median)
-
-
-def _sizes(case: Case, device: str, tiny: bool) -> list[Size]:
-    if tiny:
-        return [Size(4, 10, 12)]
-    if case is CLUSTER:
-        return [Size(1, 1000, 200)]
-    if case in SIMILARITIES:
-        return [Size(256, 512, 50)]
-    return [*SIZES, _LARGEST_ON_CUDA] if device == "cuda" else SIZES
+def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
+    """One table, and three bounds."""
+    slower: _Measured = []
+    looping: _Measured = []
+    copies: _Measured = []
+    rows = []
+    for case in (case for case in CASES if wish.wants(case.name)):
+        sizes = (_TINY,) if wish.tiny else case.sizes
+        ratios = looping if case.peer and case.peer.loops in ("time", "elements") else slower
+        cells = [_compare(case, size, wish, ratios) for size in sizes]
+        cells += ["-"] * (len(SIZES) - len(cells))
+        if case.backward:
+            copies.append((_copies(case, sizes[-1], wish.device), case.name))
+        name = f"`{case.name}`" + ("" if case.sizes == SIZES else f", {case.sizes[0]}")
+        rows.append([name, _peer(case), *cells, figure(copies[-1][0]) if case.backward else "-"])
+    bounds = [
+        ("no loss slower than a peer's", slower, 1.0, True),
+        ("10 times as fast as a peer that loops over time or elements", looping, 10.0, True),
+        ("at most 3 copies of the input in memory", copies, 3.05, False),
+    ]
+    head = ["loss", "peer", *(str(size) for size in SIZES), "copies"]
+    found = [bound_on(text, values, limit, at_least=least) for text, values, limit, least in bounds if values]
+    return [table(head, rows)] if rows else [], found
 
 
 def call(case: Case, loss: Loss, x: torch.Tensor, target: Any) -> _Run:
-    """Forward and backward as a call; it gives the values that have to be equal, then the gradient."""
+    """Forward and backward as a call; it gives the value, and the gradient if there is one."""
     if not case.backward:
-        return lambda: loss(x, target)
+        return lambda: [loss(x, target)]
     x.requires_grad_()
 
     def run() -> list[torch.Tensor]:
         value = loss(x, target)
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-        return [value, gradient]
+        return [value, *torch.autograd.grad(value.sum(), x)]
 
     return run
 
 
-def _contestants(case: Case, size: Size, dtype: torch.dtype, device: str) -> tuple[dict[str, _Run], list[Peer]]:
-    """Ours and the peers that are installed and can, compared with ours."""
-    x = case.input(size, dtype, device)
-    target = case.target(size)
-    target = target if target is None else target.to(device)
-    runs = {"ours": call(case, case.loss(size), x.clone(), target)}
-    peers = []
-    for peer in case.peers:
-        module = library(peer.library)
-        if module is None or (peer.float32_only and dtype != torch.float32):
-            continue
-        theirs = x.movedim(-1, 0).contiguous() if peer.time_first else x.clone()
-        runs[peer.library] = call(case, peer.loss(module, size), theirs, target)
-        peers.append(peer)
-        if not peer.differs:
-            assert_equal(case, peer, dtype, runs["ours"](), runs[peer.library]())
-    return runs, peers
-
-
-def assert_equal(
-    case: Case, peer: Peer, dtype: torch.dtype, ours: list[torch.Tensor], theirs: list[torch.Tensor]
-) -> None:
-    """Raise unless the values are equal; in float32 the gradients too."""
-    tolerance = _TOLERANCE[dtype]
-    if case.backward:
-        gradient = theirs[1].movedim(0, -1) if peer.time_first else theirs[1]
-        theirs = [theirs[0].reshape(ours[0].shape), gradient]
+def assert_equal(case: Case, ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+    """Raise unless the peer's value and gradient are ours."""
+    assert case.peer is not None
+    value, *gradient = theirs
+    theirs = [value.reshape(ours[0].shape), *(g.movedim(0, -1) if case.peer.time_first else g for g in gradient)]
     for mine, their in zip(ours, theirs, strict=True):
-        if dtype != torch.float32 and mine.dim() > 0:
-            continue
         torch.testing.assert_close(
             mine,
             their,
-            rtol=tolerance,
-            atol=tolerance * float(their.abs().max()) if mine.is_floating_point() else 0,
+            rtol=_TOLERANCE,
+            atol=_TOLERANCE * float(their.abs().max()),
             check_dtype=False,
-            msg=lambda text: f"{case.name} is not what {peer.library} says, in {dtype}: {text}",
+            msg=lambda text: f"{case.name} is not what {case.peer.library} says: {text}",
         )
 
 
-def _base(case: Case, x: torch.Tensor) -> tuple[str, Callable[[], object]]:
-    """What no loss can beat: a copy of the input; for similarity, all pairs of samples and their gradient."""
-    if case.kind == "similarity":
-        rows = x.flatten(1)
-        return "times two matrix products", lambda: (rows @ rows.T) @ rows
-    copy = torch.empty_like(x)
-    return "times the floor", lambda: copy.copy_(x)
+def _peer(case: Case) -> str:
+    if case.peer is None:
+        return "-"
+    loops = f", over {case.peer.loops}" if case.peer.loops else ""
+    return case.peer.library + loops + (f"; {case.peer.differs}" if case.peer.differs else "")
 
 
-def _compare(case: Case, size: Size, dtype: torch.dtype, device: str, wish: Wish) -> Iterator[Line]:
-    runs, peers = _contestants(case, size, dtype, device)
-    what, base = _base(case, case.input(size, dtype, device))
-    times = paired({**runs, "base": base}, wish.effort)
-    seconds = spread(times["ours"]).median
-    labels = {"loss": case.name, "size": str(size), "dtype": str(dtype).removeprefix("torch."), "device": device}
-    limited = case.kind == "similarity" or (case.kind and device == "cpu" and size == LARGEST)
-    target = case.kind if limited else None
-    yield Line("losses", labels, what, ratio(times["ours"], times["base"]), "x", "lower", seconds, target)
-    for peer in peers:
-        faster = ratio(times[peer.library], times["ours"])
-        note = "; ".join(filter(None, [peer.loops and f"it loops over {peer.loops}", peer.differs]))
-        what = f"times as fast as {peer.library}"
-        yield Line("losses", labels, what, faster, "x", "higher", seconds, peer.target, note)
-    if device == "cuda":
-        yield from _on_cuda(case, runs["ours"], times, labels, size)
+def _target(case: Case, size: Size, device: str) -> torch.Tensor | None:
+    target = case.target(size)
+    return target if target is None else target.to(device)
 
 
-def _on_cuda(
-    case: Case, run: _Run, times: dict[str, list[float]], labels: dict[str, str], size: Size
-) -> Iterator[Line]:
-    share = spread([100 * base / ours for base, ours in zip(times["base"], times["ours"], strict=True)])
-    target = "bandwidth" if case.kind == "count" and not case.membrane and size == _LARGEST_ON_CUDA else None
-    yield Line("losses", labels, "share of the copy bandwidth", share, "%", "higher", target=target)
-    waits = spread([float(_waits_for_device(run))])
-    yield Line("losses", labels, "waits for the device", waits, "", "lower", target="no synchronisation")
+def _compare(case: Case, size: Size, wish: Wish, ratios: _Measured) -> str:
+    """Milliseconds of ours; those of the peer, and how many times as fast ours is by the time on the processor."""
+    x, target = case.input(size, wish.device), _target(case, size, wish.device)
+    runs = {"ours": call(case, case.loss(size), x.clone(), target)}
+    module = library(case.peer.library) if case.peer else None
+    if case.peer and module:
+        theirs = x.movedim(-1, 0).contiguous() if case.peer.time_first else x
+        runs["peer"] = call(case, case.peer.loss(module, size), theirs.clone(), target)
+        if not case.peer.differs:
+            assert_equal(case, runs["ours"](), runs["peer"]())
+    times = paired(runs, wish.effort(rounds=15))
+    ours = figure(1e3 * times["ours"].seconds)
+    if "peer" not in times:
+        return ours
+    faster = ratio(times["peer"], times["ours"], clock="wall" if wish.device == "cuda" else "processor")
+    ratios.append((faster, f"`{case.name}`, {size}"))
+    return f"{ours} : {figure(1e3 * times['peer'].seconds)}, **{figure(faster)}**"
 
 
-def _waits_for_device(run: _Run) -> bool:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        run()
-    except RuntimeError as error:
-        if "synchroniz" not in str(error):
-            raise
-        return True
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return False
+def _copies(case: Case, size: Size, device: str) -> float:
+    """What is held at the peak, the gradient with it, in copies of the input (and of a target as large as it)."""
+    x, target = case.input(size, device), _target(case, size, device)
+    given = x.nbytes + (target.nbytes if target is not None and target.shape == x.shape else 0)
+    return peak_allocated(call(case, case.loss(size), x, target), device) / given
 
 
 if __name__ == "__main__":
-    main("losses", __doc__, measure, keep_memory=True)
+    main("losses", __doc__, measure)

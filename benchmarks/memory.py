@@ -1,46 +1,49 @@
-"""What a loss holds in memory at its peak, forward and backward together, beyond its input and the gradient it gives.
-
-In copies of the input, at the largest size.
-
-    python -m benchmarks.memory --only 'spike_*'
-"""
+"""Peak memory: of torch's allocators during a call, or of a whole process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from benchmarks._cases import CASES, SIMILARITIES, Size
-from benchmarks._command import Wish, main
-from benchmarks._memory import peak_allocated
-from benchmarks._results import Line
-from benchmarks._timing import spread
-from benchmarks.losses import LARGEST, call
-
-__all__ = ["measure"]
+__all__ = ["peak_allocated", "peak_resident"]
 
 
-def measure(wish: Wish) -> Iterator[Line]:
-    """A line for every loss."""
-    size = Size(4, 10, 12) if wish.tiny else LARGEST
-    for device in wish.devices:
-        for case in filter(lambda case: wish.wants(case.name), [*CASES, *SIMILARITIES]):
-            for dtype in (torch.float32, torch.bfloat16):
-                x = case.input(size, dtype, device)
-                target = case.target(size)
-                run = call(case, case.loss(size), x, target if target is None else target.to(device))
-                # A gradient that is the same at every step may be stored once for all of them.
-                extra = peak_allocated(run, device) - run()[1].untyped_storage().nbytes()
-                copies = extra / (x.numel() * x.element_size())
-                labels = {
-                    "loss": case.name,
-                    "size": str(size),
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "device": device,
-                }
-                yield Line("memory", labels, "peak extra memory", spread([copies]), "copies", "lower", target="memory")
+def peak_allocated(run: Callable[[], object], device: str) -> int:
+    """The most bytes of tensors that a call holds at one time, beyond those from before it."""
+    run()
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "trace.json")
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    # One event for each allocation and release, temporaries inside an operation included.
+    held = [event["args"] for event in events if event["name"] == "[memory]"]
+    if not held:
+        return 0
+    before = held[0]["Total Allocated"] - held[0]["Bytes"]
+    return max(int(state["Total Allocated"]) for state in held) - int(before)
 
 
-if __name__ == "__main__":
-    main("memory", __doc__, measure)
+def peak_resident(run: Callable[[], object]) -> tuple[object, int]:
+    """What a call returns, and the bytes by which this process's resident memory grew at its peak. Linux with glibc."""
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be used again without growing
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    before = _status("VmRSS")
+    result = run()
+    return result, _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])

@@ -13,19 +13,18 @@ import gc
 import itertools
 import math
 import multiprocessing
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks._command import Wish, main
-from benchmarks._memory import peak_resident
-from benchmarks._results import Line
-from benchmarks._timing import spread
+from benchmarks.memory import peak_resident
+from benchmarks.report import Bound, Wish, bound_on, figure, main, table
 
 __all__ = ["measure"]
 
@@ -36,29 +35,34 @@ _NETWORKS = {
     "10M": (3000, 2500, 1000, 10),
     "30M": (5000, 4000, 2000, 1000, 10),
 }
+_ACTIONS = ("export", "export, proved", "read", "check")
 _STEPS = 10
 _ROUNDS = 3
 _FEWEST_FOR_MEMORY = 10**6  # synapses: below, what a process needs anyway counts for more
 
 
-def measure(wish: Wish) -> Iterator[Line]:
-    """Time for every network and what is done with it, and memory for the large ones."""
+def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
+    """A row for every network: seconds of each action, and memory for the large ones."""
     networks = {"tiny": (20, 10, 4)} if wish.tiny else _NETWORKS
+    rows, seconds, copies = [], [], []
     for name in filter(wish.wants, networks):
-        found: dict[str, list[tuple[float, float]]] = {}
         run = _measure_once if wish.tiny else _measure_in_child
-        for _ in range(1 if wish.tiny else _ROUNDS):
-            for what, figures in run(networks[name]).items():
-                found.setdefault(what, []).append(figures)
-        for what, figures in found.items():
-            labels = {"network": name, "layers": "-".join(map(str, networks[name])), "action": what}
-            limited = name == "30M" and what.startswith("export")
-            seconds, copies = (spread([one[place] for one in figures]) for place in (0, 1))
-            target = "export time" if limited else None
-            yield Line("networks", labels, "time", seconds, "s", "lower", seconds.median, target)
-            if _synapses(networks[name]) >= _FEWEST_FOR_MEMORY:
-                target = "export memory" if limited else None
-                yield Line("networks", labels, "peak memory", copies, "copies", "lower", seconds.median, target)
+        rounds = [run(networks[name]) for _ in range(1 if wish.tiny else _ROUNDS)]
+        cells = []
+        for what in _ACTIONS:
+            taken, held = (statistics.median(one[what][place] for one in rounds) for place in (0, 1))
+            large = _synapses(networks[name]) >= _FEWEST_FOR_MEMORY
+            cells.append(f"{figure(taken)} s" + (f" ({figure(held)})" if large else ""))
+            if name == "30M" and what.startswith("export"):
+                seconds.append((taken, what))
+                copies.append((held, what))
+        rows.append([name, *cells])
+    bounds = [
+        ("30 million synapses exported in less than 10 s", seconds, 10.0),
+        ("30 million synapses exported with at most 3 copies of the weights", copies, 3.0),
+    ]
+    found = [bound_on(text, values, limit, at_least=False) for text, values, limit in bounds if values]
+    return [table(["synapses", *_ACTIONS], rows)] if rows else [], found
 
 
 def _synapses(sizes: tuple[int, ...]) -> int:
@@ -89,12 +93,8 @@ def _actions(sizes: tuple[int, ...], path: Path) -> dict[str, Callable[[], Any]]
     sample = (torch.rand(1, sizes[0], _STEPS, generator=torch.Generator().manual_seed(1)) < 0.05).float()
     with torch.no_grad():
         net(sample)
-    return {
-        "export": lambda: export(net, path),
-        "export, proved": lambda: export(net, path, sample),
-        "read": lambda: read(path),
-        "check": lambda: check(path),
-    }
+    runs = (lambda: export(net, path), lambda: export(net, path, sample), lambda: read(path), lambda: check(path))
+    return dict(zip(_ACTIONS, runs, strict=True))
 
 
 def _figures(run: Callable[[], Any], copy: int) -> tuple[float, float]:

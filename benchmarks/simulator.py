@@ -12,75 +12,76 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks._command import Wish, main
-from benchmarks._results import Line
-from benchmarks._timing import Effort, paired, ratio, spread
-from benchmarks.training_step import build
+from benchmarks.report import Bound, Wish, bound_on, figure, main, table
+from benchmarks.timing import paired, ratio
+from benchmarks.training_step import SIZES, build
 from netx_export import simulate
 
 __all__ = ["measure"]
 
 _STEPS_COMPARED = 30  # of one sample on Lava; axonal delays are shorter
-_TARGETS = {
-    ("no delays", "SLAYER's forward"): "reference, SLAYER",
-    ("axonal delays", "SLAYER's forward"): "reference, SLAYER",
-    ("no delays", "Lava, by `simulate`"): "reference, Lava",
-    ("axonal delays", "Lava's steps, dense synapses"): "reference, Lava delays",
+_SLAYER, _LAVA, _STEPS = "SLAYER's forward", "Lava, by `simulate`", "Lava's steps, dense synapses"
+_BOUNDS = {
+    ("no delays", _SLAYER): ("5 times as fast as SLAYER's forward", 5.0),
+    ("axonal delays", _SLAYER): ("5 times as fast as SLAYER's forward, axonal delays", 5.0),
+    ("no delays", _LAVA): ("200 times as fast as Lava", 200.0),
+    ("axonal delays", _STEPS): ("1,000 times as fast as Lava, axonal delays", 1000.0),
 }
 
 
-def measure(wish: Wish) -> Iterator[Line]:
-    """Lines without delays and with."""
+def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
+    """A table without delays and one with."""
+    tables: list[str] = []
+    bounds: list[Bound] = []
     with tempfile.TemporaryDirectory() as directory:
-        for name, delays in (("no delays", False), ("axonal delays", True)):
-            if wish.wants(name):
-                yield from _compare(name, delays, Path(directory, "network.net"), wish)
+        for name in filter(wish.wants, ("no delays", "axonal delays")):
+            rows, faster = _compare(name == "axonal delays", Path(directory, "network.net"), wish)
+            tables.append(table([name, "reference, ms", "this, ms", "reference is so many times as fast"], rows))
+            for what, value in faster.items():
+                if (name, what) in _BOUNDS and not wish.tiny:
+                    text, limit = _BOUNDS[name, what]
+                    bounds.append(bound_on(text, [(value, name)], limit, at_least=True))
+    return tables, bounds
 
 
-def _compare(name: str, delays: bool, path: Path, wish: Wish) -> Iterator[Line]:
-    sizes, samples, steps = ((20, 8, 4), 2, 30) if wish.tiny else ((2312, 512, 512, 10), 32, 300)
+def _compare(delays: bool, path: Path, wish: Wish) -> tuple[list[list[str]], dict[str, float]]:
+    sizes, samples, steps = ((20, 8, 4), 2, 30) if wish.tiny else (SIZES, 32, 300)
     rare, spikes, frequent = (
         (torch.rand(samples, sizes[0], steps, generator=torch.Generator().manual_seed(1)) < rate).float()
         for rate in (0.01, 0.02, 0.5)
     )
     net = _trained(sizes, spikes[:1], delays)
     _assert_equal(net, path, spikes, _STEPS_COMPARED)
-
     lava_steps = 4 if delays else steps  # with delays a step takes half a second
-    scale = samples * steps / lava_steps
     dense, sparse = _Lava(path, spikes[0], sparse=False), _Lava(path, spikes[0], sparse=True)
     runs = {
         "reference": lambda: simulate(path, spikes),
         "reference, 1 % input rate": lambda: simulate(path, rare),
         "reference, 50 % input rate": lambda: simulate(path, frequent),
-        "SLAYER's forward": lambda: torch.no_grad()(net)(spikes),
-        "Lava's steps, dense synapses": lambda: dense.run(lava_steps),
+        _SLAYER: lambda: torch.no_grad()(net)(spikes),
+        _STEPS: lambda: dense.run(lava_steps),
         "Lava's steps, sparse synapses": lambda: sparse.run(lava_steps),
     }
     if not delays:
         runs["reference, all cores"] = lambda: _on_all_cores(path, spikes)
-        runs["Lava, by `simulate`"] = lambda: simulate(path, spikes, backend="lava", timeout=3600)
-    times = paired(runs, wish.effort if wish.tiny else Effort(fewest=3, most=5, seconds=120, turn=0.0))
+        runs[_LAVA] = lambda: simulate(path, spikes, backend="lava", timeout=3600)
+    times = paired(runs, wish.effort(rounds=5, turn=0.0))
     dense.stop()
     sparse.stop()
-    subject = {"network": "-".join(map(str, sizes)), "samples": str(samples), "steps": str(steps), "delays": name}
     ours = times.pop("reference")
-    speed = spread([samples / one for one in ours])
-    yield Line("simulator", subject, "speed", speed, "samples/s", "higher", spread(ours).median)
-    for other, seconds in times.items():
-        steps_alone = other.startswith("Lava's steps")
-        base = times["reference, all cores"] if other == "Lava, by `simulate`" else ours
-        faster = ratio([one * scale for one in seconds] if steps_alone else seconds, base)
-        target = None if wish.tiny else _TARGETS.get((name, other))
-        note = f"from {lava_steps} steps of one sample" if steps_alone else ""
-        what = f"times as fast as {other}"
-        yield Line("simulator", subject, what, faster, "x", "higher", spread(base).median, target, note)
+    rows, faster = [], {}
+    for what, other in times.items():
+        base = times["reference, all cores"] if what == _LAVA else ours
+        scale = samples * steps / lava_steps if what.startswith("Lava's steps") else 1  # of one sample
+        faster[what] = scale * ratio(other, base, clock="wall")  # Lava runs in processes of its own
+        note = f", {lava_steps} steps of one sample" if scale != 1 else ""
+        rows.append([what + note, *(figure(1e3 * one.seconds) for one in (base, other)), figure(faster[what])])
+    return rows, faster
 
 
 def _on_all_cores(path: Path, spikes: torch.Tensor) -> None:

@@ -4,42 +4,63 @@ A network 2312-512-512-10, 32 samples of 300 steps. The step is forward, loss, e
 update. Loss and enforcer alone are timed on the spikes of such a step, with their backward, in the same rounds; their
 gradient is added to one that is there already, as it is in the network.
 
-    python -m benchmarks.training_step
+    python -m benchmarks.training_step --only spike_max
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
 import lava_spikeloss as L
-from benchmarks._command import Wish, main
-from benchmarks._results import Line
-from benchmarks._timing import Effort, paired, spread
+from benchmarks.report import Bound, Wish, bound_on, figure, main, table
+from benchmarks.timing import paired, ratio
 
-__all__ = ["measure"]
+__all__ = ["SIZES", "build", "measure"]
 
+SIZES = (2312, 512, 512, 10)
 _LOSSES = {
     "ce_count_loss": L.CECountLoss(),
     "mse_count_loss": L.MSECountLoss(0.8, 0.1),
     "spike_rate": L.SpikeRate(0.8, 0.1),
     "spike_max": L.SpikeMax(),
     "spike_moid": L.SpikeMoid(),
+    "tet_loss": L.TETLoss(),
+    "spike_rate, window": L.SpikeRate(0.8, 0.1, moving_window=20),
+    "spike_moid, window": L.SpikeMoid(moving_window=20),
 }
 
 
-def measure(wish: Wish) -> Iterator[Line]:
-    """A line for every loss."""
-    sizes, samples, steps = ((20, 8, 8, 4), 2, 10) if wish.tiny else ((2312, 512, 512, 10), 32, 300)
-    for device in wish.devices:
-        net = build(sizes, device)
-        generator = torch.Generator().manual_seed(1)
-        spikes = (torch.rand(samples, sizes[0], steps, generator=generator) < 0.02).float().to(device)
-        labels = torch.randint(sizes[-1], (samples,), generator=generator).to(device)
-        for name in filter(wish.wants, _LOSSES):
-            yield _line(name, net, spikes, labels, device, wish)
+def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
+    """A row for every loss."""
+    sizes, samples, steps = ((20, 8, 8, 4), 2, 10) if wish.tiny else (SIZES, 32, 300)
+    net = build(sizes, wish.device)
+    generator = torch.Generator().manual_seed(1)
+    spikes = (torch.rand(samples, sizes[0], steps, generator=generator) < 0.02).float().to(wish.device)
+    labels = torch.randint(sizes[-1], (samples,), generator=generator).to(wish.device)
+    rows, shares = [], []
+    for name in filter(wish.wants, _LOSSES):
+        target = torch.nn.functional.one_hot(labels, sizes[-1]).float() if "moid" in name else labels
+        enforcer = L.SparsityEnforcer(max_rate=0.01)
+        runs = {
+            "step": _step(net, spikes, target, _LOSSES[name], enforcer),
+            "alone": _alone(net, spikes, target, _LOSSES[name]),
+        }
+        enforcer.attach(net)
+        try:
+            times = paired(runs, wish.effort(rounds=5, turn=0.0))
+        finally:
+            enforcer.detach()
+        share = 100 * ratio(times["alone"], times["step"], clock="wall" if wish.device == "cuda" else "processor")
+        shares.append((share, f"`{name}`"))
+        step, alone = (1e3 * times[which].seconds for which in ("step", "alone"))
+        rows.append([f"`{name}`", figure(step), figure(alone), f"{share:.2f} %"])
+    if not rows:
+        return [], []
+    head = ["loss", "step, ms", "loss and enforcer, ms", "share"]
+    return [table(head, rows)], [bound_on("loss and enforcer at most 2 % of a step", shares, 2.0, at_least=False)]
 
 
 def build(sizes: tuple[int, ...], device: str, delays: bool = False) -> torch.nn.Sequential:
@@ -53,34 +74,6 @@ def build(sizes: tuple[int, ...], device: str, delays: bool = False) -> torch.nn
         for pair in itertools.pairwise(sizes)
     ]
     return torch.nn.Sequential(*blocks).to(device)
-
-
-def _line(
-    name: str, net: torch.nn.Sequential, spikes: torch.Tensor, labels: torch.Tensor, device: str, wish: Wish
-) -> Line:
-    loss, enforcer = _LOSSES[name], L.SparsityEnforcer(max_rate=0.01)
-    classes = net[-1].synapse.out_channels
-    target = torch.nn.functional.one_hot(labels, classes).float() if name == "spike_moid" else labels
-    step = _step(net, spikes, target, loss, enforcer)
-    alone = _alone(net, spikes, target, loss)
-    effort = wish.effort if wish.tiny else Effort(fewest=5, most=5, turn=0.0)
-    enforcer.attach(net)
-    try:
-        times = paired({"step": step, "alone": alone}, effort)
-    finally:
-        enforcer.detach()
-    share = [100 * one / other for one, other in zip(times["alone"], times["step"], strict=True)]
-    return Line(
-        "training_step",
-        {"loss": name, "input": "x".join(map(str, spikes.shape)), "device": device},
-        "share of the step",
-        spread(share),
-        "%",
-        "lower",
-        spread(times["alone"]).median,
-        "share, cuda" if device == "cuda" else "share",
-        f"the step takes {spread(times['step']).median:.3f} s",
-    )
 
 
 def _step(
@@ -103,7 +96,7 @@ def _step(
 def _alone(
     net: torch.nn.Sequential, spikes: torch.Tensor, target: torch.Tensor, loss: torch.nn.Module
 ) -> Callable[[], None]:
-    layers = []
+    layers: list[torch.Tensor] = []
     with torch.no_grad():
         for block in net:
             layers.append(block(layers[-1] if layers else spikes))
@@ -122,4 +115,4 @@ def _alone(
 
 
 if __name__ == "__main__":
-    main("training_step", __doc__, measure, keep_memory=True)
+    main("training_step", __doc__, measure)

@@ -34,6 +34,7 @@ __all__ = [
     "is_stateful",
     "is_synapse",
     "kind",
+    "kwta_feedback",
     "merged_steps",
     "named",
     "self_feeding_neurons",
@@ -219,6 +220,15 @@ def effective_weight(synapse: Any, weight: torch.Tensor) -> torch.Tensor:
     quantise = getattr(synapse, "_pre_hook_fx", None)
     effective: torch.Tensor = weight if quantise is None else quantise(weight)
     return effective
+
+
+def kwta_feedback(block: Any) -> torch.Tensor:
+    """The weights ``(out, in)`` by which the neurons of a K-winner-takes-all block drive each other, quantised."""
+    excitation = block.self_excitation.detach().clamp(0, 1)  # as the forward does
+    weight = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
+    quantise = block.neuron.quantize_8bit
+    quantised: torch.Tensor = weight if quantise is None else quantise(weight)
+    return quantised
 
 
 def weight_magnitude(layer: Any, weight: torch.Tensor) -> torch.Tensor:

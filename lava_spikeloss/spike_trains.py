@@ -284,7 +284,7 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
         silent = spikes.shape[-1]
     check_number("silent", silent)
     ranks = num_spikes or 1
-    step = _first_steps(spikes, ranks)
+    step = first_steps(spikes, ranks)
     times = step.to(compute_dtype(spikes.dtype)).masked_fill(step == spikes.shape[-1], silent)
     if spikes.is_floating_point():
         picked = (spikes if ranks == 1 else as_float(spikes)).gather(-1, step.clamp(max=spikes.shape[-1] - 1))
@@ -292,14 +292,14 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
     return times.squeeze(-1) if num_spikes is None else times
 
 
-def _first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
+def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
     """The first ``ranks`` steps ``(*, ranks)`` of trains ``(*, T)`` that are not 0; ``T`` where there are fewer."""
     steps, fired = spikes.shape[-1], spikes.bool()  # several times as fast as a comparison with 0
     if ranks == 1:
         found, step = fired.max(-1, keepdim=True)
         return torch.where(found, step, steps)
+    total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
     rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
-    total = fired.to(torch.float32).cumsum(-1)
     return torch.searchsorted(total, rank.expand(*spikes.shape[:-1], ranks).contiguous())
 
 

@@ -1,4 +1,4 @@
-"""The stand-in for an accelerator tells what a real one would have waited for, or refused."""
+"""The stand-in for an accelerator says where a real one would have made the host wait, or raised."""
 
 from __future__ import annotations
 

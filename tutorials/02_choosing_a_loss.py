@@ -133,7 +133,7 @@ nets = {name: train(way) for name, way in WAYS.items()}
 # ## Side by side
 #
 # Latency is the mean step of the first output spike, over the digits with one. Spikes are those of both blocks per
-# digit. Energy is the lower band for Loihi 1 that `SpikeStatistics` gives, from published constants: it counts every
+# digit. Energy is the lower bound for Loihi 1 that `SpikeStatistics` gives, from published constants: it counts every
 # operation of the 32 steps, so an early answer saves nothing unless you stop there. "By the first spike" is the
 # accuracy of the neuron that fires first, for networks that were not trained for it too.
 

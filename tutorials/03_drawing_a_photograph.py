@@ -154,7 +154,7 @@ pictures = {
     "the same, from far off": blurred(on_lava[0].astype(float)),
 }
 figure, axes = plt.subplots(2, 3, figsize=(12, 8), layout="constrained")
-for axis, (title, dots) in zip(axes.flat, pictures.items(), strict=False):
+for axis, (title, dots) in zip(axes.flat[: len(pictures)], pictures.items(), strict=True):
     axis.imshow(dots, cmap="gray", aspect=STEPS / ROWS, interpolation="nearest")
     axis.set(title=title, xlabel="step", ylabel="output neuron")
 axes[1, 2].semilogy(curve)

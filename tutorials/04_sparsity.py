@@ -107,7 +107,7 @@ for budget in BUDGETS:
 # %% [markdown]
 # ## The curve
 #
-# The energy is a lower band for Loihi 1, from published constants. Most of it is paid where the input's spikes arrive,
+# The energy is a lower bound for Loihi 1, from published constants. Most of it is paid where the input's spikes arrive,
 # at the hidden block's synapses, and the input is the same for all. It falls with the budget all the same, by more than
 # the output block saves: weights that are rounded to zero cost nothing, and a tight budget makes more of them.
 #

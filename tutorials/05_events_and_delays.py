@@ -296,14 +296,14 @@ layers = reports["with delays"].layers
 sample = layers[0].raster.sample
 figure, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
 balance = test_spikes[sample, 1] - test_spikes[sample, 0]
-for saccade, (axis, part) in enumerate(zip(axes[0], balance.split(STEPS // 3, dim=-1), strict=False)):
+for saccade, (axis, part) in enumerate(zip(axes[0, :3], balance.split(STEPS // 3, dim=-1), strict=True)):
     axis.imshow(part.sum(-1), cmap="RdBu_r", vmin=-5, vmax=5)
     axis.set(title=f"a {int(test_labels[sample])}, saccade {saccade + 1}", xticks=[], yticks=[])
 for kind, curve in curves.items():
     axes[0, 3].plot(range(1, EPOCHS + 1), [100 * value for value in curve], "o-", label=kind)
 axes[0, 3].set(title="test accuracy in %", xlabel="epoch", ylim=(0, 105))
 axes[0, 3].legend(frameon=False)
-for axis, layer in zip(axes[1], layers[1:], strict=False):
+for axis, layer in zip(axes[1, :3], layers[1:], strict=True):
     rows, steps = zip(*layer.raster.got, strict=True)
     axis.scatter(steps, [layer.raster.neurons[row] for row in rows], marker="|", s=14, color="black")
     axis.set(title=f"{layer.name} on Lava", xlabel="step", ylabel="neuron", xlim=(0, STEPS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,10 +13,10 @@ from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
 from lava_spikeloss.activity.enforcer import Enforcer, Factor, sum_of_magnitudes
 from lava_spikeloss.activity.fan_out import fan_out as count_fan_out
+from lava_spikeloss.activity.fan_out import feedback_fan_out
 from lava_spikeloss.activity.hooks import events_of, watched
 from lava_spikeloss.activity.statistics import NetworkStatistics
 from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
-from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["BudgetEnforcer", "BudgetLine", "LoihiBudget", "SynOpsLoss"]
 
@@ -199,9 +198,9 @@ class BudgetEnforcer(Enforcer):
         per_neuron = _events(x)
         steps = x.shape[0] * x.shape[-1]
         self._use(name, _Use(events=per_neuron.sum(), updates=x.numel(), steps=steps, samples=x.shape[0]))
-        if is_recurrent(module):
-            fan_out = count_fan_out(module.recurrent_synapse, per_neuron.shape)
-            self._use(name, _Use(synops=_operations(per_neuron, fan_out)))
+        feedback = feedback_fan_out(module, per_neuron.shape)
+        if feedback is not None:
+            self._use(name, _Use(synops=_operations(per_neuron, feedback)))
 
     def _record_operations(self, key: tuple[str, str], module: torch.nn.Module, inputs: Any, output: Any) -> None:
         per_neuron = _events(inputs[0])
@@ -257,12 +256,17 @@ class BudgetEnforcer(Enforcer):
             return use.events / use.steps if has_neurons else 0.0
         if kind == "synops":
             return use.synops / use.samples
-        per_synop, per_event, per_update = self.budget.table.prices or (math.nan,) * 3
+        per_synop, per_event, per_update = self._prices()
         return (per_synop * use.synops + per_event * use.events + per_update * use.updates) / use.samples
+
+    def _prices(self) -> tuple[float, float, float]:
+        prices = self.budget.table.prices
+        assert prices is not None  # or the budget of energy would have been refused
+        return prices
 
     def _check_idle(self, names: Iterable[str], limit: float) -> None:
         """Refuse a budget that idle neurons alone use up: no training can reach it."""
-        _, _, per_update = self.budget.table.prices or (math.nan,) * 3
+        _, _, per_update = self._prices()
         idle = sum(per_update * self._collected[name].updates / self._collected[name].samples for name in names)
         if idle >= limit:
             raise ValueError(

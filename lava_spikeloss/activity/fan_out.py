@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from lava_spikeloss.activity.hooks import untraced
-from lava_spikeloss.slayer_blocks import effective_weight
+from lava_spikeloss.slayer_blocks import effective_weight, is_kwta, is_recurrent, kwta_feedback
 
-__all__ = ["fan_out"]
+__all__ = ["fan_out", "feedback_fan_out"]
 
 
 class _WithMask:
@@ -72,3 +72,16 @@ def fan_out(synapse: torch.nn.Module, shape: Sequence[int]) -> torch.Tensor:
         reached = type(synapse).forward(_WithMask(synapse, mask), ones)
         (counts,) = torch.autograd.grad(reached.sum(), ones)
     return counts[0, ..., 0].round().long()
+
+
+@untraced
+def feedback_fan_out(block: Any, shape: Sequence[int]) -> torch.Tensor | None:
+    """How many neurons of its own block each neuron drives: of a Recurrent or KWTA block; None for any other module.
+
+    The block does not call these synapses, but reads or makes their weights.
+    """
+    if is_recurrent(block):
+        return fan_out(block.recurrent_synapse, shape)
+    if is_kwta(block):
+        return (kwta_feedback(block) != 0).sum(0).reshape(torch.Size(shape))
+    return None

@@ -13,10 +13,9 @@ import torch.distributed as dist
 
 from lava_spikeloss.activity.distributed import is_distributed
 from lava_spikeloss.activity.energy import LOIHI_1, EnergyTable
-from lava_spikeloss.activity.fan_out import fan_out
+from lava_spikeloss.activity.fan_out import fan_out, feedback_fan_out
 from lava_spikeloss.activity.hooks import Watcher, events_of, untraced, watched
 from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
-from lava_spikeloss.slayer_blocks import is_recurrent
 
 __all__ = ["LayerStatistics", "NetworkStatistics", "SpikeStatistics"]
 
@@ -297,8 +296,9 @@ class SpikeStatistics:
     def _record_spikes(self, name: str, module: Any, inputs: Any, output: Any) -> None:
         spikes = events_of(output).detach()
         self._add_spikes(name, spikes)
-        if is_recurrent(module):
-            self._add_operations((name, "recurrent"), spikes, fan_out(module.recurrent_synapse, spikes.shape[1:-1]))
+        feedback = feedback_fan_out(module, spikes.shape[1:-1])
+        if feedback is not None:
+            self._add_operations((name, "recurrent"), spikes, feedback)
 
     @untraced
     def _record_operations(self, key: tuple[str, str], module: torch.nn.Module, inputs: Any, output: Any) -> None:

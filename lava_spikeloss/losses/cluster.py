@@ -9,7 +9,7 @@ from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import sum_around
+from lava_spikeloss.spike_trains import first_steps, sum_around
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -79,10 +79,10 @@ def _nearest(
     fired = v >= (v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold)
     total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
     positive = _highest_free_step(v, total, reach)
-    fired &= sum_around(total, reach, 0) == 1  # and no other one within reach before it: a cluster begins
-    clusters = fired.to(torch.float32).cumsum_(-1)
-    del fired
-    return clusters[..., -1:].long(), positive, _end_of_smallest(clusters, total, reach)
+    fired &= sum_around(total, reach, 0) == 1  # no other spike within reach before it: a cluster begins
+    begins = first_steps(fired, -(-v.shape[-1] // (reach + 1)))  # of as many clusters as there can be
+    count = (begins < v.shape[-1]).sum(-1, keepdim=True)
+    return count, positive, _end_of_smallest(begins, total)
 
 
 def _highest_free_step(v: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
@@ -92,18 +92,16 @@ def _highest_free_step(v: torch.Tensor, total: torch.Tensor, reach: int) -> torc
     return torch.where(free.gather(-1, step), step, v.shape[-1])
 
 
-def _end_of_smallest(clusters: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
+def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     """The last step of the cluster with the fewest spikes; :math:`T` for none.
 
     Args:
-        clusters: how many clusters have begun by each step.
+        begins: the first step of each cluster, :math:`T` for those that are not there.
         total: how many spikes have come by each step.
     """
     steps = total.shape[-1]
-    number = torch.arange(1, -(-steps // (reach + 1)) + 1, dtype=total.dtype, device=total.device)  # as many as fit
-    first = torch.searchsorted(clusters, number.expand(*total.shape[:-1], -1).contiguous())
-    exists = first < steps
-    spikes_before = total.gather(-1, first.clamp_(max=steps - 1)) - exists.to(total.dtype)
+    exists = begins < steps
+    spikes_before = total.gather(-1, begins.clamp(max=steps - 1)) - exists.to(total.dtype)
     spikes_through = torch.cat((spikes_before[..., 1:], total[..., -1:]), -1)
     size = torch.where(exists, spikes_through - spikes_before, torch.inf)
     smallest = size.min(-1, keepdim=True).indices

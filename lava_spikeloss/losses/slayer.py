@@ -293,8 +293,8 @@ def spike_moid(
     targets = wanted_values(labels, rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
     x = (rates - theta) / alpha
     del rates  # with a window as large as the input
-    with torch.no_grad():  # the value is that of the probability, whose logarithms end at -100 as lava-dl's
-        value = reduce(F.binary_cross_entropy(x.sigmoid(), targets, reduction="none"), reduction)
+    # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
+    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction)
     slope = reduce(F.softplus(x, threshold=40), reduction) - reduce(targets * x, reduction)
     return value + (slope - slope.detach())
 

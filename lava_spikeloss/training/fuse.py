@@ -373,9 +373,6 @@ def _scale_threshold(net: torch.nn.Module, neuron: Any, scale: float) -> None:
 
 def _mean_only(norm: Any) -> Any:
     """A norm that subtracts what this one does, always the same, and does not divide."""
-    if not hasattr(norm, "running_var"):
-        norm.update = False
-        return norm
     from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
 
     mean_only = MeanOnlyBatchNorm(norm.num_features, norm.momentum, norm.pre_hook_fx)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind
+from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
@@ -370,9 +370,7 @@ def _read_recurrent(context: BlockContext) -> list[Layer]:
 def _read_kwta(context: BlockContext) -> list[Layer]:
     block = context.block
     weight = weights(context, block.synapse)
-    excitation = block.self_excitation.detach().clamp(0, 1)
-    feedback = (1 + excitation) * torch.eye(block.num_neurons, device=excitation.device) - 1
-    recurrent = integers(context, block.neuron.quantize_8bit(feedback))
+    recurrent = integers(context, kwta_feedback(block))
     return _recurrent_layers(context, weight.reshape(len(weight), -1), recurrent, _winners_current(context))
 
 

@@ -49,7 +49,7 @@ def fingerprint(data: Data, recorded: Run | None, labels: torch.Tensor | None) -
 
 
 def _hash_network(data: Data) -> str:
-    """At rest, since what the last batch left in a network is another one on each rank."""
+    """Of a network at rest, since the states that the last batch left in it differ from rank to rank."""
     if data.net is None:
         return ""
     with evaluation(data.net):

@@ -1,4 +1,4 @@
-"""The processes that torchrun started, called ranks, of which each verifies a share. Every rank has to call these."""
+"""The processes that torchrun started, called ranks. Each verifies a share, and all have to call these functions."""
 
 from __future__ import annotations
 

@@ -371,8 +371,8 @@ def deviations(required: Mapping[str, float | None], tolerance: Tolerance | None
 
 def _deviation(name: str, required: float | None, limit: float | None) -> Deviation:
     defined = required if required is not None and math.isfinite(required) else None
-    passed = None if limit is None else defined is not None and bool(defined <= limit)  # numpy's False is not False
-    return Deviation(name, defined, limit, passed)
+    kept = defined is not None and limit is not None and bool(defined <= limit)  # JSON takes no numpy.bool_
+    return Deviation(name, defined, limit, None if limit is None else kept)
 
 
 def all_kept(verdicts: Iterable[bool | None]) -> bool | None:

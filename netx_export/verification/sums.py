@@ -278,9 +278,9 @@ def _task_kept(tolerances: Tolerances, output: OutputComparison | None) -> bool 
 
 
 def _judged_as(output: OutputComparison, last: LayerComparison) -> OutputComparison:
-    """An output that is the last layer's spikes is judged as they are, if nothing was asked of itself."""
+    """An output that is the last layer's spikes gets their verdict, unless something was asked of the output itself."""
     asked = any(one.tolerance is not None for one in output.deviations)
-    return output if asked or output.status != "different" else dataclasses.replace(output, status=last.status)
+    return output if asked else dataclasses.replace(output, status=last.status)
 
 
 def _is_output(run: Run, name: str) -> bool:

@@ -268,7 +268,7 @@ class _Subject:
         return {"`path`": self.content, **arrays, "`loss`": loss, **named}
 
     def check_file(self) -> None:
-        """Refuse a file that was replaced meanwhile: it is read again for each chunk, so nothing is known of either."""
+        """Refuse a file that changed meanwhile: it is read again for each chunk, so neither version was verified."""
         if hash_source(self.path) != self.content:
             raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
 
@@ -280,7 +280,7 @@ class _Subject:
             trained = self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
             own_output = trained.output is not None
             yield trained
-        # What is right of an output that the network does not return is nothing that the network predicted.
+        # Labels judge what the network returns. If that is not the file's output, they say nothing about the latter.
         subject = self if own_output else dataclasses.replace(self, labels=None, loss=None)
         if self.recorded is not None:
             pair = ("reference", subject._reference), ("recording", subject._recording)
@@ -304,7 +304,7 @@ class _Subject:
     def _run(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples) -> bool:
         """Add up both runs of these samples; whether it ended early."""
         description = self.data.description
-        # Lava shows a bar of its own, for what takes time there.
+        # The Lava back end shows its own progress.
         hidden = not self._shows_progress or got[0] == "Lava"
         with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
             task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
@@ -390,7 +390,7 @@ def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -
     """Indices of samples to run on Lava: every class in its share, in the order of the data."""
     order = np.random.default_rng(seed).permutation(samples)
     if labels is not None and labels.dim() == 1:
-        # Sorted by its share's rank within its class, each class is spread evenly over the order.
+        # Sorted by their rank within their class, as a share of it, the samples of each class are spread evenly.
         classes = labels.double().numpy()  # numpy has no bfloat16
         rank = np.empty(samples)
         for label in np.unique(classes):

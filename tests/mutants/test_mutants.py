@@ -141,7 +141,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     test = "import toy_module\n\ndef test_limit():\n    assert toy_module.LIMIT == 7\n\ndef test_nothing():\n    pass\n"
     (root / "test_toy.py").write_text(test, encoding="utf-8")
     (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\n", encoding="utf-8")
-    monkeypatch.setattr(workers, "PACKAGES", ("toy_module",))
     monkeypatch.setattr(workers, "_IMPORTED_ONCE", ())
     return root
 
@@ -164,8 +163,28 @@ def test_a_mutant_is_caught_by_a_test_that_fails(project: Path, tmp_path: Path) 
         "failed test_toy.py::test_limit",
         "passed ",
         "failed test_toy.py::test_limit",
-        "failed ",
+        "failed test_toy.py",
     ]
+
+
+def test_examples_of_a_module_inside_a_package_are_run(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package imports its modules one by one, and to begin with one of them would end in a circle."""
+    monkeypatch.setattr(workers, "PACKAGES", ("toy_package",))
+    package = project / "toy_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from toy_package.toy_inside import VALUE\n", encoding="utf-8")
+    inside = '"""A module.\n\n>>> VALUE\n1\n"""\nimport toy_package\n\nVALUE = 1\n'
+    (package / "toy_inside.py").write_text(inside, encoding="utf-8")
+    (project / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\naddopts = "--import-mode=importlib --doctest-modules"\n', encoding="utf-8"
+    )
+    copy = copy_of_the_project(project, tmp_path / "one")
+    outcomes: list[Outcome] = []
+    job = Job("example", ("toy_package/toy_inside.py::toy_package.toy_inside",), 0.1)
+    run_all([job], [copy], tmp_path, outcomes.append)
+    assert outcomes[0].result == "passed"
 
 
 def test_a_mutant_that_never_ends_or_dies_is_caught(

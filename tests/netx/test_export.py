@@ -166,18 +166,11 @@ def test_training_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) 
 
 def test_works_straight_after_load_state_dict(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:
     trained, sample = digits
-    fresh = Chain(_case("cuba.Dense ").build(_modules()))
+    fresh = Chain(_case("cuba.Dense ").build())
     fresh.load_state_dict(trained.state_dict())
     export(fresh, tmp_path / "fresh.net", sample)
     export(trained, tmp_path / "trained.net", sample)
     assert (tmp_path / "fresh.net").read_bytes() == (tmp_path / "trained.net").read_bytes()
-
-
-def _modules() -> Any:
-    from lava.lib.dl import slayer
-    from lava.lib.dl.slayer import block
-
-    return type("Modules", (), {"slayer": slayer, "block": block})
 
 
 def test_the_same_network_gives_the_same_bytes_later_too(digits: tuple[Chain, torch.Tensor], tmp_path: Path) -> None:

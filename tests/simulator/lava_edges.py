@@ -134,14 +134,19 @@ def _altered_weights(weight: np.ndarray) -> Callable[[], tuple[Layers, np.ndarra
     return lambda: ([_input(12), _integrators(weight)], _spikes(12, 60, 3))
 
 
-def _delays(shape: tuple[int, ...], weight: np.ndarray) -> Callable[[], tuple[Layers, np.ndarray]]:
-    """Up to 62 steps, which is where netx cuts them off."""
-    delay = np.resize(np.array([0, 1, 61, 62, 63, 64, 100, 2, 0, 5, 62, 63]), shape)
+# netx cuts delays off at 62 steps.
+_LONG_DELAYS = [0, 1, 61, 62, 63, 64, 100, 2, 0, 5, 62, 63]
+
+
+def _delays(
+    shape: tuple[int, ...], weight: np.ndarray, delays: list[int] = _LONG_DELAYS
+) -> Callable[[], tuple[Layers, np.ndarray]]:
+    delay = np.resize(np.array(delays), shape)
     return lambda: ([_input(12), _integrators(weight, delay=delay)], _spikes(12, 90, 3))
 
 
-def _recurrent(low: int, high: int, decay: int, bias: int) -> Callable[[], tuple[Layers, np.ndarray]]:
-    layer = _dense(_pattern(6, 12, low, high), _cuba(200, decay, 512), weight_rec=_pattern(6, 6, low, high, 6131))
+def _recurrent(weights: list[np.ndarray], decay: int, bias: int) -> Callable[[], tuple[Layers, np.ndarray]]:
+    layer = _dense(weights[0], _cuba(200, decay, 512), weight_rec=weights[1])
     layer |= {"type": np.bytes_("dense_rec"), "bias": np.arange(6) + bias}
     return lambda: ([_input(12), layer], _spikes(12, 50, 3))
 
@@ -180,7 +185,10 @@ def _messages(scale: float, last: dict[str, Any], image: bool = False) -> Callab
     return lambda: ([_input(5, neuron=_sigma_delta(1)), *layers], values)
 
 
-_ROUNDING = np.where(_pattern(4, 12, 0, 1) > 0, -128, -101)  # the loader halves sums of twice the weights
+def _rounding(rows: int, columns: int) -> np.ndarray:
+    """Weights of which Lava takes -64 for -63.5, and rounds the sums down."""
+    return np.array([0, -64, -63])[_pattern(rows, columns, 0, 2)]
+
 
 EDGES: dict[str, Callable[[], tuple[Layers, np.ndarray]]] = {
     "a current wraps beyond 24 bits": _current_at_24_bits,
@@ -191,13 +199,13 @@ EDGES: dict[str, Callable[[], tuple[Layers, np.ndarray]]] = {
     "weights of 0 and -128 load as 0 and -64": _altered_weights(np.where(_pattern(4, 12, 0, 1) > 0, -128, 0)),
     "a weight of -256 loads as -254": _altered_weights(np.where(_pattern(4, 12, 0, 3) > 0, 90, -256)),
     "an excitatory weight of 300 loads as 0": _altered_weights(_pattern(4, 12, 250, 300)),
-    "sums of weights round down": _altered_weights(_ROUNDING),
+    "sums of weights round down": _altered_weights(_rounding(4, 12)),
     "a delay of each neuron ends at 62": _delays((4,), _pattern(4, 12, -60, 127)),
     "a delay of each input ends at 62": _delays((12,), _pattern(4, 12, -60, 127)),
     "a delay of each synapse ends at 62": _delays((4, 12), _pattern(4, 12, -60, 127)),
-    "sums of weights round down for each delay": _delays((12,), _ROUNDING),
-    "recurrent currents": _recurrent(-60, 90, 1024, bias=30),
-    "recurrent sums round down": _recurrent(-128, -101, 2048, bias=1250),
+    "sums of weights round down for each delay": _delays((12,), _rounding(4, 12), [0, 1, 2, 3]),
+    "recurrent currents": _recurrent([_pattern(6, 12, -60, 90), _pattern(6, 6, -60, 90, 6131)], 1024, bias=30),
+    "recurrent sums round down": _recurrent([_rounding(6, 12), _rounding(6, 6)], 2048, bias=450),
     "resonators stop at 24 bits": _resonators("PHASE", 64),
     "resonators of a high threshold": _resonators("PHASE", 131_071),
     "Izhikevich resonators stop at 24 bits": _resonators("IZHIKEVICH", 131_071),

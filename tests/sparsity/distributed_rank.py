@@ -75,6 +75,7 @@ def main(rank: int, world: int, folder: str) -> None:
     if rank == 0:  # the other rank has no data, and does not know the layer
         absent.update({"only": torch.ones(2, 3, 4)})
     results["absent"] = flatten(absent.compute().to_dict())
+    results["nothing"] = flatten(SpikeStatistics().compute().to_dict())
     torch.save(results, f"{folder}/{rank}")
     dist.barrier()
     os._exit(0)  # gloo's threads may abort a process that ends by itself, and `destroy_process_group` wait for ever

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slayer_nets import SLOW, chain
 
 from lava_spikeloss import (
     LOIHI_1,
@@ -267,13 +268,13 @@ def test_budget_enforcer_in_compiled_net(lookalike):
 
 @pytest.mark.slayer
 @pytest.mark.parametrize("kind", ["events_per_step", "synops", "energy"])
-def test_slayer_net_is_trained_into_its_budget(make_slayer, kind):
-    net = make_slayer(20, 40, 5)
+def test_slayer_net_is_trained_into_its_budget(kind):
+    net = chain(20, 40, 5, params=SLOW)
     x = train_input(8, 20, 12)
     start = measure(net, x)
     limit = 0.5 * getattr(start, kind)
     if kind != "events_per_step":  # what the input costs stays, whatever the network learns
-        limit = getattr(start.layers["blocks.0"], kind) + 0.5 * getattr(start.layers["blocks.1"], kind)
+        limit = getattr(start.layers["0"], kind) + 0.5 * getattr(start.layers["1"], kind)
     budget = LoihiBudget(**{kind: limit})
     enforcer = BudgetEnforcer(budget, LagrangeMultiplier(lr=0.1, damping=1.0)).attach(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.003)

@@ -56,3 +56,8 @@ def test_a_rank_without_data_adds_nothing(runs):
     for rank in runs[0]:
         assert rank["absent"]["layers only samples"] == 2
         assert rank["absent"]["layers only rate"] == 1.0
+
+
+def test_ranks_without_any_data_have_no_events(runs):
+    for rank in runs[0]:
+        assert rank["nothing"] == {"events_per_step": 0}

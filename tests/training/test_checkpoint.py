@@ -136,6 +136,16 @@ def test_a_plain_bias_does_not_grow(tmp_path: Path) -> None:
         load(tmp_path / "net.pt", torch.nn.BatchNorm1d(1))
 
 
+def test_attributes_of_other_modules_are_not_kept(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    net.shape, net.init = "round", torch.nn.init.zeros_  # SLAYER's names, with a meaning of the module's own
+    save(tmp_path / "net.pt", net)
+    twin = torch.nn.Linear(2, 2)
+    load(tmp_path / "net.pt", twin)
+    assert torch.equal(twin.weight, net.weight)
+    assert not hasattr(twin, "shape")
+
+
 def test_an_optimizer_must_be_in_the_file(tmp_path: Path) -> None:
     net = torch.nn.Linear(2, 2)
     save(tmp_path / "net.pt", net)

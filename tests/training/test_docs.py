@@ -24,10 +24,12 @@ def test_the_examples_run() -> None:
     exec(compile("\n".join(blocks), "training.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", lava_spikeloss.training.__all__)
+RETURNED = {"FPTTState", "MembraneRecord"}  # by functions, and described with them
+
+
+@pytest.mark.parametrize("name", [name for name in lava_spikeloss.training.__all__ if name not in RETURNED])
 def test_every_public_name_is_on_the_page(name: str) -> None:
-    if name not in ("FPTTState", "MembraneRecord"):  # what two of the functions give back
-        assert f"`{name}" in PAGE or f"training.{name}(" in PAGE
+    assert f"`{name}" in PAGE or f"training.{name}(" in PAGE
 
 
 @pytest.mark.slayer

@@ -237,6 +237,15 @@ def test_wrong_modules(function: Any) -> None:
         function(conv, torch.nn.BatchNorm2d(4, track_running_stats=False))
 
 
+@pytest.mark.parametrize("function", [scale_fused_conv_weight, scale_fused_conv_bias])
+def test_a_scale_is_a_finite_number(function: Any) -> None:
+    conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+    with pytest.raises(TypeError, match="`k` to be a number but got Tensor"):
+        function(conv, bn, k=torch.ones(4))
+    with pytest.raises(ValueError, match="`b` to be finite but got nan"):
+        function(conv, bn, b=float("nan"))
+
+
 def test_an_offset_needs_a_gain() -> None:
     conv, bn = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
     torch.nn.init.zeros_(bn.weight)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from slayer_nets import CUBA, RESONATOR, delayed, normed
+from slayer_nets import CUBA, RESONATOR, chain, delayed, normed
 
 from lava_spikeloss.training import (
     fptt_online_training,
@@ -25,14 +25,8 @@ cross_entropy = torch.nn.functional.cross_entropy
 
 
 def two_layers(**options: Any) -> torch.nn.Module:
-    import lava.lib.dl.slayer as slayer
-
-    block = slayer.block.cuba
     params = {**CUBA, "tau_grad": 0.01, "scale_grad": 10, **options}  # SLAYER's own surrogate is very flat
-    return torch.nn.Sequential(
-        block.Dense(dict(params), 8, 16, weight_scale=4, delay_shift=False),
-        block.Dense(dict(params), 16, 3, weight_scale=4, delay_shift=False),
-    )
+    return chain(8, 16, 3, params=params, weight_scale=4, delay_shift=False)
 
 
 def surrogate(neuron: Any, voltage: torch.Tensor) -> torch.Tensor:

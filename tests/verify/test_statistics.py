@@ -26,6 +26,7 @@ from netx_export.network.description import (
 )
 from netx_export.network.fan_out import fan_outs
 from netx_export.run import Run
+from netx_export.verification import sums
 from netx_export.verification.excerpts import histogram, neuron_rates, rasters
 from netx_export.verification.layer_sums import VAN_ROSSUM_STEPS
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
@@ -106,6 +107,40 @@ def test_first_spikes_and_latencies(seed: int) -> None:
     starts = [min(t for sample in [frames] for train in sample for t, s in enumerate(train) if s) for frames in inputs]
     begins = [min(t for train in sample for t, s in enumerate(train) if s) for sample in expected.layers["dense0"]]
     assert layer.expected.latency == pytest.approx(np.mean(np.subtract(begins, starts)))
+
+
+def test_a_sample_without_input_has_no_latency() -> None:
+    """Of a bias, that is, which spikes by itself."""
+    spikes, inputs = np.zeros((2, 2, 9), np.uint8), np.zeros((2, 3, 9), np.uint8)
+    spikes[0, 1, 6] = spikes[1, 0, 2] = inputs[0, 0, 1] = 1
+    run = Run.of({"dense0": spikes}, "it is not known")
+    assert whole(run, run, inputs).layers[0].got.latency == 5
+
+
+def test_trains_that_spike_at_step_0_are_no_silent_ones() -> None:
+    spikes = np.zeros((2, 1, 2, 9), np.uint8)
+    spikes[0, 0, 0, 0] = spikes[1, 0, 0, 4] = spikes[0, 0, 1, 0] = 1
+    runs = [Run.of({"dense0": one}, "it is not known") for one in spikes]
+    layer = whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0]
+    assert (layer.moved_first_spikes, layer.lost_first_spikes, deviation(layer, "first_spike")) == (1, 1, 4)
+    assert layer.expected.latency == 0
+
+
+def test_runs_of_which_one_is_silent() -> None:
+    spikes = np.zeros((2, 1, 2, 9), np.uint8)
+    spikes[1, 0, 1, 3:6] = 1
+    runs = [Run.of({"dense0": one}, "it is not known") for one in spikes]
+    layer = whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0]
+    assert (deviation(layer, "differing"), deviation(layer, "first_spike"), layer.cosine) == (3, None, 0)
+    assert (layer.expected.first_spike, layer.got.first_spike) == (None, 3)
+    assert (layer.expected.silent, layer.got.silent) == (2, 1)
+
+
+def test_the_cosine_of_as_many_spikes_elsewhere_is_not_1() -> None:
+    spikes = np.zeros((2, 1, 2, 9), np.uint8)
+    spikes[0, 0, 1, 3:6] = spikes[1, 0, 1, 4:7] = 1
+    runs = [Run.of({"dense0": one}, "it is not known") for one in spikes]
+    assert whole(*runs, np.ones((1, 3, 9), np.uint8)).layers[0].cosine == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -205,6 +240,62 @@ def test_tolerance_decides_and_says_what_would_have_been_required() -> None:
     assert everywhere.passed
     assert not everywhere.exact
     assert not whole(expected, got, inputs, tolerance=Tolerance(van_rossum=100.0, changed_predictions=0.0)).passed
+
+
+@pytest.mark.parametrize(("changed", "status"), [(1.0, "within tolerance"), (0.0, "different")])
+def test_a_tolerance_of_the_predictions_alone_covers_the_layers(changed: float, status: str) -> None:
+    expected, got, inputs = random_runs(0)
+    comparison = whole(expected, got, inputs, tolerance=Tolerance(changed_predictions=changed))
+    assert comparison.output is not None
+    assert comparison.output.changed_predictions
+    assert [one.status for one in (*comparison.layers, comparison.output)] == [status] * 3
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_asked_of_an_output_that_was_not_compared_is_not_kept(asked: bool) -> None:
+    expected, got, inputs = random_runs(0)
+    runs = [Run.of(run.layers, "it is not known") for run in (expected, got)]
+    tolerance = {"dense0": Tolerance(value=1), **({"output": Tolerance(value=1)} if asked else {})}
+    layer = whole(*runs, inputs, tolerance=tolerance).layers[0]
+    assert layer.status == ("different" if asked else "within tolerance")
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "failed"),
+    [
+        (None, True),
+        (Tolerance(value=1.0), False),  # a spike more or less is a difference of 1
+        (Tolerance(value=0.99), True),
+        (Tolerance(rate=0.0), False),  # which further samples could bring back
+        ({"dense0": Tolerance(value=1.0)}, True),
+        ({"dense0": Tolerance(value=1.0), "dense1": Tolerance(value=1.0)}, False),
+    ],
+)
+def test_only_what_no_further_sample_can_mend_has_failed(tolerance: Any, failed: bool) -> None:
+    expected, got, inputs = random_runs(0)
+    tally = Tally(DESCRIPTION, ("one", "other"), None)
+    assert not tally.has_failed(tolerance)
+    tally.add(expected, expected, inputs, np.arange(6), None)
+    assert not tally.has_failed(tolerance)
+    tally.add(expected, got, inputs, np.arange(6), None)
+    assert tally.has_failed(tolerance) is failed
+
+
+@pytest.mark.parametrize("asked", [0.5, 0.49])
+def test_an_output_of_its_own_has_failed_beyond_its_own_limit(asked: float) -> None:
+    expected, _, inputs = random_runs(0)
+    runs = [Run(expected.output / 2 + offset, expected.layers) for offset in (0, 0.5)]
+    tally = Tally(DESCRIPTION, ("one", "other"), None)
+    tally.add(*runs, inputs, np.arange(6), None)
+    assert tally.has_failed({"output": Tolerance(value=asked)}) is (asked < 0.5)
+    assert tally.has_failed(None)
+
+
+def test_a_rank_without_samples_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, got, inputs = random_runs(0)
+    alone = whole(expected, got, inputs)
+    monkeypatch.setattr(sums, "gather_from_ranks", lambda own: [own, own if isinstance(own, bool) else type(own)()])
+    assert dataclasses.asdict(whole(expected, got, inputs)) == dataclasses.asdict(alone)
 
 
 def outputs_that_differ_in(sample: int) -> tuple[Run, Run, Any]:

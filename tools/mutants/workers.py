@@ -195,8 +195,7 @@ def _tests(job: Job, copy: Path, folder: Path) -> int:
             sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
         sys.dont_write_bytecode = True
         sys.path.insert(0, str(copy))
-        for package in PACKAGES:  # as in a run of all tests; to begin with a module inside ends in a circle of imports
-            importlib.import_module(package)
+        _import_modules_with_examples(job.tests)
         options = ["-q", "-p", "tools.mutants.plugin", "-p", "no:cacheprovider", f"--hypothesis-profile={PROFILE}"]
         stop = ["--exitfirst"] if job.stop_at_first else []
         return int(pytest.main([*options, *stop, f"--basetemp={folder / 'tests'}", *job.tests]))
@@ -206,6 +205,13 @@ def _tests(job: Job, copy: Path, folder: Path) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _import_modules_with_examples(tests: Iterable[str]) -> None:
+    """Import them as a user does, with the package first: pytest would begin inside, and some end in a circle then."""
+    files = {test.partition("::")[0] for test in tests if test.startswith(tuple(f"{name}/" for name in PACKAGES))}
+    for file in sorted(files):
+        importlib.import_module(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
 
 
 def _places(folder: Path) -> dict[str, str]:

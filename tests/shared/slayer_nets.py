@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 CUBA = {"threshold": 1.0, "current_decay": 0.3, "voltage_decay": 0.1}
+SLOW = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}  # as in lava-dl's tutorials
 ADAPTIVE = {"threshold_step": 0.25, "threshold_decay": 0.1, "refractory_decay": 0.1}
 RESONATOR = {"threshold": 0.5, "period": 8, "decay": 0.1}
 SIGMA_DELTA = {"threshold": 0.2, "activation": torch.nn.functional.relu}
@@ -19,12 +21,16 @@ def _slayer() -> Any:
     return slayer
 
 
-def dense(**options: Any) -> torch.nn.Module:
-    block = _slayer().block.cuba
+def chain(*sizes: int, family: str = "cuba", params: dict[str, Any] = CUBA, **options: Any) -> torch.nn.Sequential:
+    """Fully connected blocks, from ``sizes[0]`` inputs to ``sizes[-1]`` outputs."""
+    block = getattr(_slayer().block, family)
     return torch.nn.Sequential(
-        block.Dense(dict(CUBA), 8, 16, weight_scale=4, **options),
-        block.Dense(dict(CUBA), 16, 6, weight_scale=4, **options),
+        *(block.Dense(dict(params), inputs, outputs, **options) for inputs, outputs in itertools.pairwise(sizes))
     )
+
+
+def dense(**options: Any) -> torch.nn.Module:
+    return chain(8, 16, 6, weight_scale=4, **options)
 
 
 def delayed() -> torch.nn.Module:
@@ -37,12 +43,7 @@ def delayed() -> torch.nn.Module:
 
 
 def normed(norm: str) -> torch.nn.Module:
-    slayer = _slayer()
-    params = {**CUBA, "norm": getattr(slayer.neuron.norm, norm)}
-    net = torch.nn.Sequential(
-        slayer.block.cuba.Dense(dict(params), 8, 16, weight_scale=4),
-        slayer.block.cuba.Dense(dict(params), 16, 6, weight_scale=4),
-    )
+    net = chain(8, 16, 6, params={**CUBA, "norm": getattr(_slayer().neuron.norm, norm)}, weight_scale=4)
     net(torch.rand(4, 8, 20).round())  # training mode: running statistics
     return net.eval()
 
@@ -97,21 +98,11 @@ def affine() -> torch.nn.Module:
 
 
 def alif() -> torch.nn.Module:
-    block = _slayer().block.alif
-    params = {**CUBA, **ADAPTIVE}
-    return torch.nn.Sequential(
-        block.Dense(dict(params), 8, 16, weight_scale=6),
-        block.Dense(dict(params), 16, 6, weight_scale=6),
-    )
+    return chain(8, 16, 6, family="alif", params={**CUBA, **ADAPTIVE}, weight_scale=6)
 
 
 def resonator(kind: str, **extra: Any) -> torch.nn.Module:
-    block = getattr(_slayer().block, kind)
-    params = {**RESONATOR, **extra}
-    return torch.nn.Sequential(
-        block.Dense(dict(params), 8, 16, weight_scale=6),
-        block.Dense(dict(params), 16, 6, weight_scale=6),
-    )
+    return chain(8, 16, 6, family=kind, params={**RESONATOR, **extra}, weight_scale=6)
 
 
 def sigma_delta() -> torch.nn.Module:
