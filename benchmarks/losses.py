@@ -42,7 +42,8 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
         name = f"`{case.name}`" + ("" if case.sizes == SIZES else f", {case.sizes[0]}")
         rows.append([name, _peer(case), *cells, figure(copies[-1][0]) if case.backward else "-"])
     bounds = [
-        ("no loss slower than a peer's", slower, 1.0, True),
+        # Two sums of the same spikes take the same time, which scatters by this much on a busy machine.
+        ("no loss slower than a peer's, within a tenth", slower, 0.9, True),
         ("10 times as fast as a peer that loops over time or elements", looping, 10.0, True),
         ("at most 3 copies of the input in memory", copies, 3.05, False),
     ]

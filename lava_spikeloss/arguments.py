@@ -62,7 +62,7 @@ def check_number(
     name: str, value: object, *, minimum: float | None = None, above: float | None = None, maximum: float | None = None
 ) -> None:
     """Raise unless ``value`` is a finite real number with ``minimum <= value <= maximum`` and ``value > above``."""
-    if isinstance(value, bool) or not isinstance(value, (float, int, Real)):  # Real alone is slow: it asks a registry
+    if isinstance(value, bool) or not isinstance(value, (float, int, Real)):  # a check for Real alone is slow
         raise TypeError(f"Expected argument `{name}` to be a number but got {type(value).__name__}.")
     number = float(value)
     if minimum is not None and not number >= minimum:

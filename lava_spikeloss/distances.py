@@ -48,7 +48,7 @@ def van_rossum_distance(spikes: torch.Tensor, other: torch.Tensor, time_constant
     check_same_shape("other", other, "spikes", spikes)
     check_number("time_constant", time_constant, above=0)
     difference = as_float(spikes) - other.to(compute_dtype(spikes.dtype))
-    before = low_pass(difference, time_constant) * 2 - difference  # each step with those before it, twice
+    before = low_pass(difference, time_constant) * 2 - difference  # so that each pair of steps counts twice
     square = (difference * before).sum(-1)
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)

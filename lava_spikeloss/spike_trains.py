@@ -165,7 +165,7 @@ def _leaky_sum(x: torch.Tensor, reverse: bool, decay: float) -> torch.Tensor:
 
 
 class _Filter(torch.autograd.Function):
-    """A causal filter of trains. Its gradient is the same filter in reversed time, which autograd would not find."""
+    """A causal filter. Its gradient is the same filter in reversed time; that of autograd would take more copies."""
 
     @staticmethod
     def forward(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool) -> torch.Tensor:
@@ -190,7 +190,7 @@ class _Filter(torch.autograd.Function):
 
 def _filtered(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool = False) -> torch.Tensor:
     """``kernel(x, reverse)`` with the gradient of a :class:`_Filter`."""
-    if torch.compiler.is_compiling():  # that of torch 2.3 knows no function in the form that torch.func needs
+    if torch.compiler.is_compiling():  # torch 2.3 compiles no function with setup_context, which torch.func needs
         return kernel(x, reverse)
     filtered: torch.Tensor = _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call, unused-ignore]
     return filtered
@@ -200,7 +200,7 @@ def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
     """Upper triangular matrix of ``base ** (column - row)``."""
     index = torch.arange(size, device=like.device, dtype=like.dtype)
     powers = torch.pow(base, (index - index.unsqueeze(1)).clamp(min=0)).triu()
-    return F.threshold(powers, torch.finfo(like.dtype).tiny ** 0.75, 0.0)  # products near the smallest number are slow
+    return F.threshold(powers, torch.finfo(like.dtype).tiny ** 0.75, 0.0)  # products of the smallest numbers are slow
 
 
 def _block_length(steps: int) -> int:
@@ -219,7 +219,8 @@ def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order:
     for i in range(1, order):
         kernel = kernel * (k + i) / i
     taps = F.pad(kernel.to(x.dtype), (steps - 1, steps - length))
-    return matmul(x, taps.unfold(0, steps, 1).flip(0))  # by a matrix [from, to]
+    toeplitz = taps.unfold(0, steps, 1).flip(0)  # [from, to]
+    return matmul(x, toeplitz)
 
 
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
@@ -288,7 +289,7 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
     times = step.to(compute_dtype(spikes.dtype)).masked_fill(step == spikes.shape[-1], silent)
     if spikes.is_floating_point():
         picked = (spikes if ranks == 1 else as_float(spikes)).gather(-1, step.clamp(max=spikes.shape[-1] - 1))
-        times = times - (picked - picked.detach())  # less 0, with the gradient of the surrogate
+        times = times - (picked - picked.detach())  # minus 0, with a gradient of -1
     return times.squeeze(-1) if num_spikes is None else times
 
 
@@ -298,9 +299,13 @@ def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
     if ranks == 1:
         found, step = fired.max(-1, keepdim=True)
         return torch.where(found, step, steps)
-    total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
     rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
-    return torch.searchsorted(total, rank.expand(*spikes.shape[:-1], ranks).contiguous())
+    return torch.searchsorted(running_count(fired), rank.expand(*spikes.shape[:-1], ranks).contiguous())
+
+
+def running_count(fired: torch.Tensor) -> torch.Tensor:
+    """How many of a mask ``(*, T)`` are true up to each step; in float32, where that is several times as fast."""
+    return fired.to(torch.float32).cumsum_(-1)
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

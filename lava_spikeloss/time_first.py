@@ -1,4 +1,4 @@
-"""The one place where tensors with time first are welcome."""
+"""Tensors with time first, as other libraries have them, for losses that take time last."""
 
 from __future__ import annotations
 

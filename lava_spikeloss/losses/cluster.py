@@ -9,7 +9,7 @@ from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import first_steps, sum_around
+from lava_spikeloss.spike_trains import first_steps, running_count, sum_around
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -67,8 +67,9 @@ def spike_cluster(
 
 def _mask(step: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """True at a step ``(*, 1)``, nowhere for step :math:`T`."""
-    steps = torch.arange(like.shape[-1], dtype=step.dtype, device=like.device)
-    return step == steps
+    steps = like.shape[-1]
+    nowhere = torch.zeros(*like.shape[:-1], steps + 1, dtype=torch.bool, device=like.device)
+    return nowhere.scatter(-1, step, True)[..., :steps]
 
 
 def _nearest(
@@ -76,20 +77,20 @@ def _nearest(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
     v = v.detach().contiguous()
-    fired = v >= (v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold)
-    total = fired.to(torch.float32).cumsum_(-1)  # running sums of float32 are several times as fast as of integers
+    threshold = v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold
+    total = running_count(v >= threshold)
     positive = _highest_free_step(v, total, reach)
-    fired &= sum_around(total, reach, 0) == 1  # no other spike within reach before it: a cluster begins
-    begins = first_steps(fired, -(-v.shape[-1] // (reach + 1)))  # of as many clusters as there can be
+    others = sum_around(total, reach, 0).sub_(1).bool()  # for a spike: is there another one within reach before it?
+    begins = first_steps((v >= threshold) & ~others, -(-v.shape[-1] // (reach + 1)))  # there are at most so many
     count = (begins < v.shape[-1]).sum(-1, keepdim=True)
     return count, positive, _end_of_smallest(begins, total)
 
 
 def _highest_free_step(v: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
     """The step of the highest potential among those without a spike within ``reach``; :math:`T` for none."""
-    free = ~sum_around(total, reach, reach).bool()  # several times as fast as a comparison with 0
-    step = torch.where(free, v, -torch.inf).max(-1, keepdim=True).indices
-    return torch.where(free.gather(-1, step), step, v.shape[-1])
+    limit = sum_around(total, reach, reach).sub_(0.5).mul_(-torch.inf)  # -inf within reach of a spike, elsewhere inf
+    step = torch.minimum(v, limit).max(-1, keepdim=True).indices
+    return torch.where(limit.gather(-1, step) > 0, step, v.shape[-1])
 
 
 def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

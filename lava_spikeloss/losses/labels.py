@@ -16,7 +16,8 @@ Class indices are checked against the number of classes on the CPU in eager mode
 would make the host wait, and inside of ``torch.compile`` and ``torch.func.vmap`` there are none to look at: there an
 impossible class meets the assertion of torch's indexing.
 
-What predictions are judged by are class indices too (:func:`judged_classes`), and may say :data:`IGNORED`.
+The labels that predictions are compared with are class indices too (:func:`judged_classes`); samples to leave out have
+the label :data:`IGNORED`.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ __all__ = [
 ]
 
 IGNORED = -100
-"""The label of what is to be left out, as ``ignore_index`` of ``torch.nn.CrossEntropyLoss`` has it."""
+"""The label of samples to leave out: the default ``ignore_index`` of ``torch.nn.CrossEntropyLoss``."""
 
-_SHOWN = 5  # impossible labels that an error lists
+_SHOWN = 5  # how many impossible labels an error lists
 
 
 def canonical_labels(
@@ -143,7 +144,7 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
     if labels.is_cpu and not torch.compiler.is_compiling():
         try:
             whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
-        except RuntimeError:  # inside of torch.func.vmap nobody can look at values
+        except RuntimeError:  # inside torch.func.vmap values cannot be read
             return indices
         if not whole:
             raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
@@ -156,12 +157,12 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
 
 
 def are_whole(labels: torch.Tensor) -> bool:
-    """Whether all are whole numbers, of whatever type; infinity and NaN are none."""
+    """Whether all values are whole numbers, in any dtype; infinity and NaN are not."""
     return not labels.is_floating_point() or bool((labels - labels.floor() == 0).all())
 
 
 def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "labels") -> torch.Tensor:
-    """``labels`` of any shape as the int64 class indices that predictions are judged by, some of them :data:`IGNORED`.
+    """``labels`` of any shape as int64 class indices to compare predictions with; some may be :data:`IGNORED`.
 
     Reads the values: the host waits for the device.
 

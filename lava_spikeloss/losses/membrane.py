@@ -210,7 +210,7 @@ def mse_membrane_loss(
     check_weight_length(weight, classes)
     check_tensor("labels", labels)
     if time_var_targets and labels.shape == (membrane.shape[0], membrane.shape[-1]):
-        labels = class_indices(labels, classes)  # of any dtype: no (N, C) is possible here, also where C = T
+        labels = class_indices(labels, classes)  # in any dtype: two dimensions are (N, T) here, also where C = T
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=time_var_targets)
     per_step = labels.dim() == (2 if labels.dtype == torch.int64 else 3)
     if per_step != time_var_targets:

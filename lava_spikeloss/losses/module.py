@@ -20,7 +20,7 @@ class Term(torch.nn.Module):
         return WeightedSum((1.0, self), (1.0, other)) if isinstance(other, torch.nn.Module) else NotImplemented
 
     def __radd__(self, other: torch.nn.Module | int) -> Term:
-        if isinstance(other, int) and other == 0:  # sum(losses) begins with it
+        if isinstance(other, int) and other == 0:  # Python's sum() starts from 0
             return self
         return WeightedSum((1.0, other), (1.0, self)) if isinstance(other, torch.nn.Module) else NotImplemented
 

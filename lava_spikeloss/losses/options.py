@@ -167,7 +167,7 @@ def _check_targets(options: dict[str, Any]) -> None:
         raise ValueError(f"Expected argument `off_target` to hold as many times as `on_target`, {on}, but got {off}.")
 
 
-# What options have to be together, by the last name of those that are checked.
+# Checks of options that depend on each other, by the name of one; the others are always given with it.
 _TOGETHER: dict[str, Callable[[dict[str, Any]], None]] = {
     "num_classes": _check_population_code,
     "stop": _check_region,

@@ -34,7 +34,7 @@ def as_float(x: torch.Tensor) -> torch.Tensor:
 
 
 def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``a @ b`` in their own dtype under autocast too; the meta device has no autocast to switch off."""
+    """``a @ b`` in their own dtype, also under autocast. (The meta device has no autocast to switch off.)"""
     if a.device.type == "meta":
         return a @ b
     with torch.autocast(a.device.type, enabled=False):
@@ -46,11 +46,11 @@ def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     if reduction == "none":
         return values
     total = values.sum()
-    return total if reduction == "sum" else total / values.numel()  # torch's gradient of a mean is a copy of its input
+    return total if reduction == "sum" else total / values.numel()  # the gradient of mean() is as large as the values
 
 
 def squared_errors(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """``(x - wanted) ** 2``; ``wanted`` may be broadcast to ``x``."""
+    """``(x - wanted) ** 2``, whose gradient needs fewer copies in this form; ``wanted`` may be broadcast to ``x``."""
     return F.mse_loss(as_float(x), wanted.expand_as(x), reduction="none")
 
 

@@ -15,7 +15,7 @@ from lava_spikeloss.losses.reduction import as_float, matmul, reduce
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 
 _KERNELS = {"linear": None, "polynomial": "d", "sigmoid": "alpha", "gaussian": "sigma"}
-_SMALLEST = 1e-4  # probability whose logarithm stands for that of smaller ones, so that a gradient stays finite
+_SMALLEST = 1e-4  # smaller probabilities count as this one in a logarithm, so that gradients stay finite
 
 
 def kernel_dot_product(x: torch.Tensor, y: torch.Tensor, kernel: str = "linear", *args: float) -> torch.Tensor:
@@ -154,7 +154,7 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
     dtype = torch.float64 if kernel == "gaussian" else x.dtype
-    if torch.compiler.is_compiling():  # that of torch 2.3 knows no function in the form that torch.func needs
+    if torch.compiler.is_compiling():  # torch 2.3 compiles no function with setup_context, which torch.func needs
         return matmul(x.to(dtype), x.to(dtype).T)
     gram: torch.Tensor = _Gram.apply(x, dtype)  # type: ignore[no-untyped-call, unused-ignore]
     return gram

@@ -1,4 +1,4 @@
-"""Drop-ins for ``lava.lib.dl.slayer.loss``: same constructors and defaults, same values and gradients where right.
+"""Drop-ins for ``lava.lib.dl.slayer.loss``: same constructors and defaults, same values and gradients.
 
 Where lava-dl's losses have no useful gradient these have one: a silent target is pushed up, a saturated output learns.
 """
@@ -215,18 +215,25 @@ def spike_max(
     if mode == "softmax":
         targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(rates)
         return F.cross_entropy(scale * rates, targets, reduction=reduction)
-    one_spike = 1 / (moving_window or spikes.shape[-1])
-    eps = 0.0 if mode == "count" else _EPS
+    labels, one_spike = labels.detach(), 1 / (moving_window or spikes.shape[-1])
+    if mode == "count":
+        shares, eps = _lift(rates, one_spike), 0.0
+    else:
+        shares, eps = _lift(rates, _label_is_silent(rates, labels) * one_spike), _EPS
+    total = shares.sum(1) + eps
+    if labels.dtype == torch.int64:
+        return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction)
+    log_shares = torch.where(labels > 0, shares, 1.0).log()  # the share of a class without a label may be 0
+    return reduce(labels.sum(1) * total.log() - (labels * log_shares).sum(1), reduction)
+
+
+def _label_is_silent(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 where a labelled class did not fire, else 0, ``(N, 1)`` or ``(N, 1, T)``."""
     if labels.dtype == torch.int64:
         silent = rates.gather(1, labels) <= 0
-        shares = _lift(rates, one_spike if mode == "count" else silent.to(rates.dtype) * one_spike)
-        losses = (shares.sum(1) + eps).log() - shares.gather(1, labels).squeeze(1).log()
     else:
         silent = ((rates <= 0) & (labels > 0)).any(1, keepdim=True)
-        shares = _lift(rates, one_spike if mode == "count" else silent.to(rates.dtype) * one_spike)
-        log_shares = torch.where(labels > 0, shares, 1.0).log()  # where there is no label a share may be 0
-        losses = labels.sum(1) * (shares.sum(1) + eps).log() - (labels * log_shares).sum(1)
-    return reduce(losses, reduction)
+    return silent.to(rates.dtype)
 
 
 def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
@@ -290,11 +297,11 @@ def spike_moid(
     rates, labels = _rates_and_labels(
         spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
     )
-    targets = wanted_values(labels, rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
+    targets = wanted_values(labels.detach(), rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
     x = (rates - theta) / alpha
-    del rates  # with a window as large as the input
+    del rates  # with a window it is as large as the input
     # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
-    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction)
+    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets, reduction="none"), reduction)
     slope = reduce(F.softplus(x, threshold=40), reduction) - reduce(targets * x, reduction)
     return value + (slope - slope.detach())
 

@@ -139,7 +139,7 @@ def _rows_per_position(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
         return x, labels
     rows = x.movedim(1, -2).reshape(samples * positions, classes, steps)
     if not isinstance(labels, torch.Tensor) or labels.dim() == 0 or labels.shape[0] != samples:
-        return rows, labels  # the check of labels has the words for it
+        return rows, labels  # canonical_labels will say what is wrong
     if labels.shape == (samples, *places):
         return rows, labels.reshape(-1)
     if labels.shape == (samples, *places, steps):

@@ -254,6 +254,13 @@ def test_membrane_suppression_of_an_unsure_label_is_partial() -> None:
     torch.testing.assert_close(loss, torch.tensor([[0.25 * 4, 0.75 * 4]]))
 
 
+def test_stca_asks_for_as_many_clusters_as_it_is_told() -> None:
+    """Of class indices: the labelled class has one cluster too few, the other one too many."""
+    membrane = torch.tensor([[[2.0, 0.0, 0.5, 0.0], [2.0, 0.0, 3.0, 0.0]]])
+    options = {"T_in": 0, "true_count": 2, "false_count": 1, "reduction": "none"}
+    assert functional.stca_loss(membrane, torch.tensor([0]), **options).tolist() == [[0.5, 1.0]]
+
+
 @pytest.mark.parametrize("name", ["spike_rate", "mse_count_loss", "region_count_loss"])
 def test_an_unsure_label_asks_for_what_lies_between(name: str) -> None:
     options = {"spike_rate": (0.8, 0.1), "mse_count_loss": (0.8, 0.1), "region_count_loss": (8.0, 1.0)}
@@ -268,6 +275,15 @@ def test_a_teacher_does_not_learn() -> None:
     functional.distillation_loss(student, teacher).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
+
+
+@pytest.mark.parametrize("loss", [functional.spike_max, functional.spike_moid])
+def test_labels_do_not_learn(loss: Any) -> None:
+    """Value and gradient of these are not those of one function, so there is none for the labels."""
+    spikes, labels = trains([[1, 3]], 8), torch.tensor([[0.5, 0.5]], requires_grad=True)
+    loss(spikes, labels).backward()
+    assert spikes.grad.abs().sum() > 0
+    assert labels.grad is None
 
 
 @pytest.mark.parametrize("per_step", [False, True])
