@@ -288,7 +288,6 @@ def test_batch_norm_left_in_training_mode(mlp: Any) -> None:
 
 @pytest.mark.slayer
 def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any]) -> None:
-    from netx_export.slayer import evaluation
 
     subject = exported("biased")
     with evaluation(subject.net), torch.no_grad():
@@ -304,14 +303,14 @@ def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any
 @pytest.mark.parametrize("sample", [127, 128, 255, 256])
 def test_the_batch_of_a_network_in_training_mode_is_one_of_128(sample: int, exported: Callable[[str], Any]) -> None:
     """As `verify` itself runs the network; the other samples of the batch decide over a sample's spikes."""
-    from netx_export.slayer import fresh_state
+    from netx_export.slayer import evaluation
 
     subject = exported("biased")
     rates = torch.linspace(0.1, 0.6, 260).reshape(-1, 1, 1)
     spikes = (torch.rand(260, 12, 24, generator=torch.Generator().manual_seed(7)) < rates).float()
     recorded = {"dense1": simulate(subject.path, spikes).layers["dense1"]}
     batch = slice(sample // 128 * 128, sample // 128 * 128 + 128)
-    with fresh_state(subject.net), torch.no_grad():
+    with evaluation(subject.net), torch.no_grad():
         subject.net.train()
         recorded["dense1"][sample] = subject.net[0](spikes[batch]).numpy()[sample - batch.start]
     cause = cause_of(verify(subject.net, subject.path, spikes, recorded=recorded))
@@ -323,7 +322,6 @@ def test_the_batch_of_a_network_in_training_mode_is_one_of_128(sample: int, expo
 def test_a_recurrent_network_that_was_not_reset(exported: Callable[[str], Any]) -> None:
     """SLAYER keeps a recurrent block's state from one forward to the next, even in evaluation mode."""
     subject = exported("recurrent")
-    from netx_export.slayer import evaluation
 
     with evaluation(subject.net), torch.no_grad():
         first = subject.net[0](subject.spikes).numpy()
