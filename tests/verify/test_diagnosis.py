@@ -14,6 +14,7 @@ from torch import nn
 from netx_export import read, simulate, verify
 from netx_export.file.netx import write_as_described
 from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
+from netx_export.slayer import evaluation
 from netx_export.verification.neuron_trace import Assumptions, shifted, trace
 from netx_export.verification.result import Cause
 from netx_export.verification.verify import VerificationReport
@@ -303,8 +304,6 @@ def test_a_recording_of_a_network_in_training_mode(exported: Callable[[str], Any
 @pytest.mark.parametrize("sample", [127, 128, 255, 256])
 def test_the_batch_of_a_network_in_training_mode_is_one_of_128(sample: int, exported: Callable[[str], Any]) -> None:
     """As `verify` itself runs the network; the other samples of the batch decide over a sample's spikes."""
-    from netx_export.slayer import evaluation
-
     subject = exported("biased")
     rates = torch.linspace(0.1, 0.6, 260).reshape(-1, 1, 1)
     spikes = (torch.rand(260, 12, 24, generator=torch.Generator().manual_seed(7)) < rates).float()
