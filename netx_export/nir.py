@@ -566,23 +566,22 @@ class _Reader:
         input_bias = None if input_bias is None or not np.any(input_bias) else np.asarray(input_bias)
         if isinstance(node, self.nir.IF):
             self.gain(name, "r", node.r * self.dt)
-            decays, drive = (UNITY_DECAY, 0), np.zeros(shape)
-            currents = voltages = None
+            currents, voltages, drive = np.full(shape, UNITY_DECAY), np.zeros(shape, np.int64), np.zeros(shape)
         elif isinstance(node, self.nir.LIF):
-            voltages = self.decay(name, "tau", node.tau)
+            currents, voltages = np.full(shape, UNITY_DECAY), self.decay(name, "tau", node.tau)
             self.gain(name, "r", node.r * self.dt / node.tau)
-            currents, decays, drive = None, (UNITY_DECAY, 0), node.v_leak * self.dt / node.tau
+            drive = node.v_leak * self.dt / node.tau
         else:
             currents, voltages = self.decay(name, "tau_syn", node.tau_syn), self.decay(name, "tau_mem", node.tau_mem)
             self.gain(name, "r", node.r * self.dt / node.tau_mem)
             self.gain(name, "w_in", node.w_in * self.dt / node.tau_syn)
-            decays, drive = (0, 0), node.v_leak * self.dt / node.tau_mem
+            drive = node.v_leak * self.dt / node.tau_mem
             if input_bias is not None and (currents != UNITY_DECAY).any():
                 self.refuse(weight_name, "a bias that the synaptic current would filter; Loihi's acts on the voltage")
         neuron = CubaNeuron(
             threshold,
-            self.per_channel(name, "tau_syn", np.full(shape, decays[0]) if currents is None else currents),
-            self.per_channel(name, "tau_mem", np.full(shape, decays[1]) if voltages is None else voltages),
+            self.per_channel(name, "tau_syn", currents),
+            self.per_channel(name, "tau_mem", voltages),
         )
         bias = None
         if input_bias is not None or np.any(drive):

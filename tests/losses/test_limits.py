@@ -393,6 +393,17 @@ def test_spike_clusters_may_reach_beyond_the_train() -> None:
 # --- time first -------------------------------------------------------------------------------------------------------
 
 
+def test_labels_per_step_are_moved_where_their_shape_is_that_of_steps_and_samples() -> None:
+    """Labels ``(T, N)``; those of another shape are left alone, whatever their first size is."""
+    spikes = torch.rand(5, 2, 3)  # steps, samples, classes
+    steps = torch.randint(0, 3, (5, 2))
+    expected = L.CERateLoss()(spikes.movedim(0, -1), steps.T)
+    torch.testing.assert_close(L.TimeFirst(L.CERateLoss())(spikes, steps), expected)
+    soft = torch.rand(2, 3)  # samples and classes: no step at all
+    expected = L.MSECountLoss()(spikes.movedim(0, -1), soft)
+    torch.testing.assert_close(L.TimeFirst(L.MSECountLoss())(spikes, soft), expected)
+
+
 def test_labels_that_could_be_one_hot_are_not_moved() -> None:
     """With as many steps as samples and classes a square of labels is one-hot for the samples."""
     spikes, labels = torch.rand(3, 3, 3), torch.tensor([[1, 0, 0], [1, 0, 0], [0, 0, 1]])

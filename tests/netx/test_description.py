@@ -286,3 +286,9 @@ def test_layers_that_just_make_one() -> None:
     _accepted(Input((2, 3, 3)), CONV, Conv(np.ones((1, 4, 1, 1), int), NEURON, (4, 3, 2)))
     _accepted(Input((3,), encoder=Encoder(NEURON, -(2**15) + 1)), DENSE)
     _accepted(Input((3,), encoder=Encoder(NEURON, 0, 2**17 - 1)), DENSE)
+
+
+def test_a_printed_network_says_what_runs_on_the_host() -> None:
+    dense = Dense(2 * np.arange(-24, 24).reshape(2, 24), NEURON)
+    lines = str(NetworkDescription((Input((2, 3, 3), False), CONV, Flatten((24,)), dense, Average((2,))))).splitlines()
+    assert ["on the host" in line for line in lines] == [False, False, False, False, False, True]

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support_networks
 import torch
 from support_cases import CUBA, Chain
 
 from netx_export import export, simulate
+from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
+from netx_export.network.exact_weights import loadable
 
 pytestmark = pytest.mark.slayer
 
@@ -88,3 +91,20 @@ def test_input_neurons_do_not_wrap_where_lava_would(tmp_path: Path) -> None:
     sample = torch.tensor([3.9, -3.9, 1.0]).reshape(1, 3, 1).repeat(1, 1, 900)
     export(net, tmp_path / "a.net", sample[..., :200])
     _assert_exact(net, sample, tmp_path / "a.net")
+
+
+@pytest.mark.parametrize("excitation", [-0.5, 1.5])
+def test_the_excitation_of_winners_is_clamped_as_in_slayer(excitation: float, tmp_path: Path) -> None:
+    net = _chain(*support_networks.winners(5))
+    net.blocks[0].self_excitation.data.fill_(excitation)
+    sample = _spikes(3, 12, 40)
+    assert export(net, tmp_path / "a.net", sample).proved
+    _assert_exact(net, sample, tmp_path / "a.net")
+
+
+def test_a_network_without_an_input_layer_gets_one_that_shifts_nothing() -> None:
+    weight = np.full((1, 3), -64)  # netx loads a dense matrix of nothing but negative weights as another
+    neuron = CubaNeuron(80, np.array([1024]), np.array([128]))
+    plain = NetworkDescription((Dense(weight, neuron, bias=np.array([40])),))
+    first, *_ = loadable(plain).layers
+    assert first == Input((3,), delay_shift=False)

@@ -121,6 +121,12 @@ def test_a_network_that_ends_in_a_flatten_comes_back() -> None:
     assert from_nir(to_nir(description)) == description
 
 
+def test_a_vector_is_flattened_no_more() -> None:
+    graph = to_nir(network(Flatten((6,)), DENSE))
+    assert not any(isinstance(node, nir.Flatten) for node in graph.nodes.values())
+    assert [layer.kind for layer in from_nir(graph).layers] == ["input", "dense"]
+
+
 def test_an_image_that_netx_takes_as_a_vector_is_flattened() -> None:
     back = from_nir(to_nir(network(Dense(weights(3, 6), neuron()), shape=(1, 2, 3))))
     assert [layer.kind for layer in back.layers] == ["input", "flatten", "dense"]
@@ -433,6 +439,10 @@ def test_graphs_that_are_no_chain_are_refused() -> None:
     graph = graph_of(LINEAR, lif())
     graph.edges.append(("node1", "node0"))
     with pytest.raises(NetxFormatError, match="goes to both"):
+        from_nir(graph)
+    graph = graph_of(LINEAR, lif())
+    graph.nodes["aside"] = lif()
+    with pytest.raises(NetxFormatError, match=r"aside.*is not on the way from the input to the output"):
         from_nir(graph)
     with pytest.raises(NetxFormatError, match="no such file"):
         from_nir("nowhere.nir")

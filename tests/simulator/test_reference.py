@@ -117,6 +117,12 @@ def test_sums_beyond_float32_are_exact():
     assert _run(network, np.ones((1, inputs, 2)))["dense1"].shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize(("inputs", "fits"), [(2**24 - 1, True), (2**24, False)])
+def test_compiled_loops_take_the_sums_that_int32_holds(inputs: int, fits: bool):
+    weight = np.full((1, inputs), 128, np.int16)
+    assert WeightedSums(LoadedWeights(weight, 0), torch.device("cpu")).fits is fits
+
+
 # The real device, where there is one; `test_accelerator.py` runs the same code everywhere on a stand-in.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_gives_the_same_spikes(mlp_file, mlp_spikes):

@@ -160,6 +160,17 @@ def test_needs_a_block_that_spikes(build: Any) -> None:
 
 
 @pytest.mark.slayer
+def test_labels_of_samples_and_neurons_are_those_of_classes(spikes: torch.Tensor) -> None:
+    one, other = (NETS["dense"]().train() for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    with ThresholdMargin(one[-1], true=1.5, false=0.5)(TARGET):
+        by_class = one(spikes)
+    with ThresholdMargin(other[-1], true=1.5, false=0.5)(IS_TRUE[..., 0].float()):
+        assert torch.equal(other(spikes), by_class)
+    assert by_class.any()
+
+
+@pytest.mark.slayer
 def test_wrong_targets_and_factors(spikes: torch.Tensor, slayer: Any) -> None:
     block = slayer.block.cuba.Dense(dict(CUBA), 8, 6)
     with pytest.raises(ValueError, match="`true` to be greater than 0"):

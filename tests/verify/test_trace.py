@@ -105,12 +105,12 @@ def test_a_number_that_leaves_24_bits_is_seen(activation: int, wrapped: bool, sa
     assert (got.wrapped, got.saturated) == (wrapped, saturated)
 
 
-@pytest.mark.parametrize(("steps", "saturated"), [(64, False), (65, True)])
-def test_a_resonator_that_leaves_24_bits_is_seen(steps: int, saturated: bool) -> None:
-    """Each step adds 2^17."""
+@pytest.mark.parametrize(("steps", "less", "saturated"), [(64, 1, False), (64, 0, True), (65, 1, True)])
+def test_a_resonator_that_leaves_24_bits_is_seen(steps: int, less: int, saturated: bool) -> None:
+    """Each step adds 2^17, so that 64 steps make 2^23, which is one more than a state holds."""
     turn = ResonatorNeuron(2**20, np.array([0]), np.array([4096]), "phase")
     weight = np.array([[128] * 16 + [-128] * 16])
     inputs = np.zeros((32, steps), np.uint8)
     inputs[:16] = 1
-    inputs[16:, 0] = np.arange(16) == 0  # one step adds less, so that the 64th sum stays below 2^23
+    inputs[16:, 0] = np.arange(16) < less  # where one step adds less, the 64th sum stays below 2^23
     assert trace(Resonator(weight, weight, turn), (0,), inputs).saturated is saturated
