@@ -160,7 +160,8 @@ os._exit(0)
 
 def start(directory: Path, *rank: str, text: str = SCRIPT) -> subprocess.Popen[bytes]:
     script = directory / "script.py"
-    script.write_text(text)
+    if not script.exists():  # written again, it would be empty for a moment in which another process may read it
+        script.write_text(text)
     return subprocess.Popen(
         [sys.executable, str(script), str(directory), *rank], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
