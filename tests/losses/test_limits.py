@@ -412,3 +412,14 @@ def test_labels_that_could_be_one_hot_are_not_moved() -> None:
     expected = L.SpikeMoid()(spikes.movedim(0, -1), labels)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, labels), expected)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, target=labels), expected)
+
+
+# --- labels per step ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [L.TETLoss, L.CERateLoss], ids=lambda loss: loss.__name__)
+def test_whole_numbers_are_classes_of_steps_where_they_could_be_those_of_classes(loss: type[torch.nn.Module]) -> None:
+    """With as many steps as classes, ``(N, T)`` and ``(N, C)`` are one shape."""
+    x, steps = torch.rand(2, 3, 3), torch.tensor([[0, 1, 1], [1, 0, 1]])
+    of_each_step = torch.nn.functional.one_hot(steps, 3).transpose(1, 2).float()
+    torch.testing.assert_close(loss()(x, steps), loss()(x, of_each_step))
