@@ -414,7 +414,7 @@ def test_labels_that_could_be_one_hot_are_not_moved() -> None:
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, target=labels), expected)
 
 
-# --- labels per step ----------------------------------------------------------------------------------------------------
+# --- labels per step -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", [L.TETLoss, L.CERateLoss], ids=lambda loss: loss.__name__)

@@ -96,9 +96,11 @@ def test_input_neurons_do_not_wrap_where_lava_would(tmp_path: Path) -> None:
 @pytest.mark.parametrize("excitation", [-0.5, 1.5])
 def test_the_excitation_of_winners_is_clamped_as_in_slayer(excitation: float, tmp_path: Path) -> None:
     net = _chain(*support_networks.winners(5))
+    sample = _spikes(3, 12, 40)
+    net(sample)  # from which the blocks know their shapes
     net.blocks[0].self_excitation.data.fill_(excitation)
     export(net, tmp_path / "a.net")  # without a sample: a forward would clamp the parameter itself
-    _assert_exact(net, _spikes(3, 12, 40), tmp_path / "a.net")
+    _assert_exact(net, sample, tmp_path / "a.net")
 
 
 def test_a_network_without_an_input_layer_gets_one_that_shifts_nothing() -> None:
