@@ -292,3 +292,13 @@ def test_a_printed_network_says_what_runs_on_the_host() -> None:
     dense = Dense(2 * np.arange(-24, 24).reshape(2, 24), NEURON)
     lines = str(NetworkDescription((Input((2, 3, 3), False), CONV, Flatten((24,)), dense, Average((2,))))).splitlines()
     assert ["on the host" in line for line in lines] == [False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("value", [-(2**31), 2**31 - 1])
+def test_numbers_of_64_bits_are_taken_where_32_hold_them(value: int) -> None:
+    beyond = value + (1 if value > 0 else -1)
+    for name in ("weight", "bias"):
+        values = ints([2, -4, 6], [8, 10, value]) if name == "weight" else ints(1, value)
+        with pytest.raises(DescriptionError, match=rf"its {name} goes from .*{beyond}.*, and a file holds 32 bits"):
+            NetworkDescription((replace(DENSE, **{name: np.where(values == value, beyond, values)}),))
+    _accepted(replace(DENSE, weight=ints([2, -4, 6], [8, 10, value])))

@@ -97,7 +97,8 @@ def test_input_neurons_do_not_wrap_where_lava_would(tmp_path: Path) -> None:
 def test_the_excitation_of_winners_is_clamped_as_in_slayer(excitation: float, tmp_path: Path) -> None:
     net = _chain(*support_networks.winners(5))
     sample = _spikes(3, 12, 40)
-    net(sample)  # from which the blocks know their shapes
+    with torch.no_grad():
+        net(sample)  # from which the blocks know their shapes
     net.blocks[0].self_excitation.data.fill_(excitation)
     export(net, tmp_path / "a.net")  # without a sample: a forward would clamp the parameter itself
     _assert_exact(net, sample, tmp_path / "a.net")
