@@ -423,3 +423,12 @@ def test_whole_numbers_are_classes_of_steps_where_they_could_be_those_of_classes
     x, steps = torch.rand(2, 3, 3), torch.tensor([[0, 1, 1], [1, 0, 1]])
     of_each_step = torch.nn.functional.one_hot(steps, 3).transpose(1, 2).float()
     torch.testing.assert_close(loss()(x, steps), loss()(x, of_each_step))
+
+
+def test_counts_of_classes_are_for_class_indices_and_given_counts_stay_as_they_are() -> None:
+    membrane = torch.rand(2, 3, 20) * 0.9
+    membrane[..., 5] = 1.5  # one cluster each
+    counts = torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 2.0]])
+    loss = L.STCALoss(T_in=1, true_count=2, false_count=1, reduction="none")
+    torch.testing.assert_close(loss(membrane, torch.tensor([0, 2])), loss(membrane, counts))
+    assert not torch.equal(loss(membrane, counts), L.STCALoss(T_in=1, reduction="none")(membrane, torch.tensor([0, 2])))

@@ -302,3 +302,11 @@ def test_numbers_of_64_bits_are_taken_where_32_hold_them(value: int) -> None:
         with pytest.raises(DescriptionError, match=rf"its {name} goes from .*{beyond}.*, and a file holds 32 bits"):
             NetworkDescription((replace(DENSE, **{name: np.where(values == value, beyond, values)}),))
     _accepted(replace(DENSE, weight=ints([2, -4, 6], [8, 10, value])))
+
+
+def test_weights_that_are_no_whole_numbers_are_refused_by_their_type() -> None:
+    _refused(
+        "dense0: its weight is an array of float64; expected an array of whole numbers",
+        replace(DENSE, weight=DENSE.weight / 1),
+    )
+    _refused("dense0: its weight is a list; expected an array of whole numbers", replace(DENSE, weight=[[2, -4, 6]]))

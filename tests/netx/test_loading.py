@@ -30,7 +30,7 @@ from netx_export.network.description import (
     ResonatorNeuron,
 )
 from netx_export.network.exact_weights import loadable
-from netx_export.network.stock_loader import load_resonator_decays, load_weights, weight_format
+from netx_export.network.stock_loader import LoadedWeights, load_resonator_decays, load_weights, weight_format
 
 pytestmark = pytest.mark.slayer
 
@@ -217,3 +217,8 @@ def test_a_resonators_rotation_is_written_so_that_it_loads_exactly(sin: int, cos
     process = RF(shape=(1,), period=stock["period"], alpha=stock["decay"], state_exp=6, decay_bits=12)
     assert (int(process.sin_decay.init[0]), int(process.cos_decay.init[0])) == (sin, cos)
     assert [int(value[0]) for value in load_resonator_decays(*written)] == [sin, cos]
+
+
+@pytest.mark.parametrize(("exponent", "effective"), [(3, 40), (0, 5), (-1, 2)])
+def test_the_exponent_shifts_weights_up_and_rounds_them_down(exponent: int, effective: int) -> None:
+    assert LoadedWeights(np.array([[5]]), exponent).effective.tolist() == [[effective]]

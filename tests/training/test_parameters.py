@@ -192,3 +192,12 @@ def test_negative_rate(argument: str) -> None:
     rates = {"lr": 0.1, "decay_lr": 0.1, argument: -1.0}
     with pytest.raises(ValueError, match=f"`{argument}` to be at least 0"):
         parameter_groups(torch.nn.Linear(2, 2), **rates)
+
+
+@pytest.mark.slayer
+def test_a_state_that_is_kept_on_purpose_is_no_finding(slayer: Any) -> None:
+    net = torch.nn.Sequential(slayer.block.cuba.Dense({**CUBA, "persistent_state": True}, 4, 2))
+    assert check_neuron_params(net) == []
+    assert check_neuron_params(net, {**CUBA, "persistent_state": True}) == []
+    (finding,) = check_neuron_params(net, CUBA)
+    assert "`0` (Dense) keeps its state between forwards" in finding
