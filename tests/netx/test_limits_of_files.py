@@ -348,3 +348,15 @@ def test_flatten_layers_hold_as_many_values_as_come_in(tmp_path: Path) -> None:
     write_as_described(network, tmp_path / "a.net")
     assert read(tmp_path / "a.net") == network
     _refused(_file(tmp_path, network, **{"layer/1/shape": [4]}), "/layer/1: it takes 4 values, and .* gives 3")
+
+
+def test_a_packed_chunk_that_is_damaged(tmp_path: Path) -> None:
+    path = _file(tmp_path)
+    with h5py.File(path, "r+") as file:
+        weight = file["layer/1/weight"][()]
+        del file["layer/1/weight"]
+        packed = file.create_dataset("layer/1/weight", data=weight, chunks=weight.shape, compression="gzip")
+        file.flush()
+        _, content = packed.id.read_direct_chunk((0, 0))
+        packed.id.write_direct_chunk((0, 0), content[:2] + bytes(len(content) - 2))
+    _refused(path, r"`/layer/1/weight`: the chunk at \(0, 0\) does not unpack to")
