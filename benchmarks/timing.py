@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-__all__ = ["Effort", "Times", "paired", "ratio"]
+__all__ = ["Effort", "Times", "joined", "paired", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,17 @@ def paired(contestants: Mapping[str, Callable[[], object]], effort: Effort) -> d
             times[name].wall.append(wall)
             times[name].processor.append(processor)
     return times
+
+
+def joined(several: Sequence[Mapping[str, Times]]) -> dict[str, Times]:
+    """The rounds of several measurements of the same contestants, one after the other."""
+    return {
+        name: Times(
+            [seconds for times in several for seconds in times[name].wall],
+            [seconds for times in several for seconds in times[name].processor],
+        )
+        for name in several[0]
+    }
 
 
 def ratio(other: Times, ours: Times, *, clock: str = "processor") -> float:

@@ -304,8 +304,12 @@ def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
 
 
 def running_count(fired: torch.Tensor) -> torch.Tensor:
-    """How many of a mask ``(*, T)`` are true up to each step; in float32, where that is several times as fast."""
-    return fired.to(torch.float32).cumsum_(-1)
+    """How many of a mask ``(*, T)`` are true up to each step.
+
+    In float32, of which torch's running sums are several times as fast as of integers; by way of bytes, since torch
+    takes five times as long from bool to float32.
+    """
+    return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from benchmarks import losses, networks, report, simulator, training_step, verif
 from benchmarks.memory import peak_allocated, peak_resident
 from benchmarks.peers import CASES
 from benchmarks.report import Bound, Wish, bound_on, figure, fill_page, table
-from benchmarks.timing import Effort, Times, paired, ratio
+from benchmarks.timing import Effort, Times, joined, paired, ratio
 from lava_spikeloss.losses.module import Loss
 
 TINY = Wish(tiny=True)
@@ -92,6 +92,10 @@ class TestTiming:
         assert ratio(other, ours) == 3.0
         assert ratio(other, Times([9.0, 3.0, 1.0], [1.0, 1.0, 1.0]), clock="wall") == 3.0
         assert Times([5.0, 1.0, 2.0]).seconds == 2.0
+
+    def test_measurements_are_joined_round_by_round(self) -> None:
+        several = [{"a": Times([1.0, 2.0], [3.0, 4.0])}, {"a": Times([5.0], [6.0])}]
+        assert joined(several) == {"a": Times([1.0, 2.0, 5.0], [3.0, 4.0, 6.0])}
 
 
 class TestMemory:
