@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def main(part: str, description: str | None, measure: Callable[[Wish], tuple[lis
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     load, start = os.getloadavg()[0], datetime.datetime.now(datetime.timezone.utc)
-    with contextlib.redirect_stdout(sys.stderr):  # what libraries say when they are imported is no figure
+    with _output_as_errors():
         tables, bounds = measure(Wish(arguments.only, arguments.tiny))
     if not tables:
         parser.exit(2, f"Nothing in benchmarks.{part} has a name like {arguments.only!r}.\n")
@@ -119,6 +119,19 @@ def main(part: str, description: str | None, measure: Callable[[Wish], tuple[lis
         print(table(["bound", "outcome", "nearest to it"], rows))
     print("\n".join(tables))
     raise SystemExit(0 if all(bound.kept for bound in bounds) else BROKEN)
+
+
+@contextlib.contextmanager
+def _output_as_errors() -> Iterator[None]:
+    """What libraries say when they are imported, here and in children, is no figure of the page."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def machine() -> str:
