@@ -34,8 +34,7 @@ def main() -> None:
         if ran.returncode not in (0, BROKEN):
             raise SystemExit(f"{part} failed with status {ran.returncode}; the page is as it was.")
         page = fill_page(PAGE.read_text(), "machine", machine())
-        figures = ran.stdout[ran.stdout.index("`python -m ") :]  # processes that import Lava's libraries print before
-        PAGE.write_text(fill_page(page, part, figures))
+        PAGE.write_text(fill_page(page, part, ran.stdout))
         print(ran.stdout)
         broken += [part] if ran.returncode else []
     raise SystemExit(f"A bound is broken in {', '.join(broken)}." if broken else 0)
