@@ -155,8 +155,25 @@ class Flatten(PlainData):
     shape: tuple[int, ...]
 
 
+class _FullyConnected(PlainData):
+    """The shapes of a layer in which every input may lead to every neuron."""
+
+    weight: IntArray
+    output_shape: tuple[int, ...] | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the output in SLAYER."""
+        return self.output_shape or (int(self.weight.shape[0]),)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input, ``(in,)``."""
+        return (int(self.weight.shape[1]),)
+
+
 @dataclass(frozen=True, eq=False)
-class Dense(PlainData):
+class Dense(_FullyConnected):
     """A fully connected layer of spiking neurons.
 
     Attributes:
@@ -185,19 +202,9 @@ class Dense(PlainData):
         """The matrices that netx fits to a synapse's bits, each group together."""
         return ((self.weight,),)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the output in SLAYER."""
-        return self.output_shape or (int(self.weight.shape[0]),)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, ``(in,)``."""
-        return (int(self.weight.shape[1]),)
-
 
 @dataclass(frozen=True, eq=False)
-class Recurrent(PlainData):
+class Recurrent(_FullyConnected):
     """A fully connected layer of spiking neurons whose spikes come back to it one step later.
 
     Attributes:
@@ -224,19 +231,9 @@ class Recurrent(PlainData):
         """As in :class:`Dense`."""
         return ((self.weight, self.recurrent_weight),)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the output in SLAYER."""
-        return self.output_shape or (int(self.weight.shape[0]),)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, ``(in,)``."""
-        return (int(self.weight.shape[1]),)
-
 
 @dataclass(frozen=True, eq=False)
-class Resonator(PlainData):
+class Resonator(_FullyConnected):
     """A fully connected layer of resonate-and-fire neurons.
 
     Attributes:
@@ -260,16 +257,6 @@ class Resonator(PlainData):
     def loaded_together(self) -> tuple[tuple[IntArray, ...], ...]:
         """As in :class:`Dense`."""
         return ((self.weight,), (self.imaginary_weight,))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the output in SLAYER."""
-        return self.output_shape or (int(self.weight.shape[0]),)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, ``(in,)``."""
-        return (int(self.weight.shape[1]),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,6 @@ __all__ = [
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _BLOCK = 2**20  # weights to quantise at a time
-
-
 _NO_OUTPUT = "the network returns something else than a tensor with a row of numbers per sample"
 
 
