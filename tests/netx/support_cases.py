@@ -226,12 +226,14 @@ EXACT = [
     Case("sigma_delta.Input", nets.delta_dense, how=_DELTAS, quick=True),
     Case("sigma_delta.Input weight and bias", lambda: nets.delta_dense_behind(weight=0.7, bias=-0.3), how=_DELTAS),
     Case("sigma_delta.Dense", nets.delta_dense),
+    Case("sigma_delta.Dense MeanOnlyBatchNorm", lambda: nets.delta_dense({"norm": nets.mean_norm()}), quick=True),
     Case("sigma_delta.Dense weight_norm", lambda: nets.delta_dense(weight_norm=True)),
     Case("sigma_delta.Dense delay_shift=True", lambda: nets.delta_dense(delay_shift=True)),
     Case("sigma_delta.Dense dropout", lambda: nets.delta_dense({"dropout": nets.dropout()})),
     Case("sigma_delta.Dense shared_param=False", lambda: nets.delta_dense({"shared_param": False})),
     Case("sigma_delta.Dense threshold trained to a whole 1/64", lambda: nets.delta_dense_with_threshold(5 / 64)),
     Case("sigma_delta.Conv", lambda: nets.delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), quick=True),
+    Case("sigma_delta.Conv MeanOnlyBatchNorm", nets.delta_conv_with_norm, (2, 7, 8), quick=True),
     Case("sigma_delta.Conv stride, padding, dilation, groups", nets.delta_conv_with_options, (2, 7, 8)),
     Case(
         "sigma_delta.ConvT",
@@ -243,6 +245,7 @@ EXACT = [
     Case("sigma_delta.Unpool", lambda: nets.delta_image("sigma_delta.Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_AS_DENSE),
     Case("sigma_delta.Flatten", lambda: nets.deltas(block("sigma_delta.Flatten")(), nets.delta_out(24)), (2, 3, 4)),
     Case("sigma_delta.Output", lambda: nets.deltas(nets.delta_out(12))),
+    Case("sigma_delta.Output norm, which it never calls", nets.delta_out_with_norm),
     Case(
         "sigma_delta.Output weights that netx would alter",
         lambda: nets.with_equal_weights(-1.0, nets.deltas(nets.delta_out(12))),
@@ -295,6 +298,7 @@ _LONG_KERNEL = (
     "The limit is 127.",
 )
 _MIXED = ("graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+_DELTA_SCALED = ("its WgtScaleBatchNorm divides what comes in", "Use MeanOnlyBatchNorm.")
 _NORM = ("its norm MeanOnlyBatchNorm has no bias in netx", "Use norm=None.")
 _NOT_QUANTISED = ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default.")
 _NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
@@ -396,7 +400,8 @@ REFUSED = [
         lambda: nets.delta_dense({"scale": 1 << 7}),
         ("its scale is 128", "Use the default scale of 64."),
     ),
-    _refused("sigma_delta.Dense norm", lambda: nets.delta_dense({"norm": nets.mean_norm()}), _NORM),
+    _refused("sigma_delta.Input norm", nets.delta_dense_behind_norm, _NORM),
+    _refused("sigma_delta.Dense WgtScaleBatchNorm", nets.delta_dense_scaled, _DELTA_SCALED),
     _refused("sigma_delta.Dense bias", nets.delta_dense_with_bias, _DELTA_BIAS),
     _refused(
         "sigma_delta.Dense delay",

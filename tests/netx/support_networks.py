@@ -256,6 +256,29 @@ def delta_dense(neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
     return deltas(first, delta_out(10))
 
 
+def delta_dense_scaled() -> Blocks:
+    """A dense sigma-delta block whose norm divides."""
+    blocks = delta_dense()
+    blocks[1].neuron.norm = scale_norm(0.5)
+    return blocks
+
+
+def delta_dense_behind_norm() -> Blocks:
+    """A dense sigma-delta block behind an Input with a norm."""
+    return [block("sigma_delta.Input")({**SDNN, "norm": mean_norm()}), *delta_dense()[1:]]
+
+
+def delta_out_with_norm() -> Blocks:
+    """A last sigma-delta block that was given a norm."""
+    return deltas(block("sigma_delta.Output")({**SDNN, "norm": mean_norm()}, 12, 5, weight_scale=2))
+
+
+def delta_conv_with_norm() -> Blocks:
+    """A sigma-delta convolution with a norm, between Input and Output."""
+    conv = block("sigma_delta.Conv")({**SDNN, "norm": mean_norm()}, 2, 4, 3, weight_scale=2)
+    return deltas(conv, block("sigma_delta.Flatten")(), delta_out(4 * 5 * 6))
+
+
 def delta_dense_behind(**options: Any) -> Blocks:
     """A dense sigma-delta block behind an Input with options."""
     return [block("sigma_delta.Input")(dict(SDNN), **options), *delta_dense()[1:]]

@@ -258,3 +258,18 @@ def test_a_weight_that_every_forward_computes_anew_cannot_be_scaled(norm: Any) -
     conv = norm(torch.nn.Conv2d(4, 6, 3))
     with pytest.raises(TypeError, match="`conv` to hold its weight itself but it is under a weight norm"):
         scale_fused_conv_weight(conv, torch.nn.BatchNorm2d(6), k=2.0)
+
+
+@pytest.mark.slayer
+def test_the_norm_of_a_sigma_delta_output_is_left_out(slayer: Any) -> None:
+    neuron = {"threshold": 0.1, "activation": torch.relu, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
+    net = torch.nn.Sequential(
+        slayer.block.sigma_delta.Dense(neuron, 6, 5), slayer.block.sigma_delta.Output(neuron, 5, 3)
+    )
+    x = torch.rand(2, 6, 8)
+    net(x)
+    net.eval()
+    folded = fold_norms(net)
+    assert folded[1].neuron.norm is None
+    assert net[1].neuron.norm is not None
+    assert torch.equal(folded(x), net(x))
