@@ -41,6 +41,7 @@ from netx_export.network.stock_loader import weight_format
 
 __all__ = [
     "CURRENT",
+    "PARTIAL_SUM",
     "ROTATION",
     "ROUNDED_STATE",
     "STATE",
@@ -104,6 +105,13 @@ ROUNDED_STATE = Quantity(
     "round",
     SUM_SCALE,
     "SLAYER computes in float32, which rounds it, and Lava does not. Scale the input or the layer's weights down.",
+)
+PARTIAL_SUM = Quantity(
+    "partial sum of messages",
+    "round",
+    SUM_SCALE,
+    "SLAYER adds a step's messages up in float32, in an order of its own. At worst it goes through this size, which "
+    "float32 rounds, and Lava does not. Scale the input or the layer's weights down.",
 )
 # Without input neurons that bound them, messages are taken to have the 16 bits that netx gives them.
 _MESSAGES = (-(2.0**15), 2.0**15)
