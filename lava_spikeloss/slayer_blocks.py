@@ -37,6 +37,7 @@ __all__ = [
     "kwta_feedback",
     "merged_steps",
     "named",
+    "passes_over_norm",
     "self_feeding_neurons",
     "shifts_output",
     "spiking_blocks",
@@ -125,6 +126,11 @@ def shifts_output(block: Any) -> bool:
     """Whether ``block`` puts out its spikes a step later: sigma-delta's Input takes that option and ignores it."""
     ignored = hasattr(block.neuron, "delta") and not hasattr(block, "synapse")
     return getattr(block, "delay_shift", False) is True and not ignored
+
+
+def passes_over_norm(module: torch.nn.Module) -> bool:
+    """A sigma-delta Input or Output, which calls a part of its neuron, and never the norm that lies there."""
+    return kind(module) in ("sigma_delta.Input", "sigma_delta.Output")
 
 
 def spiking_blocks(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:

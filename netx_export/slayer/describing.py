@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback
+from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback, passes_over_norm
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
@@ -304,7 +304,8 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     if block.neuron is None:
         return Input(shape, bool(block.delay_shift))
     context = BlockContext(0, block, shape, False, None)
-    refuse_norm(context)
+    if not passes_over_norm(block):
+        refuse_norm(context)
     scale = block.neuron.w_scale
     if scale != WEIGHT_SCALE:
         refuse(

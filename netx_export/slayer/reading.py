@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family
+from lava_spikeloss.slayer_blocks import family, passes_over_norm
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
     ALIGNMENT,
@@ -247,7 +247,7 @@ def refuse_norm(context: BlockContext) -> None:
 def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArray | None]:
     """Weights and bias mantissas with the block's norm in them."""
     norm = context.block.neuron.norm
-    if norm is None:
+    if norm is None or passes_over_norm(context.block):
         return weight, None
     name = type(norm).__name__
     if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
@@ -271,15 +271,18 @@ def _scaled(context: BlockContext, norm: Any, weight: IntArray, bias: IntArray) 
     deviation = float(norm.std(norm.running_var).item())
     if deviation == 1:
         return weight, bias
-    decay = _decay(context, context.block.neuron.current_decay)
     scaled_weight, scaled_bias = weight / deviation, bias / deviation
     whole = all(np.array_equal(values, np.rint(values)) for values in (scaled_weight, scaled_bias))
-    if (decay != UNITY_DECAY).any() or not whole:
+    # The sum that a sigma-delta neuron keeps never decays, so nothing of it is rounded.
+    graded = family(context.block) == "sigma_delta"
+    undecayed = graded or (_decay(context, context.block.neuron.current_decay) == UNITY_DECAY).all()
+    if not (undecayed and whole):
+        what, condition = ("sum", "") if graded else ("current", " and current_decay is 1")
         refuse(
             context.index,
             context.block,
-            f"its WgtScaleBatchNorm divides the current by {deviation:g}, netx ignores that, and the weights cannot "
-            f"be divided instead unless they stay whole and current_decay is 1",
+            f"its WgtScaleBatchNorm divides the {what} by {deviation:g}, netx ignores that, and the weights cannot "
+            f"be divided instead unless they stay whole{condition}",
             "Use MeanOnlyBatchNorm.",
         )
     return scaled_weight.astype(np.int64), scaled_bias.astype(np.int64)
@@ -324,7 +327,6 @@ def sigma_delta_neuron(context: BlockContext, *, activates: bool = True, sends: 
     neuron = context.block.neuron
     _refuse_foreign_neuron(context)
     _refuse_changed_constants(context)
-    refuse_norm(context)
     unsupported = {
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
         f"its scale is {neuron.w_scale}": (neuron.w_scale != WEIGHT_SCALE, f"Use the default scale of {WEIGHT_SCALE}."),

@@ -87,6 +87,7 @@ _AS_GROUPS = "as a grouped convolution"
 _AS_RECURRENT = "as a recurrent layer"
 _DELTAS = "on the host; the messages go to the layer behind it"
 _HOST = "on the host"
+_NOT_CALLED = "SLAYER never calls it"
 _TO_NEXT = "as the next dense layer's input delay"
 _SECOND_LAYER = ("conv2", "output")  # its names, where all its neurons are silent
 
@@ -225,13 +226,25 @@ EXACT = [
     ),
     Case("sigma_delta.Input", nets.delta_dense, how=_DELTAS, quick=True),
     Case("sigma_delta.Input weight and bias", lambda: nets.delta_dense_behind(weight=0.7, bias=-0.3), how=_DELTAS),
+    Case("sigma_delta.Input MeanOnlyBatchNorm", nets.deltas_with_norms, (2, 7, 8), how=_NOT_CALLED, quick=True),
     Case("sigma_delta.Dense", nets.delta_dense),
+    Case("sigma_delta.Dense MeanOnlyBatchNorm", lambda: nets.delta_dense({"norm": nets.mean_norm()})),
+    Case(
+        "sigma_delta.Dense WgtScaleBatchNorm that divides by 2",
+        lambda: nets.delta_dense({"norm": lambda: nets.scale_norm(2.0)}),
+        quick=True,
+    ),
     Case("sigma_delta.Dense weight_norm", lambda: nets.delta_dense(weight_norm=True)),
     Case("sigma_delta.Dense delay_shift=True", lambda: nets.delta_dense(delay_shift=True)),
     Case("sigma_delta.Dense dropout", lambda: nets.delta_dense({"dropout": nets.dropout()})),
     Case("sigma_delta.Dense shared_param=False", lambda: nets.delta_dense({"shared_param": False})),
     Case("sigma_delta.Dense threshold trained to a whole 1/64", lambda: nets.delta_dense_with_threshold(5 / 64)),
     Case("sigma_delta.Conv", lambda: nets.delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), quick=True),
+    Case(
+        "sigma_delta.Conv MeanOnlyBatchNorm",
+        lambda: nets.normed_delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3),
+        (2, 7, 8),
+    ),
     Case("sigma_delta.Conv stride, padding, dilation, groups", nets.delta_conv_with_options, (2, 7, 8)),
     Case(
         "sigma_delta.ConvT",
@@ -239,10 +252,21 @@ EXACT = [
         (2, 4, 4),
         how=_AS_DENSE,
     ),
+    Case(
+        "sigma_delta.ConvT MeanOnlyBatchNorm",
+        lambda: nets.normed_delta_image("sigma_delta.ConvT", 3 * 6 * 6, 2, 3, 3),
+        (2, 4, 4),
+        how=_AS_DENSE,
+    ),
     Case("sigma_delta.Pool", lambda: nets.delta_image("sigma_delta.Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_AS_DENSE),
     Case("sigma_delta.Unpool", lambda: nets.delta_image("sigma_delta.Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_AS_DENSE),
     Case("sigma_delta.Flatten", lambda: nets.deltas(block("sigma_delta.Flatten")(), nets.delta_out(24)), (2, 3, 4)),
     Case("sigma_delta.Output", lambda: nets.deltas(nets.delta_out(12))),
+    Case(
+        "sigma_delta.Output MeanOnlyBatchNorm",
+        lambda: nets.deltas(block("sigma_delta.Output")({**SDNN, "norm": lambda: nets.mean_norm(0.5)}, 12, 5)),
+        how=_NOT_CALLED,
+    ),
     Case(
         "sigma_delta.Output weights that netx would alter",
         lambda: nets.with_equal_weights(-1.0, nets.deltas(nets.delta_out(12))),
@@ -396,7 +420,11 @@ REFUSED = [
         lambda: nets.delta_dense({"scale": 1 << 7}),
         ("its scale is 128", "Use the default scale of 64."),
     ),
-    _refused("sigma_delta.Dense norm", lambda: nets.delta_dense({"norm": nets.mean_norm()}), _NORM),
+    _refused(
+        "sigma_delta.Dense WgtScaleBatchNorm",
+        lambda: nets.delta_dense({"norm": lambda: nets.scale_norm(8.0)}),
+        ("its WgtScaleBatchNorm divides the sum by 8", "Use MeanOnlyBatchNorm."),
+    ),
     _refused("sigma_delta.Dense bias", nets.delta_dense_with_bias, _DELTA_BIAS),
     _refused(
         "sigma_delta.Dense delay",

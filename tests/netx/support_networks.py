@@ -267,10 +267,29 @@ def delta_conv_with_options() -> Blocks:
     return delta_image("sigma_delta.Conv", 4 * 4 * 6, 2, 4, (3, 2), **options)
 
 
-def delta_image(name: str, size: int, *arguments: Any, **options: Any) -> Blocks:
+def delta_image(name: str, size: int, *arguments: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
     """A sigma-delta block for images with a number of neurons, between Input and Output."""
-    layer = block(name)(dict(SDNN), *arguments, weight_scale=2, **options)
+    layer = block(name)({**SDNN, **(neuron or {})}, *arguments, weight_scale=2, **options)
     return deltas(layer, block("sigma_delta.Flatten")(), delta_out(size))
+
+
+def normed_delta_image(name: str, size: int, *arguments: Any, **options: Any) -> Blocks:
+    """As :func:`delta_image`, with a norm that has its own mean for each channel."""
+    return delta_image(name, size, *arguments, neuron={"norm": mean_norm()}, **options)
+
+
+def deltas_with_norms() -> Blocks:
+    """Sigma-delta blocks as PilotNet has them, each with a norm, in blocks that delay their output and that do not."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    return [
+        block("sigma_delta.Input")(neuron),
+        block("sigma_delta.Conv")(neuron, 2, 4, 3, weight_scale=2, weight_norm=True),
+        block("sigma_delta.Conv")(neuron, 4, 3, 3, stride=2, weight_scale=2, delay_shift=True),
+        block("sigma_delta.Flatten")(),
+        block("sigma_delta.Dense")(neuron, 3 * 2 * 2, 10, weight_scale=2, delay_shift=True),
+        block("sigma_delta.Dense")(neuron, 10, 10, weight_scale=2),
+        block("sigma_delta.Output")(neuron, 10, 5, weight_scale=2),
+    ]
 
 
 def delta_dense_with_bias() -> Blocks:
