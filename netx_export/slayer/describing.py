@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback, passes_over_norm
+from lava_spikeloss.slayer_blocks import is_bootstrap, kwta_feedback, passes_over_norm
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
@@ -30,7 +30,7 @@ from netx_export.network.description import (
     SpikingLayer,
 )
 from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, WEIGHT_SCALE, IntArray
-from netx_export.slayer.blocks import Block, find_blocks, is_layer, layer_blocks, refuse
+from netx_export.slayer.blocks import Block, family, find_blocks, is_layer, kind, layer_blocks, refuse
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
@@ -48,6 +48,7 @@ from netx_export.slayer.reading import (
     refuse_norm,
     resonator_neuron,
     sigma_delta_neuron,
+    sums_neuron,
     weights,
 )
 from netx_export.slayer.running import evaluation
@@ -72,6 +73,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
         _refuse_block(index, block)
     _refuse_without_neurons(blocks)
     _refuse_mixture(blocks)
+    _refuse_behind_sums(blocks)
     _refuse_kept_state(blocks)
     with evaluation(net), torch.no_grad():
         if sample is not None:
@@ -132,6 +134,20 @@ def _refuse_mixture(blocks: list[Block]) -> None:
     for index, block in enumerate(blocks):
         if family(block) != "sigma_delta" and not kind(block).endswith(".Flatten"):
             refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+
+
+def _refuse_behind_sums(blocks: list[Block]) -> None:
+    """Refuse blocks behind an output, which does not send the changes of its sums, but the sums at every step."""
+    outputs = [index for index, block in enumerate(blocks) if kind(block) in _SUMS]
+    for index in range(outputs[0] + 1 if outputs else len(blocks), len(blocks)):
+        if not kind(blocks[index]).endswith(".Flatten"):
+            refuse(
+                index,
+                blocks[index],
+                f"it comes behind a {kind(blocks[outputs[0]])}, which gives out sums, {WEIGHT_SCALE} times as fine as "
+                f"the messages that a layer takes",
+                "End the network with the block that gives out sums.",
+            )
 
 
 def blocks_that_keep_state(net: nn.Module) -> list[bool]:
@@ -231,7 +247,7 @@ def _refuse_not_finite(index: int, block: Block) -> None:
 def _refuse_options(index: int, block: Block) -> None:
     """Refuse options on which lava-dl's own forward fails, or which a file cannot express."""
     neuron: Any = getattr(block, "neuron", None)
-    graded = family(block) == "sigma_delta" and neuron is not None
+    sends_changes = hasattr(neuron, "delta") and kind(block) not in _SUMS
     mask = getattr(block, "mask", None)
     unsupported = {
         "lava-dl itself cannot run count_log=True": (
@@ -246,9 +262,9 @@ def _refuse_options(index: int, block: Block) -> None:
             mask is not None and not bool(((mask == 0) | (mask == 1)).all()),
             "Use a mask of 0 and 1.",
         ),
-        "netx ignores cum_error": (graded and neuron.delta.cum_error, "Use cum_error=False."),
+        "netx ignores cum_error": (sends_changes and neuron.delta.cum_error, "Use cum_error=False."),
         "it has an axonal delay, which netx does not give graded changes": (
-            graded and getattr(block, "delay", None) is not None,
+            sends_changes and getattr(block, "delay", None) is not None,
             "Use delay=False.",
         ),
     }
@@ -263,8 +279,8 @@ def _refuse_lazy(index: int, block: Block) -> None:
     lazy = []
     if getattr(block, "delay", None) is not None and not block.delay.init:
         lazy.append("axonal delays")
-    sums_only = kind(block).endswith(".Output")  # which has thresholds that it never uses
-    if neuron is not None and not neuron.shared_param and neuron.shape is None and not sums_only:
+    sums_only = kind(block) in _SUMS  # an Output has thresholds that it never uses
+    if neuron is not None and not sums_only and not neuron.shared_param and neuron.shape is None:
         lazy.append("per-neuron thresholds" if family(block) == "sigma_delta" else "per-neuron decays")
     if lazy:
         refuse(
@@ -278,10 +294,10 @@ def _refuse_lazy(index: int, block: Block) -> None:
 def _refuse_decays_along_the_width(index: int, block: Block) -> None:
     """Refuse decays per channel on images, which SLAYER on a CPU takes for decays per column."""
     neuron: Any = getattr(block, "neuron", None)
-    if neuron is None or neuron.shape is None or len(neuron.shape) == 1 or neuron.device.type != "cpu":
+    if neuron is None or neuron.shape is None or len(neuron.shape) == 1:
         return
     decays = [torch.round(getattr(neuron, name)) for name in _DECAYS if hasattr(neuron, name)]
-    if any(bool((decay != decay[0]).any()) for decay in decays):
+    if any(decay.device.type == "cpu" and bool((decay != decay[0]).any()) for decay in decays):
         refuse(
             index,
             block,
@@ -323,8 +339,10 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
 
 
 def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
+    if kind(context.block) in _SUMS:
+        return sums_neuron(context)
     if family(context.block) == "sigma_delta":
-        return sigma_delta_neuron(context, sends=not kind(context.block).endswith(".Output"))
+        return sigma_delta_neuron(context)
     return cuba_neuron(context, repeats=repeats)
 
 
@@ -530,6 +548,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
+_SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
 _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},
     **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
@@ -544,6 +563,8 @@ _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     "sigma_delta.Dense": _read_dense,
     "sigma_delta.Output": _read_dense,
     "sigma_delta.Conv": _read_conv,
+    "head.Conv": _read_conv,
+    "head.Dense": _read_dense,
     **{f"sigma_delta.{name}": _read_as_dense for name in ("Pool", "ConvT", "Unpool")},
     **{f"{name}.Dense": _read_resonator for name in ("rf", "rf_iz")},
     **{

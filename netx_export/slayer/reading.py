@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, passes_over_norm
+from lava_spikeloss.slayer_blocks import passes_over_norm
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
     ALIGNMENT,
@@ -25,7 +25,7 @@ from netx_export.network.fixed_point import (
     IntArray,
 )
 from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
-from netx_export.slayer.blocks import Block, refuse
+from netx_export.slayer.blocks import Block, Head, family, refuse
 
 __all__ = [
     "BlockContext",
@@ -43,10 +43,16 @@ __all__ = [
     "refuse_norm",
     "resonator_neuron",
     "sigma_delta_neuron",
+    "sums_neuron",
     "weights",
 ]
 
 _THRESHOLD_EPS = 0.01  # SLAYER's, in units of the state
+_QUANTISE = "Use pre_hook_fx=neuron.quantize_8bit, the default."
+_QUANTISE_HEAD = (
+    f"Give its synapse a pre_hook_fx that makes whole numbers of 1/{WEIGHT_SCALE}, as lava.lib.dl.slayer.utils."
+    f"quantize_hook_fx does."
+)
 _MAX_SYNAPSES = 2**24
 _BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
@@ -82,6 +88,11 @@ class BlockContext:
         """Number of values in the input."""
         return int(np.prod(self.shape))
 
+    @property
+    def weight_scale(self) -> int:
+        """What a weight of 1 is in the block's integers."""
+        return WEIGHT_SCALE if isinstance(self.block, Head) else int(self.block.neuron.w_scale)
+
     def refuse_input_delay(self, what: str) -> None:
         """Refuse delays on the way into a layer that cannot have any in netx."""
         if self.input_delay is not None:
@@ -103,9 +114,11 @@ def weights(context: BlockContext, synapse: Any, raw: torch.Tensor | None = None
     """
     weight = _weight_of_next_forward(context, synapse) if raw is None else raw
     quantise = synapse.pre_hook_fx
-    if quantise == context.block.neuron.quantize_8bit:  # which takes each weight by itself
+    if quantise is None:
+        return integers(context, weight)
+    if quantise == getattr(context.block.neuron, "quantize_8bit", None):  # which takes each weight by itself
         return integers(context, weight, quantise)
-    return integers(context, weight if quantise is None else quantise(weight))
+    return integers(context, quantise(weight))
 
 
 def integers(
@@ -115,14 +128,14 @@ def integers(
     array = np.empty(tuple(weight.shape), np.int32)
     blocks = weight.detach().reshape(-1).split(_BLOCK)  # one by one, since float64 takes twice the weights' memory
     for block, target in zip(blocks, torch.from_numpy(array).view(-1).split(_BLOCK), strict=True):
-        scaled = quantise(block).double() * context.block.neuron.w_scale
+        scaled = quantise(block).double() * context.weight_scale
         rounded = scaled.round()
         if not bool(((scaled == rounded) & (rounded.abs() < 2**31)).all()):
             refuse(
                 context.index,
                 context.block,
                 "its weights are not quantised or not finite, so no chip can hold them",
-                "Use pre_hook_fx=neuron.quantize_8bit, the default.",
+                _QUANTISE_HEAD if isinstance(context.block, Head) else _QUANTISE,
             )
         target.copy_(rounded)
     return array
@@ -150,7 +163,7 @@ def _weight_of_next_forward(context: BlockContext, synapse: Any) -> torch.Tensor
 
 def matrix(context: BlockContext, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
     """Any synapse as the matrix ``(out, in)`` that it multiplies its input with, and the shape of its output."""
-    device = context.block.neuron.device
+    device = next(synapse.parameters()).device
     output = synapse(torch.zeros(1, *context.shape, 1, device=device))
     if output.numel() * context.size > _MAX_SYNAPSES:
         refuse(
@@ -246,8 +259,8 @@ def refuse_norm(context: BlockContext) -> None:
 
 def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArray | None]:
     """Weights and bias mantissas with the block's norm in them."""
-    norm = context.block.neuron.norm
-    if norm is None or passes_over_norm(context.block):
+    norm = None if passes_over_norm(context.block) else getattr(context.block.neuron, "norm", None)
+    if norm is None:
         return weight, None
     name = type(norm).__name__
     if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
@@ -322,24 +335,43 @@ def resonator_neuron(context: BlockContext, repeats: int = 1) -> ResonatorNeuron
     )
 
 
-def sigma_delta_neuron(context: BlockContext, *, activates: bool = True, sends: bool = True) -> SigmaDeltaNeuron:
-    """The block's sigma-delta neurons; those of an input have no activation, and those of an output send nothing."""
+def sums_neuron(context: BlockContext) -> SigmaDeltaNeuron:
+    """The neurons of an output, which only sum up; nothing else of a sigma-delta neuron is used there."""
+    if not isinstance(context.block, Head):
+        _refuse_foreign_neuron(context)
+        _refuse_other_scale(context)
+    return SigmaDeltaNeuron(threshold=0, sends=False)
+
+
+def _refuse_other_scale(context: BlockContext) -> None:
+    scale = context.block.neuron.w_scale
+    if scale != WEIGHT_SCALE:
+        refuse(
+            context.index,
+            context.block,
+            f"its scale is {scale}, and netx counts messages and sums by one of {WEIGHT_SCALE}",
+            f"Use the default scale of {WEIGHT_SCALE}.",
+        )
+
+
+def sigma_delta_neuron(context: BlockContext, *, activates: bool = True) -> SigmaDeltaNeuron:
+    """The block's sigma-delta neurons; those of an input have no activation."""
     neuron = context.block.neuron
     _refuse_foreign_neuron(context)
     _refuse_changed_constants(context)
     unsupported = {
         "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
-        f"its scale is {neuron.w_scale}": (neuron.w_scale != WEIGHT_SCALE, f"Use the default scale of {WEIGHT_SCALE}."),
         "its activation is not relu, and netx knows no other": (
-            activates and sends and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
+            activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
             "Use activation=torch.relu.",
         ),
     }
+    _refuse_other_scale(context)
     refuse_constant(context, "delta.scale", neuron.delta.scale, neuron.s_scale)
     for reason, (found, advice) in unsupported.items():
         if found:
             refuse(context.index, context.block, reason, advice)
-    return SigmaDeltaNeuron(_sigma_delta_threshold(context) if sends else 0, sends)
+    return SigmaDeltaNeuron(_sigma_delta_threshold(context))
 
 
 def _sigma_delta_threshold(context: BlockContext) -> int:

@@ -64,7 +64,7 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
     torch.manual_seed(seed)
     net = Chain(case.build())
     sample = (torch.rand(4, *case.shape, 24) < 0.3).float()
-    if case.block.startswith("sigma_delta"):
+    if case.block.startswith(("sigma_delta", "head")):
         sample = torch.randn(4, *case.shape, 24).cumsum(-1) / 4
     if case.refused or case.raises:
         return net, sample
@@ -83,6 +83,7 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
 
 _AS_CONV = "as a convolution"
 _AS_DENSE = "as a dense layer"
+_AS_OUTPUT = "as an output layer"
 _AS_GROUPS = "as a grouped convolution"
 _AS_RECURRENT = "as a recurrent layer"
 _DELTAS = "on the host; the messages go to the layer behind it"
@@ -272,6 +273,14 @@ EXACT = [
         lambda: nets.with_equal_weights(-1.0, nets.deltas(nets.delta_out(12))),
         how=_AS_CONV,
     ),
+    Case("head.Conv", nets.deltas_with_head, (2, 7, 8), how=_AS_OUTPUT, quick=True),
+    Case("head.Dense", lambda: nets.delta_dense()[:2] + nets.head("Dense", 10, 5), how=_AS_OUTPUT),
+    Case(
+        "head.Dense of images, weight_norm",
+        lambda: nets.deltas(*nets.head("Dense", (8, 7, 2), 5, weight_norm=True)),
+        (2, 7, 8),
+        how=_AS_OUTPUT,
+    ),
 ]
 
 _BEFORE = "Run the network forward once before you train it and before load_state_dict."
@@ -435,6 +444,14 @@ REFUSED = [
     _refused("sigma_delta.Dense threshold of 0", lambda: nets.delta_dense({"threshold": 0.001}), _DELTA_THRESHOLD),
     _refused("sigma_delta.Conv without sigma_delta.Input", lambda: nets.alone("sigma_delta.Conv"), _NO_DELTA_INPUT),
     _refused("sigma_delta.Output without sigma_delta.Input", lambda: nets.alone("sigma_delta.Output"), _NO_DELTA_INPUT),
+    _refused(
+        "head.Dense without pre_hook_fx",
+        lambda: nets.delta_dense()[:2] + nets.head("Dense", 10, 5, pre_hook_fx=None),
+        (
+            "its weights are not quantised or not finite",
+            "Give its synapse a pre_hook_fx that makes whole numbers of 1/64",
+        ),
+    ),
     _refused("sigma_delta.Average", lambda: nets.alone("sigma_delta.Average"), _DELTA_AVERAGE),
     _refused("alif.Input", lambda: nets.alone("alif.Input"), _ADAPTIVE),
     _refused("alif.Flatten", lambda: nets.alone("alif.Flatten"), _ADAPTIVE),

@@ -292,6 +292,21 @@ def deltas_with_norms() -> Blocks:
     ]
 
 
+def head(name: str, *arguments: Any, **options: Any) -> Blocks:
+    """A head as lava-dl's YOLO networks have it: a synapse of this name, and a Sigma."""
+    from lava.lib.dl import slayer
+
+    options = {"pre_hook_fx": slayer.utils.quantize_hook_fx, "weight_scale": 2, **options}
+    return [getattr(slayer.synapse, name)(*arguments, **options), slayer.dendrite.Sigma()]
+
+
+def deltas_with_head() -> Blocks:
+    """The blocks of a small YOLO-KP."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    first = block("sigma_delta.Conv")(neuron, 2, 4, 3, weight_scale=2, weight_norm=True)
+    return deltas(first, *head("Conv", 4, 5, 2, stride=(2, 1), padding=1))
+
+
 def delta_dense_with_bias() -> Blocks:
     """A dense sigma-delta block whose bias was set."""
     blocks = delta_dense()
