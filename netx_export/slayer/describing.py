@@ -53,7 +53,7 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import evaluation
 
-__all__ = ["blocks_that_keep_state", "describe", "refusals"]
+__all__ = ["SUMS", "blocks_that_keep_state", "describe", "refusals", "refuse_not_finite"]
 
 _TRACED_SAMPLES = 8
 
@@ -104,7 +104,7 @@ def _refusal(attempt: Callable[[], object]) -> ExportError | None:
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
     _refuse_precision(index, block)
-    _refuse_not_finite(index, block)
+    refuse_not_finite(index, block)
     _refuse_options(index, block)
     _refuse_lazy(index, block)
     _refuse_decays_along_the_width(index, block)
@@ -138,7 +138,7 @@ def _refuse_mixture(blocks: list[Block]) -> None:
 
 def _refuse_behind_sums(blocks: list[Block]) -> None:
     """Refuse blocks behind an output, which does not send the changes of its sums, but the sums at every step."""
-    outputs = [index for index, block in enumerate(blocks) if kind(block) in _SUMS]
+    outputs = [index for index, block in enumerate(blocks) if kind(block) in SUMS]
     for index in range(outputs[0] + 1 if outputs else len(blocks), len(blocks)):
         if not kind(blocks[index]).endswith(".Flatten"):
             refuse(
@@ -238,7 +238,8 @@ def _refuse_precision(index: int, block: Block) -> None:
             refuse(index, block, reason, "Call net.float(), and evaluate the network so.")
 
 
-def _refuse_not_finite(index: int, block: Block) -> None:
+def refuse_not_finite(index: int, block: Block) -> None:
+    """Refuse parameters and buffers that hold NaN or infinity."""
     for name, values in (*block.named_parameters(), *block.named_buffers()):
         if not bool(torch.isfinite(values.detach()).all()):
             refuse(index, block, f"its `{name}` is not finite", "Go back to parameters from before training failed.")
@@ -247,7 +248,7 @@ def _refuse_not_finite(index: int, block: Block) -> None:
 def _refuse_options(index: int, block: Block) -> None:
     """Refuse options on which lava-dl's own forward fails, or which a file cannot express."""
     neuron: Any = getattr(block, "neuron", None)
-    sends_changes = hasattr(neuron, "delta") and kind(block) not in _SUMS
+    sends_changes = hasattr(neuron, "delta") and kind(block) not in SUMS
     mask = getattr(block, "mask", None)
     unsupported = {
         "lava-dl itself cannot run count_log=True": (
@@ -279,7 +280,7 @@ def _refuse_lazy(index: int, block: Block) -> None:
     lazy = []
     if getattr(block, "delay", None) is not None and not block.delay.init:
         lazy.append("axonal delays")
-    sums_only = kind(block) in _SUMS  # an Output has thresholds that it never uses
+    sums_only = kind(block) in SUMS  # an Output has thresholds that it never uses
     if neuron is not None and not sums_only and not neuron.shared_param and neuron.shape is None:
         lazy.append("per-neuron thresholds" if family(block) == "sigma_delta" else "per-neuron decays")
     if lazy:
@@ -339,7 +340,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
 
 
 def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
-    if kind(context.block) in _SUMS:
+    if kind(context.block) in SUMS:
         return sums_neuron(context)
     if family(context.block) == "sigma_delta":
         return sigma_delta_neuron(context)
@@ -548,7 +549,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
-_SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
+SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
 _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},
     **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
