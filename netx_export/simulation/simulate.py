@@ -186,7 +186,8 @@ def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: IntArray) -
     for steps in np.unique(shift).tolist():
         late, early = max(0, steps), max(0, -steps)
         both = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
-        channels = torch.from_numpy(np.flatnonzero(shift == steps))
+        chosen = shift == steps
+        channels = slice(None) if chosen.all() else torch.from_numpy(np.flatnonzero(chosen))
         target[:, channels, ..., late : late + both] = source[:, channels, ..., early : early + both]
 
 
