@@ -20,7 +20,6 @@ __all__ = [
     "add_messages",
     "add_weights",
     "convolve_messages",
-    "count",
     "delay",
     "integrate_and_fire",
     "place",
@@ -39,16 +38,6 @@ def _find(events: npt.NDArray[Any], active: npt.NDArray[np.int32]) -> int:
         active[count] = index
         count += events[index] != 0
     return count
-
-
-@compiled
-def count(messages: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """How many messages there are in each row, ``(rows, in)``."""
-    counts = np.zeros(len(messages), np.int32)
-    for row in range(len(messages)):
-        for message in messages[row]:
-            counts[row] += np.int32(message != 0)
-    return counts
 
 
 @compiled
@@ -113,7 +102,6 @@ class Taps(NamedTuple):
 @compiled
 def convolve_messages(
     messages: npt.NDArray[np.int32],
-    left_out: npt.NDArray[np.bool_],
     taps: tuple[Taps, Taps],
     weight: npt.NDArray[Any],
     groups: int,
@@ -122,7 +110,7 @@ def convolve_messages(
     """Write the convolutions of ``(rows, C, H, W)`` messages to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
 
     ``weight`` holds a flat kernel ``(H, W, outputs of its group)`` of each input channel, ``taps`` those of both axes.
-    Rows that are ``left_out`` stay as they are.
+    The sums have to fit int32.
     """
     channels, height, width = messages.shape[1:]
     outputs, pixels = sums.shape[1:]
@@ -130,8 +118,6 @@ def convolve_messages(
     vertical, horizontal = taps
     total, active = np.empty(pixels * outputs, np.int32), np.empty(width + 1, np.int32)
     for row in range(len(messages)):
-        if left_out[row]:
-            continue
         total[:] = 0
         for channel in range(channels):
             kernel, first = weight[channel], np.uint64(channel // (channels // groups)) * together

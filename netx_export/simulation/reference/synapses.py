@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property, partial, reduce
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,8 +34,9 @@ __all__ = [
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 _CAST_LIMIT = 2**31
-# Up to this share of active inputs it is faster to add up weights than to multiply matrices.
-_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "messages": 0.2}
+# Up to this share of active inputs it is faster to add up weights than to multiply matrices; for messages it is that of
+# a convolution, since in a dense layer it always is.
+_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "messages": 0.25}
 # Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
 _BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
 
@@ -134,12 +134,17 @@ class WeightedSums:
         if loops is None or not self.fits:
             sums = _in_blocks(rows, self.matrix)
             return (sums * 2.0**self.exponent).floor() if self.exponent else sums
-        if np.count_nonzero(rows.numpy().view(np.bool_)) > _SPARSE_RATE["compiled"] * rows.numel():
+        if _active_share(rows.view(torch.bool)) > _SPARSE_RATE["compiled"]:
             sums = (rows.to(self.matrix.dtype) @ self.matrix).to(torch.int32)
         else:
             sums = torch.empty((len(rows), self.integers.shape[1]), dtype=torch.int32)
             loops.add_weights(rows.contiguous().numpy(), self.integers.numpy(), sums.numpy())
         return sums >> -self.exponent if self.exponent else sums
+
+
+def _active_share(inputs: torch.Tensor) -> float:
+    """The share of inputs on a CPU that spike or send a message."""
+    return np.count_nonzero(inputs.numpy()) / inputs.numel()
 
 
 def _short(weight: IntArray) -> IntArray:
@@ -281,26 +286,17 @@ class MessageConvolution:
         self._largest_sum = int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(1).max())
 
     def __call__(self, messages: torch.Tensor) -> torch.Tensor:
-        rows = messages.reshape(-1, *self._layer.input_shape)
+        rows = messages.reshape(-1, *self._layer.input_shape).contiguous()
         loops = compiled_loops(rows.device)
-        if loops is None or self._largest_sum * _largest(rows) >= _CAST_LIMIT:  # int32 may not hold the sums
-            return self._multiply(rows)
-        return self._add(loops, rows.contiguous())
-
-    def _multiply(self, messages: torch.Tensor) -> torch.Tensor:
-        return _wrap_activation(_convolve_messages(self._layer, self._kernel, messages))
-
-    def _add(self, loops: ModuleType, rows: torch.Tensor) -> torch.Tensor:
-        """Sums in time proportional to the number of messages; in steps with many, such as the first, as matrices."""
-        frequent = loops.count(rows.flatten(1).numpy()) > _SPARSE_RATE["messages"] * rows[0].numel()
+        if loops is None or self._may_leave_int32(rows) or _active_share(rows) > _SPARSE_RATE["messages"]:
+            return _wrap_activation(_convolve_messages(self._layer, self._kernel, rows))
         sums = torch.empty((len(rows), *self._layer.spatial_shape), dtype=torch.int32)
-        if frequent.any():
-            chosen = torch.from_numpy(frequent)
-            sums[chosen] = self._multiply(rows[chosen])
         taps = tuple(loops.Taps(*axis) for axis in self._taps)
-        groups = self._layer.groups
-        loops.convolve_messages(rows.numpy(), frequent, taps, self._integers, groups, sums.flatten(2).numpy())
+        loops.convolve_messages(rows.numpy(), taps, self._integers, self._layer.groups, sums.flatten(2).numpy())
         return sums
+
+    def _may_leave_int32(self, rows: torch.Tensor) -> bool:
+        return self._largest_sum * _largest(rows) >= _CAST_LIMIT
 
     @cached_property
     def _integers(self) -> npt.NDArray[Any]:
