@@ -264,10 +264,6 @@ def _refuse_options(index: int, block: Block) -> None:
             "Use a mask of 0 and 1.",
         ),
         "netx ignores cum_error": (sends_changes and neuron.delta.cum_error, "Use cum_error=False."),
-        "it has an axonal delay, which netx does not give graded changes": (
-            sends_changes and getattr(block, "delay", None) is not None,
-            "Use delay=False.",
-        ),
     }
     for reason, (found, advice) in unsupported.items():
         if found:

@@ -111,14 +111,33 @@ def test_sums_that_leave_24_bits_again_and_again_wrap_as_in_lava(tmp_path: Path)
     _assert_equals_lava(path, signs * 3.9)
 
 
+def _delays(*shape: int) -> Any:
+    return np.random.default_rng(1).integers(0, 7, shape)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("delay", [_delays(5), _delays(10), _delays(5, 10)], ids=["neurons", "inputs", "synapses"])
+def test_delays(delay: Any, tmp_path: Path) -> None:
+    first = Dense(_weights(10, 12), NEURON, delay=_delays(12), delay_shift=False)
+    last = Dense(_weights(5, 10), OUTPUT, delay=delay, delay_shift=False)
+    _assert_equals_lava(_file(tmp_path / "a.net", first, last), _values(2, 12, 24))
+
+
+@pytest.mark.lava
+def test_delayed_sums_that_leave_32_bits_wrap_as_in_lava(tmp_path: Path) -> None:
+    first = Dense(_weights(200, 12, largest=250), NEURON, delay_shift=False)
+    second = Dense(_weights(200, 200, largest=250), NEURON, delay=_delays(200), delay_shift=False)
+    path = _file(tmp_path / "a.net", first, second, Dense(_weights(5, 200), OUTPUT, delay=_delays(5, 200)))
+    _assert_equals_lava(path, _values(2, 12, 20) * 16)
+
+
 @pytest.mark.parametrize(
     ("layers", "encoder"),
     [
         ((Dense(_weights(5, 12), NEURON),), None),
         ((Dense(_weights(5, 12), NEURON), Dense(_weights(5, 5), CubaNeuron(5, np.array([1]), np.array([1])))), ENCODER),
-        ((Dense(_weights(5, 12), NEURON, delay=np.arange(5)),), ENCODER),
     ],
-    ids=["spikes into sigma-delta", "sigma-delta into spikes", "delay"],
+    ids=["spikes into sigma-delta", "sigma-delta into spikes"],
 )
 def test_what_is_not_simulated_is_refused(layers: Any, encoder: Encoder | None, tmp_path: Path) -> None:
     path = _file(tmp_path / "a.net", *layers, encoder=encoder)

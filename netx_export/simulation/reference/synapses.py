@@ -46,7 +46,7 @@ def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
     if isinstance(layer, Conv):
         return _convolution(layer, device)
     if isinstance(layer, Dense) and layer.delay is not None:
-        return _delayed(layer.weight, layer.delay.clip(0, MAX_DELAY), device)  # as netx does
+        return _delayed(load_dense_weights(layer.weight), layer.delay, partial(WeightedSums, device=device))
     weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
     return dense_synapses(load_weights(*weights)[0], device)
 
@@ -61,22 +61,23 @@ def recurrent_sums(layer: Recurrent, device: torch.device) -> WeightedSums:
     return WeightedSums(load_weights(layer.weight, layer.recurrent_weight)[1], device)
 
 
-def _delayed(weight: IntArray, delay: IntArray, device: torch.device) -> Synapses:
-    loaded = load_dense_weights(weight)
-    if delay.ndim == 2 or (delay.shape != weight.shape[:1] and loaded.rounds):
-        return _synaptic_delays(loaded, np.broadcast_to(delay, weight.shape), device)
-    sums = dense_synapses(loaded, device)
-    if delay.shape == weight.shape[:1]:
+def _delayed(loaded: LoadedWeights, delays: IntArray, summing: Callable[[LoadedWeights], Synapses]) -> Synapses:
+    """Sums of loaded weights with delays per neuron, per input or per synapse; ``summing`` makes those of one delay."""
+    delay, shape = delays.clip(0, MAX_DELAY), loaded.mantissa.shape  # as netx does
+    if delay.ndim == 2 or (delay.shape != shape[:1] and loaded.rounds):
+        return _synaptic_delays(loaded, np.broadcast_to(delay, shape), summing)
+    sums = partial(_by_rows, summing(loaded))
+    if delay.shape == shape[:1]:
         return lambda frames: _delay(sums(frames), delay)
     return lambda frames: sums(_delay(frames.flatten(2), delay))
 
 
-def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, device: torch.device) -> Synapses:
+def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, summing: Callable[[LoadedWeights], Synapses]) -> Synapses:
     """With a delay on each synapse: the synapses of each delay are summed up, and the sums delayed."""
     groups = []
     for steps in np.unique(delay):
         group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
-        groups.append((WeightedSums(group, device), np.full(len(delay), steps)))
+        groups.append((summing(group), np.full(len(delay), steps)))
     return lambda frames: reduce(torch.add, (_delay(_by_rows(sums, frames), steps) for sums, steps in groups))
 
 
@@ -251,14 +252,16 @@ def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
     """Weighted sums of messages, int32, time first, as Lava holds them: those of a convolution wrap at 24 bits."""
     if isinstance(layer, Conv):
         return partial(_by_rows, MessageConvolution(layer, device))
-    return partial(_by_rows, MessageSums(layer, device))
+    loaded = load_dense_weights(layer.weight)
+    if layer.delay is not None:
+        return _delayed(loaded, layer.delay, partial(MessageSums, device=device))
+    return partial(_by_rows, MessageSums(loaded, device))
 
 
 class MessageSums:
     """Weighted sums ``(rows, out)`` of a dense layer over messages ``(rows, in)``, int32, which wraps as in Lava."""
 
-    def __init__(self, layer: Dense, device: torch.device) -> None:
-        loaded = load_dense_weights(layer.weight)
+    def __init__(self, loaded: LoadedWeights, device: torch.device) -> None:
         self._bits = max(0, -loaded.exponent)  # weights that would be shifted the other way are loaded as zeros
         self._integers = torch.from_numpy(_short(loaded.mantissa).T.copy())
         self._device = device
@@ -329,13 +332,19 @@ def _axis_taps(
 
 
 def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
-    """Weighted sums of messages before Lava cuts them off, float64, time first; a dense layer's are of mantissas."""
+    """Weighted sums of messages before Lava cuts them off, float64, time first."""
     if isinstance(layer, Conv):
         weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
         return partial(_by_rows, partial(_convolve_messages, layer, weight))
-    mantissa = load_dense_weights(layer.weight).mantissa
-    weight = torch.as_tensor(mantissa, dtype=torch.float64, device=device).t()
-    return lambda frames: frames.flatten(2).double() @ weight
+    loaded = load_dense_weights(layer.weight)
+    if layer.delay is not None:
+        return _delayed(loaded, layer.delay, partial(_whole_sums, device=device))
+    return partial(_by_rows, _whole_sums(loaded, device))
+
+
+def _whole_sums(loaded: LoadedWeights, device: torch.device) -> Synapses:
+    weight = torch.as_tensor(loaded.mantissa, dtype=torch.float64, device=device).t()
+    return lambda rows: (rows.flatten(1).double() @ weight * 2.0**loaded.exponent).floor()
 
 
 def _convolve_messages(layer: Conv, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
