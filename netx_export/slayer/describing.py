@@ -35,6 +35,7 @@ from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
     BlockContext,
+    add_set_bias,
     axon_delay,
     combined_delay,
     cuba_neuron,
@@ -359,7 +360,8 @@ def _read_as_dense(context: BlockContext) -> list[Layer]:
 
 def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
     neuron = _neuron(context, repeats=len(weight) // shape[0])
-    weight, bias = fold_norm(context, weight)
+    weight, norm_bias = fold_norm(context, weight)
+    bias = add_set_bias(context, norm_bias, shape)
     own_delay = axon_delay(context)
     # A delay on the way in would not delay the bias, so beside a bias the delay has to be made behind the neuron.
     delay_on_the_way_in = bias is None and len(weight) == shape[0]
@@ -367,7 +369,7 @@ def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...
         weight=weight,
         neuron=neuron,
         delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
-        bias=None if bias is None else np.repeat(bias, len(weight) // len(bias)),
+        bias=bias,
         delay_shift=bool(context.block.delay_shift),
         axon_delay=None if delay_on_the_way_in else own_delay,
         output_shape=None if shape == (len(weight),) else shape,
@@ -470,12 +472,27 @@ def _conv_layers(
         neuron=neuron,
         input_shape=context.shape,
         groups=groups,
-        bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
+        bias=None,
         delay_shift=bool(context.block.delay_shift),
         axon_delay=axon_delay(context),
         **pairs,
     )
-    return [layer]
+    return [replace(layer, bias=_bias_per_channel(context, bias, layer.shape))]
+
+
+def _bias_per_channel(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
+    neurons = add_set_bias(context, bias, shape)
+    if neurons is None:
+        return None
+    channels = neurons.reshape(shape[0], -1)
+    if (channels != channels[:, :1]).any():
+        refuse(
+            context.index,
+            context.block,
+            "its bias differs among the neurons of a channel, and that of a convolution is exported per channel only",
+            "Call set_bias with one number for each channel, of shape (channels, 1, 1).",
+        )
+    return channels[:, 0].copy()
 
 
 def _read_resonator(context: BlockContext) -> list[Layer]:

@@ -31,6 +31,7 @@ __all__ = [
     "DECAY_LIMITS",
     "ROUND",
     "BlockContext",
+    "add_set_bias",
     "axon_delay",
     "combined_delay",
     "cuba_neuron",
@@ -279,6 +280,28 @@ def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArr
     return weight, bias if bias.any() else None
 
 
+def add_set_bias(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
+    """Bias mantissas, one for each neuron of a layer of this shape, with those that ``set_bias`` has set."""
+    spread = None if bias is None else np.repeat(bias, int(np.prod(shape)) // len(bias))
+    neuron = context.block.neuron
+    if not getattr(neuron, "bias_is_set", False) or passes_over_norm(context.block):
+        return spread
+    try:
+        mantissas = (neuron.bias.detach().double() * WEIGHT_SCALE).expand(shape).reshape(-1).cpu().numpy()
+    except RuntimeError:
+        refuse(context.index, context.block, f"its bias is of shape {tuple(neuron.bias.shape)}", f"Set one of {shape}.")
+    if (mantissas != np.rint(mantissas)).any():
+        refuse(
+            context.index,
+            context.block,
+            f"its bias is not made of whole numbers of 1/{WEIGHT_SCALE}",
+            f"Call set_bias with such numbers. {ROUND}",
+        )
+    total: IntArray = mantissas.astype(np.int64) + (0 if spread is None else spread)
+    refuse_bias(context, total)
+    return total if total.any() else None
+
+
 def refuse_bias(context: BlockContext, bias: IntArray) -> None:
     """Refuse bias mantissas that do not fit Loihi's 13 bits."""
     for worst in (bias.min(), bias.max()):
@@ -366,18 +389,11 @@ def sigma_delta_neuron(context: BlockContext, *, activates: bool = True) -> Sigm
     neuron = context.block.neuron
     _refuse_foreign_neuron(context)
     _refuse_changed_constants(context)
-    unsupported = {
-        "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
-        "its activation is not relu, and netx knows no other": (
-            activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
-            "Use activation=torch.relu.",
-        ),
-    }
     _refuse_other_scale(context)
     refuse_constant(context, "delta.scale", neuron.delta.scale, neuron.s_scale)
-    for reason, (found, advice) in unsupported.items():
-        if found:
-            refuse(context.index, context.block, reason, advice)
+    if activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)):
+        reason = "its activation is not relu, and netx knows no other"
+        refuse(context.index, context.block, reason, "Use activation=torch.relu.")
     return SigmaDeltaNeuron(_sigma_delta_threshold(context))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from netx_export.network.fixed_point import WEIGHT_SCALE
+from lava_spikeloss.slayer_blocks import passes_over_norm
+from netx_export.network.fixed_point import MAX_BIAS, MIN_BIAS, WEIGHT_SCALE
 from netx_export.slayer.blocks import Block, family, find_blocks, kind
 from netx_export.slayer.describing import SUMS, refuse_not_finite
 from netx_export.slayer.reading import DECAY_LIMITS, decay_of_forward, nearest_sigma_delta_threshold
@@ -37,6 +38,7 @@ def round_parameters(net: nn.Module) -> list[RoundedParameter]:
 
     - Thresholds of sigma-delta neurons: whole numbers of 1/64, from 1/64 to 4095/64, and one for all neurons of a
       layer. Where they differ, it is the one nearest to their mean.
+    - Biases of sigma-delta neurons that ``set_bias`` has set: whole numbers of 1/64.
     - Decays of CUBA neurons, in units of 1/4096, that SLAYER itself rounds to a number which Loihi has no room for:
       ``current_decay`` from 1 to 4096, ``voltage_decay`` from 0 to 4095.
 
@@ -80,6 +82,9 @@ def _nearest(block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     if family(block) == "sigma_delta" and hasattr(neuron, "delta") and kind(block) not in SUMS:
         threshold = neuron.delta.threshold
         yield threshold, torch.full_like(threshold, nearest_sigma_delta_threshold(threshold) / WEIGHT_SCALE)
+        if neuron.bias_is_set and not passes_over_norm(block):
+            mantissas = (neuron.bias * WEIGHT_SCALE).round().clamp(MIN_BIAS, MAX_BIAS)
+            yield neuron.bias, mantissas / WEIGHT_SCALE
     if family(block) == "cuba" and neuron is not None and not kind(block).endswith(".Affine"):
         for name, (low, high) in DECAY_LIMITS.items():
             yield getattr(neuron, name), _within(neuron, getattr(neuron, name), low, high)

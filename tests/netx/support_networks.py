@@ -325,10 +325,17 @@ def deltas_with_head() -> Blocks:
     return deltas(first, *head("Conv", 4, 5, 2, stride=(2, 1), padding=1))
 
 
-def delta_dense_with_bias() -> Blocks:
-    """A dense sigma-delta block whose bias was set."""
-    blocks = delta_dense()
-    blocks[1].neuron.set_bias(torch.full((10,), 0.3))
+def delta_dense_with_bias(*values: float) -> Blocks:
+    """A dense sigma-delta block with a norm whose bias was set: the values by turns."""
+    blocks = delta_dense({"norm": mean_norm()})
+    blocks[1].neuron.set_bias(torch.tensor(values).repeat(10)[:10])
+    return blocks
+
+
+def delta_conv_with_bias(bias: torch.Tensor) -> Blocks:
+    """A sigma-delta convolution whose bias was set."""
+    blocks = delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3)
+    blocks[1].neuron.set_bias(bias)
     return blocks
 
 

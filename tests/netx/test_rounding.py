@@ -84,6 +84,15 @@ def test_thresholds_of_each_neuron_become_one_near_their_mean(tmp_path: Path) ->
     assert export(net, tmp_path / "a.net", _sample()).proved
 
 
+def test_a_bias_that_was_set(tmp_path: Path) -> None:
+    net = _deltas()
+    for one in net.blocks:
+        one.neuron.set_bias(torch.full((10,), 0.3))  # which Input and Output never use
+    assert [change.name for change in round_parameters(net)] == ["blocks.1.neuron.bias"]
+    assert net.blocks[1].neuron.bias.tolist() == [19 / 64] * 10
+    assert export(net, tmp_path / "a.net", _sample()).proved
+
+
 def test_decays_that_loihi_has_no_room_for(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Chain([hidden({"requires_grad": True}), hidden({"requires_grad": True}), out(10)])

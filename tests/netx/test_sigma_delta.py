@@ -22,7 +22,7 @@ from netx_export.network.description import (
     NetworkDescription,
     SigmaDeltaNeuron,
 )
-from netx_export.simulation.reference import send_changes
+from netx_export.simulation.reference import peaks, send_changes
 
 ENCODER = Encoder(SigmaDeltaNeuron(2))
 NEURON = SigmaDeltaNeuron(5)
@@ -129,6 +129,17 @@ def test_delayed_sums_that_leave_32_bits_wrap_as_in_lava(tmp_path: Path) -> None
     second = Dense(_weights(200, 200, largest=250), NEURON, delay=_delays(200), delay_shift=False)
     path = _file(tmp_path / "a.net", first, second, Dense(_weights(5, 200), OUTPUT, delay=_delays(5, 200)))
     _assert_equals_lava(path, _values(2, 12, 20) * 16)
+
+
+def test_a_sum_is_that_of_messages_which_arrive_together() -> None:
+    def peak(delay: Any) -> float:
+        layer = Dense(np.array([[40, 60]]), OUTPUT, delay=delay, delay_shift=False)
+        network = NetworkDescription((Input((2,), False, ENCODER), layer))
+        messages = torch.zeros(1, 2, 8, dtype=torch.int32)
+        messages[..., 1] = 100
+        return peaks(network, messages)["dense1"][0].size
+
+    assert (peak(None), peak(np.array([[2, 2]])), peak(np.array([0, 3]))) == (10_000, 10_000, 6_000)
 
 
 @pytest.mark.parametrize(
