@@ -29,7 +29,15 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, WEIGHT_SCALE, IntArray
+from netx_export.network.fixed_point import (
+    MAX_CONV_SIZE,
+    MAX_WEIGHT,
+    MESSAGE_SCALE,
+    MIN_WEIGHT,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
 from netx_export.slayer.blocks import Block, family, find_blocks, is_layer, kind, layer_blocks, refuse
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
@@ -121,20 +129,24 @@ def _refuse_without_neurons(blocks: list[Block]) -> None:
 
 def _refuse_mixture(blocks: list[Block]) -> None:
     """Refuse sigma-delta neurons beside others: messages count in units of 1/4096, spikes in units of 1."""
-    families = [family(block) for block in blocks if not kind(block).endswith(".Flatten")]
-    if "sigma_delta" not in families:
+    graded = [family(block) == "sigma_delta" for block in blocks]
+    others = [index for index, block in enumerate(blocks) if not graded[index] and not kind(block).endswith(".Flatten")]
+    changes = [index for index, block in enumerate(blocks) if graded[index] and not kind(block).endswith(".Flatten")]
+    if not changes:
         return
+    if others and others[0] < changes[0]:
+        reason = f"to it a spike counts 1/{MESSAGE_SCALE} on Lava, for messages are counted so, and 1 in SLAYER"
+        refuse(changes[0], blocks[changes[0]], reason, _ONE_FAMILY)
     if kind(blocks[0]) != "sigma_delta.Input" or blocks[0].neuron is None:
-        index = families.index("sigma_delta")
         refuse(
-            index,
-            blocks[index],
-            "netx takes the input of graded changes for spikes unless input neurons make it",
+            changes[0],
+            blocks[changes[0]],
+            "only by input neurons can a file say that changes go in, which netx by default takes for spikes",
             "Begin the network with a sigma_delta.Input that has neurons.",
         )
-    for index, block in enumerate(blocks):
-        if family(block) != "sigma_delta" and not kind(block).endswith(".Flatten"):
-            refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+    if others:
+        reason = f"on Lava it takes the messages before it for {MESSAGE_SCALE} times what they are in SLAYER"
+        refuse(others[0], blocks[others[0]], reason, _ONE_FAMILY)
 
 
 def _refuse_behind_sums(blocks: list[Block]) -> None:
@@ -562,6 +574,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
+_ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
 _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},

@@ -343,13 +343,20 @@ _LONG_KERNEL = (
     "a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables",
     "The limit is 127.",
 )
-_MIXED = ("graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+_MIXED = (
+    "on Lava it takes the messages before it for 4096 times what they are in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
+_SPIKES_BEFORE = (
+    "to it a spike counts 1/4096 on Lava, for messages are counted so, and 1 in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
 _NORM = ("its norm MeanOnlyBatchNorm has no bias in netx", "Use norm=None.")
 _NOT_QUANTISED = ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default.")
 _NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELTA_INPUT = (
-    "netx takes the input of graded changes for spikes unless input neurons make it",
+    "only by input neurons can a file say that changes go in, which netx by default takes for spikes",
     "Begin the network with a sigma_delta.Input that has neurons.",
 )
 _PERSISTENT = ("start each sample from rest", "Use persistent_state=False")
@@ -460,6 +467,11 @@ REFUSED = [
     _refused("sigma_delta.Conv delay, then Conv", nets.delayed_delta_convs, _DELAYED_CONV, (2, 7, 8)),
     _refused("sigma_delta.Dense threshold trained", lambda: nets.delta_dense_with_threshold(0.11), _DELTA_THRESHOLD),
     _refused("sigma_delta.Dense threshold of 0", lambda: nets.delta_dense({"threshold": 0.001}), _DELTA_THRESHOLD),
+    _refused(
+        "sigma_delta.Dense after cuba.Dense",
+        lambda: [nets.hidden(), block("sigma_delta.Dense")(SDNN, 10, 5)],
+        _SPIKES_BEFORE,
+    ),
     _refused("sigma_delta.Conv without sigma_delta.Input", lambda: nets.alone("sigma_delta.Conv"), _NO_DELTA_INPUT),
     _refused("sigma_delta.Output without sigma_delta.Input", lambda: nets.alone("sigma_delta.Output"), _NO_DELTA_INPUT),
     _refused(
