@@ -140,7 +140,11 @@ class Peak:
 
 
 def sum_limit(layer: Dense | Conv) -> int:
-    """The largest sum of a step's messages that Lava holds, in 24 bits or, as mantissas shifted up, in 32."""
+    """The largest sum of a step's messages that Lava holds.
+
+    A convolution sums up in float64 and wraps at 24 bits (lava-nc 0.10.0, ``signed_clamp`` of ``lava/proc/conv``); a
+    dense layer sums up mantissas, which are shifted up, in int32.
+    """
     if isinstance(layer, Conv):
         return MAX_STATE
     return MAX_INT32 >> max(0, -weight_format(layer.weight)[1])

@@ -28,14 +28,19 @@ from netx_export.network.stock_loader import load_resonator_decays, rotation_tha
 from netx_export.slayer.blocks import Block, Head, family, refuse
 
 __all__ = [
+    "DECAY_LIMITS",
+    "ROUND",
     "BlockContext",
+    "add_set_bias",
     "axon_delay",
     "combined_delay",
     "cuba_neuron",
+    "decay_of_forward",
     "fewer_groups",
     "fold_norm",
     "integers",
     "matrix",
+    "nearest_sigma_delta_threshold",
     "output_delay",
     "pool_kernel",
     "refuse_bias",
@@ -53,6 +58,9 @@ _QUANTISE_HEAD = (
     f"Give its synapse a pre_hook_fx that makes whole numbers of 1/{WEIGHT_SCALE}, as lava.lib.dl.slayer.utils."
     f"quantize_hook_fx does."
 )
+ROUND = "Or call netx_export.round_parameters(net), which makes trained numbers the nearest that fit, and evaluate it."
+# Of the decays that a CUBA neuron has on Loihi, in units of 1/4096.
+DECAY_LIMITS = {"current_decay": (1, UNITY_DECAY), "voltage_decay": (0, UNITY_DECAY - 1)}
 _MAX_SYNAPSES = 2**24
 _BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
@@ -272,6 +280,28 @@ def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArr
     return weight, bias if bias.any() else None
 
 
+def add_set_bias(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
+    """Bias mantissas, one for each neuron of a layer of this shape, with those that ``set_bias`` has set."""
+    spread = None if bias is None else np.repeat(bias, int(np.prod(shape)) // len(bias))
+    neuron = context.block.neuron
+    if not getattr(neuron, "bias_is_set", False) or passes_over_norm(context.block):
+        return spread
+    try:
+        mantissas = (neuron.bias.detach().double() * WEIGHT_SCALE).expand(shape).reshape(-1).cpu().numpy()
+    except RuntimeError:
+        refuse(context.index, context.block, f"its bias is of shape {tuple(neuron.bias.shape)}", f"Set one of {shape}.")
+    if (mantissas != np.rint(mantissas)).any():
+        refuse(
+            context.index,
+            context.block,
+            f"its bias is not made of whole numbers of 1/{WEIGHT_SCALE}",
+            f"Call set_bias with such numbers. {ROUND}",
+        )
+    total: IntArray = mantissas.astype(np.int64) + (0 if spread is None else spread)
+    refuse_bias(context, total)
+    return total if total.any() else None
+
+
 def refuse_bias(context: BlockContext, bias: IntArray) -> None:
     """Refuse bias mantissas that do not fit Loihi's 13 bits."""
     for worst in (bias.min(), bias.max()):
@@ -311,7 +341,7 @@ def cuba_neuron(context: BlockContext, *, repeats: int = 1, threshold: int | Non
     current_decay, voltage_decay = _decay(context, neuron.current_decay), _decay(context, neuron.voltage_decay)
     if threshold is None:
         threshold = _threshold(context, _MAX_EXACT_THRESHOLD)
-        _refuse_decays(context, current_decay, voltage_decay)
+        _refuse_decays(context, current_decay=current_decay, voltage_decay=voltage_decay)
         refuse_constant(context, "threshold_eps", neuron.threshold_eps, _THRESHOLD_EPS / neuron.s_scale)
     return CubaNeuron(threshold, _spread(current_decay, repeats), _spread(voltage_decay, repeats))
 
@@ -359,33 +389,34 @@ def sigma_delta_neuron(context: BlockContext, *, activates: bool = True) -> Sigm
     neuron = context.block.neuron
     _refuse_foreign_neuron(context)
     _refuse_changed_constants(context)
-    unsupported = {
-        "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
-        "its activation is not relu, and netx knows no other": (
-            activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
-            "Use activation=torch.relu.",
-        ),
-    }
     _refuse_other_scale(context)
     refuse_constant(context, "delta.scale", neuron.delta.scale, neuron.s_scale)
-    for reason, (found, advice) in unsupported.items():
-        if found:
-            refuse(context.index, context.block, reason, advice)
+    if activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)):
+        reason = "its activation is not relu, and netx knows no other"
+        refuse(context.index, context.block, reason, "Use activation=torch.relu.")
     return SigmaDeltaNeuron(_sigma_delta_threshold(context))
 
 
 def _sigma_delta_threshold(context: BlockContext) -> int:
     """The threshold that is trained; lava-dl's own export writes the one that the block was made with."""
-    mantissas = context.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * WEIGHT_SCALE
-    threshold = int(mantissas[0])
-    if (mantissas != threshold).any() or not 0 < threshold < _MAX_SIGMA_DELTA_THRESHOLD:
+    values = context.block.neuron.delta.threshold
+    threshold = nearest_sigma_delta_threshold(values)
+    if bool((values.detach().double() * WEIGHT_SCALE != threshold).any()):
         refuse(
             context.index,
             context.block,
-            f"its threshold of {mantissas[0] / WEIGHT_SCALE:g} is not the same whole number of 1/64 for all neurons",
-            f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not trained.",
+            f"its threshold of {values.flatten()[0]:g} is not the same whole number of 1/{WEIGHT_SCALE} for all "
+            f"neurons",
+            f"Use a threshold between 1/{WEIGHT_SCALE} and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not "
+            f"trained. {ROUND}",
         )
     return threshold
+
+
+def nearest_sigma_delta_threshold(values: torch.Tensor) -> int:
+    """The one threshold that a file can hold, in units of 1/64, which is nearest to the mean of these."""
+    mean = float(values.detach().double().mean()) * WEIGHT_SCALE
+    return min(max(round(mean), 1), _MAX_SIGMA_DELTA_THRESHOLD - 1)
 
 
 def _refuse_changed_constants(context: BlockContext) -> None:
@@ -449,8 +480,12 @@ def _threshold(context: BlockContext, limit: int) -> int:
 
 
 def _decay(context: BlockContext, parameter: torch.Tensor) -> IntArray:
-    # SLAYER clamps decays that it trains before it uses them, and none else.
-    return _rounded(parameter.clamp(0, UNITY_DECAY) if context.block.neuron.requires_grad else parameter)
+    return _rounded(decay_of_forward(context.block.neuron, parameter))
+
+
+def decay_of_forward(neuron: Any, decay: torch.Tensor) -> torch.Tensor:
+    """A decay as the forward uses it, before it is rounded: SLAYER clamps those that it trains, and none else."""
+    return decay.clamp(0, UNITY_DECAY) if neuron.requires_grad else decay
 
 
 def _rounded(parameter: torch.Tensor) -> IntArray:
@@ -458,18 +493,16 @@ def _rounded(parameter: torch.Tensor) -> IntArray:
     return whole
 
 
-def _refuse_decays(context: BlockContext, current_decay: IntArray, voltage_decay: IntArray) -> None:
-    for name, decay, low, high in (
-        ("current_decay", current_decay, 1, UNITY_DECAY),
-        ("voltage_decay", voltage_decay, 0, UNITY_DECAY - 1),
-    ):
+def _refuse_decays(context: BlockContext, **decays: IntArray) -> None:
+    for name, (low, high) in DECAY_LIMITS.items():
+        decay = decays[name]
         worst = decay.min() if decay.min() < low else decay.max()
         if not low <= worst <= high:
             refuse(
                 context.index,
                 context.block,
                 f"{name} {worst / UNITY_DECAY:g} does not fit Loihi's 12-bit register",
-                f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}.",
+                f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}. {ROUND}",
             )
 
 

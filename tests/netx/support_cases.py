@@ -236,6 +236,18 @@ EXACT = [
         quick=True,
     ),
     Case("sigma_delta.Dense weight_norm", lambda: nets.delta_dense(weight_norm=True)),
+    Case(
+        "sigma_delta.Dense set_bias to whole numbers of 1/64",
+        lambda: nets.delta_dense_with_bias(3 / 64, -0.25, 0.0),
+        quick=True,
+    ),
+    Case(
+        "sigma_delta.Conv set_bias, each channel",
+        lambda: nets.delta_conv_with_bias(torch.tensor([5, -3, 0, 20]).reshape(4, 1, 1) / 64),
+        (2, 7, 8),
+    ),
+    Case("sigma_delta.Dense delay", lambda: nets.delta_dense(delay=True), quick=True),
+    Case("sigma_delta.Dense delay, MeanOnlyBatchNorm", nets.delayed_deltas, how=_TO_NEXT, quick=True),
     Case("sigma_delta.Dense delay_shift=True", lambda: nets.delta_dense(delay_shift=True)),
     Case("sigma_delta.Dense dropout", lambda: nets.delta_dense({"dropout": nets.dropout()})),
     Case("sigma_delta.Dense shared_param=False", lambda: nets.delta_dense({"shared_param": False})),
@@ -309,7 +321,11 @@ _DELAYED_CONV = (
     "Use delay=False in the block before this one.",
 )
 _DELTA_AVERAGE = ("netx has no average of graded changes", "Take the average of what the network gives out.")
-_DELTA_BIAS = ("its bias is a number of no fixed precision", "Do not call set_bias.")
+_DELTA_BIAS = ("its bias is not made of whole numbers of 1/64", "Or call netx_export.round_parameters(net)")
+_BIAS_PER_NEURON = (
+    "its bias differs among the neurons of a channel",
+    "Call set_bias with one number for each channel, of shape (channels, 1, 1).",
+)
 _DELTA_THRESHOLD = (
     "is not the same whole number of 1/64 for all neurons",
     "Use a threshold between 1/64 and 64 that is not trained.",
@@ -327,13 +343,20 @@ _LONG_KERNEL = (
     "a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables",
     "The limit is 127.",
 )
-_MIXED = ("graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+_MIXED = (
+    "on Lava it takes the messages before it for 4096 times what they are in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
+_SPIKES_BEFORE = (
+    "to it a spike counts 1/4096 on Lava, for messages are counted so, and 1 in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
 _NORM = ("its norm MeanOnlyBatchNorm has no bias in netx", "Use norm=None.")
 _NOT_QUANTISED = ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default.")
 _NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELTA_INPUT = (
-    "netx takes the input of graded changes for spikes unless input neurons make it",
+    "only by input neurons can a file say that changes go in, which netx by default takes for spikes",
     "Begin the network with a sigma_delta.Input that has neurons.",
 )
 _PERSISTENT = ("start each sample from rest", "Use persistent_state=False")
@@ -434,14 +457,21 @@ REFUSED = [
         lambda: nets.delta_dense({"norm": lambda: nets.scale_norm(8.0)}),
         ("its WgtScaleBatchNorm divides the sum by 8", "Use MeanOnlyBatchNorm."),
     ),
-    _refused("sigma_delta.Dense bias", nets.delta_dense_with_bias, _DELTA_BIAS),
+    _refused("sigma_delta.Dense set_bias", lambda: nets.delta_dense_with_bias(0.3), _DELTA_BIAS),
     _refused(
-        "sigma_delta.Dense delay",
-        lambda: nets.delta_dense(delay=True),
-        ("it has an axonal delay", "Use delay=False."),
+        "sigma_delta.Conv set_bias, each neuron",
+        lambda: nets.delta_conv_with_bias(torch.arange(4 * 5 * 6).reshape(4, 5, 6) / 64),
+        _BIAS_PER_NEURON,
+        (2, 7, 8),
     ),
+    _refused("sigma_delta.Conv delay, then Conv", nets.delayed_delta_convs, _DELAYED_CONV, (2, 7, 8)),
     _refused("sigma_delta.Dense threshold trained", lambda: nets.delta_dense_with_threshold(0.11), _DELTA_THRESHOLD),
     _refused("sigma_delta.Dense threshold of 0", lambda: nets.delta_dense({"threshold": 0.001}), _DELTA_THRESHOLD),
+    _refused(
+        "sigma_delta.Dense after cuba.Dense",
+        lambda: [nets.hidden(), block("sigma_delta.Dense")(SDNN, 10, 5)],
+        _SPIKES_BEFORE,
+    ),
     _refused("sigma_delta.Conv without sigma_delta.Input", lambda: nets.alone("sigma_delta.Conv"), _NO_DELTA_INPUT),
     _refused("sigma_delta.Output without sigma_delta.Input", lambda: nets.alone("sigma_delta.Output"), _NO_DELTA_INPUT),
     _refused(

@@ -256,6 +256,24 @@ def delta_dense(neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
     return deltas(first, delta_out(10))
 
 
+def delayed_deltas() -> Blocks:
+    """Dense sigma-delta blocks with a norm and a delay each, the last one too."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    return deltas(
+        block("sigma_delta.Dense")(neuron, 12, 10, weight_scale=4, delay=True, delay_shift=True),
+        block("sigma_delta.Dense")(neuron, 10, 8, weight_scale=4, delay=True),
+        block("sigma_delta.Dense")(neuron, 8, 5, weight_scale=4, delay=True),
+    )
+
+
+def delayed_delta_convs() -> Blocks:
+    """A sigma-delta convolution with a delay of three steps, then another convolution."""
+    first = block("sigma_delta.Conv")(SDNN, 2, 4, 3, weight_scale=2, delay=True)
+    first(torch.rand(1, 2, 7, 8, 5))
+    first.delay.delay.data.fill_(3)
+    return deltas(first, block("sigma_delta.Conv")(SDNN, 4, 4, 3))
+
+
 def delta_dense_behind(**options: Any) -> Blocks:
     """A dense sigma-delta block behind an Input with options."""
     return [block("sigma_delta.Input")(dict(SDNN), **options), *delta_dense()[1:]]
@@ -307,10 +325,17 @@ def deltas_with_head() -> Blocks:
     return deltas(first, *head("Conv", 4, 5, 2, stride=(2, 1), padding=1))
 
 
-def delta_dense_with_bias() -> Blocks:
-    """A dense sigma-delta block whose bias was set."""
-    blocks = delta_dense()
-    blocks[1].neuron.set_bias(torch.full((10,), 0.3))
+def delta_dense_with_bias(*values: float) -> Blocks:
+    """A dense sigma-delta block with a norm whose bias was set: the values by turns."""
+    blocks = delta_dense({"norm": mean_norm()})
+    blocks[1].neuron.set_bias(torch.tensor(values).repeat(10)[:10])
+    return blocks
+
+
+def delta_conv_with_bias(bias: torch.Tensor) -> Blocks:
+    """A sigma-delta convolution whose bias was set."""
+    blocks = delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3)
+    blocks[1].neuron.set_bias(bias)
     return blocks
 
 

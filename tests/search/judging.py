@@ -275,7 +275,7 @@ def _supported_delay(spec: Network, index: int) -> bool:
     if "delay" not in spec.blocks[index].options:
         return True
     behind = [block.kind for block in spec.blocks[index + 1 :] if block.spikes]
-    return not behind or behind[0] == "cuba.Dense"
+    return not behind or behind[0] in ("cuba.Dense", "sigma_delta.Dense", "sigma_delta.Output")
 
 
 def _supported_neuron(block: Block) -> bool:

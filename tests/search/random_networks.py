@@ -616,7 +616,7 @@ def _sigma_delta(draw: Draw, odd: bool) -> tuple[Shape, tuple[Block, ...]]:
         shape = (_size(shape),)
     for _ in range(draw(st.integers(0, 2))):
         size = draw(st.integers(1, 8))
-        options = _options(draw, odd, "weight_norm", "delay_shift")
+        options = _options(draw, odd, "weight_norm", "delay", "delay_shift")
         blocks.append(Block("sigma_delta.Dense", (shape[0], size), neuron(), options))
         shape = (size,)
     if len(blocks) < 2 or not blocks[-1].spikes or draw(st.booleans()):

@@ -124,8 +124,6 @@ def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> 
     """Sums of messages and their sum over time as they would go without limits."""
     assert isinstance(layer, Dense | Conv)
     sums = message_sums(layer, frames.device)(frames)
-    if isinstance(layer, Dense):
-        sums = (sums * 2.0 ** load_dense_weights(layer.weight).exponent).floor()
     yield Track(SUM, sum_limit(layer), _largest(sums))
     states = sums.cumsum(0)
     if layer.bias is not None:
