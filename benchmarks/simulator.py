@@ -1,15 +1,19 @@
 """The reference simulator against SLAYER's forward and Lava's CPU simulator, on the same network and spikes.
 
 Two ways to time Lava. As a user gets it: `simulate` with either back end, both with all cores, from the file to the
-spikes of every layer of every sample, Lava's network compiled before. And the steps alone of the stock network, without
-compilation and recording, against the reference on one thread: one sample, of which the time is multiplied; with axonal
-delays it is extrapolated from a few steps. Spikes are compared before anything is timed.
+spikes of every layer of every sample, in two rounds since it takes long. And the steps alone of the stock network,
+without compilation and recording, against the reference on one thread: one sample, of which the time is multiplied;
+with axonal delays it is extrapolated from a few steps. Spikes and messages are compared before anything is timed.
+
+Sigma-delta networks run against SLAYER's forward alone, on inputs that change slowly. They take milliseconds, in which
+reading the file would count: it is read before, and a column says how long that takes.
 
     python -m benchmarks.simulator --only 'no delays'
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -18,9 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks.report import Bound, Wish, bound_on, figure, main, table
-from benchmarks.timing import paired, ratio
+from benchmarks.timing import Times, paired, ratio
 from benchmarks.training_step import SIZES, build
-from netx_export import simulate
+from netx_export import read, simulate
 
 __all__ = ["measure"]
 
@@ -35,7 +39,7 @@ _BOUNDS = {
 
 
 def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
-    """A table without delays and one with."""
+    """A table without delays, one with, and one of sigma-delta networks."""
     tables: list[str] = []
     bounds: list[Bound] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -46,6 +50,11 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
                 if (name, what) in _BOUNDS and not wish.tiny:
                     text, limit = _BOUNDS[name, what]
                     bounds.append(bound_on(text, [(value, name)], limit, at_least=True))
+        if wish.wants("sigma-delta"):
+            rows, found = _compare_graded(Path(directory, "network.net"), wish)
+            head = ["network", "messages", "read, ms", "reference, ms", "SLAYER, ms", "so many times as fast"]
+            tables.append(table(head, rows))
+            bounds += found
     return tables, bounds
 
 
@@ -67,21 +76,120 @@ def _compare(delays: bool, path: Path, wish: Wish) -> tuple[list[list[str]], dic
         _STEPS: lambda: dense.run(lava_steps),
         "Lava's steps, sparse synapses": lambda: sparse.run(lava_steps),
     }
-    if not delays:
-        runs["reference, all cores"] = lambda: _on_all_cores(path, spikes)
-        runs[_LAVA] = lambda: simulate(path, spikes, backend="lava", timeout=3600)
     times = paired(runs, wish.effort(rounds=5, turn=0.0))
     dense.stop()
     sparse.stop()
     ours = times.pop("reference")
+    pairs = {what: (ours, other) for what, other in times.items()}
+    if not delays:
+        pairs[_LAVA] = _times_of_simulate(path, spikes, wish)
     rows, faster = [], {}
-    for what, other in times.items():
-        base = times["reference, all cores"] if what == _LAVA else ours
+    for what, (base, other) in pairs.items():
         scale = samples * steps / lava_steps if what.startswith("Lava's steps") else 1  # of one sample
         faster[what] = scale * ratio(other, base, clock="wall")  # Lava runs in processes of its own
         note = f", {lava_steps} steps of one sample" if scale != 1 else ""
         rows.append([what + note, *(figure(1e3 * one.seconds) for one in (base, other)), figure(faster[what])])
     return rows, faster
+
+
+def _compare_graded(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound]]:
+    """A row for each sigma-delta network and size of input, and a bound for each network."""
+    pilotnet, dense = _pilotnet(), _dense_changes()
+    cases = [
+        ("sigma-delta PilotNet", 2.0, pilotnet, [_video(4, 16), _video(16, 32)]),
+        ("sigma-delta 256-256-64", 3.0, dense, [_walks(32, 100)]),
+    ]
+    rows, bounds = [], []
+    for name, limit, net, inputs in cases:
+        ratios = []
+        for values in inputs:
+            faster, cells = _against_slayer(net, path, values[:1, ..., :4] if wish.tiny else values, wish)
+            subject = f"{name}, {len(values)} samples of {values.shape[-1]} steps"
+            rows.append([subject, *cells])
+            ratios.append((faster, subject))
+        if not wish.tiny:
+            bounds.append(
+                bound_on(f"{limit:g} times as fast as SLAYER's forward, {name}", ratios, limit, at_least=True)
+            )
+    return rows, bounds
+
+
+def _against_slayer(net: torch.nn.Sequential, path: Path, values: torch.Tensor, wish: Wish) -> tuple[float, list[str]]:
+    """How many times as fast the reference is, and the cells of a row."""
+    net(values[:1])  # shapes are known then
+    _assert_equal(net.eval(), path, values, 4)
+    network = read(path)
+    runs = {
+        "read": lambda: read(path),
+        "reference": lambda: simulate(network, values),
+        _SLAYER: lambda: torch.no_grad()(net)(values),
+    }
+    times = paired(runs, wish.effort(rounds=11, turn=0.0))
+    faster = ratio(times[_SLAYER], times["reference"])
+    milliseconds = [figure(1e3 * times[what].seconds) for what in runs]
+    return faster, [_share_of_messages(path, values), *milliseconds, figure(faster)]
+
+
+def _share_of_messages(path: Path, values: torch.Tensor) -> str:
+    """The lowest and the highest share of steps in which a neuron of a layer sends; the last layer gives sums."""
+    *layers, _ = simulate(path, values).layers.values()
+    shares = [100 * np.count_nonzero(layer) / layer.size for layer in layers]
+    return f"{figure(min(shares))} to {figure(max(shares))} %"
+
+
+def _pilotnet() -> torch.nn.Sequential:
+    """lava-dl's PilotNet of sigma-delta neurons, without its norms and its training."""
+    import lava.lib.dl.slayer as slayer
+
+    torch.manual_seed(0)
+    block = slayer.block.sigma_delta
+    convolutions = [(3, 24, 0, 2), (24, 36, 0, 2), (36, 64, (1, 0), (2, 1)), (64, 64, 0, 1)]
+    neuron, scaled = _changes(0.11), {"weight_scale": 2, "weight_norm": True}
+    return torch.nn.Sequential(
+        block.Input(_changes(0.02)),
+        *(block.Conv(neuron, *sizes, 3, padding=pad, stride=step, **scaled) for *sizes, pad, step in convolutions),
+        block.Flatten(),
+        *(block.Dense(neuron, *sizes, **scaled) for sizes in itertools.pairwise((2560, 100, 50, 10))),
+        block.Output(neuron, 10, 1, **scaled),
+    )
+
+
+def _dense_changes() -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    torch.manual_seed(0)
+    block, neuron = slayer.block.sigma_delta, _changes(0.11)
+    return torch.nn.Sequential(
+        block.Input(neuron), block.Dense(neuron, 256, 256, weight_norm=True), block.Output(neuron, 256, 64)
+    )
+
+
+def _changes(threshold: float) -> dict[str, object]:
+    """Parameters of sigma-delta neurons with a threshold that a file can hold, near to this one."""
+    return {"threshold": round(threshold * 64) / 64, "activation": torch.nn.functional.relu}
+
+
+def _video(samples: int, steps: int) -> torch.Tensor:
+    """A window of 33 x 100 pixels that moves by half a pixel a step over a smooth picture."""
+    small = torch.rand(samples, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    picture = torch.nn.functional.interpolate(small, scale_factor=16, mode="bilinear")
+    starts = [step // 2 for step in range(steps)]
+    return torch.stack([picture[:, :, start : start + 33, start : start + 100] for start in starts], dim=-1)
+
+
+def _walks(samples: int, steps: int) -> torch.Tensor:
+    """256 random walks."""
+    return torch.randn(samples, 256, steps, generator=torch.Generator().manual_seed(1)).mul(0.03).cumsum(-1) + 0.5
+
+
+def _times_of_simulate(path: Path, spikes: torch.Tensor, wish: Wish) -> tuple[Times, Times]:
+    """Of the reference and of Lava, both with all cores."""
+    runs = {
+        "reference": lambda: _on_all_cores(path, spikes),
+        _LAVA: lambda: simulate(path, spikes, backend="lava", timeout=3600),
+    }
+    times = paired(runs, wish.effort(rounds=2, turn=0.0))
+    return times["reference"], times[_LAVA]
 
 
 def _on_all_cores(path: Path, spikes: torch.Tensor) -> None:
@@ -105,7 +213,7 @@ def _assert_equal(net: torch.nn.Sequential, path: Path, spikes: torch.Tensor, la
     from netx_export import export
 
     assert export(net, path, spikes).proved
-    few = spikes[:1, :, :lava_steps]
+    few = spikes[:1, ..., :lava_steps]
     on_lava, ours = simulate(path, few, backend="lava", timeout=3600), simulate(path, few)
     for name, layer in on_lava.layers.items():
         np.testing.assert_array_equal(ours.layers[name], layer, err_msg=f"{name} is not what Lava makes")

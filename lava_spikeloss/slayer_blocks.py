@@ -4,7 +4,8 @@ Modules are recognised by the attributes that they work with. So nothing here im
 block, and blocks of your own that are built alike, are treated as SLAYER's own. The attributes have to be those of the
 module itself: a wrapper that hands on what it wraps, such as ``torch.compile`` makes, is not a second block.
 
-Only :func:`kind` goes by class. An export has to know which block of lava-dl it reads, and accepts nothing else.
+Only :func:`kind`, :func:`synapse_kind` and :func:`is_sigma` go by class. An export has to know which module of lava-dl
+it reads, and accepts nothing else.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "is_norm",
     "is_pool",
     "is_recurrent",
+    "is_sigma",
     "is_spiking",
     "is_stateful",
     "is_synapse",
@@ -37,10 +39,12 @@ __all__ = [
     "kwta_feedback",
     "merged_steps",
     "named",
+    "passes_over_norm",
     "self_feeding_neurons",
     "shifts_output",
     "spiking_blocks",
     "states",
+    "synapse_kind",
     "synapses",
     "weight_magnitude",
 ]
@@ -127,6 +131,11 @@ def shifts_output(block: Any) -> bool:
     return getattr(block, "delay_shift", False) is True and not ignored
 
 
+def passes_over_norm(module: torch.nn.Module) -> bool:
+    """A sigma-delta Input or Output, which calls a part of its neuron, and never the norm that lies there."""
+    return kind(module) in ("sigma_delta.Input", "sigma_delta.Output")
+
+
 def spiking_blocks(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     """Name and module of every block in ``net`` whose output is events."""
     return ((name, module) for name, module in net.named_modules() if is_spiking(module))
@@ -134,10 +143,15 @@ def spiking_blocks(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]
 
 def kind(module: torch.nn.Module) -> str:
     """The block of lava-dl that a module is or derives from, as ``"cuba.Dense"``; empty if it is none."""
+    return _class_in(module, *_BLOCK_PACKAGES)
+
+
+def _class_in(module: torch.nn.Module, *packages: str) -> str:
+    """The class of these packages that a module is of or derives from; empty if there is none."""
     for base in type(module).__mro__:
-        for package in _BLOCK_PACKAGES:
+        for package in packages:
             if base.__module__.startswith(package):
-                return f"{base.__module__.removeprefix(package)}.{base.__qualname__}"
+                return f"{base.__module__.removeprefix(package)}.{base.__qualname__}".removeprefix(".")
     return ""
 
 
@@ -237,6 +251,16 @@ def weight_magnitude(layer: Any, weight: torch.Tensor) -> torch.Tensor:
     normed_over = None if over_all else [dim for dim, size in enumerate(layer.weight_g.shape) if size == 1]
     norm: torch.Tensor = torch.linalg.vector_norm(weight, dim=normed_over, keepdim=not over_all)
     return norm
+
+
+def synapse_kind(module: torch.nn.Module) -> str:
+    """The synapse of lava-dl that a module is or derives from, as ``"Conv"``; empty if it is none."""
+    return _class_in(module, "lava.lib.dl.slayer.synapse.layer")
+
+
+def is_sigma(module: torch.nn.Module) -> bool:
+    """lava-dl's ``dendrite.Sigma``, which sums up what it gets."""
+    return _class_in(module, "lava.lib.dl.slayer.dendrite.sigma") == "Sigma"
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
 from netx_export.run import Run as Simulation
 from netx_export.simulation.simulate import simulate
+from netx_export.slayer import RoundedParameter, round_parameters
 from netx_export.verification.result import Tolerance
 from netx_export.verification.verify import VerificationReport, verify
 
@@ -18,6 +19,7 @@ __all__ = [
     "NetworkDescription",
     "NetxExportError",
     "NetxFormatError",
+    "RoundedParameter",
     "Simulation",
     "SimulationError",
     "Tolerance",
@@ -25,6 +27,7 @@ __all__ = [
     "check",
     "export",
     "read",
+    "round_parameters",
     "simulate",
     "verify",
 ]

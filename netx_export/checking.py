@@ -28,11 +28,12 @@ from netx_export.network.exact_weights import loads, loads_exactly
 from netx_export.network.fixed_point import MAX_STATE, IntArray
 from netx_export.network.peaks import Peak, bounds
 from netx_export.network.stock_loader import weight_format
+from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import network_input, sample_tensor
 from netx_export.slayer import describe, refusals
 
-__all__ = ["Finding", "Usage", "check", "estimate"]
+__all__ = ["Finding", "Usage", "check", "deviation_findings", "estimate"]
 
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
@@ -172,6 +173,7 @@ def _limits(target: str | Limits) -> Limits:
 def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
     for field in description.ignored:
         yield Finding("ignored field", "warning", "", field, "", "netx does not read it; retrain without it.")
+    yield from deviation_findings(description)
     used, limit = estimate(description, limits)[-1].cores
     if used > limit:
         yield Finding("cores", "warning", "", used, limit, "Make the network smaller, or use more chips.")
@@ -182,6 +184,14 @@ def _check_network(description: NetworkDescription, limits: Limits) -> Iterator[
     if recorded not in (found, content_hash_of_format_1(description)):
         hint = "The file was changed since its export. Export the network again."
         yield Finding("content hash", "warning", "", found, recorded, hint)
+
+
+def deviation_findings(description: NetworkDescription) -> Iterator[Finding]:
+    """What a file records of how far it deviates from the network that it was exported from."""
+    deviations, tolerance = recorded_deviations(description.metadata)
+    hint = "SLAYER's float32 could not hold the network's numbers. Verify the file on your data, with a Tolerance."
+    for name, size in deviations.items():
+        yield Finding("deviation at export", "warning", name, size, tolerance, hint)
 
 
 def _check_layer(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Finding]:

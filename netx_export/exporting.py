@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from lava_spikeloss import LoihiBudget
-from lava_spikeloss.arguments import check_tensor
-from netx_export.checking import Finding, check
+from lava_spikeloss.arguments import check_number, check_tensor
+from netx_export.checking import Finding, check, deviation_findings
 from netx_export.errors import ExportError, SimulationError
 from netx_export.file.atomic import replacing
 from netx_export.file.netx import annotate, content_hash, read, write
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loadable
-from netx_export.provenance import budget_texts, check_texts, rate_texts, silence_texts, source_hash, versions
+from netx_export.provenance import (
+    budget_texts,
+    check_texts,
+    deviation_texts,
+    rate_texts,
+    silence_texts,
+    source_hash,
+    versions,
+)
+from netx_export.proving import prove
 from netx_export.run import OUTPUT, Run
-from netx_export.simulation import reference
-from netx_export.simulation.simulate import check_input, network_input, simulate
+from netx_export.simulation.simulate import check_input
 from netx_export.slayer import blocks_that_keep_state, describe, record
 
 __all__ = ["ExportResult", "export"]
@@ -36,11 +43,13 @@ class ExportResult:
     Attributes:
         path: the file.
         description: the network in it, as plain data; prints as a table.
-        proved: whether the file was read back, simulated on the sample and found equal to the network, with evidence
-            in every layer: none was silent.
-        findings: what :func:`netx_export.check` warns of on the target chip, and whether a proof is missing; none is
-            an error.
+        proved: whether the file was read back, simulated on the sample and found equal to the network in every number,
+            with evidence in every layer: none was silent.
+        findings: what :func:`netx_export.check` warns of on the target chip, whether a proof is missing, and which
+            layers deviate; none is an error.
         silent: the layers, and ``output``, that were silent on the sample, so that nothing was shown of them.
+        deviations: the largest deviation of each layer, and of ``output``, from the network on the sample; 0 of what is
+            equal. Empty without a sample.
     """
 
     path: Path
@@ -48,6 +57,7 @@ class ExportResult:
     proved: bool
     findings: list[Finding]
     silent: tuple[str, ...] = ()
+    deviations: Mapping[str, float] = field(default_factory=dict)
 
 
 def export(
@@ -59,6 +69,7 @@ def export(
     budget: float | LoihiBudget | None = None,
     metadata: Mapping[str, str] | None = None,
     allow_silent: Collection[str] = (),
+    tolerance: float | None = None,
 ) -> ExportResult:
     """Write a trained SLAYER network to a netx HDF5 file that the stock ``netx.hdf5.Network`` loads.
 
@@ -86,18 +97,24 @@ def export(
         metadata: further texts to record in the file; the stock loader ignores them.
         allow_silent: names of layers (``dense2``; ``output``) that may be silent on the sample. If one is, the file
             records it, and the result is not ``proved``.
+        tolerance: how far a layer of sigma-delta neurons, or the output of such a network, may deviate on the sample
+            where SLAYER's float32 cannot hold its numbers; None, or 0, asks for equality. It is in units of what the
+            layer gives: the largest difference of a sum, or of a message, and of all that a neuron has sent up to some
+            step. The file records tolerance and deviations, and the result is not ``proved`` but within that bound.
+            Spikes have to be equal whatever the tolerance, and so has all of a sample in which Lava wraps a number.
 
     Returns:
-        The path, the network as plain data, and whether it was proved.
+        The path, the network as plain data, whether it was proved, and how far it deviates.
 
     Raises:
         ExportError: if a block, neuron or option cannot be exact on Lava, the network holds what the target chip cannot
             hold, the exported network differs from ``net``, a layer is silent on the sample, or the file cannot be
             written.
         ValueError: for an unknown target, a budget that does not fit the network, a text in ``metadata`` that HDF5
-            cannot hold, or a name in ``allow_silent`` that no layer has.
+            cannot hold, a name in ``allow_silent`` that no layer has, or a tolerance that is negative or not finite.
         TypeError: if ``net`` is no module, ``sample`` no dense tensor of real numbers, ``metadata`` holds anything but
-            texts, ``budget`` is neither a number nor a budget, or ``allow_silent`` is no collection of names.
+            texts, ``budget`` is neither a number nor a budget, ``allow_silent`` is no collection of names, or
+            ``tolerance`` no number.
 
     Example:
         >>> from netx_export import export
@@ -108,6 +125,8 @@ def export(
         raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
     if not isinstance(net, nn.Module):
         raise TypeError(f"Expected argument `net` to be a torch.nn.Module but got {type(net).__name__}.")
+    if tolerance is not None:
+        check_number("tolerance", tolerance, minimum=0.0)
     if sample is not None:
         _check_sample(sample)
     texts = check_texts(metadata or {})
@@ -121,18 +140,21 @@ def export(
     texts["content sha256"] = content_hash(plain)
     gives = {name: layer.neuron.gives for name, layer in plain.spiking.items()}
     unseen: tuple[str, ...] = ()
+    deviations: dict[str, float] = {}
     with replacing(path) as temporary:
         write(NetworkDescription(plain.layers, texts), temporary)
         del plain  # from here on only the file counts, and the run of the network needs the memory
         if sample is not None:
             trained = record(net, sample, list(gives))
-            _prove(trained, temporary, sample.detach().cpu())
+            deviations = prove(trained, temporary, sample.detach().cpu(), tolerance or 0.0)
             unseen = _check_evidence(trained, allowed)
-            annotate(temporary, {**rate_texts(gives, trained), **silence_texts(unseen)})
+            proof = {**silence_texts(unseen), **deviation_texts(deviations, tolerance or 0.0)}
+            annotate(temporary, {**rate_texts(gives, trained), **proof})
         written = read(temporary)
-    proved = sample is not None and not unseen
-    findings += [*_missing_proof(sample is not None, unseen), *_kept_state(net, list(gives))]
-    return ExportResult(Path(path), written, proved, findings, unseen)
+    proved = sample is not None and not unseen and not any(deviations.values())
+    findings += [*_missing_proof(sample is not None, unseen), *deviation_findings(written)]
+    findings += _kept_state(net, list(gives))
+    return ExportResult(Path(path), written, proved, findings, unseen, deviations)
 
 
 def _check_sample(sample: torch.Tensor) -> None:
@@ -205,35 +227,3 @@ def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
         for name, keeps in zip(names, blocks_that_keep_state(net), strict=True)
         if keeps
     ]
-
-
-def _prove(trained: Run, path: Path, sample: torch.Tensor) -> None:
-    """Compare the file on the reference simulator with what the network itself did."""
-    assert trained.output is not None
-    exported = simulate(path, sample)
-    pairs = [(name, raster, exported.layers[name]) for name, raster in trained.layers.items()]
-    for name, expected, got in [*pairs, ("the output", trained.output, exported.output)]:
-        if expected.shape != got.shape:
-            raise ExportError(
-                f"Not exported: {name} has shape {expected.shape} in the network but {got.shape} in the file."
-            )
-        different = np.argwhere(expected != got)
-        if len(different):
-            first = min(different.tolist(), key=lambda place: place[-1])
-            raise ExportError(
-                f"Not exported: the file does not run as the network does. {len(different)} of {expected.size} values "
-                f"of {name} differ, first at step {first[-1]} in neuron {tuple(first[1:-1])} of sample {first[0]}: "
-                f"{expected[tuple(first)]:g} in SLAYER, {got[tuple(first)]:g} in the file. "
-                f"{_cause(read(path), sample, name, first[-1])}"
-            )
-
-
-def _cause(description: NetworkDescription, sample: torch.Tensor, name: str, step: int) -> str:
-    """Why a layer, of which the inputs are equal, differs from a step on."""
-    for peak in reference.peaks(description, network_input(description, sample)).get(name, ()):
-        if peak.step is not None and peak.step <= step:
-            return (
-                f"The {peak.quantity.name} of {name} reaches {peak.size:.0f} on this sample, and goes beyond "
-                f"{peak.limit} first at step {peak.step}. {peak.quantity.hint}"
-            )
-    return "Does the network's forward do something else on some data than on others?"

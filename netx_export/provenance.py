@@ -1,6 +1,7 @@
 """The origin of a file, as texts beside the network: versions, the rates of the trained network, and its budgets.
 
-The stock loader ignores these texts. ``verify`` reads back the rates and the budgets; their names are known here alone.
+The stock loader ignores these texts. ``verify`` reads back the rates and the budgets, ``check`` the deviations; their
+names are known here alone.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from netx_export.slayer import layer_blocks, unwrapped
 __all__ = [
     "budget_texts",
     "check_texts",
+    "deviation_texts",
     "layer_budgets",
     "rate_texts",
     "recorded_budgets",
+    "recorded_deviations",
     "recorded_rates",
     "silence_texts",
     "source_hash",
@@ -37,6 +40,7 @@ __all__ = [
 _MAX_TEXT = 60_000  # bytes of one text that the caller gives
 _MAX_TEXTS, _MAX_ALL_TEXTS = 5_000, 2**23  # half of what is read back, which leaves room for what is recorded here
 _RATES = "trained rates"
+_DEVIATIONS, _TOLERANCE = "deviations at export", "tolerance at export"
 _BUDGET = "_budget"
 _KINDS = ("events_per_step", "synops", "energy")
 
@@ -99,6 +103,21 @@ def rate_texts(gives: Mapping[str, Gives], trained: Run) -> dict[str, str]:
 def silence_texts(unseen: Sequence[str]) -> dict[str, str]:
     """The layers of which the sample showed nothing; no text if there are none."""
     return {"silent at export": ", ".join(unseen)} if unseen else {}
+
+
+def deviation_texts(deviations: Mapping[str, float], tolerance: float) -> dict[str, str]:
+    """How far each layer deviates, and what was accepted; no text if all are equal."""
+    if not any(deviations.values()):
+        return {}
+    return {_DEVIATIONS: json.dumps(dict(deviations)), _TOLERANCE: repr(float(tolerance))}
+
+
+def recorded_deviations(metadata: Mapping[str, str]) -> tuple[dict[str, float], float]:
+    """What :func:`deviation_texts` recorded in a file; a text that is something else holds none."""
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        found = json.loads(metadata[_DEVIATIONS]).items()
+        return {name: float(size) for name, size in found if size > 0}, float(metadata[_TOLERANCE])
+    return {}, 0.0
 
 
 def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:

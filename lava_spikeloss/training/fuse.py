@@ -18,8 +18,8 @@ from lava_spikeloss.slayer_blocks import (
     is_neuron,
     is_norm,
     is_spiking,
-    kind,
     named,
+    passes_over_norm,
     weight_magnitude,
 )
 
@@ -274,8 +274,8 @@ def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
         \quad\Longleftrightarrow\quad c - \mu \text{ against } \sigma\theta
 
     The norm becomes a ``MeanOnlyBatchNorm`` with a fixed mean, whose bias SLAYER exports. One that was a
-    ``MeanOnlyBatchNorm`` already has nothing to fold; in the copy its mean is fixed too. The norm of a
-    ``sigma_delta.Output``, which its forward never calls, is left out.
+    ``MeanOnlyBatchNorm`` already has nothing to fold; in the copy its mean is fixed too. The norm of a sigma-delta
+    Input or Output, which SLAYER never calls, is left out.
 
     States are integers, so the two sides are equal only if nothing is rounded: neither the voltage as it decays (true
     of a voltage decay of 0 or 1), nor the current as it is divided (true if :math:`\sigma < 1`, or for a current decay
@@ -284,7 +284,7 @@ def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
     copy does. The width of its surrogate gradient is multiplied along with the threshold.
 
     Args:
-        net: a net in which every norm has seen training data.
+        net: a net in which every norm that is called has seen training data.
         exact: refuse a net whose copy would not have the same spikes.
 
     Returns:
@@ -309,11 +309,10 @@ def fold_norms(net: torch.nn.Module, exact: bool = True) -> torch.nn.Module:
     folded: torch.nn.Module = _copied(net)
     modules: list[Any] = list(folded.modules())
     spiking = {block.neuron for block in modules if is_spiking(block)}
-    outputs = {block.neuron for block in modules if kind(block) == "sigma_delta.Output"}
+    for block in modules:
+        if passes_over_norm(block) and block.neuron is not None:
+            block.neuron.norm = None
     for neuron, name in _norms(folded):
-        if neuron in outputs:  # whose forward never calls its norm
-            setattr(neuron, name, None)
-            continue
         scale = _scale(folded, getattr(neuron, name))
         if scale != 1:
             _check_foldable(folded, neuron, neuron in spiking)

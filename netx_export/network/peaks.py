@@ -41,6 +41,7 @@ from netx_export.network.stock_loader import weight_format
 
 __all__ = [
     "CURRENT",
+    "PARTIAL_SUM",
     "ROTATION",
     "ROUNDED_STATE",
     "STATE",
@@ -105,6 +106,13 @@ ROUNDED_STATE = Quantity(
     SUM_SCALE,
     "SLAYER computes in float32, which rounds it, and Lava does not. Scale the input or the layer's weights down.",
 )
+PARTIAL_SUM = Quantity(
+    "partial sum of messages",
+    "round",
+    SUM_SCALE,
+    "SLAYER adds a step's messages up in float32, in an order of its own. At worst it goes through this size, which "
+    "float32 rounds, and Lava does not. Scale the input or the layer's weights down.",
+)
 # Without input neurons that bound them, messages are taken to have the 16 bits that netx gives them.
 _MESSAGES = (-(2.0**15), 2.0**15)
 
@@ -132,7 +140,11 @@ class Peak:
 
 
 def sum_limit(layer: Dense | Conv) -> int:
-    """The largest sum of a step's messages that Lava holds, in 24 bits or, as mantissas shifted up, in 32."""
+    """The largest sum of a step's messages that Lava holds.
+
+    A convolution sums up in float64 and wraps at 24 bits (lava-nc 0.10.0, ``signed_clamp`` of ``lava/proc/conv``); a
+    dense layer sums up mantissas, which are shifted up, in int32.
+    """
     if isinstance(layer, Conv):
         return MAX_STATE
     return MAX_INT32 >> max(0, -weight_format(layer.weight)[1])

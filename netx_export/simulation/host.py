@@ -33,9 +33,9 @@ def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
         encoder: the input neurons.
         values: numbers ``(N, C, ..., T)``; SLAYER rounds them to 1/32 between -4 and 3.97.
     """
-    quantised = (torch.round(values.float() * 32) * 2).clamp(MIN_QUANTISED, MAX_QUANTISED).double()
-    current = quantised * encoder.weight + encoder.bias * WEIGHT_SCALE
-    frames = current.movedim(-1, 0).contiguous()
+    quantised = (values.float() * 32).round_().mul_(2).clamp_(MIN_QUANTISED, MAX_QUANTISED).double()
+    current = quantised.mul_(encoder.weight).add_(encoder.bias * WEIGHT_SCALE)
+    frames = current.movedim(-1, 1).contiguous().transpose(0, 1)  # stored sample by sample, as the reference wants it
     if isinstance(encoder.neuron, SigmaDeltaNeuron):
         spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * WEIGHT_SCALE)
     elif _may_leave_24_bits(frames, encoder.neuron):

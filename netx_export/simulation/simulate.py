@@ -172,14 +172,13 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
-    if isinstance(layer.neuron, SigmaDeltaNeuron):
-        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else SUM_SCALE), target, shift)
-    elif loops is None:
-        _copy_shifted(raster, target, shift)
-    else:
-        frames = raster.movedim(-1, 1).flatten(2).contiguous()
-        each = np.repeat(shift, frames.shape[2] // len(shift))
-        loops.place_spikes(frames.numpy(), each, target.flatten(1, -2).numpy())
+    unit = 1 if not isinstance(layer.neuron, SigmaDeltaNeuron) else MESSAGE_SCALE if layer.neuron.sends else SUM_SCALE
+    if loops is None:
+        _copy_shifted(raster if unit == 1 else raster.double() / unit, target, shift)
+        return
+    frames = raster.movedim(-1, 1).flatten(2).contiguous()
+    each = np.repeat(shift, frames.shape[2] // len(shift))
+    loops.place(frames.numpy(), each, unit, target.flatten(1, -2).numpy())
 
 
 def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: IntArray) -> None:
@@ -187,7 +186,8 @@ def _copy_shifted(source: torch.Tensor, target: torch.Tensor, shift: IntArray) -
     for steps in np.unique(shift).tolist():
         late, early = max(0, steps), max(0, -steps)
         both = max(0, min(target.shape[-1] - late, source.shape[-1] - early))
-        channels = torch.from_numpy(np.flatnonzero(shift == steps))
+        chosen = shift == steps
+        channels = slice(None) if chosen.all() else torch.from_numpy(np.flatnonzero(chosen))
         target[:, channels, ..., late : late + both] = source[:, channels, ..., early : early + both]
 
 
@@ -238,9 +238,14 @@ def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch
 
 def _finite(values: _Array) -> torch.Tensor:
     tensor = as_tensor(values)
-    if tensor.is_floating_point() and not bool((tensor.float() if _is_short(tensor) else tensor).isfinite().all()):
+    if tensor.is_floating_point() and not _all_finite(tensor.float() if _is_short(tensor) else tensor):
         raise SimulationError("Expected finite input values but got NaN or infinity.")
     return tensor
+
+
+def _all_finite(values: torch.Tensor) -> bool:
+    """Whether all are: NaN and infinity reach the smallest or the largest, which are found without a copy."""
+    return all(bool(end.isfinite()) for end in torch.aminmax(values))
 
 
 def _check_shape(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> _Array:

@@ -6,14 +6,17 @@ without Lava.
 
 from netx_export.slayer.blocks import layer_blocks
 from netx_export.slayer.describing import blocks_that_keep_state, describe, refusals
+from netx_export.slayer.rounding import RoundedParameter, round_parameters
 from netx_export.slayer.running import evaluation, record, unwrapped
 
 __all__ = [
+    "RoundedParameter",
     "blocks_that_keep_state",
     "describe",
     "evaluation",
     "layer_blocks",
     "record",
     "refusals",
+    "round_parameters",
     "unwrapped",
 ]

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, kind
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import Block, refuse
+from netx_export.slayer.blocks import Block, family, kind, parts, refuse
 from netx_export.slayer.running import CannotRunError, first_input, forward, main_output
 
 __all__ = ["check_chain", "random_events", "random_numbers"]
@@ -26,10 +25,19 @@ _ONLY_A_CHAIN = "Only a chain can be exported: no branches, residual connections
 
 
 @dataclass(frozen=True)
-class _Call:
-    """One call of a block: which one, and whether it was given what the call before it made, or the network's input."""
+class _Link:
+    """A module that the network calls to run a block, and the block with its position."""
 
+    module: nn.Module
     index: int
+    block: Block
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a link: which one, and whether it was given what the call before it made, or the network's input."""
+
+    position: int
     continues: bool
 
 
@@ -85,8 +93,9 @@ def _at_random(random: torch.Generator, block: Block, made: torch.Tensor) -> tor
 def _check_run(
     net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
 ) -> None:
-    calls, made, output = _traced(net, blocks, inputs, replace)
-    _check_order(blocks, [call.index for call in calls])
+    links = [_Link(module, index, block) for index, block in enumerate(blocks) for module in parts(block)]
+    calls, made, output = _traced(net, links, inputs, replace)
+    _check_order(links, [call.position for call in calls])
     if not calls[0].continues:
         refuse(
             0,
@@ -97,7 +106,8 @@ def _check_run(
         )
     for call in calls:
         if not call.continues:
-            refuse(call.index, blocks[call.index], "its input is not what the block before it made", _ONLY_A_CHAIN)
+            link = links[call.position]
+            refuse(link.index, link.block, "its input is not what the block before it made", _ONLY_A_CHAIN)
     returned = main_output(output, len(inputs))
     if returned is None or not torch.equal(returned, made):
         came = type(output).__name__ if returned is None else f"a tensor of shape {tuple(returned.shape)}"
@@ -109,9 +119,9 @@ def _check_run(
 
 
 def _traced(
-    net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
+    net: nn.Module, links: list[_Link], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
 ) -> tuple[list[_Call], torch.Tensor, Any]:
-    """Run the network and note each call of a block, what the last one made, and what the network returned.
+    """Run the network and note each call of a link, what the last one made, and what the network returned.
 
     One output is kept at a time, as a copy, since a forward may write into it.
     """
@@ -119,18 +129,18 @@ def _traced(
     continues: dict[int, bool] = {}
     made = torch.zeros(0)
 
-    def before(index: int) -> Callable[..., None]:
+    def before(position: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             taken = first_input(args, kwargs)
-            continues[index] = torch.equal(made, taken) if calls else _same_values(inputs, taken)
+            continues[position] = torch.equal(made, taken) if calls else _same_values(inputs, taken)
 
         return hook
 
-    def after(index: int) -> Callable[..., torch.Tensor]:
+    def after(position: int) -> Callable[..., torch.Tensor]:
         def hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
             nonlocal made
-            output = replace(blocks[index], output)
-            calls.append(_Call(index, continues[index]))
+            output = replace(links[position].block, output)
+            calls.append(_Call(position, continues[position]))
             made = output.detach().clone()
             return output
 
@@ -138,10 +148,10 @@ def _traced(
 
     handles = [
         handle
-        for index, block in enumerate(blocks)
+        for position, link in enumerate(links)
         for handle in (
-            block.register_forward_pre_hook(before(index), with_kwargs=True),
-            block.register_forward_hook(after(index)),
+            link.module.register_forward_pre_hook(before(position), with_kwargs=True),
+            link.module.register_forward_hook(after(position)),
         )
     ]
     try:
@@ -152,21 +162,22 @@ def _traced(
     return calls, made, output
 
 
-def _check_order(blocks: list[Block], order: list[int]) -> None:
-    missing = sorted(set(range(len(blocks))) - set(order))
+def _check_order(links: list[_Link], order: list[int]) -> None:
+    missing = sorted(set(range(len(links))) - set(order))
     if missing:
-        block = blocks[missing[0]]
+        link = links[missing[0]]
         refuse(
-            missing[0],
-            block,
+            link.index,
+            link.block,
             "the network's forward does not run it by calling it",
             "Call the block, not its forward or its parts by themselves; or remove it from the network.",
         )
-    for position, index in enumerate(order):
-        if index != position:
+    for expected, position in enumerate(order):
+        if position != expected:
+            link = links[position]
             refuse(
-                index,
-                blocks[index],
+                link.index,
+                link.block,
                 "the network's forward runs it again, or not in the order in which the blocks were registered",
                 "Only a chain can be exported: register the blocks in the order of the forward, each for one use.",
             )

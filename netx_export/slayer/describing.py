@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, is_bootstrap, kind, kwta_feedback
+from lava_spikeloss.slayer_blocks import is_bootstrap, kwta_feedback, passes_over_norm
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
     Affine,
@@ -29,12 +29,21 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.fixed_point import MAX_CONV_SIZE, MAX_WEIGHT, MIN_WEIGHT, UNITY_DECAY, WEIGHT_SCALE, IntArray
-from netx_export.slayer.blocks import Block, find_blocks, is_layer, layer_blocks, refuse
+from netx_export.network.fixed_point import (
+    MAX_CONV_SIZE,
+    MAX_WEIGHT,
+    MESSAGE_SCALE,
+    MIN_WEIGHT,
+    UNITY_DECAY,
+    WEIGHT_SCALE,
+    IntArray,
+)
+from netx_export.slayer.blocks import Block, family, find_blocks, is_layer, kind, layer_blocks, refuse
 from netx_export.slayer.chain import check_chain
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
     BlockContext,
+    add_set_bias,
     axon_delay,
     combined_delay,
     cuba_neuron,
@@ -48,11 +57,12 @@ from netx_export.slayer.reading import (
     refuse_norm,
     resonator_neuron,
     sigma_delta_neuron,
+    sums_neuron,
     weights,
 )
 from netx_export.slayer.running import evaluation
 
-__all__ = ["blocks_that_keep_state", "describe", "refusals"]
+__all__ = ["SUMS", "blocks_that_keep_state", "describe", "refusals", "refuse_not_finite"]
 
 _TRACED_SAMPLES = 8
 
@@ -72,6 +82,7 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
         _refuse_block(index, block)
     _refuse_without_neurons(blocks)
     _refuse_mixture(blocks)
+    _refuse_behind_sums(blocks)
     _refuse_kept_state(blocks)
     with evaluation(net), torch.no_grad():
         if sample is not None:
@@ -102,7 +113,7 @@ def _refusal(attempt: Callable[[], object]) -> ExportError | None:
 def _refuse_block(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
     _refuse_precision(index, block)
-    _refuse_not_finite(index, block)
+    refuse_not_finite(index, block)
     _refuse_options(index, block)
     _refuse_lazy(index, block)
     _refuse_decays_along_the_width(index, block)
@@ -118,20 +129,38 @@ def _refuse_without_neurons(blocks: list[Block]) -> None:
 
 def _refuse_mixture(blocks: list[Block]) -> None:
     """Refuse sigma-delta neurons beside others: messages count in units of 1/4096, spikes in units of 1."""
-    families = [family(block) for block in blocks if not kind(block).endswith(".Flatten")]
-    if "sigma_delta" not in families:
+    graded = [family(block) == "sigma_delta" for block in blocks]
+    others = [index for index, block in enumerate(blocks) if not graded[index] and not kind(block).endswith(".Flatten")]
+    changes = [index for index, block in enumerate(blocks) if graded[index] and not kind(block).endswith(".Flatten")]
+    if not changes:
         return
+    if others and others[0] < changes[0]:
+        reason = f"to it a spike counts 1/{MESSAGE_SCALE} on Lava, for messages are counted so, and 1 in SLAYER"
+        refuse(changes[0], blocks[changes[0]], reason, _ONE_FAMILY)
     if kind(blocks[0]) != "sigma_delta.Input" or blocks[0].neuron is None:
-        index = families.index("sigma_delta")
         refuse(
-            index,
-            blocks[index],
-            "netx takes the input of graded changes for spikes unless input neurons make it",
+            changes[0],
+            blocks[changes[0]],
+            "only by input neurons can a file say that changes go in, which netx by default takes for spikes",
             "Begin the network with a sigma_delta.Input that has neurons.",
         )
-    for index, block in enumerate(blocks):
-        if family(block) != "sigma_delta" and not kind(block).endswith(".Flatten"):
-            refuse(index, block, "graded changes are no spikes", "Use sigma_delta blocks only, or none.")
+    if others:
+        reason = f"on Lava it takes the messages before it for {MESSAGE_SCALE} times what they are in SLAYER"
+        refuse(others[0], blocks[others[0]], reason, _ONE_FAMILY)
+
+
+def _refuse_behind_sums(blocks: list[Block]) -> None:
+    """Refuse blocks behind an output, which does not send the changes of its sums, but the sums at every step."""
+    outputs = [index for index, block in enumerate(blocks) if kind(block) in SUMS]
+    for index in range(outputs[0] + 1 if outputs else len(blocks), len(blocks)):
+        if not kind(blocks[index]).endswith(".Flatten"):
+            refuse(
+                index,
+                blocks[index],
+                f"it comes behind a {kind(blocks[outputs[0]])}, which gives out sums, {WEIGHT_SCALE} times as fine as "
+                f"the messages that a layer takes",
+                "End the network with the block that gives out sums.",
+            )
 
 
 def blocks_that_keep_state(net: nn.Module) -> list[bool]:
@@ -222,7 +251,8 @@ def _refuse_precision(index: int, block: Block) -> None:
             refuse(index, block, reason, "Call net.float(), and evaluate the network so.")
 
 
-def _refuse_not_finite(index: int, block: Block) -> None:
+def refuse_not_finite(index: int, block: Block) -> None:
+    """Refuse parameters and buffers that hold NaN or infinity."""
     for name, values in (*block.named_parameters(), *block.named_buffers()):
         if not bool(torch.isfinite(values.detach()).all()):
             refuse(index, block, f"its `{name}` is not finite", "Go back to parameters from before training failed.")
@@ -231,7 +261,7 @@ def _refuse_not_finite(index: int, block: Block) -> None:
 def _refuse_options(index: int, block: Block) -> None:
     """Refuse options on which lava-dl's own forward fails, or which a file cannot express."""
     neuron: Any = getattr(block, "neuron", None)
-    graded = family(block) == "sigma_delta" and neuron is not None
+    sends_changes = hasattr(neuron, "delta") and kind(block) not in SUMS
     mask = getattr(block, "mask", None)
     unsupported = {
         "lava-dl itself cannot run count_log=True": (
@@ -246,11 +276,7 @@ def _refuse_options(index: int, block: Block) -> None:
             mask is not None and not bool(((mask == 0) | (mask == 1)).all()),
             "Use a mask of 0 and 1.",
         ),
-        "netx ignores cum_error": (graded and neuron.delta.cum_error, "Use cum_error=False."),
-        "it has an axonal delay, which netx does not give graded changes": (
-            graded and getattr(block, "delay", None) is not None,
-            "Use delay=False.",
-        ),
+        "netx ignores cum_error": (sends_changes and neuron.delta.cum_error, "Use cum_error=False."),
     }
     for reason, (found, advice) in unsupported.items():
         if found:
@@ -263,8 +289,8 @@ def _refuse_lazy(index: int, block: Block) -> None:
     lazy = []
     if getattr(block, "delay", None) is not None and not block.delay.init:
         lazy.append("axonal delays")
-    sums_only = kind(block).endswith(".Output")  # which has thresholds that it never uses
-    if neuron is not None and not neuron.shared_param and neuron.shape is None and not sums_only:
+    sums_only = kind(block) in SUMS  # an Output has thresholds that it never uses
+    if neuron is not None and not sums_only and not neuron.shared_param and neuron.shape is None:
         lazy.append("per-neuron thresholds" if family(block) == "sigma_delta" else "per-neuron decays")
     if lazy:
         refuse(
@@ -278,10 +304,10 @@ def _refuse_lazy(index: int, block: Block) -> None:
 def _refuse_decays_along_the_width(index: int, block: Block) -> None:
     """Refuse decays per channel on images, which SLAYER on a CPU takes for decays per column."""
     neuron: Any = getattr(block, "neuron", None)
-    if neuron is None or neuron.shape is None or len(neuron.shape) == 1 or neuron.device.type != "cpu":
+    if neuron is None or neuron.shape is None or len(neuron.shape) == 1:
         return
     decays = [torch.round(getattr(neuron, name)) for name in _DECAYS if hasattr(neuron, name)]
-    if any(bool((decay != decay[0]).any()) for decay in decays):
+    if any(decay.device.type == "cpu" and bool((decay != decay[0]).any()) for decay in decays):
         refuse(
             index,
             block,
@@ -304,7 +330,8 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     if block.neuron is None:
         return Input(shape, bool(block.delay_shift))
     context = BlockContext(0, block, shape, False, None)
-    refuse_norm(context)
+    if not passes_over_norm(block):
+        refuse_norm(context)
     scale = block.neuron.w_scale
     if scale != WEIGHT_SCALE:
         refuse(
@@ -322,8 +349,10 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
 
 
 def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
+    if kind(context.block) in SUMS:
+        return sums_neuron(context)
     if family(context.block) == "sigma_delta":
-        return sigma_delta_neuron(context, sends=not kind(context.block).endswith(".Output"))
+        return sigma_delta_neuron(context)
     return cuba_neuron(context, repeats=repeats)
 
 
@@ -343,7 +372,8 @@ def _read_as_dense(context: BlockContext) -> list[Layer]:
 
 def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...]) -> list[Layer]:
     neuron = _neuron(context, repeats=len(weight) // shape[0])
-    weight, bias = fold_norm(context, weight)
+    weight, norm_bias = fold_norm(context, weight)
+    bias = add_set_bias(context, norm_bias, shape)
     own_delay = axon_delay(context)
     # A delay on the way in would not delay the bias, so beside a bias the delay has to be made behind the neuron.
     delay_on_the_way_in = bias is None and len(weight) == shape[0]
@@ -351,7 +381,7 @@ def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...
         weight=weight,
         neuron=neuron,
         delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
-        bias=None if bias is None else np.repeat(bias, len(weight) // len(bias)),
+        bias=bias,
         delay_shift=bool(context.block.delay_shift),
         axon_delay=None if delay_on_the_way_in else own_delay,
         output_shape=None if shape == (len(weight),) else shape,
@@ -454,12 +484,27 @@ def _conv_layers(
         neuron=neuron,
         input_shape=context.shape,
         groups=groups,
-        bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
+        bias=None,
         delay_shift=bool(context.block.delay_shift),
         axon_delay=axon_delay(context),
         **pairs,
     )
-    return [layer]
+    return [replace(layer, bias=_bias_per_channel(context, bias, layer.shape))]
+
+
+def _bias_per_channel(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
+    neurons = add_set_bias(context, bias, shape)
+    if neurons is None:
+        return None
+    channels = neurons.reshape(shape[0], -1)
+    if (channels != channels[:, :1]).any():
+        refuse(
+            context.index,
+            context.block,
+            "its bias differs among the neurons of a channel, and that of a convolution is exported per channel only",
+            "Call set_bias with one number for each channel, of shape (channels, 1, 1).",
+        )
+    return channels[:, 0].copy()
 
 
 def _read_resonator(context: BlockContext) -> list[Layer]:
@@ -529,6 +574,8 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
+_ONE_FAMILY = "Use sigma_delta blocks only, or none."
+SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
 _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     **{f"{name}.Flatten": _read_flatten for name in ("cuba", "rf", "rf_iz", "sigma_delta")},
     **{f"{name}.Average": _read_average for name in ("cuba", "rf", "rf_iz")},
@@ -543,6 +590,8 @@ _READERS: dict[str, Callable[[BlockContext], list[Layer]]] = {
     "sigma_delta.Dense": _read_dense,
     "sigma_delta.Output": _read_dense,
     "sigma_delta.Conv": _read_conv,
+    "head.Conv": _read_conv,
+    "head.Dense": _read_dense,
     **{f"sigma_delta.{name}": _read_as_dense for name in ("Pool", "ConvT", "Unpool")},
     **{f"{name}.Dense": _read_resonator for name in ("rf", "rf_iz")},
     **{

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lava_spikeloss.slayer_blocks import family, kind
 from lava_spikeloss.training import reset_net
 from netx_export.errors import DescriptionError, ExportError
 from netx_export.network.description import (
@@ -25,7 +24,7 @@ from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import MESSAGE_SCALE
 from netx_export.simulation import host, reference
 from netx_export.simulation.simulate import run_layers
-from netx_export.slayer.blocks import refuse
+from netx_export.slayer.blocks import family, kind, refuse
 from netx_export.slayer.chain import random_events, random_numbers
 from netx_export.slayer.reading import BlockContext
 from netx_export.slayer.running import forward

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lava_spikeloss.slayer_blocks import family, kind
+from lava_spikeloss.slayer_blocks import passes_over_norm
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
     ALIGNMENT,
@@ -25,17 +25,22 @@ from netx_export.network.fixed_point import (
     IntArray,
 )
 from netx_export.network.stock_loader import load_resonator_decays, rotation_that_loads
-from netx_export.slayer.blocks import Block, refuse
+from netx_export.slayer.blocks import Block, Head, family, refuse
 
 __all__ = [
+    "DECAY_LIMITS",
+    "ROUND",
     "BlockContext",
+    "add_set_bias",
     "axon_delay",
     "combined_delay",
     "cuba_neuron",
+    "decay_of_forward",
     "fewer_groups",
     "fold_norm",
     "integers",
     "matrix",
+    "nearest_sigma_delta_threshold",
     "output_delay",
     "pool_kernel",
     "refuse_bias",
@@ -43,10 +48,19 @@ __all__ = [
     "refuse_norm",
     "resonator_neuron",
     "sigma_delta_neuron",
+    "sums_neuron",
     "weights",
 ]
 
 _THRESHOLD_EPS = 0.01  # SLAYER's, in units of the state
+_QUANTISE = "Use pre_hook_fx=neuron.quantize_8bit, the default."
+_QUANTISE_HEAD = (
+    f"Give its synapse a pre_hook_fx that makes whole numbers of 1/{WEIGHT_SCALE}, as lava.lib.dl.slayer.utils."
+    f"quantize_hook_fx does."
+)
+ROUND = "Or call netx_export.round_parameters(net), which makes trained numbers the nearest that fit, and evaluate it."
+# Of the decays that a CUBA neuron has on Loihi, in units of 1/4096.
+DECAY_LIMITS = {"current_decay": (1, UNITY_DECAY), "voltage_decay": (0, UNITY_DECAY - 1)}
 _MAX_SYNAPSES = 2**24
 _BLOCK = 2**20  # weights to convert at a time
 # SLAYER compares the membrane potential with threshold + 0.01 in float32. From 2^18 on the 0.01 is lost in rounding,
@@ -82,6 +96,11 @@ class BlockContext:
         """Number of values in the input."""
         return int(np.prod(self.shape))
 
+    @property
+    def weight_scale(self) -> int:
+        """What a weight of 1 is in the block's integers."""
+        return WEIGHT_SCALE if isinstance(self.block, Head) else int(self.block.neuron.w_scale)
+
     def refuse_input_delay(self, what: str) -> None:
         """Refuse delays on the way into a layer that cannot have any in netx."""
         if self.input_delay is not None:
@@ -103,9 +122,11 @@ def weights(context: BlockContext, synapse: Any, raw: torch.Tensor | None = None
     """
     weight = _weight_of_next_forward(context, synapse) if raw is None else raw
     quantise = synapse.pre_hook_fx
-    if quantise == context.block.neuron.quantize_8bit:  # which takes each weight by itself
+    if quantise is None:
+        return integers(context, weight)
+    if quantise == getattr(context.block.neuron, "quantize_8bit", None):  # which takes each weight by itself
         return integers(context, weight, quantise)
-    return integers(context, weight if quantise is None else quantise(weight))
+    return integers(context, quantise(weight))
 
 
 def integers(
@@ -115,14 +136,14 @@ def integers(
     array = np.empty(tuple(weight.shape), np.int32)
     blocks = weight.detach().reshape(-1).split(_BLOCK)  # one by one, since float64 takes twice the weights' memory
     for block, target in zip(blocks, torch.from_numpy(array).view(-1).split(_BLOCK), strict=True):
-        scaled = quantise(block).double() * context.block.neuron.w_scale
+        scaled = quantise(block).double() * context.weight_scale
         rounded = scaled.round()
         if not bool(((scaled == rounded) & (rounded.abs() < 2**31)).all()):
             refuse(
                 context.index,
                 context.block,
                 "its weights are not quantised or not finite, so no chip can hold them",
-                "Use pre_hook_fx=neuron.quantize_8bit, the default.",
+                _QUANTISE_HEAD if isinstance(context.block, Head) else _QUANTISE,
             )
         target.copy_(rounded)
     return array
@@ -150,7 +171,7 @@ def _weight_of_next_forward(context: BlockContext, synapse: Any) -> torch.Tensor
 
 def matrix(context: BlockContext, synapse: Any) -> tuple[IntArray, tuple[int, ...]]:
     """Any synapse as the matrix ``(out, in)`` that it multiplies its input with, and the shape of its output."""
-    device = context.block.neuron.device
+    device = next(synapse.parameters()).device
     output = synapse(torch.zeros(1, *context.shape, 1, device=device))
     if output.numel() * context.size > _MAX_SYNAPSES:
         refuse(
@@ -246,8 +267,8 @@ def refuse_norm(context: BlockContext) -> None:
 
 def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArray | None]:
     """Weights and bias mantissas with the block's norm in them."""
-    norm = context.block.neuron.norm
-    if norm is None or kind(context.block) == "sigma_delta.Output":  # whose forward never calls its norm
+    norm = None if passes_over_norm(context.block) else getattr(context.block.neuron, "norm", None)
+    if norm is None:
         return weight, None
     name = type(norm).__name__
     if name not in ("MeanOnlyBatchNorm", "WgtScaleBatchNorm"):
@@ -257,6 +278,28 @@ def fold_norm(context: BlockContext, weight: IntArray) -> tuple[IntArray, IntArr
         weight, bias = _scaled(context, norm, weight, bias)
     refuse_bias(context, bias)
     return weight, bias if bias.any() else None
+
+
+def add_set_bias(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
+    """Bias mantissas, one for each neuron of a layer of this shape, with those that ``set_bias`` has set."""
+    spread = None if bias is None else np.repeat(bias, int(np.prod(shape)) // len(bias))
+    neuron = context.block.neuron
+    if not getattr(neuron, "bias_is_set", False) or passes_over_norm(context.block):
+        return spread
+    try:
+        mantissas = (neuron.bias.detach().double() * WEIGHT_SCALE).expand(shape).reshape(-1).cpu().numpy()
+    except RuntimeError:
+        refuse(context.index, context.block, f"its bias is of shape {tuple(neuron.bias.shape)}", f"Set one of {shape}.")
+    if (mantissas != np.rint(mantissas)).any():
+        refuse(
+            context.index,
+            context.block,
+            f"its bias is not made of whole numbers of 1/{WEIGHT_SCALE}",
+            f"Call set_bias with such numbers. {ROUND}",
+        )
+    total: IntArray = mantissas.astype(np.int64) + (0 if spread is None else spread)
+    refuse_bias(context, total)
+    return total if total.any() else None
 
 
 def refuse_bias(context: BlockContext, bias: IntArray) -> None:
@@ -271,22 +314,18 @@ def _scaled(context: BlockContext, norm: Any, weight: IntArray, bias: IntArray) 
     deviation = float(norm.std(norm.running_var).item())
     if deviation == 1:
         return weight, bias
-    if family(context.block) == "sigma_delta":
-        refuse(
-            context.index,
-            context.block,
-            f"its WgtScaleBatchNorm divides what comes in by {deviation:g}, and netx ignores that",
-            "Use MeanOnlyBatchNorm.",
-        )
-    decay = _decay(context, context.block.neuron.current_decay)
     scaled_weight, scaled_bias = weight / deviation, bias / deviation
     whole = all(np.array_equal(values, np.rint(values)) for values in (scaled_weight, scaled_bias))
-    if (decay != UNITY_DECAY).any() or not whole:
+    # The sum that a sigma-delta neuron keeps never decays, so nothing of it is rounded.
+    graded = family(context.block) == "sigma_delta"
+    undecayed = graded or (_decay(context, context.block.neuron.current_decay) == UNITY_DECAY).all()
+    if not (undecayed and whole):
+        what, condition = ("sum", "") if graded else ("current", " and current_decay is 1")
         refuse(
             context.index,
             context.block,
-            f"its WgtScaleBatchNorm divides the current by {deviation:g}, netx ignores that, and the weights cannot "
-            f"be divided instead unless they stay whole and current_decay is 1",
+            f"its WgtScaleBatchNorm divides the {what} by {deviation:g}, netx ignores that, and the weights cannot "
+            f"be divided instead unless they stay whole{condition}",
             "Use MeanOnlyBatchNorm.",
         )
     return scaled_weight.astype(np.int64), scaled_bias.astype(np.int64)
@@ -302,7 +341,7 @@ def cuba_neuron(context: BlockContext, *, repeats: int = 1, threshold: int | Non
     current_decay, voltage_decay = _decay(context, neuron.current_decay), _decay(context, neuron.voltage_decay)
     if threshold is None:
         threshold = _threshold(context, _MAX_EXACT_THRESHOLD)
-        _refuse_decays(context, current_decay, voltage_decay)
+        _refuse_decays(context, current_decay=current_decay, voltage_decay=voltage_decay)
         refuse_constant(context, "threshold_eps", neuron.threshold_eps, _THRESHOLD_EPS / neuron.s_scale)
     return CubaNeuron(threshold, _spread(current_decay, repeats), _spread(voltage_decay, repeats))
 
@@ -326,40 +365,58 @@ def resonator_neuron(context: BlockContext, repeats: int = 1) -> ResonatorNeuron
     )
 
 
-def sigma_delta_neuron(context: BlockContext, *, activates: bool = True, sends: bool = True) -> SigmaDeltaNeuron:
-    """The block's sigma-delta neurons; those of an input have no activation, and those of an output send nothing."""
+def sums_neuron(context: BlockContext) -> SigmaDeltaNeuron:
+    """The neurons of an output, which only sum up; nothing else of a sigma-delta neuron is used there."""
+    if not isinstance(context.block, Head):
+        _refuse_foreign_neuron(context)
+        _refuse_other_scale(context)
+    return SigmaDeltaNeuron(threshold=0, sends=False)
+
+
+def _refuse_other_scale(context: BlockContext) -> None:
+    scale = context.block.neuron.w_scale
+    if scale != WEIGHT_SCALE:
+        refuse(
+            context.index,
+            context.block,
+            f"its scale is {scale}, and netx counts messages and sums by one of {WEIGHT_SCALE}",
+            f"Use the default scale of {WEIGHT_SCALE}.",
+        )
+
+
+def sigma_delta_neuron(context: BlockContext, *, activates: bool = True) -> SigmaDeltaNeuron:
+    """The block's sigma-delta neurons; those of an input have no activation."""
     neuron = context.block.neuron
     _refuse_foreign_neuron(context)
     _refuse_changed_constants(context)
-    if not activates:  # of an input, which has no bias in netx
-        refuse_norm(context)
-    unsupported = {
-        "its bias is a number of no fixed precision": (neuron.bias_is_set, "Do not call set_bias."),
-        f"its scale is {neuron.w_scale}": (neuron.w_scale != WEIGHT_SCALE, f"Use the default scale of {WEIGHT_SCALE}."),
-        "its activation is not relu, and netx knows no other": (
-            activates and sends and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)),
-            "Use activation=torch.relu.",
-        ),
-    }
+    _refuse_other_scale(context)
     refuse_constant(context, "delta.scale", neuron.delta.scale, neuron.s_scale)
-    for reason, (found, advice) in unsupported.items():
-        if found:
-            refuse(context.index, context.block, reason, advice)
-    return SigmaDeltaNeuron(_sigma_delta_threshold(context) if sends else 0, sends)
+    if activates and not torch.equal(neuron.activation(_PROBE), torch.relu(_PROBE)):
+        reason = "its activation is not relu, and netx knows no other"
+        refuse(context.index, context.block, reason, "Use activation=torch.relu.")
+    return SigmaDeltaNeuron(_sigma_delta_threshold(context))
 
 
 def _sigma_delta_threshold(context: BlockContext) -> int:
     """The threshold that is trained; lava-dl's own export writes the one that the block was made with."""
-    mantissas = context.block.neuron.delta.threshold.detach().double().reshape(-1).cpu().numpy() * WEIGHT_SCALE
-    threshold = int(mantissas[0])
-    if (mantissas != threshold).any() or not 0 < threshold < _MAX_SIGMA_DELTA_THRESHOLD:
+    values = context.block.neuron.delta.threshold
+    threshold = nearest_sigma_delta_threshold(values)
+    if bool((values.detach().double() * WEIGHT_SCALE != threshold).any()):
         refuse(
             context.index,
             context.block,
-            f"its threshold of {mantissas[0] / WEIGHT_SCALE:g} is not the same whole number of 1/64 for all neurons",
-            f"Use a threshold between 1/64 and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not trained.",
+            f"its threshold of {values.flatten()[0]:g} is not the same whole number of 1/{WEIGHT_SCALE} for all "
+            f"neurons",
+            f"Use a threshold between 1/{WEIGHT_SCALE} and {_MAX_SIGMA_DELTA_THRESHOLD / WEIGHT_SCALE:g} that is not "
+            f"trained. {ROUND}",
         )
     return threshold
+
+
+def nearest_sigma_delta_threshold(values: torch.Tensor) -> int:
+    """The one threshold that a file can hold, in units of 1/64, which is nearest to the mean of these."""
+    mean = float(values.detach().double().mean()) * WEIGHT_SCALE
+    return min(max(round(mean), 1), _MAX_SIGMA_DELTA_THRESHOLD - 1)
 
 
 def _refuse_changed_constants(context: BlockContext) -> None:
@@ -423,8 +480,12 @@ def _threshold(context: BlockContext, limit: int) -> int:
 
 
 def _decay(context: BlockContext, parameter: torch.Tensor) -> IntArray:
-    # SLAYER clamps decays that it trains before it uses them, and none else.
-    return _rounded(parameter.clamp(0, UNITY_DECAY) if context.block.neuron.requires_grad else parameter)
+    return _rounded(decay_of_forward(context.block.neuron, parameter))
+
+
+def decay_of_forward(neuron: Any, decay: torch.Tensor) -> torch.Tensor:
+    """A decay as the forward uses it, before it is rounded: SLAYER clamps those that it trains, and none else."""
+    return decay.clamp(0, UNITY_DECAY) if neuron.requires_grad else decay
 
 
 def _rounded(parameter: torch.Tensor) -> IntArray:
@@ -432,18 +493,16 @@ def _rounded(parameter: torch.Tensor) -> IntArray:
     return whole
 
 
-def _refuse_decays(context: BlockContext, current_decay: IntArray, voltage_decay: IntArray) -> None:
-    for name, decay, low, high in (
-        ("current_decay", current_decay, 1, UNITY_DECAY),
-        ("voltage_decay", voltage_decay, 0, UNITY_DECAY - 1),
-    ):
+def _refuse_decays(context: BlockContext, **decays: IntArray) -> None:
+    for name, (low, high) in DECAY_LIMITS.items():
+        decay = decays[name]
         worst = decay.min() if decay.min() < low else decay.max()
         if not low <= worst <= high:
             refuse(
                 context.index,
                 context.block,
                 f"{name} {worst / UNITY_DECAY:g} does not fit Loihi's 12-bit register",
-                f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}.",
+                f"Use a {name} between {low}/{UNITY_DECAY} and {high}/{UNITY_DECAY}. {ROUND}",
             )
 
 

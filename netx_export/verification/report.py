@@ -16,6 +16,7 @@ from rich.text import Text
 from lava_spikeloss.losses.labels import IGNORED
 from netx_export.file.atomic import make_directory, replacing
 from netx_export.printable import printable
+from netx_export.provenance import recorded_deviations
 from netx_export.run import OUTPUT
 from netx_export.verification import drawing
 
@@ -48,6 +49,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _print(console, _WORDS[comparison["output"]["status"]], _output_line(comparison["output"]))
         if comparison["cause"] is not None:
             _print(console, "", _cause_line(comparison["cause"]))
+    if deviations := _deviations_line(report):
+        _print(console, "", deviations)
     _print(console, "PASSED" if report["passed"] else "FAILED", verdict_text(report))
 
 
@@ -115,6 +118,13 @@ def _output_line(output: Mapping[str, Any]) -> str:
 
 def _cause_line(cause: Mapping[str, Any]) -> str:
     return f"Cause: {cause['name']}. {cause['detail']} {_place(cause)}"
+
+
+def _deviations_line(report: Mapping[str, Any]) -> str:
+    """How far the file deviated at its export; nothing if it was equal."""
+    deviations, tolerance = recorded_deviations(report["metadata"])
+    told = ", ".join(f"{name} by {size:.6g}" for name, size in deviations.items())
+    return f"Exported within a tolerance of {tolerance:g}: it deviated from SLAYER in {told}." if told else ""
 
 
 def _place(cause: Mapping[str, Any]) -> str:
@@ -192,6 +202,7 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     page = environment.get_template("report.html.j2").render(
         report=report,
         verdict=verdict_text(report),
+        deviations=_deviations_line(report),
         words=_WORDS,
         not_compared=_not_compared,
         confusion=_confusion,

@@ -44,6 +44,12 @@ class TestTinyRun:
         (rows,), _ = simulator.measure(Wish("no delays", tiny=True))
         assert "Lava, by `simulate`" in rows
 
+    @pytest.mark.slow
+    @pytest.mark.lava
+    def test_sigma_delta_on_simulators(self) -> None:
+        (rows,), _ = simulator.measure(Wish("sigma-delta", tiny=True))
+        assert len(rows.splitlines()) == 5
+
     def test_only_what_is_asked_for(self) -> None:
         (rows,), _ = losses.measure(Wish("region_*", tiny=True))
         assert [row.split("`")[1] for row in rows.splitlines()[2:]] == ["region_count_loss"]

@@ -64,7 +64,7 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
     torch.manual_seed(seed)
     net = Chain(case.build())
     sample = (torch.rand(4, *case.shape, 24) < 0.3).float()
-    if case.block.startswith("sigma_delta"):
+    if case.block.startswith(("sigma_delta", "head")):
         sample = torch.randn(4, *case.shape, 24).cumsum(-1) / 4
     if case.refused or case.raises:
         return net, sample
@@ -83,10 +83,12 @@ def network(case: Case, seed: int = 0) -> tuple[Chain, torch.Tensor]:
 
 _AS_CONV = "as a convolution"
 _AS_DENSE = "as a dense layer"
+_AS_OUTPUT = "as an output layer"
 _AS_GROUPS = "as a grouped convolution"
 _AS_RECURRENT = "as a recurrent layer"
 _DELTAS = "on the host; the messages go to the layer behind it"
 _HOST = "on the host"
+_NOT_CALLED = "SLAYER never calls it"
 _TO_NEXT = "as the next dense layer's input delay"
 _SECOND_LAYER = ("conv2", "output")  # its names, where all its neurons are silent
 
@@ -225,15 +227,37 @@ EXACT = [
     ),
     Case("sigma_delta.Input", nets.delta_dense, how=_DELTAS, quick=True),
     Case("sigma_delta.Input weight and bias", lambda: nets.delta_dense_behind(weight=0.7, bias=-0.3), how=_DELTAS),
+    Case("sigma_delta.Input MeanOnlyBatchNorm", nets.deltas_with_norms, (2, 7, 8), how=_NOT_CALLED, quick=True),
     Case("sigma_delta.Dense", nets.delta_dense),
-    Case("sigma_delta.Dense MeanOnlyBatchNorm", lambda: nets.delta_dense({"norm": nets.mean_norm()}), quick=True),
+    Case("sigma_delta.Dense MeanOnlyBatchNorm", lambda: nets.delta_dense({"norm": nets.mean_norm()})),
+    Case(
+        "sigma_delta.Dense WgtScaleBatchNorm that divides by 2",
+        lambda: nets.delta_dense({"norm": lambda: nets.scale_norm(2.0)}),
+        quick=True,
+    ),
     Case("sigma_delta.Dense weight_norm", lambda: nets.delta_dense(weight_norm=True)),
+    Case(
+        "sigma_delta.Dense set_bias to whole numbers of 1/64",
+        lambda: nets.delta_dense_with_bias(3 / 64, -0.25, 0.0),
+        quick=True,
+    ),
+    Case(
+        "sigma_delta.Conv set_bias, each channel",
+        lambda: nets.delta_conv_with_bias(torch.tensor([5, -3, 0, 20]).reshape(4, 1, 1) / 64),
+        (2, 7, 8),
+    ),
+    Case("sigma_delta.Dense delay", lambda: nets.delta_dense(delay=True), quick=True),
+    Case("sigma_delta.Dense delay, MeanOnlyBatchNorm", nets.delayed_deltas, how=_TO_NEXT, quick=True),
     Case("sigma_delta.Dense delay_shift=True", lambda: nets.delta_dense(delay_shift=True)),
     Case("sigma_delta.Dense dropout", lambda: nets.delta_dense({"dropout": nets.dropout()})),
     Case("sigma_delta.Dense shared_param=False", lambda: nets.delta_dense({"shared_param": False})),
     Case("sigma_delta.Dense threshold trained to a whole 1/64", lambda: nets.delta_dense_with_threshold(5 / 64)),
     Case("sigma_delta.Conv", lambda: nets.delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3), (2, 7, 8), quick=True),
-    Case("sigma_delta.Conv MeanOnlyBatchNorm", nets.delta_conv_with_norm, (2, 7, 8), quick=True),
+    Case(
+        "sigma_delta.Conv MeanOnlyBatchNorm",
+        lambda: nets.normed_delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3),
+        (2, 7, 8),
+    ),
     Case("sigma_delta.Conv stride, padding, dilation, groups", nets.delta_conv_with_options, (2, 7, 8)),
     Case(
         "sigma_delta.ConvT",
@@ -241,15 +265,33 @@ EXACT = [
         (2, 4, 4),
         how=_AS_DENSE,
     ),
+    Case(
+        "sigma_delta.ConvT MeanOnlyBatchNorm",
+        lambda: nets.normed_delta_image("sigma_delta.ConvT", 3 * 6 * 6, 2, 3, 3),
+        (2, 4, 4),
+        how=_AS_DENSE,
+    ),
     Case("sigma_delta.Pool", lambda: nets.delta_image("sigma_delta.Pool", 2 * 3 * 4, 2), (2, 6, 8), how=_AS_DENSE),
     Case("sigma_delta.Unpool", lambda: nets.delta_image("sigma_delta.Unpool", 2 * 8 * 8, 2), (2, 4, 4), how=_AS_DENSE),
     Case("sigma_delta.Flatten", lambda: nets.deltas(block("sigma_delta.Flatten")(), nets.delta_out(24)), (2, 3, 4)),
     Case("sigma_delta.Output", lambda: nets.deltas(nets.delta_out(12))),
-    Case("sigma_delta.Output norm, which it never calls", nets.delta_out_with_norm),
+    Case(
+        "sigma_delta.Output MeanOnlyBatchNorm",
+        lambda: nets.deltas(block("sigma_delta.Output")({**SDNN, "norm": lambda: nets.mean_norm(0.5)}, 12, 5)),
+        how=_NOT_CALLED,
+    ),
     Case(
         "sigma_delta.Output weights that netx would alter",
         lambda: nets.with_equal_weights(-1.0, nets.deltas(nets.delta_out(12))),
         how=_AS_CONV,
+    ),
+    Case("head.Conv", nets.deltas_with_head, (2, 7, 8), how=_AS_OUTPUT, quick=True),
+    Case("head.Dense", lambda: nets.delta_dense()[:2] + nets.head("Dense", 10, 5), how=_AS_OUTPUT),
+    Case(
+        "head.Dense of images, weight_norm",
+        lambda: nets.deltas(*nets.head("Dense", (8, 7, 2), 5, weight_norm=True)),
+        (2, 7, 8),
+        how=_AS_OUTPUT,
     ),
 ]
 
@@ -279,7 +321,11 @@ _DELAYED_CONV = (
     "Use delay=False in the block before this one.",
 )
 _DELTA_AVERAGE = ("netx has no average of graded changes", "Take the average of what the network gives out.")
-_DELTA_BIAS = ("its bias is a number of no fixed precision", "Do not call set_bias.")
+_DELTA_BIAS = ("its bias is not made of whole numbers of 1/64", "Or call netx_export.round_parameters(net)")
+_BIAS_PER_NEURON = (
+    "its bias differs among the neurons of a channel",
+    "Call set_bias with one number for each channel, of shape (channels, 1, 1).",
+)
 _DELTA_THRESHOLD = (
     "is not the same whole number of 1/64 for all neurons",
     "Use a threshold between 1/64 and 64 that is not trained.",
@@ -297,14 +343,20 @@ _LONG_KERNEL = (
     "a kernel size, stride, padding or dilation of 128 overflows Lava's 8-bit variables",
     "The limit is 127.",
 )
-_MIXED = ("graded changes are no spikes", "Use sigma_delta blocks only, or none.")
-_DELTA_SCALED = ("its WgtScaleBatchNorm divides what comes in", "Use MeanOnlyBatchNorm.")
+_MIXED = (
+    "on Lava it takes the messages before it for 4096 times what they are in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
+_SPIKES_BEFORE = (
+    "to it a spike counts 1/4096 on Lava, for messages are counted so, and 1 in SLAYER",
+    "Use sigma_delta blocks only, or none.",
+)
 _NORM = ("its norm MeanOnlyBatchNorm has no bias in netx", "Use norm=None.")
 _NOT_QUANTISED = ("its weights are not quantised or not finite", "Use pre_hook_fx=neuron.quantize_8bit, the default.")
 _NO_DECAYS = ("its per-neuron decays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELAYS = ("its axonal delays are made at the first forward, and this network never ran one", _BEFORE)
 _NO_DELTA_INPUT = (
-    "netx takes the input of graded changes for spikes unless input neurons make it",
+    "only by input neurons can a file say that changes go in, which netx by default takes for spikes",
     "Begin the network with a sigma_delta.Input that has neurons.",
 )
 _PERSISTENT = ("start each sample from rest", "Use persistent_state=False")
@@ -400,18 +452,36 @@ REFUSED = [
         lambda: nets.delta_dense({"scale": 1 << 7}),
         ("its scale is 128", "Use the default scale of 64."),
     ),
-    _refused("sigma_delta.Input norm", nets.delta_dense_behind_norm, _NORM),
-    _refused("sigma_delta.Dense WgtScaleBatchNorm", nets.delta_dense_scaled, _DELTA_SCALED),
-    _refused("sigma_delta.Dense bias", nets.delta_dense_with_bias, _DELTA_BIAS),
     _refused(
-        "sigma_delta.Dense delay",
-        lambda: nets.delta_dense(delay=True),
-        ("it has an axonal delay", "Use delay=False."),
+        "sigma_delta.Dense WgtScaleBatchNorm",
+        lambda: nets.delta_dense({"norm": lambda: nets.scale_norm(8.0)}),
+        ("its WgtScaleBatchNorm divides the sum by 8", "Use MeanOnlyBatchNorm."),
     ),
+    _refused("sigma_delta.Dense set_bias", lambda: nets.delta_dense_with_bias(0.3), _DELTA_BIAS),
+    _refused(
+        "sigma_delta.Conv set_bias, each neuron",
+        lambda: nets.delta_conv_with_bias(torch.arange(4 * 5 * 6).reshape(4, 5, 6) / 64),
+        _BIAS_PER_NEURON,
+        (2, 7, 8),
+    ),
+    _refused("sigma_delta.Conv delay, then Conv", nets.delayed_delta_convs, _DELAYED_CONV, (2, 7, 8)),
     _refused("sigma_delta.Dense threshold trained", lambda: nets.delta_dense_with_threshold(0.11), _DELTA_THRESHOLD),
     _refused("sigma_delta.Dense threshold of 0", lambda: nets.delta_dense({"threshold": 0.001}), _DELTA_THRESHOLD),
+    _refused(
+        "sigma_delta.Dense after cuba.Dense",
+        lambda: [nets.hidden(), block("sigma_delta.Dense")(SDNN, 10, 5)],
+        _SPIKES_BEFORE,
+    ),
     _refused("sigma_delta.Conv without sigma_delta.Input", lambda: nets.alone("sigma_delta.Conv"), _NO_DELTA_INPUT),
     _refused("sigma_delta.Output without sigma_delta.Input", lambda: nets.alone("sigma_delta.Output"), _NO_DELTA_INPUT),
+    _refused(
+        "head.Dense without pre_hook_fx",
+        lambda: nets.delta_dense()[:2] + nets.head("Dense", 10, 5, pre_hook_fx=None),
+        (
+            "its weights are not quantised or not finite",
+            "Give its synapse a pre_hook_fx that makes whole numbers of 1/64",
+        ),
+    ),
     _refused("sigma_delta.Average", lambda: nets.alone("sigma_delta.Average"), _DELTA_AVERAGE),
     _refused("alif.Input", lambda: nets.alone("alif.Input"), _ADAPTIVE),
     _refused("alif.Flatten", lambda: nets.alone("alif.Flatten"), _ADAPTIVE),

@@ -256,27 +256,22 @@ def delta_dense(neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
     return deltas(first, delta_out(10))
 
 
-def delta_dense_scaled() -> Blocks:
-    """A dense sigma-delta block whose norm divides."""
-    blocks = delta_dense()
-    blocks[1].neuron.norm = scale_norm(0.5)
-    return blocks
+def delayed_deltas() -> Blocks:
+    """Dense sigma-delta blocks with a norm and a delay each, the last one too."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    return deltas(
+        block("sigma_delta.Dense")(neuron, 12, 10, weight_scale=4, delay=True, delay_shift=True),
+        block("sigma_delta.Dense")(neuron, 10, 8, weight_scale=4, delay=True),
+        block("sigma_delta.Dense")(neuron, 8, 5, weight_scale=4, delay=True),
+    )
 
 
-def delta_dense_behind_norm() -> Blocks:
-    """A dense sigma-delta block behind an Input with a norm."""
-    return [block("sigma_delta.Input")({**SDNN, "norm": mean_norm()}), *delta_dense()[1:]]
-
-
-def delta_out_with_norm() -> Blocks:
-    """A last sigma-delta block that was given a norm."""
-    return deltas(block("sigma_delta.Output")({**SDNN, "norm": mean_norm()}, 12, 5, weight_scale=2))
-
-
-def delta_conv_with_norm() -> Blocks:
-    """A sigma-delta convolution with a norm, between Input and Output."""
-    conv = block("sigma_delta.Conv")({**SDNN, "norm": mean_norm()}, 2, 4, 3, weight_scale=2)
-    return deltas(conv, block("sigma_delta.Flatten")(), delta_out(4 * 5 * 6))
+def delayed_delta_convs() -> Blocks:
+    """A sigma-delta convolution with a delay of three steps, then another convolution."""
+    first = block("sigma_delta.Conv")(SDNN, 2, 4, 3, weight_scale=2, delay=True)
+    first(torch.rand(1, 2, 7, 8, 5))
+    first.delay.delay.data.fill_(3)
+    return deltas(first, block("sigma_delta.Conv")(SDNN, 4, 4, 3))
 
 
 def delta_dense_behind(**options: Any) -> Blocks:
@@ -290,16 +285,57 @@ def delta_conv_with_options() -> Blocks:
     return delta_image("sigma_delta.Conv", 4 * 4 * 6, 2, 4, (3, 2), **options)
 
 
-def delta_image(name: str, size: int, *arguments: Any, **options: Any) -> Blocks:
+def delta_image(name: str, size: int, *arguments: Any, neuron: dict[str, Any] | None = None, **options: Any) -> Blocks:
     """A sigma-delta block for images with a number of neurons, between Input and Output."""
-    layer = block(name)(dict(SDNN), *arguments, weight_scale=2, **options)
+    layer = block(name)({**SDNN, **(neuron or {})}, *arguments, weight_scale=2, **options)
     return deltas(layer, block("sigma_delta.Flatten")(), delta_out(size))
 
 
-def delta_dense_with_bias() -> Blocks:
-    """A dense sigma-delta block whose bias was set."""
-    blocks = delta_dense()
-    blocks[1].neuron.set_bias(torch.full((10,), 0.3))
+def normed_delta_image(name: str, size: int, *arguments: Any, **options: Any) -> Blocks:
+    """As :func:`delta_image`, with a norm that has its own mean for each channel."""
+    return delta_image(name, size, *arguments, neuron={"norm": mean_norm()}, **options)
+
+
+def deltas_with_norms() -> Blocks:
+    """Sigma-delta blocks as PilotNet has them, each with a norm, in blocks that delay their output and that do not."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    return [
+        block("sigma_delta.Input")(neuron),
+        block("sigma_delta.Conv")(neuron, 2, 4, 3, weight_scale=2, weight_norm=True),
+        block("sigma_delta.Conv")(neuron, 4, 3, 3, stride=2, weight_scale=2, delay_shift=True),
+        block("sigma_delta.Flatten")(),
+        block("sigma_delta.Dense")(neuron, 3 * 2 * 2, 10, weight_scale=2, delay_shift=True),
+        block("sigma_delta.Dense")(neuron, 10, 10, weight_scale=2),
+        block("sigma_delta.Output")(neuron, 10, 5, weight_scale=2),
+    ]
+
+
+def head(name: str, *arguments: Any, **options: Any) -> Blocks:
+    """A head as lava-dl's YOLO networks have it: a synapse of this name, and a Sigma."""
+    from lava.lib.dl import slayer
+
+    options = {"pre_hook_fx": slayer.utils.quantize_hook_fx, "weight_scale": 2, **options}
+    return [getattr(slayer.synapse, name)(*arguments, **options), slayer.dendrite.Sigma()]
+
+
+def deltas_with_head() -> Blocks:
+    """The blocks of a small YOLO-KP."""
+    neuron = {**SDNN, "norm": mean_norm()}
+    first = block("sigma_delta.Conv")(neuron, 2, 4, 3, weight_scale=2, weight_norm=True)
+    return deltas(first, *head("Conv", 4, 5, 2, stride=(2, 1), padding=1))
+
+
+def delta_dense_with_bias(*values: float) -> Blocks:
+    """A dense sigma-delta block with a norm whose bias was set: the values by turns."""
+    blocks = delta_dense({"norm": mean_norm()})
+    blocks[1].neuron.set_bias(torch.tensor(values).repeat(10)[:10])
+    return blocks
+
+
+def delta_conv_with_bias(bias: torch.Tensor) -> Blocks:
+    """A sigma-delta convolution whose bias was set."""
+    blocks = delta_image("sigma_delta.Conv", 4 * 5 * 6, 2, 4, 3)
+    blocks[1].neuron.set_bias(bias)
     return blocks
 
 

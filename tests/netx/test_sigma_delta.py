@@ -22,7 +22,7 @@ from netx_export.network.description import (
     NetworkDescription,
     SigmaDeltaNeuron,
 )
-from netx_export.simulation.reference import send_changes
+from netx_export.simulation.reference import peaks, send_changes
 
 ENCODER = Encoder(SigmaDeltaNeuron(2))
 NEURON = SigmaDeltaNeuron(5)
@@ -111,14 +111,44 @@ def test_sums_that_leave_24_bits_again_and_again_wrap_as_in_lava(tmp_path: Path)
     _assert_equals_lava(path, signs * 3.9)
 
 
+def _delays(*shape: int) -> Any:
+    return np.random.default_rng(1).integers(0, 7, shape)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("delay", [_delays(5), _delays(10), _delays(5, 10)], ids=["neurons", "inputs", "synapses"])
+def test_delays(delay: Any, tmp_path: Path) -> None:
+    first = Dense(_weights(10, 12), NEURON, delay=_delays(12), delay_shift=False)
+    last = Dense(_weights(5, 10), OUTPUT, delay=delay, delay_shift=False)
+    _assert_equals_lava(_file(tmp_path / "a.net", first, last), _values(2, 12, 24))
+
+
+@pytest.mark.lava
+def test_delayed_sums_that_leave_32_bits_wrap_as_in_lava(tmp_path: Path) -> None:
+    first = Dense(_weights(200, 12, largest=250), NEURON, delay_shift=False)
+    second = Dense(_weights(200, 200, largest=250), NEURON, delay=_delays(200), delay_shift=False)
+    path = _file(tmp_path / "a.net", first, second, Dense(_weights(5, 200), OUTPUT, delay=_delays(5, 200)))
+    _assert_equals_lava(path, _values(2, 12, 20) * 16)
+
+
+def test_a_sum_is_that_of_messages_which_arrive_together() -> None:
+    def peak(delay: Any) -> float:
+        layer = Dense(np.array([[40, 60]]), OUTPUT, delay=delay, delay_shift=False)
+        network = NetworkDescription((Input((2,), False, ENCODER), layer))
+        messages = torch.zeros(1, 2, 8, dtype=torch.int32)
+        messages[..., 1] = 100
+        return peaks(network, messages)["dense1"][0].size
+
+    assert (peak(None), peak(np.array([[2, 2]])), peak(np.array([0, 3]))) == (10_000, 10_000, 6_000)
+
+
 @pytest.mark.parametrize(
     ("layers", "encoder"),
     [
         ((Dense(_weights(5, 12), NEURON),), None),
         ((Dense(_weights(5, 12), NEURON), Dense(_weights(5, 5), CubaNeuron(5, np.array([1]), np.array([1])))), ENCODER),
-        ((Dense(_weights(5, 12), NEURON, delay=np.arange(5)),), ENCODER),
     ],
-    ids=["spikes into sigma-delta", "sigma-delta into spikes", "delay"],
+    ids=["spikes into sigma-delta", "sigma-delta into spikes"],
 )
 def test_what_is_not_simulated_is_refused(layers: Any, encoder: Encoder | None, tmp_path: Path) -> None:
     path = _file(tmp_path / "a.net", *layers, encoder=encoder)

@@ -105,7 +105,7 @@ def test_no_block_of_lava_dl_is_left_out() -> None:
         for name, cls in inspect.getmembers(module, inspect.isclass)
         if issubclass(cls, torch.nn.Module) and cls.__module__ == module.__name__ and not name.startswith("Abstract")
     }
-    assert found == {case.block for case in CASES}
+    assert found == {case.block for case in CASES if not case.block.startswith("head.")}
 
 
 def test_no_refusal_is_silent() -> None:

@@ -275,7 +275,7 @@ def _supported_delay(spec: Network, index: int) -> bool:
     if "delay" not in spec.blocks[index].options:
         return True
     behind = [block.kind for block in spec.blocks[index + 1 :] if block.spikes]
-    return not behind or behind[0] == "cuba.Dense"
+    return not behind or behind[0] in ("cuba.Dense", "sigma_delta.Dense", "sigma_delta.Output")
 
 
 def _supported_neuron(block: Block) -> bool:
@@ -286,7 +286,7 @@ def _supported_neuron(block: Block) -> bool:
     if family in ("rf", "rf_iz"):
         return 0.1 < neuron.get("threshold", 1) < 100 and "requires_grad" not in neuron
     usual = neuron.get("threshold", 0.1) in (0.1, 0.25, 1 / 64, 1.0) and neuron.get("activation", "relu") == "relu"
-    return usual and not {"scale", "requires_grad", "norm"} & set(neuron)
+    return usual and not {"scale", "requires_grad"} & set(neuron)
 
 
 def _supported_cuba(name: str, neuron: dict[str, Any]) -> bool:
@@ -305,7 +305,7 @@ def _supported_norm(block: Block) -> bool:
         return block.sizes[2] * 2 == block.sizes[1] or neuron.get("current_decay") == 1.0
     if neuron.get("norm") == "WgtScaleBatchNorm":
         return False
-    return "norm" not in neuron or block.kind.rpartition(".")[0] in ("cuba", "bootstrap")
+    return "norm" not in neuron or block.kind.rpartition(".")[0] in ("cuba", "bootstrap", "sigma_delta")
 
 
 def _check_refusal(spec: Network, twin: Built, reason: str, path: Path) -> None:

@@ -368,7 +368,7 @@ _ODD_RESONATORS: tuple[dict[str, Any], ...] = (
 _ODD_SIGMA_DELTA: tuple[dict[str, Any], ...] = (
     {"persistent_state": True},
     {"cum_error": True},
-    {"norm": "MeanOnlyBatchNorm"},
+    {"norm": "WgtScaleBatchNorm"},
     {"activation": "abs"},
     {"threshold": 0.001},
     {"threshold": 63.9},
@@ -601,6 +601,7 @@ def _append_vector_block(draw: Draw, odd: bool, blocks: list[Block], shape: Shap
 def _sigma_delta(draw: Draw, odd: bool) -> tuple[Shape, tuple[Block, ...]]:
     def neuron() -> dict[str, Any]:
         common = {"threshold": draw(st.sampled_from((0.1, 0.25, 1 / 64, 1.0))), "activation": "relu"}
+        common |= _chosen(draw, {"norm": "MeanOnlyBatchNorm"})
         return common | (_some(draw, _ODD_SIGMA_DELTA) if odd else {})
 
     first: Shape = draw(_IMAGES) if draw(st.booleans()) else (draw(st.integers(1, 8)),)
@@ -615,7 +616,7 @@ def _sigma_delta(draw: Draw, odd: bool) -> tuple[Shape, tuple[Block, ...]]:
         shape = (_size(shape),)
     for _ in range(draw(st.integers(0, 2))):
         size = draw(st.integers(1, 8))
-        options = _options(draw, odd, "weight_norm", "delay_shift")
+        options = _options(draw, odd, "weight_norm", "delay", "delay_shift")
         blocks.append(Block("sigma_delta.Dense", (shape[0], size), neuron(), options))
         shape = (size,)
     if len(blocks) < 2 or not blocks[-1].spikes or draw(st.booleans()):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netx_export import NetworkDescription, simulate
-from netx_export.network.description import Conv, CubaNeuron, Dense, Flatten, Input, Recurrent
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Encoder,
+    Flatten,
+    Input,
+    Recurrent,
+    SigmaDeltaNeuron,
+)
 from netx_export.simulation import reference
 from netx_export.simulation.reference.synapses import recurrent_sums
 
@@ -72,3 +85,64 @@ def _delayed(rng: np.random.Generator, delay_shift: bool) -> NetworkDescription:
     convolution = Conv(kernels, neuron, (2, 4, 3), delay_shift=delay_shift, axon_delay=4 * rng.permutation(3))
     layers = dense(18, 9, (9,)), dense(9, 7, (9,)), dense(7, 5, (5, 7))
     return NetworkDescription((Input((2, 4, 3), False), convolution, Flatten((18,)), *layers))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rate=st.sampled_from([0.01, 0.1, 0.6]),
+    scale=st.sampled_from([1, 30, 2**11, 2**22]),
+    threshold=st.sampled_from([0, 1, 7, 2**19 - 1]),
+    groups=st.sampled_from([1, 2]),
+)
+def test_compiled_messages_are_those_of_torch(seed, rate, scale, threshold, groups):
+    """Also where sums wrap at 24 and at 32 bits, or have left them before Lava casts them to 32."""
+    rng = np.random.default_rng(seed)
+    network = _sigma_delta(rng, Input((2, 6, 7), False), SigmaDeltaNeuron(threshold), groups)
+    shape = (3, 2, 6, 7, 12)
+    messages = rng.integers(-scale, scale + 1, shape, dtype=np.int32) * (rng.random(shape) < rate)
+    messages[..., 0] = rng.integers(2) * scale  # as in the first step of an image
+    spikes = torch.from_numpy(messages.astype(np.int32))
+    compiled = reference.run(network, spikes)
+    with mock.patch("netx_export.simulation.reference.loops._compiled", return_value=None):
+        in_torch = reference.run(network, spikes)
+    for name, layer in compiled.items():
+        assert layer.dtype == torch.int32
+        assert torch.equal(layer, in_torch[name]), name
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_sigma_delta_networks_from_input_to_result_are_as_in_torch(seed, threads, monkeypatch):
+    rng = np.random.default_rng(seed)
+    encoder = Encoder(SigmaDeltaNeuron(int(rng.integers(0, 9))), int(rng.integers(1, 256)), int(rng.integers(-9, 9)))
+    network = _sigma_delta(rng, Input((2, 6, 7), False, encoder), SigmaDeltaNeuron(3), 1)
+    values = rng.standard_normal((9, 2, 6, 7, 12)).cumsum(-1) * 0.1
+    monkeypatch.setattr(reference, "chunk_size", lambda *_: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        compiled = simulate(network, values).layers
+        monkeypatch.setattr("netx_export.simulation.reference.loops._compiled", lambda: None)
+        in_torch = simulate(network, values).layers
+    finally:
+        torch.set_num_threads(before)
+    for name, layer in compiled.items():
+        assert layer.any()
+        np.testing.assert_array_equal(layer, in_torch[name])
+
+
+def _sigma_delta(rng: np.random.Generator, first: Input, neuron: SigmaDeltaNeuron, groups: int) -> NetworkDescription:
+    convolution = Conv(
+        rng.integers(-128, 128, (4, 2 // groups, 3, 2)),
+        neuron,
+        (2, 6, 7),
+        stride=(2, 1),
+        padding=(1, 2),
+        groups=groups,
+        bias=rng.integers(-999, 999, 4),
+        delay_shift=bool(rng.integers(2)),
+    )
+    dense = Dense(rng.integers(-128, 128, (5, 120)), neuron, bias=rng.integers(-999, 999, 5))
+    last = Dense(rng.integers(-128, 128, (3, 5)), SigmaDeltaNeuron(0, sends=False))
+    return NetworkDescription((first, convolution, Flatten((120,)), dense, last))

@@ -361,21 +361,45 @@ def _our_convolution(layer: Conv, messages: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("multiple", [1, 2, 3, 5, 255, 256, 257])  # at 256 times it Lava's int32 ends too
-def test_sums_of_messages_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, sign):
+@pytest.mark.parametrize("width", [3, 40])  # with many messages matrices are multiplied, with few they are added up
+def test_sums_of_messages_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, sign, width):
     """The edge and its multiples, put together of three summands, two of which may lie beyond float32."""
     edge = sign * (multiple * 2**23 + beyond)
-    layer = Conv(np.array([[[[1, 256, 256]]]]), SigmaDeltaNeuron(1), (1, 1, 3))
+    layer = Conv(np.array([[[[1, 256, 256]]]]), SigmaDeltaNeuron(1), (1, 1, width))
     big, small = divmod(edge, 256)
-    messages = np.array([[[small, big // 2, big - big // 2]]])
+    messages = np.zeros((1, 1, width), np.int64)
+    messages[0, 0, :3] = small, big // 2, big - big // 2
     assert np.array_equal(_our_convolution(layer, messages), _lava_convolution(layer, messages))
 
 
 @pytest.mark.lava
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("multiple", [1, 2, 3, 255, 256, 257])
+def test_sums_of_spikes_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, sign):
+    edge = sign * (multiple * 2**23 + beyond)
+    neuron = CubaNeuron(1, np.array([0]), np.array([0]))
+    layer = Conv(np.array([[[[1, edge // 2, edge - edge // 2 - 1]]]]), neuron, (1, 1, 3))
+    frames = torch.ones((1, 1, 1, 1, 3), dtype=torch.uint8)
+    expected = _lava_convolution(layer, np.ones((1, 1, 3)))
+    assert np.array_equal(spike_synapses(layer, CPU)(frames)[0, 0].numpy(), expected)
+
+
+@pytest.mark.lava
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(1, 24), taps=st.integers(1, 5), groups=st.sampled_from([1, 2]))
-def test_convolutions_of_messages_equal_lavas(seed, bits, taps, groups):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    bits=st.integers(1, 24),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([1, 2, 4]),
+    rate=st.sampled_from([0.01, 0.1, 1.0]),
+)
+def test_convolutions_of_messages_equal_lavas(seed, bits, kernel, stride, padding, dilation, groups, rate):
     rng = np.random.default_rng(seed)
-    weight = rng.integers(-256, 256, (4, 4 // groups, taps, taps))
-    layer = Conv(weight, SigmaDeltaNeuron(1), (4, 6, 7), (1, 2), (2, 1), groups=groups)
-    messages = rng.integers(-(2**bits), 2**bits, (4, 6, 7))
+    weight = rng.integers(-256, 256, (4, 4 // groups, *kernel))
+    layer = Conv(weight, SigmaDeltaNeuron(1), (4, 8, 9), stride, padding, dilation, groups)
+    messages = rng.integers(-(2**bits), 2**bits, (4, 8, 9)) * (rng.random((4, 8, 9)) < rate)
     assert np.array_equal(_our_convolution(layer, messages), _lava_convolution(layer, messages))

@@ -190,6 +190,22 @@ def test_a_folded_net_has_the_gradient_of_the_original() -> None:
 
 
 @pytest.mark.slayer
+def test_norms_that_slayer_never_calls_are_left_out(slayer: Any) -> None:
+    neuron = {"threshold": 0.1, "activation": torch.relu, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}
+    block = slayer.block.sigma_delta
+    blocks = [block.Input(neuron), block.Dense(neuron, 8, 6, weight_scale=4), block.Output(neuron, 6, 3)]
+    net = torch.nn.Sequential(*blocks)
+    x = torch.randn(4, 8, 16)
+    for _ in range(3):
+        net(x)
+    net.eval()
+    folded = fold_norms(net)
+    assert torch.equal(folded(x), net(x))
+    assert [part.neuron.norm is None for part in folded] == [True, False, True]
+    assert not any(part.neuron.norm is None for part in net), "the network itself stays as it is"
+
+
+@pytest.mark.slayer
 def test_norms_without_data_are_refused(slayer: Any) -> None:
     net = torch.nn.Sequential(slayer.block.cuba.Dense({**CUBA, "norm": slayer.neuron.norm.MeanOnlyBatchNorm}, 4, 4))
     with pytest.raises(ValueError, match=r"`0\.neuron\.norm` \(MeanOnlyBatchNorm\) to have seen data"):

@@ -199,5 +199,3 @@ def _refuse_mixture(layer: SpikingLayer, frames: torch.Tensor) -> None:
             "Sigma-delta neurons are not simulated here together with spikes; such a file can be read and checked "
             "only. All layers have to be of sigma-delta neurons, the input layer included."
         )
-    if sigma_delta and getattr(layer, "delay", None) is not None:
-        raise SimulationError("Delays of sigma-delta messages are not simulated here; such a file can be read only.")

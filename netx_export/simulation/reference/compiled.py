@@ -13,18 +13,30 @@ import numpy.typing as npt
 from lava_spikeloss.compiling import compiled
 from netx_export.network.fixed_point import STATE_LIMIT
 
-__all__ = ["Feedback", "Neurons", "add_weights", "delay", "integrate_and_fire", "place_spikes"]
+__all__ = [
+    "Feedback",
+    "Neurons",
+    "Taps",
+    "add_messages",
+    "add_weights",
+    "convolve_messages",
+    "delay",
+    "integrate_and_fire",
+    "place",
+    "send_changes",
+    "sigma_delta",
+]
 
 _WRAP = np.int32(2 * STATE_LIMIT)
 
 
 @compiled
-def _find(spikes: npt.NDArray[np.uint8], active: npt.NDArray[np.int32]) -> int:
-    """Write the places of spikes to the front of ``active``, which has one place more; their number."""
+def _find(events: npt.NDArray[Any], active: npt.NDArray[np.int32]) -> int:
+    """Write the places of spikes or messages to the front of ``active``, which has one place more; their number."""
     count = 0
-    for index in range(len(spikes)):  # without a branch, which rare spikes would mislead
+    for index in range(len(events)):  # without a branch, which rare events would mislead
         active[count] = index
-        count += spikes[index]
+        count += events[index] != 0
     return count
 
 
@@ -61,6 +73,71 @@ def add_weights(spikes: npt.NDArray[np.uint8], weight: npt.NDArray[Any], sums: n
 
 
 @compiled
+def add_messages(messages: npt.NDArray[np.int32], weight: npt.NDArray[Any], sums: npt.NDArray[np.int32]) -> None:
+    """Write the product of ``(rows, in)`` messages and ``(in, out)`` integer weights to ``sums``, modulo 2**32."""
+    active = np.empty(messages.shape[1] + 1, np.int32)
+    for row in range(len(messages)):
+        total = sums[row]
+        total[:] = 0
+        for place in range(_find(messages[row], active)):
+            message, weights = messages[row, active[place]], weight[active[place]]
+            for output in range(len(total)):
+                total[output] += np.int32(message * weights[output])
+
+
+class Taps(NamedTuple):
+    """Along one axis of an image: which taps of a kernel a pixel meets, and where in the result each adds to.
+
+    Attributes:
+        met: how many taps each pixel meets.
+        weight: for each pixel its taps, as steps in a kernel's flat weights.
+        target: likewise the places in the result, as steps in its flat numbers.
+    """
+
+    met: npt.NDArray[np.uint64]  # all of them unsigned: numba looks whether a signed index is negative
+    weight: npt.NDArray[np.uint64]
+    target: npt.NDArray[np.uint64]
+
+
+@compiled
+def convolve_messages(
+    messages: npt.NDArray[np.int32],
+    taps: tuple[Taps, Taps],
+    weight: npt.NDArray[Any],
+    groups: int,
+    sums: npt.NDArray[np.int32],
+) -> None:
+    """Write the convolutions of ``(rows, C, H, W)`` messages to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
+
+    ``weight`` holds a flat kernel ``(H, W, outputs of its group)`` of each input channel, ``taps`` those of both axes.
+    The sums have to fit int32.
+    """
+    channels, height, width = messages.shape[1:]
+    outputs, pixels = sums.shape[1:]
+    together = np.uint64(outputs // groups)
+    vertical, horizontal = taps
+    total, active = np.empty(pixels * outputs, np.int32), np.empty(width + 1, np.int32)
+    for row in range(len(messages)):
+        total[:] = 0
+        for channel in range(channels):
+            kernel, first = weight[channel], np.uint64(channel // (channels // groups)) * together
+            for y in range(height):
+                line = messages[row, channel, y]
+                for place in range(_find(line, active)):
+                    x = active[place]
+                    for i in range(vertical.met[y]):
+                        for j in range(horizontal.met[x]):
+                            source = vertical.weight[y, i] + horizontal.weight[x, j]
+                            target = vertical.target[y, i] + horizontal.target[x, j] + first
+                            for output in range(together):
+                                total[target + output] += np.int32(line[x] * kernel[source + output])
+        by_pixel = total.reshape(pixels, outputs)
+        for output in range(outputs):
+            for pixel in range(pixels):
+                sums[row, output, pixel] = (by_pixel[pixel, output] + STATE_LIMIT) % (2 * STATE_LIMIT) - STATE_LIMIT
+
+
+@compiled
 def delay(values: npt.NDArray[Any], steps: npt.NDArray[np.int64], delayed: npt.NDArray[Any]) -> None:
     """Write ``(N, T, C)`` values, each channel later by its own number of steps, zeros in front, to ``delayed``."""
     samples, duration, channels = values.shape
@@ -72,17 +149,17 @@ def delay(values: npt.NDArray[Any], steps: npt.NDArray[np.int64], delayed: npt.N
 
 
 @compiled
-def place_spikes(spikes: npt.NDArray[np.uint8], shift: npt.NDArray[np.int64], target: npt.NDArray[np.uint8]) -> None:
-    """Set ``(N, C, T)`` zeros of ``target`` to 1 where ``(N, T, C)`` spikes are after a shift of each channel."""
-    samples, duration, channels = spikes.shape
+def place(events: npt.NDArray[Any], shift: npt.NDArray[np.int64], unit: int, target: npt.NDArray[Any]) -> None:
+    """Write ``(N, T, C)`` events in their ``unit`` to ``(N, C, T)`` zeros of ``target``, each channel shifted."""
+    samples, duration, channels = events.shape
     active = np.empty(channels + 1, np.int32)
     for sample in range(samples):
         for step in range(duration):
-            for index in range(_find(spikes[sample, step], active)):
+            for index in range(_find(events[sample, step], active)):
                 channel = active[index]
                 place = step + shift[channel]
                 if 0 <= place < target.shape[2]:
-                    target[sample, channel, place] = 1
+                    target[sample, channel, place] = events[sample, step, channel] / unit
 
 
 class Neurons(NamedTuple):
@@ -144,3 +221,56 @@ def integrate_and_fire(
             if len(feedback.weight) > 0:
                 _add_rows(fired, feedback.weight, active, recurrent)
                 recurrent >>= feedback.shift
+
+
+@compiled
+def send_changes(values: npt.NDArray[np.int32], threshold: int, sent: npt.NDArray[np.int32]) -> None:
+    """Write the changes of ``(N, T, C)`` values that reach a threshold to ``sent``."""
+    samples, steps, size = values.shape
+    for sample in range(samples):
+        before, residue = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        for step in range(steps):
+            _send_changes(values[sample, step], threshold, before, residue, sent[sample, step])
+
+
+@compiled
+def _send_changes(
+    values: npt.NDArray[np.int32],
+    threshold: int,
+    before: npt.NDArray[np.int32],
+    residue: npt.NDArray[np.int32],
+    sent: npt.NDArray[np.int32],
+) -> None:
+    for index in range(len(values)):
+        change = np.int32(values[index] - before[index] + residue[index])
+        size = np.int32(-change if change < 0 else change)  # the lowest int32 stays negative, as in Lava
+        reaches = size >= threshold
+        sent[index] = change if reaches else 0
+        residue[index] = 0 if reaches else change
+        before[index] = values[index]
+
+
+@compiled
+def sigma_delta(
+    drive: npt.NDArray[np.int32],
+    drive_start: int,
+    threshold: int,
+    shift: int,
+    weighted: npt.NDArray[np.int32],
+    sent: npt.NDArray[np.int32],
+) -> None:
+    """Write the messages of sigma-delta neurons with weighted sums ``(N, T, C)`` to ``sent``, shifted down.
+
+    ``drive`` is what a bias adds to the sums from the step ``drive_start`` on.
+    """
+    samples, steps, size = weighted.shape
+    values = np.empty(size, np.int32)
+    for sample in range(samples):
+        sums, before, residue = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.int32)
+        for step in range(steps):
+            driven = np.int32(step >= drive_start)
+            for index in range(size):
+                sums[index] += weighted[sample, step, index]  # int32 wraps as Lava's does
+                values[index] = max(np.int32(sums[index] + driven * drive[index]), np.int32(0))
+            _send_changes(values, threshold, before, residue, sent[sample, step])
+            sent[sample, step] >>= shift

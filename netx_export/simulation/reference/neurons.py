@@ -200,17 +200,40 @@ def sigma_delta(
     neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor
 ) -> torch.Tensor:
     """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava."""
-    sums = weighted.cumsum(0, dtype=torch.int32)
     if not neuron.sends:
-        return sums
-    if bias is not None:
-        sums[bias_start:] += per_channel(bias << MESSAGE_BITS, sums[0]).to(torch.int32)
-    return send_changes(sums.clamp_(min=0), neuron.threshold << MESSAGE_BITS) >> ALIGNMENT_BITS
+        return weighted.cumsum(0, dtype=torch.int32)
+    drive = _message_drive(bias, weighted[0])
+    threshold = neuron.threshold << MESSAGE_BITS
+    loops = compiled_loops(weighted.device)
+    if loops is not None:
+        by_sample = weighted.transpose(0, 1).contiguous()
+        sent = torch.empty_like(by_sample)
+        arrays = drive[0].flatten().numpy(), by_sample.flatten(2).numpy(), sent.flatten(2).numpy()
+        loops.sigma_delta(arrays[0], bias_start, threshold, ALIGNMENT_BITS, *arrays[1:])
+        return sent.transpose(0, 1)
+    sums = weighted.cumsum(0, dtype=torch.int32)
+    sums[bias_start:] += drive
+    return send_changes(sums.clamp_(min=0), threshold) >> ALIGNMENT_BITS
+
+
+def _message_drive(bias: IntArray | None, state: torch.Tensor) -> torch.Tensor:
+    """What a bias adds to the sums of messages."""
+    return torch.zeros_like(state) if bias is None else per_channel(bias << MESSAGE_BITS, state).to(state.dtype)
+
+
+def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:
+    """The changes of int32 along their first axis that reach a threshold; smaller ones add to the residue."""
+    loops = compiled_loops(values.device)
+    if loops is None:
+        return _changes_step_by_step(values, threshold)
+    by_sample = values.transpose(0, 1).contiguous()
+    sent = torch.empty_like(by_sample)
+    loops.send_changes(by_sample.flatten(2).numpy(), threshold, sent.flatten(2).numpy())
+    return sent.transpose(0, 1)
 
 
 @one_thread()
-def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:
-    """The changes of whole numbers along their first axis that reach a threshold; smaller ones add to the residue."""
+def _changes_step_by_step(values: torch.Tensor, threshold: int) -> torch.Tensor:
     sent = torch.empty_like(values)
     before = residue = torch.zeros_like(values[0])
     for value, message in zip(values, sent, strict=True):

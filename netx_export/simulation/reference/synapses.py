@@ -34,8 +34,9 @@ __all__ = [
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 _CAST_LIMIT = 2**31
-# Up to this share of active inputs it is faster to add up weights than to multiply matrices.
-_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3}
+# Up to this share of active inputs it is faster to add up weights than to multiply matrices; for messages it is that of
+# a convolution, since in a dense layer it always is.
+_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "messages": 0.25}
 # Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
 _BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
 
@@ -45,7 +46,7 @@ def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
     if isinstance(layer, Conv):
         return _convolution(layer, device)
     if isinstance(layer, Dense) and layer.delay is not None:
-        return _delayed(layer.weight, layer.delay.clip(0, MAX_DELAY), device)  # as netx does
+        return _delayed(load_dense_weights(layer.weight), layer.delay, partial(WeightedSums, device=device))
     weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
     return dense_synapses(load_weights(*weights)[0], device)
 
@@ -60,22 +61,23 @@ def recurrent_sums(layer: Recurrent, device: torch.device) -> WeightedSums:
     return WeightedSums(load_weights(layer.weight, layer.recurrent_weight)[1], device)
 
 
-def _delayed(weight: IntArray, delay: IntArray, device: torch.device) -> Synapses:
-    loaded = load_dense_weights(weight)
-    if delay.ndim == 2 or (delay.shape != weight.shape[:1] and loaded.rounds):
-        return _synaptic_delays(loaded, np.broadcast_to(delay, weight.shape), device)
-    sums = dense_synapses(loaded, device)
-    if delay.shape == weight.shape[:1]:
+def _delayed(loaded: LoadedWeights, delays: IntArray, summing: Callable[[LoadedWeights], Synapses]) -> Synapses:
+    """Sums of loaded weights with delays per neuron, per input or per synapse; ``summing`` makes those of one delay."""
+    delay, shape = delays.clip(0, MAX_DELAY), loaded.mantissa.shape  # as netx does
+    if delay.ndim == 2 or (delay.shape != shape[:1] and loaded.rounds):
+        return _synaptic_delays(loaded, np.broadcast_to(delay, shape), summing)
+    sums = partial(_by_rows, summing(loaded))
+    if delay.shape == shape[:1]:
         return lambda frames: _delay(sums(frames), delay)
     return lambda frames: sums(_delay(frames.flatten(2), delay))
 
 
-def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, device: torch.device) -> Synapses:
+def _synaptic_delays(loaded: LoadedWeights, delay: IntArray, summing: Callable[[LoadedWeights], Synapses]) -> Synapses:
     """With a delay on each synapse: the synapses of each delay are summed up, and the sums delayed."""
     groups = []
     for steps in np.unique(delay):
         group = LoadedWeights(np.where(delay == steps, loaded.mantissa, 0), loaded.exponent)
-        groups.append((WeightedSums(group, device), np.full(len(delay), steps)))
+        groups.append((summing(group), np.full(len(delay), steps)))
     return lambda frames: reduce(torch.add, (_delay(_by_rows(sums, frames), steps) for sums, steps in groups))
 
 
@@ -111,11 +113,10 @@ class WeightedSums:
     def __init__(self, loaded: LoadedWeights, device: torch.device) -> None:
         weight = loaded.mantissa if loaded.rounds else loaded.effective
         self.exponent = loaded.exponent if loaded.rounds else 0
-        low, high = int(weight.min()), int(weight.max())
-        self._largest = max(high, -low)
+        self._largest = max(int(weight.max()), -int(weight.min()))
         self._largest_sum = self._largest * weight.shape[1]
         self.fits = self._largest_sum < 2**31
-        self.integers = torch.from_numpy(weight.astype(_shortest_integer(low, high)).T.copy())
+        self.integers = torch.from_numpy(_short(weight).T.copy())
         self._device = device
 
     @property
@@ -134,7 +135,7 @@ class WeightedSums:
         if loops is None or not self.fits:
             sums = _in_blocks(rows, self.matrix)
             return (sums * 2.0**self.exponent).floor() if self.exponent else sums
-        if np.count_nonzero(rows.numpy().view(np.bool_)) > _SPARSE_RATE["compiled"] * rows.numel():
+        if _active_share(rows.view(torch.bool)) > _SPARSE_RATE["compiled"]:
             sums = (rows.to(self.matrix.dtype) @ self.matrix).to(torch.int32)
         else:
             sums = torch.empty((len(rows), self.integers.shape[1]), dtype=torch.int32)
@@ -142,10 +143,16 @@ class WeightedSums:
         return sums >> -self.exponent if self.exponent else sums
 
 
-def _shortest_integer(low: int, high: int) -> npt.DTypeLike:
-    """The shortest type for weights: where few are summed up, to fetch them from memory takes the time."""
+def _active_share(inputs: torch.Tensor) -> float:
+    """The share of inputs on a CPU that spike or send a message."""
+    return np.count_nonzero(inputs.numpy()) / inputs.numel()
+
+
+def _short(weight: IntArray) -> IntArray:
+    """Weights in the shortest type: where few are summed up, to fetch them from memory takes the time."""
+    low, high = int(weight.min()), int(weight.max())
     limits = (np.iinfo(dtype) for dtype in (np.int8, np.int16, np.int32, np.int64))
-    return next(limit.dtype for limit in limits if limit.min <= low and high <= limit.max)
+    return weight.astype(next(limit.dtype for limit in limits if limit.min <= low and high <= limit.max))
 
 
 def _in_blocks(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -204,10 +211,25 @@ def _whole(sums: torch.Tensor) -> torch.Tensor:
 
 
 def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
-    """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; in place."""
-    above, below = _cast_beyond()
-    sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
-    return (sums.add_(STATE_LIMIT)).remainder_(2 * STATE_LIMIT).sub_(STATE_LIMIT)
+    """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; changes ``sums``.
+
+    Lava 0.10.0 sums up in float64, by scipy: ``TORCH_IS_AVAILABLE`` in its ``proc/conv/utils.py`` is false. So nothing
+    is rounded as float32 would, and ``signed_clamp`` wraps at 24 bits.
+    """
+    largest = _largest(sums)
+    if largest >= _CAST_LIMIT:
+        above, below = _cast_beyond()
+        sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
+    activation = sums.to(torch.int32)
+    if largest >= STATE_LIMIT:
+        activation.add_(STATE_LIMIT).bitwise_and_(2 * STATE_LIMIT - 1).sub_(STATE_LIMIT)
+    return activation
+
+
+def _largest(values: torch.Tensor) -> int:
+    """The largest size of whole numbers."""
+    low, high = torch.aminmax(values)
+    return max(int(high), -int(low))
 
 
 @cache
@@ -227,26 +249,104 @@ def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
 
 
 def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
-    """Weighted sums of messages, int32, time first, as Lava holds them."""
-    sums = message_sums(layer, device)
+    """Weighted sums of messages, int32, time first, as Lava holds them: those of a convolution wrap at 24 bits."""
     if isinstance(layer, Conv):
-        return lambda frames: _wrap_activation(sums(frames)).to(torch.int32)
-    exponent = load_dense_weights(layer.weight).exponent
+        return partial(_by_rows, MessageConvolution(layer, device))
+    loaded = load_dense_weights(layer.weight)
+    if layer.delay is not None:
+        return _delayed(loaded, layer.delay, partial(MessageSums, device=device))
+    return partial(_by_rows, MessageSums(loaded, device))
 
-    bits = max(0, -exponent)  # weights that would be shifted the other way are loaded as zeros
-    return lambda frames: sums(frames).long().to(torch.int32) >> bits
+
+class MessageSums:
+    """Weighted sums ``(rows, out)`` of a dense layer over messages ``(rows, in)``, int32, which wraps as in Lava."""
+
+    def __init__(self, loaded: LoadedWeights, device: torch.device) -> None:
+        self._bits = max(0, -loaded.exponent)  # weights that would be shifted the other way are loaded as zeros
+        self._integers = torch.from_numpy(_short(loaded.mantissa).T.copy())
+        self._device = device
+
+    @cached_property
+    def _matrix(self) -> torch.Tensor:
+        return self._integers.to(self._device, torch.float64)
+
+    def __call__(self, messages: torch.Tensor) -> torch.Tensor:
+        rows = messages.flatten(1)
+        loops = compiled_loops(rows.device)
+        if loops is None:
+            return (rows.double() @ self._matrix).long().to(torch.int32) >> self._bits
+        sums = torch.empty((len(rows), self._integers.shape[1]), dtype=torch.int32)
+        loops.add_messages(rows.contiguous().numpy(), self._integers.numpy(), sums.numpy())
+        return sums >> self._bits
+
+
+class MessageConvolution:
+    """Convolutions ``(rows, C, H, W)`` of messages ``(rows, C, H, W)``, int32, of which Lava keeps 24 bits."""
+
+    def __init__(self, layer: Conv, device: torch.device) -> None:
+        self._layer = layer
+        self._kernel = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
+        self._largest_sum = int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(1).max())
+
+    def __call__(self, messages: torch.Tensor) -> torch.Tensor:
+        rows = messages.reshape(-1, *self._layer.input_shape).contiguous()
+        loops = compiled_loops(rows.device)
+        if loops is None or self._may_leave_int32(rows) or _active_share(rows) > _SPARSE_RATE["messages"]:
+            return _wrap_activation(_convolve_messages(self._layer, self._kernel, rows))
+        sums = torch.empty((len(rows), *self._layer.spatial_shape), dtype=torch.int32)
+        taps = tuple(loops.Taps(*axis) for axis in self._taps)
+        loops.convolve_messages(rows.numpy(), taps, self._integers, self._layer.groups, sums.flatten(2).numpy())
+        return sums
+
+    def _may_leave_int32(self, rows: torch.Tensor) -> bool:
+        return self._largest_sum * _largest(rows) >= _CAST_LIMIT
+
+    @cached_property
+    def _integers(self) -> npt.NDArray[Any]:
+        """For each input channel a flat kernel ``(H, W, outputs of its group)``."""
+        grouped = self._layer.weight.reshape(self._layer.groups, -1, *self._layer.weight.shape[1:])
+        kernels = np.moveaxis(grouped, 1, -1)
+        return _short(kernels).reshape(self._layer.input_shape[0], -1)
+
+    @cached_property
+    def _taps(self) -> tuple[tuple[npt.NDArray[np.uint64], ...], ...]:
+        """For both axes what :class:`~netx_export.simulation.reference.compiled.Taps` holds."""
+        outputs, height, width = self._layer.spatial_shape
+        together = outputs // self._layer.groups
+        vertical = _axis_taps(self._layer, 0, height, self._layer.weight.shape[3] * together, width * outputs)
+        return vertical, _axis_taps(self._layer, 1, width, together, outputs)
+
+
+def _axis_taps(
+    layer: Conv, axis: int, places: int, weight_step: int, target_step: int
+) -> tuple[npt.NDArray[np.uint64], ...]:
+    """Which taps each pixel meets along an axis of so many places in the result: their number, weights and targets."""
+    taps = np.arange(layer.weight.shape[2 + axis])
+    start = np.arange(layer.input_shape[1 + axis])[:, np.newaxis] + layer.padding[axis] - taps * layer.dilation[axis]
+    place, between = np.divmod(start, layer.stride[axis])
+    meets = (between == 0) & (place >= 0) & (place < places)
+    order = np.argsort(~meets, axis=1, kind="stable")  # those that it meets come first
+    found = meets.sum(1), order * weight_step, np.take_along_axis(np.where(meets, place, 0), order, 1) * target_step
+    met, weight, target = (array.astype(np.uint64) for array in found)
+    return met, weight, target
 
 
 def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
-    """Weighted sums of messages before Lava cuts them off, float64, time first; a dense layer's are of mantissas."""
+    """Weighted sums of messages before Lava cuts them off, float64, time first."""
     if isinstance(layer, Conv):
-        return partial(_convolve_messages, layer, torch.as_tensor(layer.weight, dtype=torch.float64, device=device))
-    mantissa = load_dense_weights(layer.weight).mantissa
-    weight = torch.as_tensor(mantissa, dtype=torch.float64, device=device).t()
-    return lambda frames: frames.flatten(2).double() @ weight
+        weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
+        return partial(_by_rows, partial(_convolve_messages, layer, weight))
+    loaded = load_dense_weights(layer.weight)
+    if layer.delay is not None:
+        return _delayed(loaded, layer.delay, partial(_whole_sums, device=device))
+    return partial(_by_rows, _whole_sums(loaded, device))
 
 
-def _convolve_messages(layer: Conv, weight: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-    messages = frames.reshape(-1, *layer.input_shape).double()
-    sums = _whole(F.conv2d(messages, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
-    return sums.reshape(*frames.shape[:2], *sums.shape[1:])
+def _whole_sums(loaded: LoadedWeights, device: torch.device) -> Synapses:
+    weight = torch.as_tensor(loaded.mantissa, dtype=torch.float64, device=device).t()
+    return lambda rows: (rows.flatten(1).double() @ weight * 2.0**loaded.exponent).floor()
+
+
+def _convolve_messages(layer: Conv, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    messages = rows.reshape(-1, *layer.input_shape).double()
+    return _whole(F.conv2d(messages, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))

@@ -19,7 +19,18 @@ from netx_export.network.description import (
     SpikingLayer,
 )
 from netx_export.network.fixed_point import ALIGNMENT, MAX_INT32, MAX_STATE, MESSAGE_BITS
-from netx_export.network.peaks import CURRENT, ROTATION, ROUNDED_STATE, STATE, SUM, VOLTAGE, Peak, Quantity, sum_limit
+from netx_export.network.peaks import (
+    CURRENT,
+    PARTIAL_SUM,
+    ROTATION,
+    ROUNDED_STATE,
+    STATE,
+    SUM,
+    VOLTAGE,
+    Peak,
+    Quantity,
+    sum_limit,
+)
 from netx_export.network.stock_loader import load_dense_weights
 from netx_export.simulation.reference.neurons import CubaStates, Rotation, per_channel
 from netx_export.simulation.reference.synapses import (
@@ -113,14 +124,27 @@ def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> 
     """Sums of messages and their sum over time as they would go without limits."""
     assert isinstance(layer, Dense | Conv)
     sums = message_sums(layer, frames.device)(frames)
-    if isinstance(layer, Dense):
-        sums = (sums * 2.0 ** load_dense_weights(layer.weight).exponent).floor()
     yield Track(SUM, sum_limit(layer), _largest(sums))
     states = sums.cumsum(0)
     if layer.bias is not None:
         states[bias_start:] += per_channel(layer.bias << MESSAGE_BITS, states[0])
     sizes = _largest(states)
     yield Track(STATE, MAX_INT32, sizes)
-    # float32 holds as many bits, counted from the lowest that any of the sums has.
-    lowest = int(np.bitwise_or.reduce(states.long().cpu().numpy(), axis=None))
-    yield Track(ROUNDED_STATE, (lowest & -lowest or 1) << _FLOAT32_BITS, sizes)
+    # float32 holds as many bits, counted from the lowest that any of the numbers has.
+    yield Track(ROUNDED_STATE, _lowest_bit(states) << _FLOAT32_BITS, sizes)
+    lowest = _lowest_bit(frames) * _lowest_bit(torch.from_numpy(layer.weight))
+    yield Track(PARTIAL_SUM, lowest << _FLOAT32_BITS, _largest(_partial_sums(layer, frames)))
+
+
+def _lowest_bit(values: torch.Tensor) -> int:
+    """The lowest bit that any of some whole numbers has; 1 if all are 0."""
+    bits = int(np.bitwise_or.reduce(values.long().cpu().numpy(), axis=None))
+    return bits & -bits or 1
+
+
+def _partial_sums(layer: Dense | Conv, frames: torch.Tensor) -> torch.Tensor:
+    """Sums of the sizes of weighted messages, time first: in whatever order they are added up, none is larger."""
+    if isinstance(layer, Conv):
+        return message_sums(replace(layer, weight=np.abs(layer.weight)), frames.device)(frames.abs())
+    weight = torch.as_tensor(np.abs(load_dense_weights(layer.weight).effective), device=frames.device)
+    return frames.abs().flatten(2).double() @ weight.double().t()
