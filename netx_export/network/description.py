@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.network.layers import (
     Affine,
     Average,
@@ -31,7 +32,7 @@ from netx_export.network.layers import (
     SpikingLayer,
 )
 from netx_export.network.table import table
-from netx_export.network.validation import check_layers
+from netx_export.network.validation import check_layers, check_spike_exp
 
 __all__ = [
     "Affine",
@@ -63,6 +64,8 @@ class NetworkDescription(PlainData):
         layers: the layers in the order of the file; a layer's index in it is its index in the file.
         metadata: provenance written beside the network (versions, training rates, budget); netx ignores it.
         ignored: what the file holds and netx ignores though it may have been meant, as ``group = value``.
+        spike_exp: an option of ``netx.hdf5.Network`` that no file holds, 0 to 6: the fraction of a sigma-delta message
+            has 6 bits and as many more.
 
     Raises:
         DescriptionError: (a ``ValueError``) if the layers do not fit each other, or one holds an array of another shape
@@ -83,9 +86,11 @@ class NetworkDescription(PlainData):
     layers: tuple[Layer, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    spike_exp: int = DEFAULT_SPIKE_EXP
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
+        check_spike_exp(self.spike_exp)
 
     @cached_property
     def spiking(self) -> dict[str, SpikingLayer]:
@@ -98,6 +103,11 @@ class NetworkDescription(PlainData):
     def graded(self) -> bool:
         """Whether there are sigma-delta neurons, whose messages are numbers other than 0 and 1."""
         return any(isinstance(layer.neuron, SigmaDeltaNeuron) for layer in self.spiking.values())
+
+    @property
+    def fraction_bits(self) -> int:
+        """Bits of the fraction of a sigma-delta message."""
+        return ALIGNMENT_BITS + self.spike_exp
 
     @property
     def input_shape(self) -> tuple[int, ...]:

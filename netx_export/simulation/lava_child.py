@@ -97,6 +97,7 @@ class _Network:
             sparse_fc_layer=key["sparse"],
             skip_layers=key["skip_layers"],
             num_layers=key["num_layers"],
+            spike_exp=key["spike_exp"],
         )
         self._network.net_config.f.close()  # netx leaves the file open, and nobody could write to it
         self._source = Injector(shape=self._network.inp.shape)

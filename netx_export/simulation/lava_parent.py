@@ -206,6 +206,7 @@ def _run_block(
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
         "skip_layers": int(description.encoder is not None),
         # netx cannot load the average that some files end with; it is taken on the host.
+        "spike_exp": description.spike_exp,
         "num_layers": len(description.layers) - (description.readout is not None),
         # A reset clears what a bias did before its step; without resets the bias is set in at its step.
         "bias_starts": None if stream else _bias_starts(description),

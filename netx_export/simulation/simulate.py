@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loads
-from netx_export.network.fixed_point import MESSAGE_SCALE, SUM_SCALE, IntArray
+from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP, IntArray
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
@@ -43,6 +44,7 @@ def simulate(
     spikes: npt.ArrayLike | torch.Tensor,
     *,
     backend: Literal["reference", "lava"] = "reference",
+    spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
 ) -> Run:
@@ -56,6 +58,8 @@ def simulate(
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
             fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+        spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
+            message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
 
@@ -66,7 +70,7 @@ def simulate(
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ExportError: if no file can hold a description that is to run on Lava.
         SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
-        ValueError: for an unknown back end, or a time limit that is not above 0.
+        ValueError: for an unknown back end, a `spike_exp` that is not from 0 to 6, or a time limit that is not above 0.
         TypeError: if the time limit is no number.
 
     Example:
@@ -81,6 +85,7 @@ def simulate(
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
     description = path if isinstance(path, NetworkDescription) else read(path)
+    description = dataclasses.replace(description, spike_exp=spike_exp)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
@@ -173,7 +178,8 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
     if isinstance(layer.neuron, SigmaDeltaNeuron):
-        _copy_shifted(raster.double() / (MESSAGE_SCALE if layer.neuron.sends else SUM_SCALE), target, shift)
+        bits = description.fraction_bits + (0 if layer.neuron.sends else ALIGNMENT_BITS)
+        _copy_shifted(raster.double() / 2**bits, target, shift)
     elif loops is None:
         _copy_shifted(raster, target, shift)
     else:
@@ -232,7 +238,8 @@ def _values_of(array: _Array) -> Iterator[None]:
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """What enters the first layer: spikes, or messages, behind the steps in which only biases act."""
     tensor = check_input(description, spikes)
-    encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
+    encoder = description.encoder
+    encoded = tensor if encoder is None else host.encode(encoder, tensor, description.fraction_bits)
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
 
 

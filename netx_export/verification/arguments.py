@@ -27,7 +27,7 @@ _UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch 
 class Options:
     """How to verify. The attributes are the arguments of ``verify`` with these names."""
 
-    CHANGING_THE_RESULT: ClassVar[tuple[str, ...]] = ("lava_samples", "stop_early", "seed", "tolerance")
+    CHANGING_THE_RESULT: ClassVar[tuple[str, ...]] = ("lava_samples", "stop_early", "seed", "tolerance", "spike_exp")
 
     lava_samples: int
     stop_early: bool
@@ -35,6 +35,7 @@ class Options:
     timeout: float | None
     progress: bool
     tolerance: Tolerances
+    spike_exp: int
 
     def __post_init__(self) -> None:
         check_count("lava_samples", self.lava_samples, minimum=0)

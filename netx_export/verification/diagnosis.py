@@ -22,10 +22,10 @@ from torch import nn
 from netx_export.errors import NetxExportError
 from netx_export.network.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loadable
-from netx_export.network.fixed_point import ALIGNMENT_BITS
+from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import as_tensor, network_input
+from netx_export.simulation.simulate import as_tensor, network_input, simulate
 from netx_export.slayer import describe, evaluation, layer_blocks
 from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import forward
@@ -48,6 +48,7 @@ CAUSES = (
     "dropout left in training mode",
     "batch norm left in training mode",
     "different delay_shift",
+    "coarser messages",
     "file differs from the network",
     "readout on the host",
     "not found",
@@ -244,6 +245,7 @@ def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterat
     if scene.source == "SLAYER":
         yield from _file_findings(data, scene)
     yield from _shift_findings(scene)
+    yield from _message_findings(data, scene)
     if not isinstance(scene.layer.neuron, SigmaDeltaNeuron):
         yield from _neuron_findings(scene)
         yield from _reset_findings(data, scene, order)
@@ -299,6 +301,19 @@ def _shift_findings(scene: _Scene) -> Iterator[Finding]:
                 "different delay_shift",
                 f"In {scene.source}, the whole layer spikes {abs(steps)} step(s) {direction} than in the reference.",
             )
+
+
+def _message_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
+    given = data.description.spike_exp
+    if given == DEFAULT_SPIKE_EXP:
+        return
+    finest = simulate(data.description, data.samples(scene.sample), spike_exp=DEFAULT_SPIKE_EXP)
+    if np.array_equal(finest.layers[scene.name][0], scene.other):
+        yield (
+            "coarser messages",
+            f"The simulators ran with spike_exp={given}; with {DEFAULT_SPIKE_EXP} the reference gives what "
+            f"{scene.source} gives.",
+        )
 
 
 def _neuron_findings(scene: _Scene) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import NetworkDescription
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.provenance import recorded_budgets
 from netx_export.run import Run
 from netx_export.simulation.simulate import network_input, simulate
@@ -69,6 +70,7 @@ class VerificationReport:
             its name before (``dense1.synops``).
         energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
+        spike_exp: with which the simulators ran, of a sigma-delta network; None of another.
     """
 
     network: str
@@ -77,6 +79,7 @@ class VerificationReport:
     budgets: Mapping[str, float]
     energy_table: EnergyTable = LOIHI_1
     training: Sequence[Mapping[str, float]] = ()
+    spike_exp: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -104,6 +107,7 @@ class VerificationReport:
             "budgets": dict(self.budgets),
             "energy_table": dataclasses.asdict(self.energy_table),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "spike_exp": self.spike_exp,
             "training": [dict(row) for row in self.training],
         }
 
@@ -134,6 +138,7 @@ def verify(
     tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
     stop_early: bool = False,
     seed: int = 0,
+    spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
 ) -> VerificationReport:
@@ -168,6 +173,7 @@ def verify(
             follow: at a difference that no tolerance is given for, or a single value beyond its tolerance. What passes
             has run all samples.
         seed: for the draw.
+        spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
 
@@ -188,7 +194,7 @@ def verify(
     """
 
     def prepare() -> _Subject:
-        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance)
+        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, spike_exp)
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
     subject = together(prepare)
@@ -207,6 +213,7 @@ def verify(
         metadata=description.metadata,
         budgets=recorded_budgets(description),
         energy_table=LOIHI_2 if description.graded else LOIHI_1,
+        spike_exp=description.spike_exp if description.graded else None,
     )
 
 
@@ -247,6 +254,7 @@ class _Subject:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
         content = hash_source(path)
         description = path if isinstance(path, NetworkDescription) else read(path)
+        description = dataclasses.replace(description, spike_exp=options.spike_exp)
         check_names(options.tolerance, description)
         inputs = check_spikes(spikes, description)
         if net is not None:
@@ -327,13 +335,14 @@ class _Subject:
         return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
 
     def _reference(self, samples: _Samples) -> Run:
-        return simulate(self.path, self.data.choose(samples))
+        return simulate(self.path, self.data.choose(samples), spike_exp=self.options.spike_exp)
 
     def _lava(self, samples: _Samples) -> Run:
         return simulate(
             self.path,
             self.data.choose(samples),
             backend="lava",
+            spike_exp=self.options.spike_exp,
             timeout=self.options.timeout,
             progress=self._shows_progress,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from netx_export.network.description import (
     NetworkDescription,
     SigmaDeltaNeuron,
 )
+from netx_export.run import Run
+from netx_export.simulation.host import encode
 from netx_export.simulation.reference import send_changes
 
 ENCODER = Encoder(SigmaDeltaNeuron(2))
@@ -49,12 +52,13 @@ def _shipped(name: str) -> Path:
     return next(path for path in found if path.exists())
 
 
-def _assert_equals_lava(path: Path, values: torch.Tensor) -> None:
-    reference, lava = simulate(path, values), simulate(path, values, backend="lava")
+def _assert_equals_lava(path: Path, values: torch.Tensor, **options: Any) -> Run:
+    reference, lava = (simulate(path, values, backend=backend, **options) for backend in ("reference", "lava"))
     for name, layer in reference.layers.items():
         assert layer.any(), f"{name} is silent"
         np.testing.assert_array_equal(layer, lava.layers[name], err_msg=name)
     np.testing.assert_array_equal(reference.output, lava.output)
+    return reference
 
 
 def _written(path: Path) -> NetworkDescription:
@@ -81,6 +85,45 @@ def test_message_bits_that_netx_cannot_load_are_refused(tmp_path: Path) -> None:
 def test_a_bias_and_an_encoder_with_weight_and_bias(tmp_path: Path) -> None:
     _written(tmp_path / "a.net")
     _assert_equals_lava(tmp_path / "a.net", _values(2, 2, 7, 8, 12))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("spike_exp", [0, 2, 4, 6])
+def test_messages_of_another_fraction_are_those_of_netx_with_this_spike_exp(spike_exp: int, tmp_path: Path) -> None:
+    _written(tmp_path / "conv.net")
+    layers = Dense(_weights(9, 12), NEURON, bias=np.arange(-4, 5)), Dense(_weights(5, 9), OUTPUT)
+    _file(tmp_path / "dense.net", *layers)
+    for path, shape in (tmp_path / "conv.net", (2, 7, 8)), (tmp_path / "dense.net", (12,)):
+        values = _values(2, *shape, 12)
+        reference = _assert_equals_lava(path, values, spike_exp=spike_exp)
+        for name, layer in reference.layers.items():
+            units = layer * 2 ** (12 + spike_exp if not read(path).spiking[name].neuron.sends else 6 + spike_exp)
+            np.testing.assert_array_equal(units, units.round(), err_msg=name)
+        if spike_exp < 4:  # these weights and inputs are whole at 4 bits
+            assert not np.array_equal(reference.output, simulate(path, values).output)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("spike_exp", [3, 4, 6])
+def test_the_input_is_sent_as_lavas_delta_neurons_send_it(spike_exp: int) -> None:
+    from lava.proc.sdn.models import PyDeltaModelFixed
+
+    frames = np.random.default_rng(0).integers(-128, 128, (30, 1, 5)) * 2
+    zeros = np.zeros((1, 5), np.int32)
+    model = SimpleNamespace(act=zeros, residue=zeros, cum_error=False, vth=7 << (spike_exp + 6))
+    sent = []
+    for frame in frames.astype(np.int32) << (spike_exp + 6):
+        sent.append(PyDeltaModelFixed.delta_dynamics(model, frame) >> 6)
+        model.act = frame
+    encoded = encode(Encoder(SigmaDeltaNeuron(7)), torch.from_numpy(frames / 64).movedim(0, -1), 6 + spike_exp)
+    np.testing.assert_array_equal(encoded.movedim(-1, 0), np.stack(sent))
+
+
+@pytest.mark.parametrize("spike_exp", [-1, 7, 4.0, True, "4"])
+def test_another_spike_exp_is_refused(spike_exp: Any, tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(5, 12), NEURON))
+    with pytest.raises(ValueError, match=r"`spike_exp` to be a whole number from 0 to 6.* but got"):
+        simulate(path, _values(1, 12, 4), spike_exp=spike_exp)
 
 
 @pytest.mark.lava

@@ -95,7 +95,7 @@ def prepare(description: NetworkDescription, device: torch.device) -> Callable[[
             stages.append((None, _flatten))
         elif isinstance(layer, SpikingLayer):
             name = next(names)
-            stages.append((name, _layer(layer, _bias_start(description, name), device)))
+            stages.append((name, _layer(layer, _bias_start(description, name), device, description.fraction_bits)))
     return partial(_run_stages, stages)
 
 
@@ -157,15 +157,18 @@ def _tracks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, 
     found = {}
     for name, raster in run(description, spikes).items():
         sent = raster.movedim(-1, 0)
-        found[name] = track(description.spiking[name], _bias_start(description, name), frames, sent)
+        start = _bias_start(description, name)
+        found[name] = track(description.spiking[name], start, frames, sent, description.fraction_bits)
         frames = sent
     return found
 
 
-def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+def _layer(layer: SpikingLayer, bias_start: int, device: torch.device, fraction_bits: int) -> _Stage:
     """A layer as a function from its input to what its neurons send, both time first."""
-    run_layer = _graded_layer if isinstance(layer.neuron, SigmaDeltaNeuron) else _spiking_layer
-    stage = run_layer(layer, bias_start, device)
+    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
+    stage = (
+        _graded_layer(layer, bias_start, device, fraction_bits) if graded else _spiking_layer(layer, bias_start, device)
+    )
 
     def checked(frames: torch.Tensor) -> torch.Tensor:
         _refuse_mixture(layer, frames)
@@ -174,11 +177,11 @@ def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage
     return checked
 
 
-def _graded_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+def _graded_layer(layer: SpikingLayer, bias_start: int, device: torch.device, fraction_bits: int) -> _Stage:
     assert isinstance(layer, Dense | Conv)  # there are no others
     assert isinstance(layer.neuron, SigmaDeltaNeuron)
     sums, neuron, bias = message_synapses(layer, device), layer.neuron, layer.bias
-    return lambda frames: sigma_delta(neuron, bias, bias_start, sums(frames))
+    return lambda frames: sigma_delta(neuron, bias, bias_start, sums(frames), fraction_bits)
 
 
 def _spiking_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, MESSAGE_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
+from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 from netx_export.simulation.reference.synapses import WeightedSums
 
@@ -197,15 +197,18 @@ class Rotation:
 
 
 def sigma_delta(
-    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor
+    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor, fraction_bits: int
 ) -> torch.Tensor:
-    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava."""
+    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava.
+
+    A message's fraction has ``fraction_bits``, by which threshold and bias are shifted up to meet the sums.
+    """
     sums = weighted.cumsum(0, dtype=torch.int32)
     if not neuron.sends:
         return sums
     if bias is not None:
-        sums[bias_start:] += per_channel(bias << MESSAGE_BITS, sums[0]).to(torch.int32)
-    return send_changes(sums.clamp_(min=0), neuron.threshold << MESSAGE_BITS) >> ALIGNMENT_BITS
+        sums[bias_start:] += per_channel(bias << fraction_bits, sums[0]).to(torch.int32)
+    return send_changes(sums.clamp_(min=0), neuron.threshold << fraction_bits) >> ALIGNMENT_BITS
 
 
 @one_thread()
