@@ -385,7 +385,9 @@ def _read_neuron(group: SafeGroup) -> Neuron:
     group.ignore("refDelay", neutral=1)
     if kind != "SDNN":
         group.ignore("gradedSpike", neutral=0)
-    threshold = _read_threshold(group, kind)
+    sums_only = kind == "SDNN" and "sigma_output" in group
+    # What only sums up needs no threshold: dendrite.Sigma, behind a synapse of its own, says none.
+    threshold = 0 if sums_only and "vThMant" not in group else _read_threshold(group, kind)
     if kind in ("CUBA", "LOIHI"):
         current, voltage = (np.atleast_1d(_whole(group, name)).astype(np.int64) for name in ("iDecay", "vDecay"))
         return CubaNeuron(threshold, current, voltage)
@@ -397,7 +399,7 @@ def _read_neuron(group: SafeGroup) -> Neuron:
         if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
             group.ignore("activation")
         bits = group.integer("messageBits") if "messageBits" in group else NETX_MESSAGE_BITS
-        return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
+        return SigmaDeltaNeuron(threshold, not sums_only, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, SimulationError, export, read, simulate
+from netx_export import ExportError, NetxFormatError, SimulationError, export, read, simulate
 from netx_export.file.netx import write
 from netx_export.network.description import (
     Conv,
@@ -192,6 +193,41 @@ def test_changes_of_the_input_that_lava_dl_recorded() -> None:
 )
 def test_the_network_that_lava_dl_ships(name: str, shape: tuple[int, ...]) -> None:
     _assert_equals_lava(_shipped("pilotnet_sdnn") / name, _values(2, *shape, 4))
+
+
+def _with_a_head(folder: Path) -> Path:
+    """A file as lava-dl's YOLO networks write themselves: blocks, then a synapse with ``dendrite.Sigma`` behind it."""
+    from lava.lib.dl.slayer import dendrite, synapse, utils
+    from lava.lib.dl.slayer.block import sigma_delta
+    from lava.lib.dl.slayer.object_detection.models.yolo_kp import Network
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.1, "activation": torch.relu}
+    blocks = [sigma_delta.Input(neuron), sigma_delta.Conv(neuron, 2, 4, 3, weight_scale=3, padding=1)]
+    head = SimpleNamespace(heads=[synapse.Conv(4, 3, 1, pre_hook_fx=utils.quantize_hook_fx), dendrite.Sigma()])
+    run = torch.nn.Sequential(*blocks, *head.heads)
+    values = _values(2, 2, 6, 5, 12)
+    with torch.no_grad(), h5py.File(folder / "head.net", "w") as file:
+        torch.save(run(values), folder / "trained.pt")
+        for index, block in enumerate(blocks):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+        Network.export_hdf5_head(head, file.create_group("layer/2"))
+    return folder / "head.net"
+
+
+@pytest.mark.slayer
+def test_a_head_that_lava_dl_writes_is_an_output_layer_of_sums(tmp_path: Path) -> None:
+    path = _with_a_head(tmp_path)
+    assert list(read(path).spiking.values())[-1].neuron == OUTPUT
+    with h5py.File(path, "r+") as file:
+        del file["layer/1/neuron/vThMant"]
+    with pytest.raises(NetxFormatError, match="group /layer/1/neuron: expected a dataset `vThMant`"):
+        read(path)
+
+
+@pytest.mark.lava
+def test_a_head_that_lava_dl_writes_runs_as_on_lava(tmp_path: Path) -> None:
+    _assert_equals_lava(_with_a_head(tmp_path), _values(2, 2, 6, 5, 12))
 
 
 @pytest.mark.slayer
