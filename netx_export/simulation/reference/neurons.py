@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from netx_export.network.description import CubaNeuron, ResonatorNeuron, SigmaDeltaNeuron
-from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
+from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, MESSAGE_BITS, STATE_LIMIT, UNITY_DECAY, IntArray
 from netx_export.simulation.reference.loops import compiled_loops, one_thread
 from netx_export.simulation.reference.synapses import WeightedSums
 
@@ -197,7 +197,11 @@ class Rotation:
 
 
 def sigma_delta(
-    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor, fraction_bits: int
+    neuron: SigmaDeltaNeuron,
+    bias: IntArray | None,
+    bias_start: int,
+    weighted: torch.Tensor,
+    fraction_bits: int = MESSAGE_BITS,
 ) -> torch.Tensor:
     """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava.
 
