@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read, write_as_described
+from netx_export.file.netx import read, with_delay_shift, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 from netx_export.run import Spikes
@@ -134,7 +134,8 @@ def _made_of(description: NetworkDescription) -> _File:
         path = Path(directory, "network.net")
         write_as_described(description, path)
         try:
-            reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
+            same = _are_one_to_lava(read(path), description)
+            reason = "" if same else "What is read back from one is not equal to it."
         except NetxFormatError as error:
             reason = str(error).removeprefix(f"{path}: ")
         if reason:
@@ -153,7 +154,7 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
         with tempfile.NamedTemporaryFile(prefix="netx-", suffix=".net") as copy:
             copy.write(content)
             copy.flush()
-            same = read(copy.name).layers == description.layers
+            same = _are_one_to_lava(read(copy.name), description)
     except NetxFormatError:
         same = False
     except OSError as error:
@@ -161,6 +162,11 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
     if not same:
         raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
     return _File.holding(path, content)
+
+
+def _are_one_to_lava(one: NetworkDescription, other: NetworkDescription) -> bool:
+    """Whether two networks are equal but for ``delay_shift``, which is of SLAYER alone."""
+    return with_delay_shift(one, False).layers == with_delay_shift(other, False).layers
 
 
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:

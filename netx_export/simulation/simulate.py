@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from rich.progress import Progress
 
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read
+from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP, IntArray
@@ -29,6 +28,7 @@ __all__ = [
     "as_tensor",
     "check_input",
     "network_input",
+    "refuse_short",
     "run_layers",
     "sample_tensor",
     "simulate",
@@ -44,6 +44,7 @@ def simulate(
     spikes: npt.ArrayLike | torch.Tensor,
     *,
     backend: Literal["reference", "lava"] = "reference",
+    delay_shift: bool | None = None,
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
@@ -58,6 +59,8 @@ def simulate(
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
             fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+        delay_shift: whether SLAYER delays the output of each block by one step, as for :func:`netx_export.read`; None
+            for what the file or the description says.
         spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
             message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
@@ -69,9 +72,10 @@ def simulate(
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ExportError: if no file can hold a description that is to run on Lava.
-        SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
+        SimulationError: if the input does not fit the network, or is so short that no output depends on it, or if Lava
+            is missing, fails or runs out of time.
         ValueError: for an unknown back end, a `spike_exp` that is not from 0 to 6, or a time limit that is not above 0.
-        TypeError: if the time limit is no number.
+        TypeError: if the time limit is no number, or `delay_shift` neither a bool nor None.
 
     Example:
         >>> import numpy as np
@@ -84,10 +88,10 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
-    description = path if isinstance(path, NetworkDescription) else read(path)
-    description = dataclasses.replace(description, spike_exp=spike_exp)
+    description = as_it_runs(path, delay_shift, spike_exp)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
+    refuse_short(description, array.shape[-1])
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task(f"Simulating on {backend}", total=len(array))
 
@@ -97,6 +101,23 @@ def simulate(
         run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
         layers = run(description, array, advance)
     return Run(_output(description, list(layers.values())[-1]), layers)
+
+
+def refuse_short(description: NetworkDescription, steps: int) -> None:
+    """Raise for samples of so few steps that the output of a sigma-delta network cannot depend on them.
+
+    Raises:
+        SimulationError: if the layers delay whatever comes in by as many steps.
+    """
+    if not description.graded:
+        return  # a spiking network is silent then, which nobody takes for a result
+    shift = list(description.shifts.values())[-1]
+    if steps <= shift:
+        raise SimulationError(
+            f"Expected samples of more than {shift} steps but got {steps}: the network's output comes {shift} steps "
+            f"after its input, so that it cannot depend on them. Give longer samples, or `delay_shift=False` if it was "
+            f"trained so."
+        )
 
 
 def _output(description: NetworkDescription, spikes: Spikes) -> Spikes:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, SimulationError
-from netx_export.file.netx import read
+from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.provenance import recorded_budgets
@@ -138,6 +138,7 @@ def verify(
     tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
     stop_early: bool = False,
     seed: int = 0,
+    delay_shift: bool | None = None,
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
@@ -173,6 +174,7 @@ def verify(
             follow: at a difference that no tolerance is given for, or a single value beyond its tolerance. What passes
             has run all samples.
         seed: for the draw.
+        delay_shift: as for :func:`simulate`.
         spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
@@ -194,7 +196,7 @@ def verify(
     """
 
     def prepare() -> _Subject:
-        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, spike_exp)
+        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp)
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
     subject = together(prepare)
@@ -253,8 +255,7 @@ class _Subject:
         if net is None and recorded is None and options.lava_samples == 0:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
         content = hash_source(path)
-        description = path if isinstance(path, NetworkDescription) else read(path)
-        description = dataclasses.replace(description, spike_exp=options.spike_exp)
+        description = as_it_runs(path, options.delay_shift, options.spike_exp)
         check_names(options.tolerance, description)
         inputs = check_spikes(spikes, description)
         if net is not None:
@@ -335,16 +336,19 @@ class _Subject:
         return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
 
     def _reference(self, samples: _Samples) -> Run:
-        return simulate(self.path, self.data.choose(samples), spike_exp=self.options.spike_exp)
+        return self._simulated(samples, "reference")
 
     def _lava(self, samples: _Samples) -> Run:
+        return self._simulated(samples, "lava", timeout=self.options.timeout, progress=self._shows_progress)
+
+    def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
             self.path,
             self.data.choose(samples),
-            backend="lava",
+            backend=backend,
+            delay_shift=self.options.delay_shift,
             spike_exp=self.options.spike_exp,
-            timeout=self.options.timeout,
-            progress=self._shows_progress,
+            **options,
         )
 
     def _recording(self, samples: _Samples) -> Run:

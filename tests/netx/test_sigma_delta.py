@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, NetxFormatError, SimulationError, export, read, simulate
+from netx_export import ExportError, NetxFormatError, SimulationError, export, read, simulate, verify
 from netx_export.file.netx import write
 from netx_export.network.description import (
     Conv,
@@ -53,7 +54,7 @@ def _shipped(name: str) -> Path:
     return next(path for path in found if path.exists())
 
 
-def _assert_equals_lava(path: Path, values: torch.Tensor, **options: Any) -> Run:
+def _assert_equals_lava(path: Path | NetworkDescription, values: torch.Tensor, **options: Any) -> Run:
     reference, lava = (simulate(path, values, backend=backend, **options) for backend in ("reference", "lava"))
     for name, layer in reference.layers.items():
         assert layer.any(), f"{name} is silent"
@@ -228,6 +229,51 @@ def test_a_head_that_lava_dl_writes_is_an_output_layer_of_sums(tmp_path: Path) -
 @pytest.mark.lava
 def test_a_head_that_lava_dl_writes_runs_as_on_lava(tmp_path: Path) -> None:
     _assert_equals_lava(_with_a_head(tmp_path), _values(2, 2, 6, 5, 12))
+
+
+@pytest.mark.slayer
+def test_a_file_of_lava_dl_says_no_delay_shift_and_is_read_with_that_of_its_blocks(tmp_path: Path) -> None:
+    path, values = _with_a_head(tmp_path), _values(2, 2, 6, 5, 12)
+    trained = torch.load(tmp_path / "trained.pt").numpy()
+    np.testing.assert_array_equal(simulate(path, values).output, trained)
+    shifted = simulate(path, values, delay_shift=True).output
+    np.testing.assert_array_equal(shifted[..., 3:], trained[..., :-3])
+    assert not shifted[..., :3].any()
+    np.testing.assert_array_equal(simulate(read(path, delay_shift=True), values).output, shifted)
+    assert read(path, delay_shift=False) == read(path)
+    with pytest.raises(TypeError, match="`delay_shift` to be True, False or None but got 1"):
+        read(path, delay_shift=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_our_own_files_record_of_delay_shift_holds_unless_told_otherwise(recorded: bool, tmp_path: Path) -> None:
+    layers = Dense(_weights(9, 12), NEURON, delay_shift=recorded), Dense(_weights(5, 9), OUTPUT, delay_shift=recorded)
+    path, values = _file(tmp_path / "a.net", *layers), _values(2, 12, 9)
+    plain = simulate(path, values, delay_shift=False).output
+    shifted = np.pad(plain, ((0, 0), (0, 0), (3, 0)))[..., :-3]  # of the input layer too
+    np.testing.assert_array_equal(simulate(path, values, delay_shift=True).output, shifted)
+    own = np.pad(plain, ((0, 0), (0, 0), (2, 0)))[..., :-2] if recorded else plain
+    np.testing.assert_array_equal(simulate(path, values).output, own)
+
+
+@pytest.mark.lava
+def test_delay_shift_makes_no_difference_on_lava_but_to_the_place_of_the_result(tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(9, 12), NEURON), Dense(_weights(5, 9), OUTPUT, delay_shift=False))
+    for network in path, read(path):
+        for delay_shift in True, False:
+            _assert_equals_lava(network, _values(2, 12, 9), delay_shift=delay_shift)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_samples_so_short_that_no_output_depends_on_them_are_refused(steps: int, tmp_path: Path) -> None:
+    layers = [Dense(_weights(12, 12), NEURON) for _ in range(2)]
+    path = _file(tmp_path / "a.net", *layers, Dense(_weights(5, 12), OUTPUT))
+    values = 3 * _values(2, 12, 4)
+    assert simulate(path, values).output.any()
+    for run in simulate, partial(verify, None):
+        with pytest.raises(SimulationError, match=f"samples of more than 3 steps but got {steps}: the"):
+            run(path, values[..., :steps])
+    assert simulate(path, values[..., :steps], delay_shift=False).output.any()
 
 
 @pytest.mark.slayer

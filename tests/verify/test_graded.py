@@ -178,6 +178,11 @@ def test_the_command(graded: Any, spoiled: Path, tmp_path: Path, monkeypatch: py
     assert command("verify", graded.path, "--data", data, "--recorded", coarse) == 1
     assert command("verify", graded.path, "--data", data, "--recorded", coarse, "--spike-exp", 1) == 0
     assert command("verify", graded.path, *compare, "--spike-exp", 7) == 2
+    late = tmp_path / "late.npz"
+    assert command("simulate", graded.path, "--data", data, "--out", late, "--delay-shift") == 0
+    assert command("verify", graded.path, "--data", data, "--recorded", late) == 1
+    assert command("verify", graded.path, "--data", data, "--recorded", late, "--delay-shift") == 0
+    assert command("verify", graded.path, *compare, "--no-delay-shift") == 0
     assert command("verify", spoiled, *compare) == 1
     assert json.loads((tmp_path / "report" / "report.json").read_text())["passed"] is False
 
