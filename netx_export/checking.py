@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ __all__ = ["Finding", "Usage", "check", "estimate"]
 
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
+_NEURON_RULES = ("threshold", "current decay", "voltage decay")
 _KERNEL_BITS = 8  # of a weight of a convolution, which netx does not fit to fewer
 _DELAY_BITS = 6  # that hold 0 to 62 steps
 
@@ -122,7 +124,20 @@ def check(
     findings += _check_bounds(description, limits)
     if sample is not None:
         findings += _check_states(description, sample, limits)
+    if description.reads_voltage:
+        readout = list(description.spiking)[-1]
+        findings = [_as_readout(finding) if finding.layer == readout else finding for finding in findings]
     return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def _as_readout(finding: Finding) -> Finding:
+    """A finding about a layer that is read by its voltage, whose neuron is lava-dl's choice: nothing is to train."""
+    if finding.rule in _NEURON_RULES:
+        hint = "lava-dl writes a layer so that is read by its voltage. Lava's simulator takes it as it is."
+        return dataclasses.replace(finding, level="warning", hint=hint)
+    if finding.rule.endswith((" may wrap", " may saturate")):
+        return dataclasses.replace(finding, hint="Give a sample to see whether it happens.")
+    return finding
 
 
 def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str | Limits = "loihi2") -> list[Usage]:

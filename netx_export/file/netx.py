@@ -12,14 +12,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
-from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, content_hash, datasets
+from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
@@ -46,6 +46,7 @@ from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import (
     ALIGNMENT_BITS,
     DEFAULT_THRESHOLD,
+    MAX_THRESHOLD,
     MESSAGE_BITS,
     UNITY_DECAY,
     WEIGHT_SCALE,
@@ -230,11 +231,13 @@ def with_delay_shift(description: NetworkDescription, delay_shift: bool | None) 
         return description
     if not isinstance(delay_shift, bool | np.bool_):
         raise TypeError(f"Expected argument `delay_shift` to be True, False or None but got {delay_shift!r}.")
-    layers = tuple(
+    layers = [
         dataclasses.replace(layer, delay_shift=bool(delay_shift)) if isinstance(layer, Input | SpikingLayer) else layer
         for layer in description.layers
-    )
-    return dataclasses.replace(description, layers=layers)
+    ]
+    if description.reads_voltage:
+        layers[-1] = description.layers[-1]  # SLAYER's Affine has none to delay
+    return dataclasses.replace(description, layers=tuple(layers))
 
 
 def _why_not_opened(error: OSError) -> str:
@@ -263,11 +266,19 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
             layers.append(layer)
     if own is not None and "readout" in own:
         layers.append(_read_readout(own.group("readout")))
+    last, reads_voltage = layers[-1], own is not None and READS_VOLTAGE in own
+    if own is None and _is_affine(last):
+        layers[-1], reads_voltage = dataclasses.replace(last, delay_shift=False), True
     metadata = {} if own is None else own.texts()
     try:
-        return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored))
+        return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored), reads_voltage=reads_voltage)
     except DescriptionError as error:
         raise NetxFormatError(f"group {_group_name(error.index, count)}: {error.reason}.") from None
+
+
+def _is_affine(layer: Layer) -> TypeGuard[Dense]:
+    """Whether a layer is lava-dl's Affine, written as neurons of the highest threshold or without any parameters."""
+    return isinstance(layer, Dense) and isinstance(layer.neuron, CubaNeuron) and layer.neuron.threshold >= MAX_THRESHOLD
 
 
 def _refuse_newer_version(own: SafeGroup | None) -> None:

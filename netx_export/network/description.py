@@ -32,7 +32,7 @@ from netx_export.network.layers import (
     SpikingLayer,
 )
 from netx_export.network.table import table
-from netx_export.network.validation import check_layers, check_spike_exp
+from netx_export.network.validation import check_layers, check_spike_exp, check_voltage_readout
 
 __all__ = [
     "Affine",
@@ -66,6 +66,8 @@ class NetworkDescription(PlainData):
         ignored: what the file holds and netx ignores though it may have been meant, as ``group = value``.
         spike_exp: an option of ``netx.hdf5.Network`` that no file holds, 0 to 6: the fraction of a sigma-delta message
             has 6 bits and as many more.
+        reads_voltage: whether the last layer is read by its membrane potential, as lava-dl's Affine is, whose threshold
+            is too high to be reached: it gives that potential after each step, and no spikes.
 
     Raises:
         DescriptionError: (a ``ValueError``) if the layers do not fit each other, or one holds an array of another shape
@@ -87,10 +89,13 @@ class NetworkDescription(PlainData):
     metadata: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     spike_exp: int = DEFAULT_SPIKE_EXP
+    reads_voltage: bool = False
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
         check_spike_exp(self.spike_exp)
+        if self.reads_voltage:
+            check_voltage_readout(self.layers)
 
     @cached_property
     def spiking(self) -> dict[str, SpikingLayer]:
@@ -98,6 +103,12 @@ class NetworkDescription(PlainData):
         return {
             f"{layer.kind}{index}": layer for index, layer in enumerate(self.layers) if isinstance(layer, SpikingLayer)
         }
+
+    @property
+    def gives(self) -> dict[str, Gives]:
+        """What each spiking layer gives; a membrane potential is a sum, like that of sigma-delta neurons."""
+        found: dict[str, Gives] = {name: layer.neuron.gives for name, layer in self.spiking.items()}
+        return {**found, list(found)[-1]: "sums"} if self.reads_voltage else found
 
     @property
     def graded(self) -> bool:

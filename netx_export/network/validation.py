@@ -20,6 +20,7 @@ from netx_export.network.layers import (
     Average,
     Conv,
     CubaNeuron,
+    Dense,
     Flatten,
     HostLayer,
     Input,
@@ -33,7 +34,7 @@ from netx_export.network.layers import (
 )
 from netx_export.network.registers import outside_registers
 
-__all__ = ["check_layers", "check_spike_exp", "layer_problem"]
+__all__ = ["check_layers", "check_spike_exp", "check_voltage_readout", "layer_problem"]
 
 _MAX_AXES = 3
 # netx has no recurrent layer of graded changes, and resonators in dense layers only.
@@ -74,6 +75,17 @@ def check_spike_exp(spike_exp: object) -> None:
             f"Expected argument `spike_exp` to be a whole number from 0 to {DEFAULT_SPIKE_EXP}, with which all "
             f"thresholds of a file fit Lava's 32 bits, but got {spike_exp!r}"
         )
+
+
+def check_voltage_readout(layers: Sequence[Layer]) -> None:
+    """Raise unless the last layer can be read by its voltage.
+
+    Raises:
+        DescriptionError: if it is no dense layer of CUBA neurons.
+    """
+    last = layers[-1]
+    if not (isinstance(last, Dense) and isinstance(last.neuron, CubaNeuron)):
+        raise DescriptionError("it is read by its voltage; expected a dense layer of CUBA neurons", len(layers) - 1)
 
 
 def layer_problem(layer: Layer) -> str | None:

@@ -91,7 +91,8 @@ def run_on_lava(
     limit = timeout if timeout is not None else _time_limit(description, samples, steps)
     deadline = time.monotonic() + limit
     layers = {
-        name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
+        name: np.empty((samples, *layer.shape, steps), dtype)
+        for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
     size = _block_size(description, steps)
@@ -208,6 +209,7 @@ def _run_block(
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
         "dtype": str(spikes.dtype),
+        "reads_voltage": description.reads_voltage,
         "sparse": _sparse_is_faster(description),
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
         "skip_layers": int(description.encoder is not None),
@@ -222,6 +224,12 @@ def _run_block(
         name: _in_local_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
     }
+
+
+def _dtypes(description: NetworkDescription, spikes: Spikes) -> list[Any]:
+    """What the layers' numbers are: those of the input, or a membrane potential."""
+    dtypes = [spikes.dtype] * len(description.spiking)
+    return [*dtypes[:-1], np.dtype(np.int32)] if description.reads_voltage else dtypes
 
 
 def _bias_starts(description: NetworkDescription) -> list[int]:

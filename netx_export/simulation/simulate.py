@@ -17,9 +17,9 @@ from rich.progress import Progress
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import as_it_runs
-from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
+from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
-from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP, IntArray
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
@@ -67,7 +67,8 @@ def simulate(
         progress: whether to show a progress bar.
 
     Returns:
-        The spikes of every layer.
+        The spikes of every layer. A last layer that is read by its voltage, such as lava-dl's Affine, gives its
+        membrane potential after each step, in SLAYER's scale; lava-dl's tutorials read it at the last one.
 
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
@@ -144,7 +145,7 @@ def _run_reference(
 ) -> dict[str, Spikes]:
     """Run the reference simulator chunk by chunk; each layer is written directly into the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
-    layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
+    layers = {name: _empty(description, name, samples, steps) for name in description.spiking}
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
     run = reference.prepare(description, device)
 
@@ -164,7 +165,7 @@ def _run_reference(
 def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, Spikes]:
     """The output of each spiking layer for spikes, uint8, or messages, int32, that enter the first one."""
     spikes = torch.nn.functional.pad(frames, (description.lead, 0))
-    layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
+    layers = {name: _empty(description, name, len(frames), frames.shape[-1]) for name in description.spiking}
     for name, raster in reference.run(description, spikes).items():
         _line_up(description, name, raster, torch.from_numpy(layers[name]))
     return layers
@@ -181,14 +182,22 @@ def _run_lava(
     rasters = run_on_lava(path, description, frames, timeout, advance)
     layers = {}
     for name, raster in rasters.items():
-        layers[name] = _empty(description.spiking[name], len(raster), spikes.shape[-1])
+        layers[name] = _empty(description, name, len(raster), spikes.shape[-1])
         _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
     return layers
 
 
-def _empty(layer: SpikingLayer, samples: int, steps: int) -> Spikes:
-    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
-    return np.zeros((samples, *layer.shape, steps), np.float64 if graded else np.uint8)
+def _empty(description: NetworkDescription, name: str, samples: int, steps: int) -> Spikes:
+    dtype = np.uint8 if description.gives[name] == "spikes" else np.float64
+    return np.zeros((samples, *description.spiking[name].shape, steps), dtype)
+
+
+def _unit(description: NetworkDescription, name: str) -> int:
+    """How many of Lava's units of a layer's numbers are 1 in SLAYER."""
+    if not description.graded:
+        return int(STATE_SCALE)
+    messages = 1 << description.fraction_bits
+    return messages * WEIGHT_SCALE if description.gives[name] == "sums" else messages
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
@@ -198,9 +207,8 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
-    if isinstance(layer.neuron, SigmaDeltaNeuron):
-        bits = description.fraction_bits + (0 if layer.neuron.sends else ALIGNMENT_BITS)
-        _copy_shifted(raster.double() / 2**bits, target, shift)
+    if description.gives[name] != "spikes":
+        _copy_shifted(raster.double() / _unit(description, name), target, shift)
     elif loops is None:
         _copy_shifted(raster, target, shift)
     else:

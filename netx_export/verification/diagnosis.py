@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from netx_export.errors import NetxExportError
-from netx_export.network.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
+from netx_export.network.description import NetworkDescription, Resonator, SpikingLayer
 from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
@@ -108,6 +108,7 @@ class _Scene:
         inputs: what comes into the layer, ``(C, ..., lead + T)``: equal in both runs.
         reference, other: what the reference makes of it, and what the other run gave.
         source: where the other run comes from.
+        spikes: whether the layer gives spikes, rather than numbers.
     """
 
     layer: SpikingLayer
@@ -120,6 +121,7 @@ class _Scene:
     reference: Spikes
     other: Spikes
     source: str
+    spikes: bool
 
     def delay(self, neuron: tuple[int, ...]) -> int:
         """Steps by which a neuron's spikes come later in the compared runs than in local time."""
@@ -180,6 +182,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         reference=origin.expected if is_expected else origin.got,
         other=origin.got if is_expected else origin.expected,
         source=comparison.got if is_expected else comparison.expected,
+        spikes=data.description.gives[origin.layer] == "spikes",
     )
     name, detail = next(_findings(data, scene, order), ("not found", "No single assumption explains it."))
     detail += _say_unseen(list(data.description.spiking), origin.layer, comparison.unrecorded)
@@ -191,7 +194,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         layer=origin.layer,
         place=place,
         steps=steps,
-        threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << ALIGNMENT_BITS,
+        threshold=layer.neuron.threshold << ALIGNMENT_BITS if scene.spikes else None,
         expected_membrane=membranes[not is_expected],
         got_membrane=membranes[is_expected],
     )
@@ -242,11 +245,13 @@ def _in_local_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
 
 def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
     """Everything that explains the difference, the most certain first."""
+    if data.description.reads_voltage and scene.name == list(data.description.spiking)[-1]:
+        return  # what reads a voltage is no block of neurons in SLAYER
     if scene.source == "SLAYER":
         yield from _file_findings(data, scene)
     yield from _shift_findings(scene)
     yield from _message_findings(data, scene)
-    if not isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    if scene.spikes:
         yield from _neuron_findings(scene)
         yield from _reset_findings(data, scene, order)
     if scene.source == "SLAYER":
@@ -422,7 +427,7 @@ def _block(data: Data, name: str) -> Any:
 
 
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:
-    if isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    if not scene.spikes:
         return None
     own = scene.in_local_time(scene.reference)
     membrane = trace(scene.layer, neuron, scene.inputs, own, scene.bias_start).membrane
@@ -433,7 +438,7 @@ def _slayer_membrane(
     data: Data, scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]
 ) -> tuple[float, ...] | None:
     """The membrane in SLAYER, in the chip's units; None for a run that is not SLAYER's."""
-    if data.net is None or scene.source != "SLAYER" or isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    if data.net is None or scene.source != "SLAYER" or not scene.spikes:
         return None
     block = _block(data, scene.name)
     parts: list[torch.Tensor] = []

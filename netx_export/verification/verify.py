@@ -332,8 +332,18 @@ class _Subject:
 
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
-        run = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        run = self._record(self.data.net, samples)
         return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
+
+    def _record(self, net: nn.Module, samples: _Samples) -> Run:
+        """What SLAYER gives; a last layer that is read by its voltage is no block of neurons, but the output."""
+        description = self.data.description
+        names = _block_names(description)
+        run = record(net, self.data.choose(samples), names)
+        for name in list(description.spiking)[len(names) :]:
+            if run.output is not None and run.output.shape[1:-1] == description.spiking[name].shape:
+                run.layers[name] = run.output
+        return run
 
     def _reference(self, samples: _Samples) -> Run:
         return self._simulated(samples, "reference")
@@ -390,11 +400,17 @@ def _chunks(
         yield samples[start : start + size]
 
 
+def _block_names(description: NetworkDescription) -> list[str]:
+    """The layers that are blocks of neurons in SLAYER."""
+    names = list(description.spiking)
+    return names[:-1] if description.reads_voltage else names
+
+
 def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
-    number = len(layer_blocks(net))
-    if number != len(description.spiking):
+    number, layers = len(layer_blocks(net)), len(_block_names(description))
+    if number != layers:
         raise ExportError(
-            f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "
+            f"The network has {number} spiking blocks but the file has {layers} spiking layers, so "
             f"one is not an export of the other. Give the network that the file was exported from."
         )
 

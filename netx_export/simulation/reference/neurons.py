@@ -20,6 +20,7 @@ __all__ = [
     "decayed",
     "integrate_and_fire",
     "kept",
+    "membrane_potentials",
     "per_channel",
     "resonate_and_fire",
     "send_changes",
@@ -70,6 +71,15 @@ def integrate_and_fire(
     return spikes.transpose(0, 1)
 
 
+def membrane_potentials(
+    synaptic_input: torch.Tensor, neuron: CubaNeuron, bias: IntArray | None, bias_start: int, scale: int
+) -> torch.Tensor:
+    """What Lava's neurons hold as their voltage after each step, int32; arguments as :func:`integrate_and_fire`."""
+    potentials = torch.empty_like(synaptic_input, dtype=torch.int32)
+    _step_by_step(synaptic_input, neuron, bias, bias_start, None, scale, potentials)
+    return potentials
+
+
 def _drive(bias: IntArray | None, state: torch.Tensor) -> torch.Tensor:
     """What a bias adds to the voltages in each step."""
     return torch.zeros_like(state) if bias is None else (per_channel(bias, state) * ALIGNMENT).to(state.dtype)
@@ -83,8 +93,9 @@ def _step_by_step(
     bias_start: int,
     feedback: WeightedSums | None,
     scale: int,
+    potentials: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The neurons in torch."""
+    """The neurons in torch; what they hold after each step is written to ``potentials``."""
     rest = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
     may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
     neurons = CubaStates(neuron, rest, scale, wraps=may_wrap, saturates=True)
@@ -96,6 +107,8 @@ def _step_by_step(
             synaptic.add_(feedback(spikes[step - 1]).to(torch.int32))
         neurons.integrate(synaptic, drive if bias is not None and step >= bias_start else None)
         neurons.reset(neurons.fired(out=fired))
+        if potentials is not None:
+            potentials[step] = neurons.voltage
     return spikes
 
 
