@@ -273,6 +273,30 @@ def _check_states(
             )
             rule = f"{quantity.name} {quantity.beyond}s"
             yield Finding(rule, level, name, _whole(peak.size), limit, f"{scaled} {quantity.hint}")
+    if description.graded:
+        yield from _check_messages(description, spikes)
+
+
+def _check_messages(description: NetworkDescription, spikes: torch.Tensor) -> Iterator[Finding]:
+    """Whether a sigma-delta neuron sends a message that needs more bits than it declares."""
+    neurons = {name: layer.neuron for name, layer in description.spiking.items() if description.gives[name] != "sums"}
+    if description.encoder is not None:
+        neurons = {"input0": description.encoder.neuron, **neurons}
+    needed = dict.fromkeys(neurons, 0)
+    for chunk in spikes.split(reference.chunk_size(description, spikes.shape[-1], spikes.device)):
+        sent = {"input0": chunk, **reference.run(description, chunk)}
+        needed = {name: max(bits, _bits(sent[name])) for name, bits in needed.items()}
+    for name, neuron in neurons.items():
+        declared = neuron.message_bits if isinstance(neuron, SigmaDeltaNeuron) else 1
+        if needed[name] > declared:
+            hint = "Lava's simulator sends it whole, but netx asks a chip for no more. Scale the input or weights down."
+            yield Finding("message beyond its bits", "warning", name, needed[name], declared, hint)
+
+
+def _bits(messages: torch.Tensor) -> int:
+    """Bits of the largest of some whole numbers, with its sign."""
+    low, high = (int(value) for value in torch.aminmax(messages))
+    return 1 + max((~low if low < 0 else low).bit_length(), high.bit_length() if high > 0 else 0)
 
 
 def _peaks_of_layers(peaks: Mapping[str, tuple[Peak, ...]]) -> Iterator[tuple[str, Peak]]:

@@ -170,5 +170,8 @@ class NetworkDescription(PlainData):
         return max(self.bias_starts.values(), default=0)
 
     def __str__(self) -> str:
-        """The network as a table: layer, neuron, shape, neurons, synapses, weights, delay and neuron parameters."""
-        return table(self.layers)
+        """The network as a table: layers with shape, neurons, synapses, weights, delay and neuron parameters.
+
+        Biases and the geometry of convolutions have columns if any layer has them.
+        """
+        return table(self.layers, reads_voltage=self.reads_voltage)

@@ -131,6 +131,7 @@ def test_it_is_kept_when_such_a_network_is_written_again(tmp_path: Path) -> None
     network = NetworkDescription(layers, reads_voltage=True)
     write(network, tmp_path / "a.net")
     assert read(tmp_path / "a.net") == network
+    assert "CUBA, read by voltage" in str(network).splitlines()[-1]
     assert simulate(tmp_path / "a.net", np.ones((1, 3, 4))).output.any()
     write(NetworkDescription(layers), tmp_path / "b.net")  # a network of ours that shall spike, and never does
     assert not simulate(tmp_path / "b.net", np.ones((1, 3, 4))).output.any()

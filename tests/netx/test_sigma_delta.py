@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, NetxFormatError, SimulationError, export, read, simulate, verify
+from netx_export import ExportError, NetxFormatError, SimulationError, check, export, read, simulate, verify
+from netx_export.checking import _bits
 from netx_export.file.netx import write
 from netx_export.network.description import (
     Conv,
@@ -274,6 +275,37 @@ def test_samples_so_short_that_no_output_depends_on_them_are_refused(steps: int,
         with pytest.raises(SimulationError, match=f"samples of more than 3 steps but got {steps}: the"):
             run(path, values[..., :steps])
     assert simulate(path, values[..., :steps], delay_shift=False).output.any()
+
+
+@pytest.mark.lava
+def test_a_message_that_needs_more_bits_than_declared_is_a_finding_and_runs_whole_on_lava(tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(9, 12, largest=250), NEURON), Dense(_weights(5, 9), OUTPUT))
+    values = 3 * _values(2, 12, 9)
+    run = _assert_equals_lava(path, values)
+    found = [finding for finding in check(path, sample=values) if finding.rule == "message beyond its bits"]
+    assert [(finding.layer, finding.level, finding.limit) for finding in found] == [("dense1", "warning", 16)]
+    largest = int(np.abs(run.layers["dense1"]).max() * 2**12)
+    assert found[0].value == 1 + largest.bit_length() > 16
+    assert not [finding for finding in check(path, sample=values / 64) if finding.rule == "message beyond its bits"]
+
+
+@pytest.mark.parametrize(("message", "bits"), [(0, 1), (1, 2), (-1, 1), (-2, 2), (2**15 - 1, 16), (-(2**15), 16)])
+def test_bits_of_a_message_are_counted_with_its_sign(message: int, bits: int) -> None:
+    assert _bits(torch.tensor([message])) == bits
+    assert _bits(torch.tensor([message, 2**15])) == 17
+
+
+def test_a_table_shows_biases_the_geometry_of_convolutions_and_what_only_sums_up() -> None:
+    geometry: Any = {"stride": (2, 1), "padding": (0, 3), "dilation": (1, 2), "groups": 2}
+    conv = Conv(_weights(4, 1, 3, 2), NEURON, (2, 7, 8), bias=np.array([3, -3, 0, 40]), **geometry)
+    first, last = Input((2, 7, 8), False, Encoder(SigmaDeltaNeuron(3), 40, -7)), Dense(_weights(5, 12), OUTPUT)
+    header, *rows = str(NetworkDescription((first, conv))).splitlines()
+    assert header.split()[-6:] == ["bias", "kernel", "stride", "padding", "dilation", "groups"]
+    assert rows[0].split()[-1] == "-7"
+    assert rows[1].split()[-6:] == ["-3..40", "3x2", "2x1", "0x3", "1x2", "2"]
+    header, row = str(NetworkDescription((last,))).splitlines()
+    assert header.endswith("voltage decay")
+    assert "SDNN, sums only" in row
 
 
 @pytest.mark.slayer
