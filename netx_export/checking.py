@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ __all__ = ["Finding", "Usage", "check", "deviation_findings", "estimate"]
 
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
+_NEURON_RULES = ("threshold", "current decay", "voltage decay")
 _KERNEL_BITS = 8  # of a weight of a convolution, which netx does not fit to fewer
 _DELAY_BITS = 6  # that hold 0 to 62 steps
 
@@ -123,7 +125,20 @@ def check(
     findings += _check_bounds(description, limits)
     if sample is not None:
         findings += _check_states(description, sample, limits)
+    if description.reads_voltage:
+        readout = list(description.spiking)[-1]
+        findings = [_as_readout(finding) if finding.layer == readout else finding for finding in findings]
     return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def _as_readout(finding: Finding) -> Finding:
+    """A finding about a layer that is read by its voltage, whose neuron is lava-dl's choice: nothing is to train."""
+    if finding.rule in _NEURON_RULES:
+        hint = "lava-dl writes a layer so that is read by its voltage. Lava's simulator takes it as it is."
+        return dataclasses.replace(finding, level="warning", hint=hint)
+    if finding.rule.endswith((" may wrap", " may saturate")):
+        return dataclasses.replace(finding, hint="Give a sample to see whether it happens.")
+    return finding
 
 
 def estimate(network: str | os.PathLike[str] | NetworkDescription, target: str | Limits = "loihi2") -> list[Usage]:
@@ -268,6 +283,30 @@ def _check_states(
             )
             rule = f"{quantity.name} {quantity.beyond}s"
             yield Finding(rule, level, name, _whole(peak.size), limit, f"{scaled} {quantity.hint}")
+    if description.graded:
+        yield from _check_messages(description, spikes)
+
+
+def _check_messages(description: NetworkDescription, spikes: torch.Tensor) -> Iterator[Finding]:
+    """Whether a sigma-delta neuron sends a message that needs more bits than it declares."""
+    neurons = {name: layer.neuron for name, layer in description.spiking.items() if description.gives[name] != "sums"}
+    if description.encoder is not None:
+        neurons = {"input0": description.encoder.neuron, **neurons}
+    needed = dict.fromkeys(neurons, 0)
+    for chunk in spikes.split(reference.chunk_size(description, spikes.shape[-1], spikes.device)):
+        sent = {"input0": chunk, **reference.run(description, chunk)}
+        needed = {name: max(bits, _bits(sent[name])) for name, bits in needed.items()}
+    for name, neuron in neurons.items():
+        declared = neuron.message_bits if isinstance(neuron, SigmaDeltaNeuron) else 1
+        if needed[name] > declared:
+            hint = "Lava's simulator sends it whole, but netx asks a chip for no more. Scale the input or weights down."
+            yield Finding("message beyond its bits", "warning", name, needed[name], declared, hint)
+
+
+def _bits(messages: torch.Tensor) -> int:
+    """Bits of the largest of some whole numbers, with its sign."""
+    low, high = (int(value) for value in torch.aminmax(messages))
+    return 1 + max((~low if low < 0 else low).bit_length(), high.bit_length() if high > 0 else 0)
 
 
 def _peaks_of_layers(peaks: Mapping[str, tuple[Peak, ...]]) -> Iterator[tuple[str, Peak]]:

@@ -56,6 +56,12 @@ class Target(str, Enum):
 NetFile = Annotated[Path, typer.Argument(help="A netx HDF5 file.")]
 DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
 
+SpikeExp = Annotated[int, typer.Option(min=0, max=6, help="Of sigma-delta networks: netx's option of this name.")]
+
+DelayShift = Annotated[
+    bool | None, typer.Option(help="Whether SLAYER delays each block's output by a step, if not as the file says.")
+]
+
 
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Directory for digits.net, report.json and report.html.")]) -> None:
@@ -106,13 +112,22 @@ def simulate(
     backend: Annotated[
         Backend, typer.Option(help="Our own simulator, or the stock loader on Lava.")
     ] = Backend.reference,
+    delay_shift: DelayShift = None,
+    spike_exp: SpikeExp = 6,
 ) -> None:
     """Write the spikes of a file's network on some data."""
     from netx_export.file.npz import load_spikes, save_simulation
     from netx_export.simulation.simulate import simulate as run
 
     spikes, _ = load_spikes(data)
-    simulation = run(file, spikes, backend=backend.value, progress=_errors.is_terminal)
+    simulation = run(
+        file,
+        spikes,
+        backend=backend.value,
+        delay_shift=delay_shift,
+        spike_exp=spike_exp,
+        progress=_errors.is_terminal,
+    )
     save_simulation(out, simulation)
     print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
 
@@ -128,6 +143,8 @@ def verify(
     ] = None,
     lava_samples: Annotated[int, typer.Option(min=0, help="Samples to run on Lava; 0 leaves it out.")] = 32,
     stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
+    delay_shift: DelayShift = None,
+    spike_exp: SpikeExp = 6,
     report: Annotated[Path | None, typer.Option(help="Directory for report.json and report.html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -155,6 +172,8 @@ def verify(
             lava_samples=lava_samples,
             recorded=recorded,
             stop_early=stop_early,
+            delay_shift=delay_shift,
+            spike_exp=spike_exp,
             progress=_errors.is_terminal,
         )
     if rank == 0:

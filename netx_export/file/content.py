@@ -32,9 +32,10 @@ from netx_export.network.description import (
 from netx_export.network.fixed_point import IntArray
 from netx_export.network.stock_loader import rotation_that_loads
 
-__all__ = ["NETX_MESSAGE_BITS", "OWN_GROUP", "content_hash", "content_hash_of_format_1", "datasets"]
+__all__ = ["NETX_MESSAGE_BITS", "OWN_GROUP", "READS_VOLTAGE", "content_hash", "content_hash_of_format_1", "datasets"]
 
 OWN_GROUP = "lava_spikeloss"
+READS_VOLTAGE = "reads_voltage"
 NETX_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 _BLOCK = 2**20  # numbers to hash at a time
 _FILE_TYPES = {"recurrent": "dense_rec", "resonator": "dense"}
@@ -194,6 +195,8 @@ def _own(description: NetworkDescription) -> _Datasets:
             yield f"shape/{index}", np.array(layer.shape, np.int64)
     if description.encoder is not None and not _is_in_layer(description.encoder):
         yield from _in_group("encoder", _encoder(description.encoder))
+    if description.reads_voltage:
+        yield READS_VOLTAGE, True
     if description.readout is not None:
         yield from _in_group("readout", _readout(description.readout))
 

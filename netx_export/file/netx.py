@@ -7,18 +7,19 @@ host) lies in a group of its own, ``lava_spikeloss``, which the stock loader doe
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
-from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, content_hash, datasets
+from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
@@ -39,11 +40,13 @@ from netx_export.network.description import (
     Resonator,
     ResonatorNeuron,
     SigmaDeltaNeuron,
+    SpikingLayer,
 )
 from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import (
     ALIGNMENT_BITS,
     DEFAULT_THRESHOLD,
+    MAX_THRESHOLD,
     MESSAGE_BITS,
     UNITY_DECAY,
     WEIGHT_SCALE,
@@ -51,7 +54,17 @@ from netx_export.network.fixed_point import (
 )
 from netx_export.network.stock_loader import load_resonator_decays
 
-__all__ = ["FORMAT_VERSION", "annotate", "as_description", "content_hash", "read", "write", "write_as_described"]
+__all__ = [
+    "FORMAT_VERSION",
+    "annotate",
+    "as_description",
+    "as_it_runs",
+    "content_hash",
+    "read",
+    "with_delay_shift",
+    "write",
+    "write_as_described",
+]
 
 FORMAT_VERSION = 2
 """Of the files that are written. Those of version 1, which say none, are read too: only their content hash differs."""
@@ -130,13 +143,17 @@ def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
         group.attrs[key] = texts[key]
 
 
-def read(path: str | os.PathLike[str]) -> NetworkDescription:
+def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> NetworkDescription:
     """Read a netx file into plain data.
 
     Args:
         path: a netx HDF5 file, written by this package or by lava-dl, older dialects included.
+        delay_shift: whether SLAYER delays the output of each block by one step; None for what the file records. Files
+            of lava-dl do not: for them it is what its blocks have unless told otherwise, False for those of
+            sigma-delta neurons and True for all others.
 
     Raises:
+        TypeError: if ``delay_shift`` is neither a bool nor None.
         NetxFormatError: if the file is missing, cannot be read, is no netx file, or holds a layer or neuron that is not
             supported; the message names the group.
 
@@ -153,7 +170,7 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
             raise NetxFormatError(f"{problem}. Give the path of a netx HDF5 file.")
         with h5py.File(path, "r") as file:
             check_texts(file)
-            return _read_network(SafeGroup(file, Budget()))
+            description = _read_network(SafeGroup(file, Budget()))
     except NetxFormatError as error:
         raise NetxFormatError(f"{path}: {error}") from None
     except OSError as error:
@@ -162,6 +179,7 @@ def read(path: str | os.PathLike[str]) -> NetworkDescription:
         raise NetxFormatError(f"{path}: there is not enough memory to read it.") from None
     except Exception as error:  # a damaged file makes HDF5 raise almost anything
         raise NetxFormatError(f"{path}: not a netx network ({type(error).__name__}: {error}).") from None
+    return with_delay_shift(description, delay_shift)
 
 
 def as_description(network: str | os.PathLike[str] | NetworkDescription) -> NetworkDescription:
@@ -179,6 +197,47 @@ def as_description(network: str | os.PathLike[str] | NetworkDescription) -> Netw
         f"Expected argument `network` to be the path of a netx file or a NetworkDescription but got "
         f"{type(network).__name__}."
     )
+
+
+def as_it_runs(
+    network: str | os.PathLike[str] | NetworkDescription, delay_shift: bool | None, spike_exp: int
+) -> NetworkDescription:
+    """The network that a file holds, or the one that is given, with the options of a run.
+
+    Args:
+        network: the file, or the network.
+        delay_shift: as for :func:`read`; None leaves that of a network that is given as it is.
+        spike_exp: as for :class:`NetworkDescription`.
+
+    Raises:
+        DescriptionError: for another ``spike_exp`` than 0 to 6.
+        NetxFormatError: if the file cannot be read.
+        TypeError: if ``delay_shift`` is neither a bool nor None.
+    """
+    if isinstance(network, NetworkDescription):
+        description = with_delay_shift(network, delay_shift)
+    else:
+        description = read(network, delay_shift=delay_shift)
+    return dataclasses.replace(description, spike_exp=spike_exp)
+
+
+def with_delay_shift(description: NetworkDescription, delay_shift: bool | None) -> NetworkDescription:
+    """A network of which SLAYER delays the output of every layer, or of none; None leaves it as it is.
+
+    Raises:
+        TypeError: if ``delay_shift`` is neither a bool nor None.
+    """
+    if delay_shift is None:
+        return description
+    if not isinstance(delay_shift, bool | np.bool_):
+        raise TypeError(f"Expected argument `delay_shift` to be True, False or None but got {delay_shift!r}.")
+    layers = [
+        dataclasses.replace(layer, delay_shift=bool(delay_shift)) if isinstance(layer, Input | SpikingLayer) else layer
+        for layer in description.layers
+    ]
+    if description.reads_voltage:
+        layers[-1] = description.layers[-1]  # SLAYER's Affine has none to delay
+    return dataclasses.replace(description, layers=tuple(layers))
 
 
 def _why_not_opened(error: OSError) -> str:
@@ -207,11 +266,19 @@ def _read_network(file: SafeGroup) -> NetworkDescription:
             layers.append(layer)
     if own is not None and "readout" in own:
         layers.append(_read_readout(own.group("readout")))
+    last, reads_voltage = layers[-1], own is not None and READS_VOLTAGE in own
+    if own is None and _is_affine(last):
+        layers[-1], reads_voltage = dataclasses.replace(last, delay_shift=False), True
     metadata = {} if own is None else own.texts()
     try:
-        return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored))
+        return NetworkDescription(tuple(layers), metadata, tuple(file.budget.ignored), reads_voltage=reads_voltage)
     except DescriptionError as error:
         raise NetxFormatError(f"group {_group_name(error.index, count)}: {error.reason}.") from None
+
+
+def _is_affine(layer: Layer) -> TypeGuard[Dense]:
+    """Whether a layer is lava-dl's Affine, written as neurons of the highest threshold or without any parameters."""
+    return isinstance(layer, Dense) and isinstance(layer.neuron, CubaNeuron) and layer.neuron.threshold >= MAX_THRESHOLD
 
 
 def _refuse_newer_version(own: SafeGroup | None) -> None:
@@ -237,11 +304,10 @@ class _Own:
         self._group = group
         self._index = index
 
-    @property
-    def delay_shift(self) -> bool:
-        """Whether SLAYER delays the layer's output by one step."""
+    def delay_shift(self, neuron: Neuron | None) -> bool:
+        """Whether SLAYER delays the layer's output by one step: unless it is recorded, as lava-dl's blocks do."""
         if self._group is None:
-            return True
+            return not isinstance(neuron, SigmaDeltaNeuron)
         shifts = self._group.integers("delay_shift", ndim=1)
         if self._index >= len(shifts):
             raise NetxFormatError(
@@ -281,7 +347,8 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
         encoder = group if "neuron" in group else own.encoder
         input_shape = own.shape(shape) or shape
         read_encoder = None if encoder is None else _read_encoder(encoder)
-        return Input(input_shape, own.delay_shift, read_encoder), shape
+        shift = own.delay_shift(None if read_encoder is None else read_encoder.neuron)
+        return Input(input_shape, shift, read_encoder), shape
     if kind == "flatten":
         return Flatten((size,)), (size,)
     if kind == "average":
@@ -295,9 +362,9 @@ def _read_layer(group: SafeGroup, file_shape: tuple[int, ...], own: _Own) -> tup
 
 def _read_dense(group: SafeGroup, kind: str, size: int, own: _Own) -> Layer:
     shape = own.shape((size,))
-    shared: dict[str, Any] = {"delay_shift": own.delay_shift, "output_shape": shape}
-    shared["axon_delay"] = own.axon_delay
     neuron = _read_neuron(group.group("neuron")) if "neuron" in group else _DEFAULT_NEURON
+    shared: dict[str, Any] = {"delay_shift": own.delay_shift(neuron), "output_shape": shape}
+    shared["axon_delay"] = own.axon_delay
     if isinstance(neuron, ResonatorNeuron) != ("weight/imag" in group):
         raise NetxFormatError("complex weights go with RF neurons, and only with them.")
     if isinstance(neuron, ResonatorNeuron):
@@ -350,7 +417,7 @@ def _read_conv(group: SafeGroup, input_shape: tuple[int, ...], own: _Own) -> Con
         dilation=group.pair("dilation", 1),
         groups=group.integer("groups"),
         bias=_read_bias(group, len(weight), spread=False),
-        delay_shift=own.delay_shift,
+        delay_shift=own.delay_shift(neuron),
         axon_delay=own.axon_delay,
         output_shape=own.shape(shape),
     )
@@ -385,7 +452,9 @@ def _read_neuron(group: SafeGroup) -> Neuron:
     group.ignore("refDelay", neutral=1)
     if kind != "SDNN":
         group.ignore("gradedSpike", neutral=0)
-    threshold = _read_threshold(group, kind)
+    sums_only = kind == "SDNN" and "sigma_output" in group
+    # What only sums up needs no threshold: dendrite.Sigma, behind a synapse of its own, says none.
+    threshold = 0 if sums_only and "vThMant" not in group else _read_threshold(group, kind)
     if kind in ("CUBA", "LOIHI"):
         current, voltage = (np.atleast_1d(_whole(group, name)).astype(np.int64) for name in ("iDecay", "vDecay"))
         return CubaNeuron(threshold, current, voltage)
@@ -397,7 +466,7 @@ def _read_neuron(group: SafeGroup) -> Neuron:
         if "activation" in group and group.text("activation") != "relu":  # netx rectifies whatever the file says
             group.ignore("activation")
         bits = group.integer("messageBits") if "messageBits" in group else NETX_MESSAGE_BITS
-        return SigmaDeltaNeuron(threshold, "sigma_output" not in group, bits)
+        return SigmaDeltaNeuron(threshold, not sums_only, bits)
     raise NetxFormatError(f"neurons of type {kind!r} are not supported here.")
 
 

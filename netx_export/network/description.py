@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.network.layers import (
     Affine,
     Average,
@@ -31,7 +32,7 @@ from netx_export.network.layers import (
     SpikingLayer,
 )
 from netx_export.network.table import table
-from netx_export.network.validation import check_layers
+from netx_export.network.validation import check_layers, check_spike_exp, check_voltage_readout
 
 __all__ = [
     "Affine",
@@ -63,6 +64,10 @@ class NetworkDescription(PlainData):
         layers: the layers in the order of the file; a layer's index in it is its index in the file.
         metadata: provenance written beside the network (versions, training rates, budget); netx ignores it.
         ignored: what the file holds and netx ignores though it may have been meant, as ``group = value``.
+        spike_exp: an option of ``netx.hdf5.Network`` that no file holds, 0 to 6: the fraction of a sigma-delta message
+            has 6 bits and as many more.
+        reads_voltage: whether the last layer is read by its membrane potential, as lava-dl's Affine is, whose threshold
+            is too high to be reached: it gives that potential after each step, and no spikes.
 
     Raises:
         DescriptionError: (a ``ValueError``) if the layers do not fit each other, or one holds an array of another shape
@@ -83,9 +88,14 @@ class NetworkDescription(PlainData):
     layers: tuple[Layer, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    spike_exp: int = DEFAULT_SPIKE_EXP
+    reads_voltage: bool = False
 
     def __post_init__(self) -> None:
         check_layers(self.layers)
+        check_spike_exp(self.spike_exp)
+        if self.reads_voltage:
+            check_voltage_readout(self.layers)
 
     @cached_property
     def spiking(self) -> dict[str, SpikingLayer]:
@@ -95,9 +105,20 @@ class NetworkDescription(PlainData):
         }
 
     @property
+    def gives(self) -> dict[str, Gives]:
+        """What each spiking layer gives; a membrane potential is a sum, like that of sigma-delta neurons."""
+        found: dict[str, Gives] = {name: layer.neuron.gives for name, layer in self.spiking.items()}
+        return {**found, list(found)[-1]: "sums"} if self.reads_voltage else found
+
+    @property
     def graded(self) -> bool:
         """Whether there are sigma-delta neurons, whose messages are numbers other than 0 and 1."""
         return any(isinstance(layer.neuron, SigmaDeltaNeuron) for layer in self.spiking.values())
+
+    @property
+    def fraction_bits(self) -> int:
+        """Bits of the fraction of a sigma-delta message."""
+        return ALIGNMENT_BITS + self.spike_exp
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -149,5 +170,8 @@ class NetworkDescription(PlainData):
         return max(self.bias_starts.values(), default=0)
 
     def __str__(self) -> str:
-        """The network as a table: layer, neuron, shape, neurons, synapses, weights, delay and neuron parameters."""
-        return table(self.layers)
+        """The network as a table: layers with shape, neurons, synapses, weights, delay and neuron parameters.
+
+        Biases and the geometry of convolutions have columns if any layer has them.
+        """
+        return table(self.layers, reads_voltage=self.reads_voltage)

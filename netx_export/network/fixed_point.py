@@ -2,8 +2,8 @@
 
 Everything on a chip is a whole number. A weight, a threshold or a bias of 1 in SLAYER is 64 in a netx file, its
 mantissa; before it meets the state of a neuron (a current or a membrane potential) it is shifted up by six more bits.
-Decays are shares of 4096. Sigma-delta neurons send messages in units of 1/4096, and sum them up, times weights, in
-units of 1/64 of that.
+Decays are shares of 4096. Sigma-delta neurons send messages in units of 1/4096, unless a run is given another
+``spike_exp``, and sum them up, times weights, in units of 1/64 of that.
 
 Which of these numbers a chip has room for is in :mod:`netx_export.network.chip`, what Lava has room for in
 :mod:`netx_export.network.registers`.
@@ -19,6 +19,7 @@ import numpy.typing as npt
 __all__ = [
     "ALIGNMENT",
     "ALIGNMENT_BITS",
+    "DEFAULT_SPIKE_EXP",
     "DEFAULT_THRESHOLD",
     "MAX_BIAS",
     "MAX_CONV_SIZE",
@@ -49,7 +50,8 @@ WEIGHT_SCALE = 2**6  # unless a neuron was given another `scale`
 ALIGNMENT_BITS = 6  # by which weighted sums, biases and thresholds are shifted up to the state that they meet
 ALIGNMENT = 2**ALIGNMENT_BITS
 STATE_SCALE = WEIGHT_SCALE * ALIGNMENT  # of currents, membrane potentials and the states of resonators
-MESSAGE_BITS = 12  # of the fraction of a sigma-delta message
+DEFAULT_SPIKE_EXP = 6  # of netx: by how many bits a message's fraction is longer than a weight's
+MESSAGE_BITS = ALIGNMENT_BITS + DEFAULT_SPIKE_EXP  # of the fraction of a sigma-delta message
 MESSAGE_SCALE = 2**MESSAGE_BITS
 SUM_SCALE = MESSAGE_SCALE * WEIGHT_SCALE  # of sums of weighted messages, which are a sigma-delta neuron's state
 

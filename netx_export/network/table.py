@@ -25,12 +25,23 @@ _HEADER = (
     *("layer", "neuron", "shape", "neurons", "synapses", "weights", "bits", "exponent"),
     *("delay", "threshold", "current decay", "voltage decay"),
 )
+_OPTIONAL = ("bias", "kernel", "stride", "padding", "dilation", "groups")  # shown if any layer has them
+_PAIRS = ("stride", "padding", "dilation")
 
 
-def table(layers: tuple[Layer, ...]) -> str:
-    """A line for each layer, in columns as wide as what is in them."""
-    rows = [_HEADER, *(_row(f"{layer.kind}{index}", layer) for index, layer in enumerate(layers))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def table(layers: tuple[Layer, ...], *, reads_voltage: bool = False) -> str:
+    """A line for each layer, in columns as wide as what is in them.
+
+    Args:
+        layers: the layers.
+        reads_voltage: whether the last one is read by its membrane potential.
+    """
+    rows = [[*_row(f"{layer.kind}{index}", layer), *_optional_cells(layer)] for index, layer in enumerate(layers)]
+    if reads_voltage:
+        rows[-1][1] += ", read by voltage"
+    used = [column for column in zip((*_HEADER, *_OPTIONAL), *rows, strict=True) if _is_shown(column)]
+    rows = [list(row) for row in zip(*used, strict=True)]
+    widths = [max(map(len, column)) for column in used]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
@@ -58,6 +69,22 @@ def _row(name: str, layer: Layer) -> tuple[str, ...]:
     )
 
 
+def _is_shown(column: tuple[str, ...]) -> bool:
+    return column[0] not in _OPTIONAL or any(column[1:])
+
+
+def _optional_cells(layer: Layer) -> tuple[str, ...]:
+    """Bias, and the geometry of a convolution, vertical before horizontal."""
+    bias = getattr(layer, "bias", None)
+    first = "" if bias is None else _range(bias)
+    if isinstance(layer, Input) and layer.encoder is not None and layer.encoder.bias:
+        first = str(layer.encoder.bias)
+    if not isinstance(layer, Conv):
+        return (first, *[""] * (len(_OPTIONAL) - 1))
+    pairs = [layer.weight.shape[2:], *(getattr(layer, name) for name in _PAIRS)]
+    return (first, *("x".join(map(str, pair)) for pair in pairs), str(layer.groups))
+
+
 def _synapses(layer: SpikingLayer) -> int:
     """Number of weights that the file holds: a convolution's kernels are shared."""
     others = [getattr(layer, name, np.empty(0)) for name in ("recurrent_weight", "imaginary_weight")]
@@ -77,7 +104,9 @@ def _weight_format(layer: SpikingLayer) -> tuple[str, str]:
 def _neuron_kind(neuron: Neuron) -> str:
     if isinstance(neuron, ResonatorNeuron):
         return "RF" if neuron.reset == "phase" else "RF_IZ"
-    return "CUBA" if isinstance(neuron, CubaNeuron) else "SDNN"
+    if isinstance(neuron, CubaNeuron):
+        return "CUBA"
+    return "SDNN" if neuron.sends else "SDNN, sums only"
 
 
 def _neuron_cells(neuron: Neuron) -> tuple[str, str, str]:

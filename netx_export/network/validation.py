@@ -14,12 +14,13 @@ from typing import Any, get_args
 import numpy as np
 
 from netx_export.errors import DescriptionError
-from netx_export.network.fixed_point import MAX_INT32
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, MAX_INT32
 from netx_export.network.layers import (
     Affine,
     Average,
     Conv,
     CubaNeuron,
+    Dense,
     Flatten,
     HostLayer,
     Input,
@@ -33,7 +34,7 @@ from netx_export.network.layers import (
 )
 from netx_export.network.registers import outside_registers
 
-__all__ = ["check_layers", "layer_problem"]
+__all__ = ["check_layers", "check_spike_exp", "check_voltage_readout", "layer_problem"]
 
 _MAX_AXES = 3
 # netx has no recurrent layer of graded changes, and resonators in dense layers only.
@@ -61,6 +62,30 @@ def check_layers(layers: Sequence[Layer]) -> None:
             raise DescriptionError(problem, index, layer.kind)
     if not any(isinstance(layer, SpikingLayer) for layer in layers):
         raise DescriptionError("expected at least one layer with neurons, but there is none")
+
+
+def check_spike_exp(spike_exp: object) -> None:
+    """Raise unless thresholds and biases that a file may hold still fit Lava's 32 bits.
+
+    Raises:
+        DescriptionError: if it is no whole number from 0 to 6.
+    """
+    if isinstance(spike_exp, bool) or not _is_whole(spike_exp, 0) or spike_exp > DEFAULT_SPIKE_EXP:  # type: ignore[operator]
+        raise DescriptionError(
+            f"Expected argument `spike_exp` to be a whole number from 0 to {DEFAULT_SPIKE_EXP}, with which all "
+            f"thresholds of a file fit Lava's 32 bits, but got {spike_exp!r}"
+        )
+
+
+def check_voltage_readout(layers: Sequence[Layer]) -> None:
+    """Raise unless the last layer can be read by its voltage.
+
+    Raises:
+        DescriptionError: if it is no dense layer of CUBA neurons.
+    """
+    last = layers[-1]
+    if not (isinstance(last, Dense) and isinstance(last.neuron, CubaNeuron)):
+        raise DescriptionError("it is read by its voltage; expected a dense layer of CUBA neurons", len(layers) - 1)
 
 
 def layer_problem(layer: Layer) -> str | None:

@@ -14,7 +14,9 @@ import torch
 
 from netx_export.network.description import Affine, CubaNeuron, Encoder, HostLayer, SigmaDeltaNeuron
 from netx_export.network.fixed_point import (
+    ALIGNMENT_BITS,
     MAX_QUANTISED,
+    MESSAGE_BITS,
     MIN_QUANTISED,
     STATE_LIMIT,
     UNITY_DECAY,
@@ -26,18 +28,21 @@ from netx_export.simulation import reference
 __all__ = ["encode", "read_out"]
 
 
-def encode(encoder: Encoder, values: torch.Tensor) -> torch.Tensor:
+def encode(encoder: Encoder, values: torch.Tensor, fraction_bits: int = MESSAGE_BITS) -> torch.Tensor:
     """Input of any size as spikes, uint8, or as sigma-delta messages, int32, in local time.
 
     Args:
         encoder: the input neurons.
         values: numbers ``(N, C, ..., T)``; SLAYER rounds them to 1/32 between -4 and 3.97.
+        fraction_bits: of the fraction of a sigma-delta message.
     """
     quantised = (values.float() * 32).round_().mul_(2).clamp_(MIN_QUANTISED, MAX_QUANTISED).double()
     current = quantised.mul_(encoder.weight).add_(encoder.bias * WEIGHT_SCALE)
     frames = current.movedim(-1, 1).contiguous().transpose(0, 1)  # stored sample by sample, as the reference wants it
     if isinstance(encoder.neuron, SigmaDeltaNeuron):
-        spikes = reference.send_changes(frames.to(torch.int32), encoder.neuron.threshold * WEIGHT_SCALE)
+        # As Lava's Delta: in units of 1/64 of a message, whose bits beyond the message are cut off when it is sent.
+        states = frames.to(torch.int32) << (fraction_bits - ALIGNMENT_BITS)
+        spikes = reference.send_changes(states, encoder.neuron.threshold << fraction_bits) >> ALIGNMENT_BITS
     elif _may_leave_24_bits(frames, encoder.neuron):
         spikes = _fire_without_limits(frames, encoder.neuron)
     else:

@@ -97,6 +97,7 @@ class _Network:
             sparse_fc_layer=key["sparse"],
             skip_layers=key["skip_layers"],
             num_layers=key["num_layers"],
+            spike_exp=key["spike_exp"],
         )
         self._network.net_config.f.close()  # netx leaves the file open, and nobody could write to it
         self._source = Injector(shape=self._network.inp.shape)
@@ -113,9 +114,12 @@ class _Network:
         """Run ``frames.npy`` (runs, steps, ...) and write the spikes of layer i to ``i.npy``, step for step."""
         frames = np.load(directory / "frames.npy", mmap_mode="r")
         create: Any = np.lib.format.open_memmap
+        dtypes = [self.key["dtype"]] * len(self._network.layers)
+        if self.key["reads_voltage"]:
+            dtypes[-1] = "int32"
         rasters = [
-            create(directory / f"{index}.npy", "w+", np.dtype(self.key["dtype"]), (*frames.shape[:2], *layer.out.shape))
-            for index, layer in enumerate(self._network.layers)
+            create(directory / f"{index}.npy", "w+", np.dtype(dtype), (*frames.shape[:2], *layer.out.shape))
+            for index, (layer, dtype) in enumerate(zip(self._network.layers, dtypes, strict=True))
         ]
         for run, run_frames in enumerate(frames):
             if self._used and self.key["reset_interval"] is None:
@@ -141,7 +145,8 @@ class _Network:
     def _stream(self, frames: Any, rasters: list[Any]) -> None:
         """Run in a thread, so that the end of one of Lava's processes is noticed instead of waited for."""
         failures: list[BaseException] = []
-        thread = threading.Thread(target=self._pump, args=(frames, rasters, failures), daemon=True)
+        pump = self._pump_step_by_step if self.key["reads_voltage"] else self._pump_frames
+        thread = threading.Thread(target=self._pump, args=(pump, frames, rasters, failures), daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
@@ -153,21 +158,39 @@ class _Network:
         if failures:
             raise failures[0]
 
-    def _pump(self, frames: Any, rasters: list[Any], failures: list[BaseException]) -> None:
-        from lava.magma.core.run_conditions import RunSteps
-
+    def _pump(self, pump: Any, frames: Any, rasters: list[Any], failures: list[BaseException]) -> None:
         try:
-            steps = len(frames)
-            self._network.run(condition=RunSteps(num_steps=steps, blocking=False))
-            for step in range(steps + _STEPS_UNDER_WAY):
-                if step < steps:
-                    self._source.send(frames[step].astype(float))
-                if step >= _STEPS_UNDER_WAY:
-                    for raster, sink in zip(rasters, self._sinks, strict=True):
-                        raster[step - _STEPS_UNDER_WAY] = sink.receive()
-            self._network.wait()
+            pump(frames, rasters)
         except BaseException as error:  # handed to the main thread
             failures.append(error)
+
+    def _pump_frames(self, frames: Any, rasters: list[Any]) -> None:
+        from lava.magma.core.run_conditions import RunSteps
+
+        steps = len(frames)
+        self._network.run(condition=RunSteps(num_steps=steps, blocking=False))
+        for step in range(steps + _STEPS_UNDER_WAY):
+            if step < steps:
+                self._source.send(frames[step].astype(float))
+            if step >= _STEPS_UNDER_WAY:
+                self._receive([raster[step - _STEPS_UNDER_WAY] for raster in rasters])
+        self._network.wait()
+
+    def _pump_step_by_step(self, frames: Any, rasters: list[Any]) -> None:
+        """The same, and what the last layer's neurons hold after each step in place of its spikes."""
+        from lava.magma.core.run_conditions import RunSteps
+
+        voltage = self._network.layers[-1].neuron.v
+        for step, frame in enumerate(frames):
+            self._network.run(condition=RunSteps(num_steps=1, blocking=False))
+            self._source.send(frame.astype(float))
+            self._receive([raster[step] for raster in rasters])
+            self._network.wait()
+            rasters[-1][step] = voltage.get()
+
+    def _receive(self, rows: list[Any]) -> None:
+        for row, sink in zip(rows, self._sinks, strict=True):
+            row[...] = sink.receive()
 
     def stop(self) -> None:
         self._network.stop()

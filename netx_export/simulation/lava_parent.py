@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read, write_as_described
+from netx_export.file.netx import read, with_delay_shift, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 from netx_export.run import Spikes
@@ -91,7 +91,8 @@ def run_on_lava(
     limit = timeout if timeout is not None else _time_limit(description, samples, steps)
     deadline = time.monotonic() + limit
     layers = {
-        name: np.empty((samples, *layer.shape, steps), spikes.dtype) for name, layer in description.spiking.items()
+        name: np.empty((samples, *layer.shape, steps), dtype)
+        for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
     size = _block_size(description, steps)
@@ -134,7 +135,8 @@ def _made_of(description: NetworkDescription) -> _File:
         path = Path(directory, "network.net")
         write_as_described(description, path)
         try:
-            reason = "" if read(path).layers == description.layers else "What is read back from one is not equal to it."
+            same = _are_one_to_lava(read(path), description)
+            reason = "" if same else "What is read back from one is not equal to it."
         except NetxFormatError as error:
             reason = str(error).removeprefix(f"{path}: ")
         if reason:
@@ -153,7 +155,7 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
         with tempfile.NamedTemporaryFile(prefix="netx-", suffix=".net") as copy:
             copy.write(content)
             copy.flush()
-            same = read(copy.name).layers == description.layers
+            same = _are_one_to_lava(read(copy.name), description)
     except NetxFormatError:
         same = False
     except OSError as error:
@@ -161,6 +163,11 @@ def _copy(path: str | os.PathLike[str], description: NetworkDescription) -> _Fil
     if not same:
         raise SimulationError(f"{path} was changed while it was simulated. Try again when nothing writes to it.")
     return _File.holding(path, content)
+
+
+def _are_one_to_lava(one: NetworkDescription, other: NetworkDescription) -> bool:
+    """Whether two networks are equal but for ``delay_shift``, which is of SLAYER alone."""
+    return with_delay_shift(one, False).layers == with_delay_shift(other, False).layers
 
 
 def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
@@ -202,10 +209,12 @@ def _run_block(
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
         "dtype": str(spikes.dtype),
+        "reads_voltage": description.reads_voltage,
         "sparse": _sparse_is_faster(description),
         # netx does not connect an input layer that has neurons; they run on the host, and netx starts behind them.
         "skip_layers": int(description.encoder is not None),
         # netx cannot load the average that some files end with; it is taken on the host.
+        "spike_exp": description.spike_exp,
         "num_layers": len(description.layers) - (description.readout is not None),
         # A reset clears what a bias did before its step; without resets the bias is set in at its step.
         "bias_starts": None if stream else _bias_starts(description),
@@ -215,6 +224,12 @@ def _run_block(
         name: _in_local_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
     }
+
+
+def _dtypes(description: NetworkDescription, spikes: Spikes) -> list[Any]:
+    """What the layers' numbers are: those of the input, or a membrane potential."""
+    dtypes = [spikes.dtype] * len(description.spiking)
+    return [*dtypes[:-1], np.dtype(np.int32)] if description.reads_voltage else dtypes
 
 
 def _bias_starts(description: NetworkDescription) -> list[int]:

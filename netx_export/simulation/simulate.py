@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.file.netx import read
-from netx_export.network.description import NetworkDescription, SigmaDeltaNeuron, SpikingLayer
+from netx_export.file.netx import as_it_runs
+from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
-from netx_export.network.fixed_point import MESSAGE_SCALE, SUM_SCALE, IntArray
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
@@ -28,6 +28,7 @@ __all__ = [
     "as_tensor",
     "check_input",
     "network_input",
+    "refuse_short",
     "run_layers",
     "sample_tensor",
     "simulate",
@@ -43,6 +44,8 @@ def simulate(
     spikes: npt.ArrayLike | torch.Tensor,
     *,
     backend: Literal["reference", "lava"] = "reference",
+    delay_shift: bool | None = None,
+    spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
 ) -> Run:
@@ -56,18 +59,24 @@ def simulate(
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
             fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+        delay_shift: whether SLAYER delays the output of each block by one step, as for :func:`netx_export.read`; None
+            for what the file or the description says.
+        spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
+            message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
 
     Returns:
-        The spikes of every layer.
+        The spikes of every layer. A last layer that is read by its voltage, such as lava-dl's Affine, gives its
+        membrane potential after each step, in SLAYER's scale; lava-dl's tutorials read it at the last one.
 
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ExportError: if no file can hold a description that is to run on Lava.
-        SimulationError: if the input does not fit the network, or Lava is missing, fails or runs out of time.
-        ValueError: for an unknown back end, or a time limit that is not above 0.
-        TypeError: if the time limit is no number.
+        SimulationError: if the input does not fit the network, or is so short that no output depends on it, or if Lava
+            is missing, fails or runs out of time.
+        ValueError: for an unknown back end, a `spike_exp` that is not from 0 to 6, or a time limit that is not above 0.
+        TypeError: if the time limit is no number, or `delay_shift` neither a bool nor None.
 
     Example:
         >>> import numpy as np
@@ -80,9 +89,10 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
-    description = path if isinstance(path, NetworkDescription) else read(path)
+    description = as_it_runs(path, delay_shift, spike_exp)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
+    refuse_short(description, array.shape[-1])
     with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task(f"Simulating on {backend}", total=len(array))
 
@@ -92,6 +102,23 @@ def simulate(
         run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
         layers = run(description, array, advance)
     return Run(_output(description, list(layers.values())[-1]), layers)
+
+
+def refuse_short(description: NetworkDescription, steps: int) -> None:
+    """Raise for samples of so few steps that the output of a sigma-delta network cannot depend on them.
+
+    Raises:
+        SimulationError: if the layers delay whatever comes in by as many steps.
+    """
+    if not description.graded:
+        return  # a spiking network is silent then, which nobody takes for a result
+    shift = list(description.shifts.values())[-1]
+    if steps <= shift:
+        raise SimulationError(
+            f"Expected samples of more than {shift} steps but got {steps}: the network's output comes {shift} steps "
+            f"after its input, so that it cannot depend on them. Give longer samples, or `delay_shift=False` if it was "
+            f"trained so."
+        )
 
 
 def _output(description: NetworkDescription, spikes: Spikes) -> Spikes:
@@ -118,7 +145,7 @@ def _run_reference(
 ) -> dict[str, Spikes]:
     """Run the reference simulator chunk by chunk; each layer is written directly into the result."""
     samples, steps = spikes.shape[0], spikes.shape[-1]
-    layers = {name: _empty(layer, samples, steps) for name, layer in description.spiking.items()}
+    layers = {name: _empty(description, name, samples, steps) for name in description.spiking}
     device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
     run = reference.prepare(description, device)
 
@@ -138,7 +165,7 @@ def _run_reference(
 def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, Spikes]:
     """The output of each spiking layer for spikes, uint8, or messages, int32, that enter the first one."""
     spikes = torch.nn.functional.pad(frames, (description.lead, 0))
-    layers = {name: _empty(layer, len(frames), frames.shape[-1]) for name, layer in description.spiking.items()}
+    layers = {name: _empty(description, name, len(frames), frames.shape[-1]) for name in description.spiking}
     for name, raster in reference.run(description, spikes).items():
         _line_up(description, name, raster, torch.from_numpy(layers[name]))
     return layers
@@ -155,14 +182,22 @@ def _run_lava(
     rasters = run_on_lava(path, description, frames, timeout, advance)
     layers = {}
     for name, raster in rasters.items():
-        layers[name] = _empty(description.spiking[name], len(raster), spikes.shape[-1])
+        layers[name] = _empty(description, name, len(raster), spikes.shape[-1])
         _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
     return layers
 
 
-def _empty(layer: SpikingLayer, samples: int, steps: int) -> Spikes:
-    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
-    return np.zeros((samples, *layer.shape, steps), np.float64 if graded else np.uint8)
+def _empty(description: NetworkDescription, name: str, samples: int, steps: int) -> Spikes:
+    dtype = np.uint8 if description.gives[name] == "spikes" else np.float64
+    return np.zeros((samples, *description.spiking[name].shape, steps), dtype)
+
+
+def _unit(description: NetworkDescription, name: str) -> int:
+    """How many of Lava's units of a layer's numbers are 1 in SLAYER."""
+    if not description.graded:
+        return int(STATE_SCALE)
+    messages = 1 << description.fraction_bits
+    return messages * WEIGHT_SCALE if description.gives[name] == "sums" else messages
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
@@ -172,7 +207,7 @@ def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, t
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
     shift = delay + (description.shifts[name] - description.lead)
     loops = reference.compiled_loops(raster.device)
-    unit = 1 if not isinstance(layer.neuron, SigmaDeltaNeuron) else MESSAGE_SCALE if layer.neuron.sends else SUM_SCALE
+    unit = 1 if description.gives[name] == "spikes" else _unit(description, name)
     if loops is None:
         _copy_shifted(raster if unit == 1 else raster.double() / unit, target, shift)
         return
@@ -232,7 +267,8 @@ def _values_of(array: _Array) -> Iterator[None]:
 def network_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """What enters the first layer: spikes, or messages, behind the steps in which only biases act."""
     tensor = check_input(description, spikes)
-    encoded = tensor if description.encoder is None else host.encode(description.encoder, tensor)
+    encoder = description.encoder
+    encoded = tensor if encoder is None else host.encode(encoder, tensor, description.fraction_bits)
     return torch.nn.functional.pad(encoded, (description.lead, 0)) if description.lead else encoded
 
 

@@ -15,7 +15,7 @@ from lava_spikeloss.arguments import check_count, check_number
 from lava_spikeloss.losses.labels import are_whole, judged_classes
 from netx_export.network.description import NetworkDescription
 from netx_export.run import OUTPUT
-from netx_export.simulation.simulate import as_tensor, check_input
+from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 
 __all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes", "number_of_outputs"]
@@ -27,7 +27,10 @@ _UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch 
 class Options:
     """How to verify. The attributes are the arguments of ``verify`` with these names."""
 
-    CHANGING_THE_RESULT: ClassVar[tuple[str, ...]] = ("lava_samples", "stop_early", "seed", "tolerance")
+    CHANGING_THE_RESULT: ClassVar[tuple[str, ...]] = (
+        *("lava_samples", "stop_early", "seed", "tolerance"),
+        *("delay_shift", "spike_exp"),
+    )
 
     lava_samples: int
     stop_early: bool
@@ -35,6 +38,8 @@ class Options:
     timeout: float | None
     progress: bool
     tolerance: Tolerances
+    delay_shift: bool | None
+    spike_exp: int
 
     def __post_init__(self) -> None:
         check_count("lava_samples", self.lava_samples, minimum=0)
@@ -74,6 +79,7 @@ def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescr
         raise TypeError(f"Expected argument `spikes` to be a dense array of real numbers but got {_describe(array)}.")
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
     check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
+    refuse_short(description, array.shape[-1])
     return array
 
 

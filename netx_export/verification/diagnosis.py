@@ -20,12 +20,12 @@ import torch
 from torch import nn
 
 from netx_export.errors import NetxExportError
-from netx_export.network.description import NetworkDescription, Resonator, SigmaDeltaNeuron, SpikingLayer
+from netx_export.network.description import NetworkDescription, Resonator, SpikingLayer
 from netx_export.network.exact_weights import loadable
-from netx_export.network.fixed_point import ALIGNMENT_BITS
+from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import as_tensor, network_input
+from netx_export.simulation.simulate import as_tensor, network_input, simulate
 from netx_export.slayer import describe, evaluation, layer_blocks
 from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import forward
@@ -48,6 +48,7 @@ CAUSES = (
     "dropout left in training mode",
     "batch norm left in training mode",
     "different delay_shift",
+    "coarser messages",
     "file differs from the network",
     "readout on the host",
     "not found",
@@ -107,6 +108,7 @@ class _Scene:
         inputs: what comes into the layer, ``(C, ..., lead + T)``: equal in both runs.
         reference, other: what the reference makes of it, and what the other run gave.
         source: where the other run comes from.
+        spikes: whether the layer gives spikes, rather than numbers.
     """
 
     layer: SpikingLayer
@@ -119,6 +121,7 @@ class _Scene:
     reference: Spikes
     other: Spikes
     source: str
+    spikes: bool
 
     def delay(self, neuron: tuple[int, ...]) -> int:
         """Steps by which a neuron's spikes come later in the compared runs than in local time."""
@@ -179,6 +182,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         reference=origin.expected if is_expected else origin.got,
         other=origin.got if is_expected else origin.expected,
         source=comparison.got if is_expected else comparison.expected,
+        spikes=data.description.gives[origin.layer] == "spikes",
     )
     name, detail = next(_findings(data, scene, order), ("not found", "No single assumption explains it."))
     detail += _say_unseen(list(data.description.spiking), origin.layer, comparison.unrecorded)
@@ -190,7 +194,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         layer=origin.layer,
         place=place,
         steps=steps,
-        threshold=None if isinstance(layer.neuron, SigmaDeltaNeuron) else layer.neuron.threshold << ALIGNMENT_BITS,
+        threshold=layer.neuron.threshold << ALIGNMENT_BITS if scene.spikes else None,
         expected_membrane=membranes[not is_expected],
         got_membrane=membranes[is_expected],
     )
@@ -241,10 +245,13 @@ def _in_local_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
 
 def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
     """Everything that explains the difference, the most certain first."""
+    if data.description.reads_voltage and scene.name == list(data.description.spiking)[-1]:
+        return  # what reads a voltage is no block of neurons in SLAYER
     if scene.source == "SLAYER":
         yield from _file_findings(data, scene)
     yield from _shift_findings(scene)
-    if not isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    yield from _message_findings(data, scene)
+    if scene.spikes:
         yield from _neuron_findings(scene)
         yield from _reset_findings(data, scene, order)
     if scene.source == "SLAYER":
@@ -299,6 +306,19 @@ def _shift_findings(scene: _Scene) -> Iterator[Finding]:
                 "different delay_shift",
                 f"In {scene.source}, the whole layer spikes {abs(steps)} step(s) {direction} than in the reference.",
             )
+
+
+def _message_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
+    given = data.description.spike_exp
+    if given == DEFAULT_SPIKE_EXP:
+        return
+    finest = simulate(data.description, data.samples(scene.sample), spike_exp=DEFAULT_SPIKE_EXP)
+    if np.array_equal(finest.layers[scene.name][0], scene.other):
+        yield (
+            "coarser messages",
+            f"The simulators ran with spike_exp={given}; with {DEFAULT_SPIKE_EXP} the reference gives what "
+            f"{scene.source} gives.",
+        )
 
 
 def _neuron_findings(scene: _Scene) -> Iterator[Finding]:
@@ -407,7 +427,7 @@ def _block(data: Data, name: str) -> Any:
 
 
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:
-    if isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    if not scene.spikes:
         return None
     own = scene.in_local_time(scene.reference)
     membrane = trace(scene.layer, neuron, scene.inputs, own, scene.bias_start).membrane
@@ -418,7 +438,7 @@ def _slayer_membrane(
     data: Data, scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]
 ) -> tuple[float, ...] | None:
     """The membrane in SLAYER, in the chip's units; None for a run that is not SLAYER's."""
-    if data.net is None or scene.source != "SLAYER" or isinstance(scene.layer.neuron, SigmaDeltaNeuron):
+    if data.net is None or scene.source != "SLAYER" or not scene.spikes:
         return None
     block = _block(data, scene.name)
     parts: list[torch.Tensor] = []

@@ -40,7 +40,7 @@ def check_recording(
         SimulationError: if the file is no ``.npz`` file, the recording holds none of the network's layers, or an array
             does not fit the network or the input.
     """
-    expected = {name: (layer.shape, layer.neuron.gives) for name, layer in description.spiking.items()}
+    expected = {name: (layer.shape, description.gives[name]) for name, layer in description.spiking.items()}
     arrays = _load(recorded)
     unknown = sorted({str(name) for name in arrays} - set(expected) - {OUTPUT})
     if unknown or not arrays:
@@ -77,9 +77,9 @@ def _output(description: NetworkDescription) -> tuple[tuple[int, ...], Gives]:
     """Shape of the network's output, and what it is."""
     if description.readout is not None:
         return description.readout.shape, "sums"
-    last = list(description.spiking.values())[-1]
+    name, last = list(description.spiking.items())[-1]
     ends_flat = isinstance(description.layers[-1], Flatten)
-    return (int(np.prod(last.shape)),) if ends_flat else last.shape, last.neuron.gives
+    return (int(np.prod(last.shape)),) if ends_flat else last.shape, description.gives[name]
 
 
 def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> Spikes:

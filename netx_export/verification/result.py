@@ -185,7 +185,8 @@ class LayerComparison:
         name: kind and index in the file.
         shape: of the layer, without batch and time.
         neurons: number of neurons.
-        gives: ``spikes``, or what sigma-delta neurons give: ``messages``, or ``sums`` in a last layer.
+        gives: ``spikes``, or what sigma-delta neurons give: ``messages``, or ``sums`` in a last layer;
+            ``sums`` also of a last layer that is read by its voltage.
         expected, got: what the layer did in the two runs.
         trained_rate: event rate on the sample that the network was exported with, as the file records it, or None.
         budget: the event rate that the layer was trained to stay under, or None.

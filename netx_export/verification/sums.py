@@ -143,7 +143,7 @@ class Tally:
         self, description: NetworkDescription, names: tuple[str, str], loss: Loss | None, predicts: bool = True
     ) -> None:
         self._description = description
-        self._gives: dict[str, Gives] = {name: layer.neuron.gives for name, layer in description.spiking.items()}
+        self._gives = description.gives
         self._names = names
         self._loss = loss
         self._predicts = predicts

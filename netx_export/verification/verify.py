@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, SimulationError
-from netx_export.file.netx import read
+from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.provenance import recorded_budgets
 from netx_export.run import Run
 from netx_export.simulation.simulate import network_input, simulate
@@ -69,6 +70,7 @@ class VerificationReport:
             its name before (``dense1.synops``).
         energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
+        spike_exp: with which the simulators ran, of a sigma-delta network; None of another.
     """
 
     network: str
@@ -77,6 +79,7 @@ class VerificationReport:
     budgets: Mapping[str, float]
     energy_table: EnergyTable = LOIHI_1
     training: Sequence[Mapping[str, float]] = ()
+    spike_exp: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -104,6 +107,7 @@ class VerificationReport:
             "budgets": dict(self.budgets),
             "energy_table": dataclasses.asdict(self.energy_table),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "spike_exp": self.spike_exp,
             "training": [dict(row) for row in self.training],
         }
 
@@ -134,6 +138,8 @@ def verify(
     tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
     stop_early: bool = False,
     seed: int = 0,
+    delay_shift: bool | None = None,
+    spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
 ) -> VerificationReport:
@@ -168,6 +174,8 @@ def verify(
             follow: at a difference that no tolerance is given for, or a single value beyond its tolerance. What passes
             has run all samples.
         seed: for the draw.
+        delay_shift: as for :func:`simulate`.
+        spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
 
@@ -188,7 +196,7 @@ def verify(
     """
 
     def prepare() -> _Subject:
-        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance)
+        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp)
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
     subject = together(prepare)
@@ -207,6 +215,7 @@ def verify(
         metadata=description.metadata,
         budgets=recorded_budgets(description),
         energy_table=LOIHI_2 if description.graded else LOIHI_1,
+        spike_exp=description.spike_exp if description.graded else None,
     )
 
 
@@ -246,7 +255,7 @@ class _Subject:
         if net is None and recorded is None and options.lava_samples == 0:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
         content = hash_source(path)
-        description = path if isinstance(path, NetworkDescription) else read(path)
+        description = as_it_runs(path, options.delay_shift, options.spike_exp)
         check_names(options.tolerance, description)
         inputs = check_spikes(spikes, description)
         if net is not None:
@@ -323,19 +332,33 @@ class _Subject:
 
     def _slayer(self, samples: _Samples) -> Run:
         assert self.data.net is not None
-        run = record(self.data.net, self.data.choose(samples), list(self.data.description.spiking))
+        run = self._record(self.data.net, samples)
         return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
 
+    def _record(self, net: nn.Module, samples: _Samples) -> Run:
+        """What SLAYER gives; a last layer that is read by its voltage is no block of neurons, but the output."""
+        description = self.data.description
+        names = _block_names(description)
+        run = record(net, self.data.choose(samples), names)
+        for name in list(description.spiking)[len(names) :]:
+            if run.output is not None and run.output.shape[1:-1] == description.spiking[name].shape:
+                run.layers[name] = run.output
+        return run
+
     def _reference(self, samples: _Samples) -> Run:
-        return simulate(self.path, self.data.choose(samples))
+        return self._simulated(samples, "reference")
 
     def _lava(self, samples: _Samples) -> Run:
+        return self._simulated(samples, "lava", timeout=self.options.timeout, progress=self._shows_progress)
+
+    def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
             self.path,
             self.data.choose(samples),
-            backend="lava",
-            timeout=self.options.timeout,
-            progress=self._shows_progress,
+            backend=backend,
+            delay_shift=self.options.delay_shift,
+            spike_exp=self.options.spike_exp,
+            **options,
         )
 
     def _recording(self, samples: _Samples) -> Run:
@@ -377,11 +400,17 @@ def _chunks(
         yield samples[start : start + size]
 
 
+def _block_names(description: NetworkDescription) -> list[str]:
+    """The layers that are blocks of neurons in SLAYER."""
+    names = list(description.spiking)
+    return names[:-1] if description.reads_voltage else names
+
+
 def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
-    number = len(layer_blocks(net))
-    if number != len(description.spiking):
+    number, layers = len(layer_blocks(net)), len(_block_names(description))
+    if number != layers:
         raise ExportError(
-            f"The network has {number} spiking blocks but the file has {len(description.spiking)} spiking layers, so "
+            f"The network has {number} spiking blocks but the file has {layers} spiking layers, so "
             f"one is not an export of the other. Give the network that the file was exported from."
         )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from netx_export import ExportError, SimulationError, export, read, simulate
+from netx_export import ExportError, NetxFormatError, SimulationError, check, export, read, simulate, verify
+from netx_export.checking import _bits
 from netx_export.file.netx import write
 from netx_export.network.description import (
     Conv,
@@ -22,6 +26,8 @@ from netx_export.network.description import (
     NetworkDescription,
     SigmaDeltaNeuron,
 )
+from netx_export.run import Run
+from netx_export.simulation.host import encode
 from netx_export.simulation.reference import peaks, send_changes
 
 ENCODER = Encoder(SigmaDeltaNeuron(2))
@@ -49,12 +55,13 @@ def _shipped(name: str) -> Path:
     return next(path for path in found if path.exists())
 
 
-def _assert_equals_lava(path: Path, values: torch.Tensor) -> None:
-    reference, lava = simulate(path, values), simulate(path, values, backend="lava")
+def _assert_equals_lava(path: Path | NetworkDescription, values: torch.Tensor, **options: Any) -> Run:
+    reference, lava = (simulate(path, values, backend=backend, **options) for backend in ("reference", "lava"))
     for name, layer in reference.layers.items():
         assert layer.any(), f"{name} is silent"
         np.testing.assert_array_equal(layer, lava.layers[name], err_msg=name)
     np.testing.assert_array_equal(reference.output, lava.output)
+    return reference
 
 
 def _written(path: Path) -> NetworkDescription:
@@ -81,6 +88,45 @@ def test_message_bits_that_netx_cannot_load_are_refused(tmp_path: Path) -> None:
 def test_a_bias_and_an_encoder_with_weight_and_bias(tmp_path: Path) -> None:
     _written(tmp_path / "a.net")
     _assert_equals_lava(tmp_path / "a.net", _values(2, 2, 7, 8, 12))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("spike_exp", [0, 2, 4, 6])
+def test_messages_of_another_fraction_are_those_of_netx_with_this_spike_exp(spike_exp: int, tmp_path: Path) -> None:
+    _written(tmp_path / "conv.net")
+    layers = Dense(_weights(9, 12), NEURON, bias=np.arange(-4, 5)), Dense(_weights(5, 9), OUTPUT)
+    _file(tmp_path / "dense.net", *layers)
+    for path, shape in (tmp_path / "conv.net", (2, 7, 8)), (tmp_path / "dense.net", (12,)):
+        values = _values(2, *shape, 12)
+        reference = _assert_equals_lava(path, values, spike_exp=spike_exp)
+        for name, layer in reference.layers.items():
+            units = layer * 2 ** (12 + spike_exp if not read(path).spiking[name].neuron.sends else 6 + spike_exp)
+            np.testing.assert_array_equal(units, units.round(), err_msg=name)
+        if spike_exp < 4:  # these weights and inputs are whole at 4 bits
+            assert not np.array_equal(reference.output, simulate(path, values).output)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("spike_exp", [3, 4, 6])
+def test_the_input_is_sent_as_lavas_delta_neurons_send_it(spike_exp: int) -> None:
+    from lava.proc.sdn.models import PyDeltaModelFixed
+
+    frames = np.random.default_rng(0).integers(-128, 128, (30, 1, 5)) * 2
+    zeros = np.zeros((1, 5), np.int32)
+    model = SimpleNamespace(act=zeros, residue=zeros, cum_error=False, vth=7 << (spike_exp + 6))
+    sent = []
+    for frame in frames.astype(np.int32) << (spike_exp + 6):
+        sent.append(PyDeltaModelFixed.delta_dynamics(model, frame) >> 6)
+        model.act = frame
+    encoded = encode(Encoder(SigmaDeltaNeuron(7)), torch.from_numpy(frames / 64).movedim(0, -1), 6 + spike_exp)
+    np.testing.assert_array_equal(encoded.movedim(-1, 0), np.stack(sent))
+
+
+@pytest.mark.parametrize("spike_exp", [-1, 7, 4.0, True, "4"])
+def test_another_spike_exp_is_refused(spike_exp: Any, tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(5, 12), NEURON))
+    with pytest.raises(ValueError, match=r"`spike_exp` to be a whole number from 0 to 6.* but got"):
+        simulate(path, _values(1, 12, 4), spike_exp=spike_exp)
 
 
 @pytest.mark.lava
@@ -179,6 +225,117 @@ def test_changes_of_the_input_that_lava_dl_recorded() -> None:
 )
 def test_the_network_that_lava_dl_ships(name: str, shape: tuple[int, ...]) -> None:
     _assert_equals_lava(_shipped("pilotnet_sdnn") / name, _values(2, *shape, 4))
+
+
+def _with_a_head(folder: Path) -> Path:
+    """A file as lava-dl's YOLO networks write themselves: blocks, then a synapse with ``dendrite.Sigma`` behind it."""
+    from lava.lib.dl.slayer import dendrite, synapse, utils
+    from lava.lib.dl.slayer.block import sigma_delta
+    from lava.lib.dl.slayer.object_detection.models.yolo_kp import Network
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.1, "activation": torch.relu}
+    blocks = [sigma_delta.Input(neuron), sigma_delta.Conv(neuron, 2, 4, 3, weight_scale=3, padding=1)]
+    head = SimpleNamespace(heads=[synapse.Conv(4, 3, 1, pre_hook_fx=utils.quantize_hook_fx), dendrite.Sigma()])
+    run = torch.nn.Sequential(*blocks, *head.heads)
+    values = _values(2, 2, 6, 5, 12)
+    with torch.no_grad(), h5py.File(folder / "head.net", "w") as file:
+        torch.save(run(values), folder / "trained.pt")
+        for index, block in enumerate(blocks):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+        Network.export_hdf5_head(head, file.create_group("layer/2"))
+    return folder / "head.net"
+
+
+@pytest.mark.slayer
+def test_a_head_that_lava_dl_writes_is_an_output_layer_of_sums(tmp_path: Path) -> None:
+    path = _with_a_head(tmp_path)
+    assert list(read(path).spiking.values())[-1].neuron == OUTPUT
+    with h5py.File(path, "r+") as file:
+        del file["layer/1/neuron/vThMant"]
+    with pytest.raises(NetxFormatError, match="group /layer/1/neuron: expected a dataset `vThMant`"):
+        read(path)
+
+
+@pytest.mark.lava
+def test_a_head_that_lava_dl_writes_runs_as_on_lava(tmp_path: Path) -> None:
+    _assert_equals_lava(_with_a_head(tmp_path), _values(2, 2, 6, 5, 12))
+
+
+@pytest.mark.slayer
+def test_a_file_of_lava_dl_says_no_delay_shift_and_is_read_with_that_of_its_blocks(tmp_path: Path) -> None:
+    path, values = _with_a_head(tmp_path), _values(2, 2, 6, 5, 12)
+    trained = torch.load(tmp_path / "trained.pt").numpy()
+    np.testing.assert_array_equal(simulate(path, values).output, trained)
+    shifted = simulate(path, values, delay_shift=True).output
+    np.testing.assert_array_equal(shifted[..., 3:], trained[..., :-3])
+    assert not shifted[..., :3].any()
+    np.testing.assert_array_equal(simulate(read(path, delay_shift=True), values).output, shifted)
+    assert read(path, delay_shift=False) == read(path)
+    with pytest.raises(TypeError, match="`delay_shift` to be True, False or None but got 1"):
+        read(path, delay_shift=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_our_own_files_record_of_delay_shift_holds_unless_told_otherwise(recorded: bool, tmp_path: Path) -> None:
+    layers = Dense(_weights(9, 12), NEURON, delay_shift=recorded), Dense(_weights(5, 9), OUTPUT, delay_shift=recorded)
+    path, values = _file(tmp_path / "a.net", *layers), _values(2, 12, 9)
+    plain = simulate(path, values, delay_shift=False).output
+    shifted = np.pad(plain, ((0, 0), (0, 0), (3, 0)))[..., :-3]  # of the input layer too
+    np.testing.assert_array_equal(simulate(path, values, delay_shift=True).output, shifted)
+    own = np.pad(plain, ((0, 0), (0, 0), (2, 0)))[..., :-2] if recorded else plain
+    np.testing.assert_array_equal(simulate(path, values).output, own)
+
+
+@pytest.mark.lava
+def test_delay_shift_makes_no_difference_on_lava_but_to_the_place_of_the_result(tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(9, 12), NEURON), Dense(_weights(5, 9), OUTPUT, delay_shift=False))
+    for network in path, read(path):
+        for delay_shift in True, False:
+            _assert_equals_lava(network, _values(2, 12, 9), delay_shift=delay_shift)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_samples_so_short_that_no_output_depends_on_them_are_refused(steps: int, tmp_path: Path) -> None:
+    layers = [Dense(_weights(12, 12), NEURON) for _ in range(2)]
+    path = _file(tmp_path / "a.net", *layers, Dense(_weights(5, 12), OUTPUT))
+    values = 3 * _values(2, 12, 4)
+    assert simulate(path, values).output.any()
+    for run in simulate, partial(verify, None):
+        with pytest.raises(SimulationError, match=f"samples of more than 3 steps but got {steps}: the"):
+            run(path, values[..., :steps])
+    assert simulate(path, values[..., :steps], delay_shift=False).output.any()
+
+
+@pytest.mark.lava
+def test_a_message_that_needs_more_bits_than_declared_is_a_finding_and_runs_whole_on_lava(tmp_path: Path) -> None:
+    path = _file(tmp_path / "a.net", Dense(_weights(9, 12, largest=250), NEURON), Dense(_weights(5, 9), OUTPUT))
+    values = 3 * _values(2, 12, 9)
+    run = _assert_equals_lava(path, values)
+    found = [finding for finding in check(path, sample=values) if finding.rule == "message beyond its bits"]
+    assert [(finding.layer, finding.level, finding.limit) for finding in found] == [("dense1", "warning", 16)]
+    largest = int(np.abs(run.layers["dense1"]).max() * 2**12)
+    assert found[0].value == 1 + largest.bit_length() > 16
+    assert not [finding for finding in check(path, sample=values / 64) if finding.rule == "message beyond its bits"]
+
+
+@pytest.mark.parametrize(("message", "bits"), [(0, 1), (1, 2), (-1, 1), (-2, 2), (2**15 - 1, 16), (-(2**15), 16)])
+def test_bits_of_a_message_are_counted_with_its_sign(message: int, bits: int) -> None:
+    assert _bits(torch.tensor([message])) == bits
+    assert _bits(torch.tensor([message, 2**15])) == 17
+
+
+def test_a_table_shows_biases_the_geometry_of_convolutions_and_what_only_sums_up() -> None:
+    geometry: Any = {"stride": (2, 1), "padding": (0, 3), "dilation": (1, 2), "groups": 2}
+    conv = Conv(_weights(4, 1, 3, 2), NEURON, (2, 7, 8), bias=np.array([3, -3, 0, 40]), **geometry)
+    first, last = Input((2, 7, 8), False, Encoder(SigmaDeltaNeuron(3), 40, -7)), Dense(_weights(5, 12), OUTPUT)
+    header, *rows = str(NetworkDescription((first, conv))).splitlines()
+    assert header.split()[-6:] == ["bias", "kernel", "stride", "padding", "dilation", "groups"]
+    assert rows[0].split()[-1] == "-7"
+    assert rows[1].split()[-6:] == ["-3..40", "3x2", "2x1", "0x3", "1x2", "2"]
+    header, row = str(NetworkDescription((last,))).splitlines()
+    assert header.endswith("voltage decay")
+    assert "SDNN, sums only" in row
 
 
 @pytest.mark.slayer

@@ -221,7 +221,7 @@ def record(name: str, backend: Any) -> dict[str, Any]:
     """What each layer of an edge does in a back end, as it is stored."""
     layers, inputs = EDGES[name]()
     with tempfile.TemporaryDirectory() as directory:
-        run = simulate(write_layers(Path(directory, "edge.net"), layers), inputs, backend=backend)
+        run = simulate(write_layers(Path(directory, "edge.net"), layers), inputs, backend=backend, delay_shift=True)
     return {layer: as_text(spikes) for layer, spikes in run.layers.items()}
 
 

@@ -50,6 +50,20 @@ def test_what_was_exported_is_exact_on_lava_too(graded: Any) -> None:
     assert verdict_text(report.to_dict()) == "every value of every layer is equal."
 
 
+@pytest.mark.lava
+def test_a_report_records_the_spike_exp_that_the_simulators_ran_with(graded: Any, tmp_path: Path) -> None:
+    report = verify(graded.net, graded.path, graded.spikes, lava_samples=3, spike_exp=1)
+    trained, on_lava = report.comparisons
+    assert not trained.exact
+    assert trained.cause is not None
+    assert trained.cause.name == "coarser messages"
+    assert on_lava.exact
+    assert on_lava.passed
+    assert report.to_dict()["spike_exp"] == 1
+    report.save_html(tmp_path / "report.html")
+    assert "spike_exp 1: messages are in units of 1/128" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.slayer
 def test_one_weight_that_is_one_step_off(graded: Any, spoiled: Path) -> None:
     report = verify(graded.net, spoiled, graded.spikes, lava_samples=0)
@@ -158,6 +172,17 @@ def test_the_command(graded: Any, spoiled: Path, tmp_path: Path, monkeypatch: py
     assert command("simulate", graded.path, "--data", data, "--out", recorded) == 0
     compare = ("--data", data, "--recorded", recorded, "--report", tmp_path / "report")
     assert command("verify", graded.path, *compare) == 0
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["spike_exp"] == 6
+    coarse = tmp_path / "coarse.npz"
+    assert command("simulate", graded.path, "--data", data, "--out", coarse, "--spike-exp", 1) == 0
+    assert command("verify", graded.path, "--data", data, "--recorded", coarse) == 1
+    assert command("verify", graded.path, "--data", data, "--recorded", coarse, "--spike-exp", 1) == 0
+    assert command("verify", graded.path, *compare, "--spike-exp", 7) == 2
+    late = tmp_path / "late.npz"
+    assert command("simulate", graded.path, "--data", data, "--out", late, "--delay-shift") == 0
+    assert command("verify", graded.path, "--data", data, "--recorded", late) == 1
+    assert command("verify", graded.path, "--data", data, "--recorded", late, "--delay-shift") == 0
+    assert command("verify", graded.path, *compare, "--no-delay-shift") == 0
     assert command("verify", spoiled, *compare) == 1
     assert json.loads((tmp_path / "report" / "report.json").read_text())["passed"] is False
 

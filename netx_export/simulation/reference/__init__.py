@@ -17,6 +17,7 @@ processor's cache.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -42,6 +43,7 @@ from netx_export.simulation.reference.neurons import (
     CubaStates,
     decayed,
     integrate_and_fire,
+    membrane_potentials,
     resonate_and_fire,
     send_changes,
     sigma_delta,
@@ -95,7 +97,11 @@ def prepare(description: NetworkDescription, device: torch.device) -> Callable[[
             stages.append((None, _flatten))
         elif isinstance(layer, SpikingLayer):
             name = next(names)
-            stages.append((name, _layer(layer, _bias_start(description, name), device)))
+            start = _bias_start(description, name)
+            if description.reads_voltage and name == list(description.spiking)[-1]:
+                stages.append((name, _readout(layer, start, device)))
+            else:
+                stages.append((name, _layer(layer, start, device, description.fraction_bits)))
     return partial(_run_stages, stages)
 
 
@@ -143,6 +149,7 @@ def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tu
         For each spiking layer: current and voltage of CUBA neurons; the larger part of a resonator's state; the sum of
         a step's messages and the state of sigma-delta neurons, the latter also as float32 holds it in SLAYER.
     """
+    description = replace(description, reads_voltage=False)  # where it fires, its state is reset
     tracks: dict[str, list[Track]] = {}
     for chunk in spikes.split(chunk_size(description, spikes.shape[-1], spikes.device)):
         for name, found in _tracks(description, chunk).items():
@@ -157,15 +164,18 @@ def _tracks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, 
     found = {}
     for name, raster in run(description, spikes).items():
         sent = raster.movedim(-1, 0)
-        found[name] = track(description.spiking[name], _bias_start(description, name), frames, sent)
+        start = _bias_start(description, name)
+        found[name] = track(description.spiking[name], start, frames, sent, description.fraction_bits)
         frames = sent
     return found
 
 
-def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+def _layer(layer: SpikingLayer, bias_start: int, device: torch.device, fraction_bits: int) -> _Stage:
     """A layer as a function from its input to what its neurons send, both time first."""
-    run_layer = _graded_layer if isinstance(layer.neuron, SigmaDeltaNeuron) else _spiking_layer
-    stage = run_layer(layer, bias_start, device)
+    graded = isinstance(layer.neuron, SigmaDeltaNeuron)
+    stage = (
+        _graded_layer(layer, bias_start, device, fraction_bits) if graded else _spiking_layer(layer, bias_start, device)
+    )
 
     def checked(frames: torch.Tensor) -> torch.Tensor:
         _refuse_mixture(layer, frames)
@@ -174,11 +184,11 @@ def _layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage
     return checked
 
 
-def _graded_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+def _graded_layer(layer: SpikingLayer, bias_start: int, device: torch.device, fraction_bits: int) -> _Stage:
     assert isinstance(layer, Dense | Conv)  # there are no others
     assert isinstance(layer.neuron, SigmaDeltaNeuron)
     sums, neuron, bias = message_synapses(layer, device), layer.neuron, layer.bias
-    return lambda frames: sigma_delta(neuron, bias, bias_start, sums(frames))
+    return lambda frames: sigma_delta(neuron, bias, bias_start, sums(frames), fraction_bits)
 
 
 def _spiking_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
@@ -190,6 +200,16 @@ def _spiking_layer(layer: SpikingLayer, bias_start: int, device: torch.device) -
     sums, neuron, bias = spike_synapses(layer, device), layer.neuron, layer.bias
     feedback = recurrent_sums(layer, device) if isinstance(layer, Recurrent) else None
     return lambda frames: integrate_and_fire(sums(frames), neuron, bias, bias_start, feedback, ALIGNMENT)
+
+
+def _readout(layer: SpikingLayer, bias_start: int, device: torch.device) -> _Stage:
+    """A last layer that is read by its membrane potential."""
+    assert isinstance(layer, Dense)
+    assert isinstance(layer.neuron, CubaNeuron)
+    sums, neuron, bias = spike_synapses(layer, device), layer.neuron, layer.bias
+    return lambda frames: membrane_potentials(sums(frames), neuron, bias, bias_start, ALIGNMENT).reshape(
+        *frames.shape[:2], *layer.shape
+    )
 
 
 def _refuse_mixture(layer: SpikingLayer, frames: torch.Tensor) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "decayed",
     "integrate_and_fire",
     "kept",
+    "membrane_potentials",
     "per_channel",
     "resonate_and_fire",
     "send_changes",
@@ -70,6 +71,15 @@ def integrate_and_fire(
     return spikes.transpose(0, 1)
 
 
+def membrane_potentials(
+    synaptic_input: torch.Tensor, neuron: CubaNeuron, bias: IntArray | None, bias_start: int, scale: int
+) -> torch.Tensor:
+    """What Lava's neurons hold as their voltage after each step, int32; arguments as :func:`integrate_and_fire`."""
+    potentials = torch.empty_like(synaptic_input, dtype=torch.int32)
+    _step_by_step(synaptic_input, neuron, bias, bias_start, None, scale, potentials)
+    return potentials
+
+
 def _drive(bias: IntArray | None, state: torch.Tensor) -> torch.Tensor:
     """What a bias adds to the voltages in each step."""
     return torch.zeros_like(state) if bias is None else (per_channel(bias, state) * ALIGNMENT).to(state.dtype)
@@ -83,8 +93,9 @@ def _step_by_step(
     bias_start: int,
     feedback: WeightedSums | None,
     scale: int,
+    potentials: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The neurons in torch."""
+    """The neurons in torch; what they hold after each step is written to ``potentials``."""
     rest = torch.zeros_like(synaptic_input[0], dtype=torch.int32)
     may_wrap = feedback is not None or _may_wrap(synaptic_input, neuron, scale)
     neurons = CubaStates(neuron, rest, scale, wraps=may_wrap, saturates=True)
@@ -96,6 +107,8 @@ def _step_by_step(
             synaptic.add_(feedback(spikes[step - 1]).to(torch.int32))
         neurons.integrate(synaptic, drive if bias is not None and step >= bias_start else None)
         neurons.reset(neurons.fired(out=fired))
+        if potentials is not None:
+            potentials[step] = neurons.voltage
     return spikes
 
 
@@ -197,13 +210,20 @@ class Rotation:
 
 
 def sigma_delta(
-    neuron: SigmaDeltaNeuron, bias: IntArray | None, bias_start: int, weighted: torch.Tensor
+    neuron: SigmaDeltaNeuron,
+    bias: IntArray | None,
+    bias_start: int,
+    weighted: torch.Tensor,
+    fraction_bits: int = MESSAGE_BITS,
 ) -> torch.Tensor:
-    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava."""
+    """Sigma-delta neurons (``lava/proc/sdn``) over ``(T, N, C, ...)``, int32, which wraps as in Lava.
+
+    A message's fraction has ``fraction_bits``, by which threshold and bias are shifted up to meet the sums.
+    """
     if not neuron.sends:
         return weighted.cumsum(0, dtype=torch.int32)
-    drive = _message_drive(bias, weighted[0])
-    threshold = neuron.threshold << MESSAGE_BITS
+    drive = _message_drive(bias, weighted[0], fraction_bits)
+    threshold = neuron.threshold << fraction_bits
     loops = compiled_loops(weighted.device)
     if loops is not None:
         by_sample = weighted.transpose(0, 1).contiguous()
@@ -216,9 +236,9 @@ def sigma_delta(
     return send_changes(sums.clamp_(min=0), threshold) >> ALIGNMENT_BITS
 
 
-def _message_drive(bias: IntArray | None, state: torch.Tensor) -> torch.Tensor:
+def _message_drive(bias: IntArray | None, state: torch.Tensor, fraction_bits: int) -> torch.Tensor:
     """What a bias adds to the sums of messages."""
-    return torch.zeros_like(state) if bias is None else per_channel(bias << MESSAGE_BITS, state).to(state.dtype)
+    return torch.zeros_like(state) if bias is None else per_channel(bias << fraction_bits, state).to(state.dtype)
 
 
 def send_changes(values: torch.Tensor, threshold: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.fixed_point import ALIGNMENT, MAX_INT32, MAX_STATE, MESSAGE_BITS
+from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, MAX_INT32, MAX_STATE
 from netx_export.network.peaks import (
     CURRENT,
     PARTIAL_SUM,
@@ -70,10 +70,12 @@ class Track:
         return Peak(self.quantity, float(self.sizes.max()), self.limit, step)
 
 
-def track(layer: SpikingLayer, bias_start: int, frames: torch.Tensor, sent: torch.Tensor) -> list[Track]:
+def track(
+    layer: SpikingLayer, bias_start: int, frames: torch.Tensor, sent: torch.Tensor, fraction_bits: int
+) -> list[Track]:
     """Follow a layer's numbers, given what came into it and what its neurons sent, both time first."""
     if isinstance(layer.neuron, SigmaDeltaNeuron):
-        return list(_sigma_delta(layer, bias_start, frames))
+        return list(_sigma_delta(layer, bias_start, frames, fraction_bits))
     if isinstance(layer.neuron, ResonatorNeuron):
         return [_resonator(layer, layer.neuron, frames, sent)]
     return list(_cuba(layer, layer.neuron, bias_start, frames, sent))
@@ -120,20 +122,21 @@ def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tenso
     return Track(ROTATION, MAX_STATE, _largest(sizes))
 
 
-def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor) -> Iterator[Track]:
+def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor, fraction_bits: int) -> Iterator[Track]:
     """Sums of messages and their sum over time as they would go without limits."""
     assert isinstance(layer, Dense | Conv)
     sums = message_sums(layer, frames.device)(frames)
-    yield Track(SUM, sum_limit(layer), _largest(sums))
+    unit = 2 ** (fraction_bits + ALIGNMENT_BITS)
+    yield Track(replace(SUM, unit=unit), sum_limit(layer), _largest(sums))
     states = sums.cumsum(0)
     if layer.bias is not None:
-        states[bias_start:] += per_channel(layer.bias << MESSAGE_BITS, states[0])
+        states[bias_start:] += per_channel(layer.bias << fraction_bits, states[0])
     sizes = _largest(states)
-    yield Track(STATE, MAX_INT32, sizes)
+    yield Track(replace(STATE, unit=unit), MAX_INT32, sizes)
     # float32 holds as many bits, counted from the lowest that any of the numbers has.
-    yield Track(ROUNDED_STATE, _lowest_bit(states) << _FLOAT32_BITS, sizes)
+    yield Track(replace(ROUNDED_STATE, unit=unit), _lowest_bit(states) << _FLOAT32_BITS, sizes)
     lowest = _lowest_bit(frames) * _lowest_bit(torch.from_numpy(layer.weight))
-    yield Track(PARTIAL_SUM, lowest << _FLOAT32_BITS, _largest(_partial_sums(layer, frames)))
+    yield Track(replace(PARTIAL_SUM, unit=unit), lowest << _FLOAT32_BITS, _largest(_partial_sums(layer, frames)))
 
 
 def _lowest_bit(values: torch.Tensor) -> int:
