@@ -192,8 +192,11 @@ def per_neuron(kind: str) -> torch.nn.Module:
     params: dict[str, Any] = {
         "cuba": {"current_decay": [0.2, 0.4], "voltage_decay": [0.05, 0.2]},
         "alif": {
-            **{"current_decay": [0.2, 0.4], "voltage_decay": [0.05, 0.2], "threshold_step": 0.25},
-            **{"threshold_decay": [0.1, 0.3], "refractory_decay": [0.1, 0.3]},
+            "current_decay": [0.2, 0.4],
+            "voltage_decay": [0.05, 0.2],
+            "threshold_step": 0.25,
+            "threshold_decay": [0.1, 0.3],
+            "refractory_decay": [0.1, 0.3],
         },
         "rf": {"period": [6, 12], "decay": [0.05, 0.2]},
         "rf_iz": {"period": [6, 12], "decay": [0.05, 0.2]},
