@@ -138,7 +138,7 @@ def export(
     allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
     texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
     texts["content sha256"] = content_hash(plain)
-    gives = {name: layer.neuron.gives for name, layer in plain.spiking.items()}
+    gives = plain.gives
     unseen: tuple[str, ...] = ()
     deviations: dict[str, float] = {}
     with replacing(path) as temporary:

@@ -117,9 +117,8 @@ class _Pair:
 
 def _gives(description: NetworkDescription, name: str) -> Gives:
     """What a layer gives, or the output of a network that ends without a host."""
-    layers = description.spiking
-    last = list(layers)[-1]
-    return layers[last if name == OUTPUT else name].neuron.gives
+    last = list(description.spiking)[-1]
+    return description.gives[last if name == OUTPUT else name]
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,6 @@ def _advice(deviations: dict[str, float], tolerance: float) -> str:
     above = {name: deviation for name, deviation in deviations.items() if not deviation <= tolerance}
     told = ", ".join(f"{name} {deviation:.6g}" for name, deviation in above.items())
     return (
-        f"If it is near enough, export(..., tolerance={max(above.values())!r}) writes the file and states the "
-        f"deviation; beyond what is accepted are {told}."
+        f"If it is near enough, tolerance={max(above.values())!r} writes the file and states the deviation; beyond "
+        f"what is accepted are {told}."
     )

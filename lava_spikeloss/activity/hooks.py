@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -17,7 +17,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def untraced(function: _Function) -> _Function:
     """Keep ``torch.compile`` out of ``function``: its graph ends before it and starts again after it."""
-    return cast(_Function, torch.compiler.disable(function))
+
+    @wraps(function)
+    def outside_graphs(*args: Any, **kwargs: Any) -> Any:
+        # Only now, since `disable` imports the compiler, which takes as long as torch itself.
+        run = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        return run(*args, **kwargs)
+
+    return cast(_Function, outside_graphs)
 
 
 class Hook:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lava_spikeloss.slayer_blocks import HELD_BACK, STATES, is_any_block, is_delay, is_norm, is_stateful, states
+from lava_spikeloss.slayer_blocks import STATES, is_any_block, is_delay, is_norm, is_stateful, states
+from lava_spikeloss.training.state import reset_net
 
 __all__ = ["load", "save"]
 
 # Attributes that SLAYER sets at the first forward.
-LAZY_ATTRIBUTES = ("shape", "num_neurons", "input_shape", "init", "num_features", "bias_is_set")
+LAZY_ATTRIBUTES = ("shape", "num_neurons", "input_shape", "init", "num_features", "bias_is_set", "shared_param")
 # Tensors that are a single number until the first forward.
 LAZY_TENSORS = ("delay", "running_mean", "threshold", "bias")
 FORMAT = 1
@@ -66,49 +69,165 @@ def load(
     net: torch.nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> dict[str, Any]:
-    r"""Read what :func:`save` wrote into ``net``, fresh or used, and into ``optimizer``.
+    r"""Read a checkpoint into ``net``, fresh or used: one that :func:`save` wrote, or any ``state_dict``.
 
     Parameters keep their identity, so an optimizer that was built before is still that of ``net``. Nothing is changed
     if the file does not fit. Tensors go to the devices where ``net`` has its own. Put a net for step mode ``"s"`` into
     that mode before, since entering a mode resets the state.
 
+    A ``state_dict``, as ``torch.save(net.state_dict(), path)`` writes it, may lie in other dictionaries
+    (``{"state_dict": ..., "epoch": 3}``), and its names may have what ``DistributedDataParallel`` and ``torch.compile``
+    put in (``module.``, ``_orig_mod.``). Delays, decays and thresholds per neuron, and norms get their shape from the
+    file, and the first forward keeps them, where SLAYER would draw them anew. The neurons start at rest.
+
     Args:
-        path: the file.
+        path: the file. Only tensors and plain data are loaded from it; nothing in it is executed.
         net: a net built as the saved one was.
-        optimizer: an optimizer built as the saved one was.
+        optimizer: an optimizer built as the saved one was; for a file that :func:`save` wrote.
 
     Returns:
-        The plain data given to :func:`save` as ``extra``.
+        The plain data given to :func:`save` as ``extra``; nothing for a ``state_dict``.
 
     Raises:
-        ValueError: if the file holds other modules or shapes than ``net``, or ``optimizer`` is given and the file holds
-            none.
+        ValueError: if the file holds other modules or shapes than ``net``, no checkpoint, objects other than tensors
+            and plain data, or several dictionaries that fit; or if ``optimizer`` is given and the file holds none.
 
     Example:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> net, twin = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-        >>> save(folder.name + "/net.pt", net)
-        >>> _ = load(folder.name + "/net.pt", twin)
+        >>> torch.save(net.state_dict(), folder.name + "/net.pt")
+        >>> load(folder.name + "/net.pt", twin)
+        {}
         >>> torch.equal(net.weight, twin.weight)
         True
     """
-    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise ValueError(f"Expected `{path}` to be a checkpoint written by `save` but its format is another.")
-    if optimizer is not None and checkpoint["optimizer"] is None:
-        raise ValueError(f"Expected `{path}` to hold the state of an optimizer but it was saved without one.")
-    _check_fit(net, checkpoint["parameters"])
+    try:
+        contents = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"Expected `{path}` to hold tensors and plain data alone but got a file that holds other objects, or a "
+            f"damaged one. Save the net's state_dict: torch.save(net.state_dict(), path)."
+        ) from error
+    return load_contents(contents, path, net, optimizer)
+
+
+def load_contents(
+    contents: Any, path: str | os.PathLike[str], net: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """What :func:`load` does once ``torch.load`` has read the file at ``path``."""
+    if isinstance(contents, dict) and isinstance(contents.get("format"), int):
+        checkpoint = _saved_by_us(contents, path, net)
+    else:
+        checkpoint = _from_state_dict(contents, path, net)
+    if optimizer is not None:
+        if checkpoint.optimizer is None:
+            raise ValueError(f"Expected `{path}` to hold the state of an optimizer but it was saved without one.")
+        optimizer.load_state_dict(checkpoint.optimizer)  # first, since it refuses another optimizer's
     modules = dict(net.named_modules())
-    _load_parameters(net, checkpoint["parameters"])
-    for name, attributes in checkpoint["lazy"].items():
+    _load_parameters(net, checkpoint.parameters)
+    for name, attributes in checkpoint.lazy.items():
         for attribute, value in attributes.items():
             setattr(modules[name], attribute, torch.Size(value) if isinstance(value, list) else value)
-    _load_states(modules, checkpoint["states"])
-    if optimizer is not None:
-        optimizer.load_state_dict(checkpoint["optimizer"])
-    extra: dict[str, Any] = checkpoint["extra"]
-    return extra
+    reset_net(net)
+    _load_states(modules, checkpoint.states)
+    return checkpoint.extra
+
+
+@dataclass(frozen=True, eq=False)
+class _Checkpoint:
+    """What goes into a net, by the names of its tensors and modules."""
+
+    parameters: dict[str, torch.Tensor]
+    lazy: dict[str, dict[str, Any]]
+    states: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def _saved_by_us(contents: dict[str, Any], path: str | os.PathLike[str], net: torch.nn.Module) -> _Checkpoint:
+    if contents["format"] != FORMAT:
+        raise ValueError(f"Expected `{path}` to be a checkpoint written by `save` but its format is another.")
+    checkpoint = _Checkpoint(**{part.name: contents[part.name] for part in fields(_Checkpoint)})
+    modules = dict(net.named_modules())
+    problems = [
+        f"`{name}` is missing in the net" for name in checkpoint.lazy | checkpoint.states if name not in modules
+    ]
+    _refuse([*_misfits(net, checkpoint.parameters), *problems])
+    return checkpoint
+
+
+def _from_state_dict(contents: Any, path: str | os.PathLike[str], net: torch.nn.Module) -> _Checkpoint:
+    """A plain ``state_dict``, from which it takes the only one in the file that fits."""
+    found = {place: _renamed(tensors, net) for place, tensors in _state_dicts(contents)}
+    if not found:
+        raise ValueError(
+            f"Expected `{path}` to hold a state_dict, or a checkpoint written by `save`, but got neither. Write one "
+            f"with torch.save(net.state_dict(), path)."
+        )
+    misfits = {place: _misfits(net, tensors) for place, tensors in found.items()}
+    fitting = [place for place in found if not misfits[place]]
+    if len(fitting) > 1:
+        raise ValueError(
+            f"Expected `{path}` to hold one state_dict of `net` but got {len(fitting)}: {', '.join(fitting)}. "
+            f"Save the one that you mean in a file of its own."
+        )
+    names = _parameters(net).keys()
+    nearest = fitting[0] if fitting else max(found, key=lambda place: len(found[place].keys() & names))
+    _refuse(misfits[nearest])
+    return _Checkpoint(found[nearest], _flags_of_what_was_made(net, found[nearest]))
+
+
+def _state_dicts(contents: Any, place: str = "") -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Every dictionary of nothing but tensors by its place in the file, as ``['model']['weights']``."""
+    if not isinstance(contents, dict):
+        return
+    if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in contents.items()):
+        if contents or not place:
+            yield place, contents
+        return
+    for key, value in contents.items():
+        yield from _state_dicts(value, f"{place}[{key!r}]")
+
+
+def _renamed(tensors: dict[str, torch.Tensor], net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors under their names in ``net``, without states, which some releases of lava-dl saved too."""
+    kept = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in STATES}
+    present = {short: name for name, short in _unwrapped(_parameters(net)).items()}
+    return {present.get(short, name): kept[name] for name, short in _unwrapped(kept).items()}
+
+
+def _unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """What is left of names without the parts that torch.compile, and DistributedDataParallel, put into them."""
+    short = {name: ".".join(part for part in name.split(".") if part != "_orig_mod") for name in names}
+    while short and all(rest.startswith("module.") for rest in short.values()):
+        short = {name: rest.removeprefix("module.") for name, rest in short.items()}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+
+
+def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
+    """Attributes by which SLAYER keeps the lazy tensors of a file. A ``state_dict`` tells them only by its values.
+
+    A single number that is in the file as it is in a fresh net was not made yet there either, or makes no difference.
+    """
+    present = net.state_dict()
+    made = {
+        name
+        for name in _lazy_tensors(net)
+        if saved[name].numel() > 1 or not torch.equal(saved[name].flatten(), present[name].cpu().flatten())
+    }
+    flags: dict[str, dict[str, Any]] = {}
+    for path, module in net.named_modules():
+        prefix = f"{path}." if path else ""
+        if is_delay(module) and f"{prefix}delay" in made:
+            flags[path] = {"init": True}
+        if is_stateful(module) and f"{prefix}bias" in made:
+            flags[path] = {"bias_is_set": True}
+        # A neuron that knows its shape has its own numbers already; one that shares them keeps what it has.
+        drawn = getattr(module, "shared_param", True) is False and getattr(module, "shape", None) is None
+        if is_stateful(module) and drawn and any(name.startswith(prefix) for name in made):
+            flags[path] = {**flags.get(path, {}), "shared_param": True}
+    return flags
 
 
 def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -145,20 +264,25 @@ def _lazy_tensors(net: torch.nn.Module) -> set[str]:
     }
 
 
-def _check_fit(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
+def _misfits(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> list[str]:
+    """What keeps tensors from being those of ``net``; nothing if they fit."""
     present = _parameters(net)
     lazy = _lazy_tensors(net)
-    problems = [f"`{name}` is missing in the file" for name in present.keys() - saved.keys()]
-    problems += [f"`{name}` is missing in the net" for name in saved.keys() - present.keys()]
-    problems += [
+    missing = [f"`{name}` is missing in the file" for name in present if name not in saved]
+    left_over = [f"`{name}` is missing in the net" for name in saved if name not in present]
+    other_shape = [
         f"`{name}` has shape {tuple(saved[name].shape)} in the file and {tuple(present[name].shape)} in the net"
-        for name in present.keys() & saved.keys()
-        if saved[name].shape != present[name].shape and not (name in lazy and present[name].shape == (1,))
+        for name in present
+        if name in saved
+        and saved[name].shape != present[name].shape
+        and not (name in lazy and present[name].shape == (1,))
     ]
-    if problems:
-        raise ValueError(
-            "Expected argument `net` to be built as the saved one was, but: " + "; ".join(sorted(problems)) + "."
-        )
+    return [*missing, *left_over, *other_shape]
+
+
+def _refuse(misfits: list[str]) -> None:
+    if misfits:
+        raise ValueError(f"Expected argument `net` to be built as the saved one was, but: {'; '.join(misfits)}.")
 
 
 def _load_parameters(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
@@ -170,9 +294,6 @@ def _load_parameters(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> No
 
 def _load_states(modules: dict[str, torch.nn.Module], saved: dict[str, dict[str, torch.Tensor]]) -> None:
     for path, module in modules.items():
-        for name in HELD_BACK:
-            if hasattr(module, name):
-                setattr(module, name, None)
         for name, value in saved.get(path, {}).items():
             setattr(module, name, value.to(_device(module)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
@@ -13,8 +15,10 @@ from lava_spikeloss.training.step_mode import Carry, streaming
 
 __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward"]
 
+Net: TypeAlias = "torch.nn.Module | Sequence[torch.nn.Module]"
 
-def multi_step_forward(x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
+
+def multi_step_forward(x: torch.Tensor, net: Net) -> Any:
     r"""Run ``net`` over the steps of ``x`` one at a time, with state carried between them.
 
     The output is that of ``net(x)``. ``net`` is called with each step as ``(N, C, ..., 1)``, so any net for whole
@@ -27,14 +31,14 @@ def multi_step_forward(x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
 
     Args:
         x: input ``(N, C, ..., T)``.
-        net: a net of SLAYER blocks and stateless modules.
+        net: a net of SLAYER blocks and stateless modules, or a list of them to run in turn.
 
     Returns:
-        The output ``(N, C, ..., T)``.
+        The output ``(N, C, ..., T)``. A net may return several, in tuples, lists or dictionaries, each with time last.
 
     Raises:
-        TypeError: if ``x`` is not a tensor.
-        ValueError: if ``x`` has fewer than three dimensions.
+        TypeError: if ``x`` is not a tensor, ``net`` holds anything but modules, or it returns anything but tensors.
+        ValueError: if ``x`` has fewer than three dimensions, or an output has no time.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
@@ -45,11 +49,12 @@ def multi_step_forward(x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
         True
     """
     check_spikes("x", x, min_dims=3)
+    net = _one_module("net", net)
     with streaming(net, Carry(keep_graph=True)):
-        return torch.cat([net(step) for step in _pieces(1, x)], dim=-1)
+        return _joined(1, [net(step) for step in _pieces(1, x)])
 
 
-def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
+def chunk_multi_step_forward(split: int, x: torch.Tensor, net: Net) -> Any:
     r"""Run ``net`` over chunks of ``split`` steps, with state carried between them.
 
     The output is that of ``net(x)``, bit for bit, as long as the norms are in evaluation mode (in training a norm uses
@@ -64,15 +69,16 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) 
     Args:
         split: steps per chunk.
         x: input ``(N, C, ..., T)``.
-        net: a net of SLAYER blocks and stateless modules.
+        net: a net of SLAYER blocks and stateless modules, or a list of them to run in turn.
 
     Returns:
-        The output ``(N, C, ..., T)``.
+        The output ``(N, C, ..., T)``. A net may return several, in tuples, lists or dictionaries, each with time last.
 
     Raises:
-        TypeError: if ``x`` is not a tensor or ``split`` not an integer.
-        ValueError: if ``x`` has fewer than three dimensions, ``split`` is below one, or a TimeDecimation block would
-            average steps of two chunks into one.
+        TypeError: if ``x`` is not a tensor, ``split`` not an integer, ``net`` holds anything but modules, or it returns
+            anything but tensors.
+        ValueError: if ``x`` has fewer than three dimensions, ``split`` is below one, a TimeDecimation block would
+            average steps of two chunks into one, or an output has no time.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
@@ -83,13 +89,58 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: torch.nn.Module) 
         True
     """
     check_spikes("x", x, min_dims=3)
+    net = _one_module("net", net)
     _check_split(split, net)
     with streaming(net, Carry()):
-        return torch.cat([net(chunk) for chunk in _pieces(split, x)], dim=-1)
+        return _joined(split, [net(chunk) for chunk in _pieces(split, x)])
 
 
 def _pieces(split: int, x: torch.Tensor) -> Iterator[torch.Tensor]:
     return (x[..., start : start + split] for start in range(0, x.shape[-1], split))
+
+
+def _one_module(argument: str, net: Net) -> torch.nn.Module:
+    """A list of modules as one that runs them in turn."""
+    if isinstance(net, torch.nn.Module) and not isinstance(net, torch.nn.ModuleList):
+        return net
+    if not isinstance(net, Sequence | torch.nn.ModuleList) or not all(isinstance(m, torch.nn.Module) for m in net):
+        raise TypeError(f"Expected argument `{argument}` to be a torch.nn.Module or a list of them but got {net!r}.")
+    return torch.nn.Sequential(*net)
+
+
+def _joined(split: int, outputs: list[Any]) -> Any:
+    """What a net returned for each piece of ``split`` steps, as it would return it for the whole sequence."""
+
+    def join(pieces: list[torch.Tensor]) -> torch.Tensor:
+        steps = pieces[0].shape[-1] if pieces[0].dim() else 0
+        if steps == 0 or split % steps:
+            raise ValueError(
+                f"Expected `net` to return outputs with time as their last dimension but got one of shape "
+                f"{tuple(pieces[0].shape)} for {split} steps. Reduce over time after the whole sequence."
+            )
+        return torch.cat(pieces, dim=-1)
+
+    return _combined(join, outputs) if len(outputs) > 1 else outputs[0]
+
+
+def _combined(combine: Callable[[list[torch.Tensor]], torch.Tensor], outputs: list[Any]) -> Any:
+    """Outputs of one structure as a single one, in which ``combine`` has made one tensor of each group of tensors."""
+    first = outputs[0]
+    if isinstance(first, torch.Tensor):
+        return combine(outputs)
+    if isinstance(first, dict):
+        combined = copy.copy(first)  # an OrderedDict, or another class of the user's, stays one
+        combined.update({key: _combined(combine, [output[key] for output in outputs]) for key in first})
+        return combined
+    if isinstance(first, tuple | list):
+        parts = [_combined(combine, list(group)) for group in zip(*outputs, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if first is None:
+        return None
+    raise TypeError(
+        f"Expected the module to return tensors, or tuples, lists and dictionaries of them, but got "
+        f"{type(first).__name__}."
+    )
 
 
 def _check_split(split: int, net: torch.nn.Module) -> None:
@@ -105,7 +156,7 @@ def _check_split(split: int, net: torch.nn.Module) -> None:
         )
 
 
-def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
+def seq_to_ann_forward(x: torch.Tensor, module: Net) -> Any:
     r"""Run a stateless module over all steps at once, with time merged into the batch.
 
     .. math:: y[..., t] = f(x[..., t]) \text{, computed as one call on } (N \cdot T, C, ...)
@@ -114,14 +165,16 @@ def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor
 
     Args:
         x: input ``(N, C, ..., T)``.
-        module: a module that maps ``(B, C, ...)`` to ``(B, ...)``, each sample by itself or through batch statistics.
+        module: a module that maps ``(B, C, ...)`` to ``(B, ...)``, each sample by itself or through batch statistics,
+            or a list of them to run in turn.
 
     Returns:
-        The output ``(N, ..., T)``.
+        The output ``(N, ..., T)``. A module may return several, in tuples, lists or dictionaries.
 
     Raises:
-        TypeError: if ``x`` is not a tensor.
-        ValueError: if ``x`` has fewer than three dimensions, or ``module`` holds neurons with state.
+        TypeError: if ``x`` is not a tensor, ``module`` is none, or it returns anything but tensors.
+        ValueError: if ``x`` has fewer than three dimensions, ``module`` holds neurons with state, or an output is not
+            ``(B, ...)``.
 
     Example:
         >>> x = torch.rand(2, 3, 8, 8, 5)
@@ -129,6 +182,7 @@ def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor
         torch.Size([2, 4, 6, 6, 5])
     """
     check_spikes("x", x, min_dims=3)
+    module = _one_module("module", module)
     for part in module.modules():
         if is_stateful(part):
             raise ValueError(
@@ -136,5 +190,15 @@ def seq_to_ann_forward(x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor
                 "call `multi_step_forward` or the module itself."
             )
     steps = x.movedim(-1, 1)
-    y: torch.Tensor = module(steps.flatten(0, 1))
-    return y.reshape(*steps.shape[:2], *y.shape[1:]).movedim(1, -1)
+    samples, length = steps.shape[:2]
+
+    def unmerged(outputs: list[torch.Tensor]) -> torch.Tensor:
+        (y,) = outputs
+        if y.shape[:1] != (samples * length,):
+            raise ValueError(
+                f"Expected `module` to return one output for each of the {samples * length} samples and steps but got "
+                f"one of shape {tuple(y.shape)}."
+            )
+        return y.reshape(samples, length, *y.shape[1:]).movedim(1, -1)
+
+    return _combined(unmerged, [module(steps.flatten(0, 1))])

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
 from enum import Enum
 from pathlib import Path
@@ -15,28 +16,46 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from netx_export.command.interrupting import INTERRUPTED, clean_up_when_interrupted
 from netx_export.errors import NetxExportError
 from netx_export.printable import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help should not
     import numpy.typing as npt
 
+    from netx_export.checking import Finding
+    from netx_export.exporting import ExportResult
     from netx_export.verification.verify import VerificationReport
 
 __all__ = ["main"]
 
 app = typer.Typer(
-    help="Export trained SLAYER networks to netx and prove that they run as they were trained.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 _console = Console()
 _errors = Console(stderr=True)
 
-OK, FAILED, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
-_INTERRUPTED = "interrupted; nothing was left half-written"
+OK, FAILED, COULD_NOT_RUN, ENDED_BY_USER = 0, 1, 2, 130
+_OPTIONS = {  # of the functions that the commands call
+    "argument `net`": "the network of --model",
+    "argument `sample`": "`spikes` of --data",
+    "argument `spikes`": "`spikes` of --data",
+    "argument `labels`": "`labels`",
+    "argument `recorded`": "--recorded",
+    "argument `timeout`": "--timeout",
+    "`timeout`": "--timeout",
+    "`tolerance`": "--tolerance",
+    "tolerance=": "--tolerance=",
+    "`lava_samples`": "--lava-samples",
+    "`allow_silent`": "--allow-silent",
+    "or name them in allow_silent=": "or name each with --allow-silent: ",
+    "The sample": "The data",
+    "the sample": "the data",
+    "Give export a sample": "Give --data",
+    "a sample of real data": "--data with real samples",
+}
 
 
 class Backend(str, Enum):
@@ -54,6 +73,13 @@ class Target(str, Enum):
 
 
 NetFile = Annotated[Path, typer.Argument(help="A netx HDF5 file.")]
+NewNetFile = Annotated[Path, typer.Argument(help="The netx HDF5 file to write.")]
+Model = Annotated[str, typer.Option(help="module:factory, which makes the trained network.")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="The network's state_dict, as torch.save writes it, or a checkpoint of lava_spikeloss.training."),
+]
+Timeout = Annotated[float | None, typer.Option(help="Seconds that Lava may take; if not given, as the work needs.")]
 DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
 
 SpikeExp = Annotated[int, typer.Option(min=0, max=6, help="Of sigma-delta networks: netx's option of this name.")]
@@ -63,13 +89,81 @@ DelayShift = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"netx-export {version('lava-spikeloss')}")
+        raise typer.Exit(OK)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Export trained SLAYER networks to netx and prove that they run as they were trained."""
+
+
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Directory for digits.net, report.json and report.html.")]) -> None:
     """Train handwritten digits, export them, run them on Lava and verify every spike."""
     from netx_export.command.demo import run_demo
 
+    clean_up_when_interrupted()
     report = run_demo(out, _console)
     raise typer.Exit(OK if report.passed else FAILED)
+
+
+@app.command()
+def export(
+    file: NewNetFile,
+    model: Model,
+    data: DataFile,
+    checkpoint: Checkpoint = None,
+    target: Annotated[Target, typer.Option(help="The chip whose limits apply.")] = Target.loihi2,
+    allow_silent: Annotated[
+        list[str] | None,
+        typer.Option(help="A layer, or `output`, that may be silent on the data; the file is then not proved."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="How far sigma-delta layers may deviate where float32 rounds; the file is then not proved."),
+    ] = None,
+) -> None:
+    """Write a trained network to a file that is proved, on the data, to run as the network does: else 2, and no file.
+
+    The network is that of --model, with the parameters in --checkpoint unless the factory loads them itself.
+    """
+    from netx_export.command.model import load_model, no_exit
+    from netx_export.exporting import export as write
+    from netx_export.file.npz import load_spikes
+    from netx_export.simulation.simulate import sample_tensor
+
+    spikes, _ = load_spikes(data)
+    with redirect_stdout(sys.stderr), no_exit():
+        net = load_model(model, checkpoint)
+        clean_up_when_interrupted()
+        result = write(
+            net,
+            file,
+            sample_tensor(spikes),
+            target=target.value,
+            allow_silent=allow_silent or (),
+            tolerance=tolerance,
+        )
+    print(result.description)
+    _print_findings(result.findings)
+    print(printable(f"Wrote {file}: {_proof(result)}, on {len(spikes)} samples."))
+
+
+def _proof(result: ExportResult) -> str:
+    if result.proved:
+        return "proved equal to the network"
+    if result.silent:
+        return "not proved"
+    return f"within {max(result.deviations.values()):g} of the network, not proved equal"
 
 
 @app.command()
@@ -87,21 +181,29 @@ def inspect(file: NetFile) -> None:
 def check(
     file: NetFile,
     target: Annotated[Target, typer.Option(help="The chip whose limits apply.")] = Target.loihi2,
+    data: Annotated[
+        Path | None, typer.Option(help="A .npz file with `spikes` on which to look for numbers that are too large.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Print everything in a file that does not fit a chip, or that the stock loader would change or ignore."""
     from netx_export.checking import check as find
+    from netx_export.file.npz import load_spikes
 
-    findings = find(file, target.value)
+    findings = find(file, target.value, None if data is None else load_spikes(data)[0])
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1, default=str))
     else:
-        for finding in findings:
-            place = finding.layer or "network"
-            found = f"{finding.value}, limit {finding.limit}"
-            print(printable(f"{finding.level}: {place}: {finding.rule}: {found}. {finding.hint}"))
+        _print_findings(findings)
         print(f"{len(findings)} findings for {target.value}.")
     raise typer.Exit(FAILED if any(finding.level == "error" for finding in findings) else OK)
+
+
+def _print_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        place = finding.layer or "network"
+        found = f"{finding.value}, limit {finding.limit}"
+        print(printable(f"{finding.level}: {place}: {finding.rule}: {found}. {finding.hint}"))
 
 
 @app.command()
@@ -114,18 +216,21 @@ def simulate(
     ] = Backend.reference,
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
+    timeout: Timeout = None,
 ) -> None:
     """Write the spikes of a file's network on some data."""
     from netx_export.file.npz import load_spikes, save_simulation
     from netx_export.simulation.simulate import simulate as run
 
     spikes, _ = load_spikes(data)
+    clean_up_when_interrupted()
     simulation = run(
         file,
         spikes,
         backend=backend.value,
         delay_shift=delay_shift,
         spike_exp=spike_exp,
+        timeout=timeout,
         progress=_errors.is_terminal,
     )
     save_simulation(out, simulation)
@@ -137,11 +242,20 @@ def verify(
     file: NetFile,
     data: DataFile,
     model: Annotated[str | None, typer.Option(help="module:factory, which makes the trained network.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="The network's state_dict, as torch.save writes it.")] = None,
+    checkpoint: Checkpoint = None,
     recorded: Annotated[
         Path | None, typer.Option(help="Spikes to compare with instead of Lava's: a .npz as `simulate` writes it.")
     ] = None,
     lava_samples: Annotated[int, typer.Option(min=0, help="Samples to run on Lava; 0 leaves it out.")] = 32,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[LAYER:]STATISTIC=LIMIT",
+            help="What is still accepted, as rate=0.001, or output:accuracy=0.01; may be given several times.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For the draw of the samples to run on Lava.")] = 0,
+    timeout: Timeout = None,
     stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
@@ -157,13 +271,17 @@ def verify(
         raise typer.BadParameter("--checkpoint needs --model, which says what it is a checkpoint of.")
     if model is None and recorded is None and lava_samples == 0:
         raise typer.BadParameter("Nothing to compare: give --model or --recorded, or let --lava-samples be at least 1.")
-    from netx_export.command.model import joined_ranks, load_model
+    from netx_export.command.model import joined_ranks, load_model, no_exit
+    from netx_export.command.tolerances import read_tolerances
     from netx_export.verification.verify import verify as run
+
+    accepted = read_tolerances(tolerance or [])
 
     spikes, labels = _load_data(file, data)
     # What the user's modules print on import does not belong between the lines of a JSON report.
-    with redirect_stdout(sys.stderr), joined_ranks() as rank:
-        net = None if model is None else load_model(model, checkpoint, spikes[:1])
+    with redirect_stdout(sys.stderr), no_exit(), joined_ranks() as rank:
+        net = None if model is None else load_model(model, checkpoint)
+        clean_up_when_interrupted()
         result = run(
             net,
             file,
@@ -171,6 +289,9 @@ def verify(
             labels,
             lava_samples=lava_samples,
             recorded=recorded,
+            tolerance=accepted,
+            seed=seed,
+            timeout=timeout,
             stop_early=stop_early,
             delay_shift=delay_shift,
             spike_exp=spike_exp,
@@ -236,26 +357,30 @@ def _discard_if_unread(stream: IO[str]) -> bool:
 def _run() -> int:
     """Run the command; whatever goes wrong is told in one sentence, without a traceback."""
     try:
-        status = app(standalone_mode=False)
+        status = app(standalone_mode=False, prog_name="netx-export")
     except NetxExportError as error:
-        return _refuse(str(error))
+        return _refuse(_in_words_of_the_command(str(error)))
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse(_INTERRUPTED, INTERRUPTED)
+        return _refuse(INTERRUPTED, ENDED_BY_USER)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # as click and rich end a process whose output nobody reads
             return COULD_NOT_RUN
-        return _refuse(
-            f"sys.exit was called, with status {end.code}, before there was a result. If a module of --model runs as a "
-            f'script, keep that part under `if __name__ == "__main__":`.'
-        )
+        return end.code if isinstance(end.code, int) else OK  # as typer ends a shell completion
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()
             return COULD_NOT_RUN
-        return _refuse(f"{type(error).__name__}: {' '.join(str(error).split())}")
-    if status == INTERRUPTED:  # typer's own way of saying it
-        return _refuse(_INTERRUPTED, INTERRUPTED)
+        return _refuse(_in_words_of_the_command(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+    if status == ENDED_BY_USER:  # typer's own way of saying it
+        return _refuse(INTERRUPTED, ENDED_BY_USER)
     return status if isinstance(status, int) else OK
+
+
+def _in_words_of_the_command(message: str) -> str:
+    """The message of a function, which names its arguments, with the options that stand for them."""
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def _refuse(message: str, status: int = COULD_NOT_RUN) -> int:

@@ -14,21 +14,22 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lava_spikeloss.training.checkpoint import load_contents
 from netx_export.errors import NetxExportError
 from netx_export.file.opening import why_unreadable
 
-__all__ = ["joined_ranks", "load_model"]
+__all__ = ["joined_ranks", "load_model", "no_exit"]
 
 
-def load_model(name: str, checkpoint: Path | None, sample: Any) -> nn.Module:
+def load_model(name: str, checkpoint: Path | None) -> nn.Module:
     """Make a network, and load its trained parameters.
 
     Args:
         name: ``module:factory``; the module is looked for in the working directory too, the factory is called without
             arguments.
-        checkpoint: a file with its ``state_dict``, or None if the factory returns the trained network. Only tensors
-            are loaded from it; nothing in it is executed.
-        sample: one sample of input: SLAYER makes some parameters at the first forward only.
+        checkpoint: a file with its ``state_dict``, or one that :func:`lava_spikeloss.training.save` wrote, or None if
+            the factory returns the trained network. Only tensors and plain data are loaded from it; nothing in it is
+            executed.
 
     Raises:
         NetxExportError: if one of them does not do what it should.
@@ -36,16 +37,26 @@ def load_model(name: str, checkpoint: Path | None, sample: Any) -> nn.Module:
     net = _make(name)
     if checkpoint is None:
         return net
-    state = _load(checkpoint)
+    contents = _load(checkpoint)
     try:
-        with torch.no_grad():
-            net(torch.as_tensor(sample).to(torch.float32))
-        # The spikes of the last batch, by which recurrent blocks begin the next one, are of its size.
-        last = {name: value for name, value in net.state_dict().items() if name.endswith("spike_state")}
-        net.load_state_dict({**state, **last})
-    except Exception as error:  # whatever the user's network raises
-        raise NetxExportError(f"{checkpoint} does not fit the network of --model {name}: {_say(error)}") from error
+        load_contents(contents, checkpoint, net)
+    except ValueError as error:
+        raise NetxExportError(f"{checkpoint} does not fit the network of --model {name}: {error}") from error
     return net
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Turn ``sys.exit`` in the user's modules, which is no verdict, into an error."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # as rich ends a process whose output nobody reads
+            raise
+        raise NetxExportError(
+            f"sys.exit was called, with status {end.code}, before there was a result. If a module of --model runs as a "
+            f'script, keep that part under `if __name__ == "__main__":`.'
+        ) from None
 
 
 def _make(name: str) -> nn.Module:
@@ -64,12 +75,12 @@ def _make(name: str) -> nn.Module:
     return net
 
 
-def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
+def _load(checkpoint: Path) -> Any:
     problem = why_unreadable(checkpoint)
     if problem:
         raise NetxExportError(f"{checkpoint}: {problem}. Give the path of a checkpoint.")
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch and pickle raise almost anything
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise NetxExportError(f"{checkpoint}: there is not enough memory to read it.") from None
@@ -77,13 +88,6 @@ def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
             f"{checkpoint}: not a checkpoint that holds tensors alone ({type(error).__name__}), and nothing else is "
             f"loaded. Save the network's state_dict: torch.save(net.state_dict(), path)."
         ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise NetxExportError(
-            f"{checkpoint}: expected a state_dict, alone or under 'state_dict'. Save it with "
-            f"torch.save(net.state_dict(), path)."
-        )
-    return state
 
 
 def _say(error: Exception) -> str:

@@ -107,10 +107,10 @@ def test_the_deviation_is_the_largest_of_a_message_and_of_what_was_sent_so_far(t
 def test_what_deviates_by_more_is_refused_and_the_tolerance_that_would_do_is_named(
     tolerance: float | None, tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match=r"float32.*export\(\.\.\., tolerance=([0-9.e-]+)\)") as refusal:
+    with pytest.raises(ExportError, match=r"float32.*tolerance=[0-9.e-]+ writes the file") as refusal:
         export(loud(), tmp_path / "a.net", SAMPLE, tolerance=tolerance)
     assert not list(tmp_path.iterdir())
-    needed = float(str(refusal.value).split("tolerance=")[1].split(")")[0])
+    needed = float(str(refusal.value).split("tolerance=")[1].split()[0])
     assert max(export(loud(), tmp_path / "a.net", SAMPLE, tolerance=needed).deviations.values()) == needed
     with pytest.raises(ExportError, match="beyond what is accepted"):
         export(loud(), tmp_path / "b.net", SAMPLE, tolerance=math.nextafter(needed, 0))
@@ -144,12 +144,12 @@ def test_the_size_of_partial_sums_is_that_of_all_weighted_messages() -> None:
     layer = Dense(np.array([[2, -6, 128], [64, 4, 0]]), SigmaDeltaNeuron(0, sends=False), delay_shift=False)
     description = NetworkDescription((Input((3,), False, Encoder(SigmaDeltaNeuron(2))), layer))
     messages = torch.tensor([[[0, 500], [0, -70], [4, -30]]], dtype=torch.int32)
-    found = next(peak for peak in reference.peaks(description, messages)["dense1"] if peak.quantity is PARTIAL_SUM)
+    found = next(peak for peak in reference.peaks(description, messages)["dense1"] if peak.quantity == PARTIAL_SUM)
     assert (found.size, found.limit, found.step) == (64 * 500 + 4 * 70, 2 * 2 << 24, None)
     image = Conv(layer.weight.reshape(2, 3, 1, 1), layer.neuron, (3, 1, 1), delay_shift=False)
     description = NetworkDescription((Input((3, 1, 1), False, Encoder(SigmaDeltaNeuron(2))), image))
     other = reference.peaks(description, messages.reshape(1, 3, 1, 1, 2))["conv1"]
-    assert next(peak for peak in other if peak.quantity is PARTIAL_SUM) == found
+    assert next(peak for peak in other if peak.quantity == PARTIAL_SUM) == found
 
 
 def wrapping(cls: type[Chain] = Chain) -> Chain:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,9 +159,19 @@ def test_an_optimizer_must_be_in_the_file(tmp_path: Path) -> None:
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "net.pt")
-    with pytest.raises(ValueError, match="checkpoint written by `save`"):
+    for contents in ([1, 2], {"epoch": 3}, {"weight": 1.0}, torch.zeros(2)):
+        torch.save(contents, tmp_path / "net.pt")
+        with pytest.raises(ValueError, match=r"to hold a state_dict, or a checkpoint written by `save`, but got"):
+            load(tmp_path / "net.pt", torch.nn.Identity())
+    torch.save({"format": 2}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="written by `save` but its format is another"):
         load(tmp_path / "net.pt", torch.nn.Identity())
+
+
+def test_a_pickled_net_is_not_executed(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"Save the net's state_dict: torch\.save\(net\.state_dict\(\), path\)"):
+        load(tmp_path / "net.pt", torch.nn.Linear(2, 2))
 
 
 def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
@@ -165,3 +180,221 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         save(tmp_path / "net.pt", net, epoch=lambda: 2)  # cannot be pickled
     assert load(tmp_path / "net.pt", net) == {"epoch": 1}
+
+
+# -- a plain state_dict ------------------------------------------------------------------------------------------------
+
+
+def per_neuron(kind: str) -> torch.nn.Module:
+    """Two blocks whose neurons each have numbers of their own, drawn at the first forward."""
+    import lava.lib.dl.slayer as slayer
+
+    params: dict[str, Any] = {
+        "cuba": {"current_decay": [0.2, 0.4], "voltage_decay": [0.05, 0.2]},
+        "alif": {
+            "current_decay": [0.2, 0.4],
+            "voltage_decay": [0.05, 0.2],
+            "threshold_step": 0.25,
+            "threshold_decay": [0.1, 0.3],
+            "refractory_decay": [0.1, 0.3],
+        },
+        "rf": {"period": [6, 12], "decay": [0.05, 0.2]},
+        "rf_iz": {"period": [6, 12], "decay": [0.05, 0.2]},
+        "sigma_delta": {"activation": torch.relu, "requires_grad": True},
+    }[kind]
+    block = getattr(slayer.block, kind)
+    neuron = {"threshold": 0.5, "shared_param": False, **params}
+    return torch.nn.Sequential(
+        block.Dense(dict(neuron), 8, 16, weight_scale=4, delay=True), block.Dense(dict(neuron), 16, 1, weight_scale=4)
+    )
+
+
+def per_neuron_images() -> torch.nn.Module:
+    import lava.lib.dl.slayer as slayer
+
+    neuron = {"threshold": 0.1, "activation": torch.relu, "shared_param": False}
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (2, 2, 2)), slayer.block.sigma_delta.Conv(neuron, 2, 4, 2, weight_scale=4)
+    )
+
+
+def change_thresholds(net: torch.nn.Module) -> None:
+    for name, parameter in net.named_parameters():
+        if name.endswith("threshold"):
+            parameter.data = parameter.data * torch.linspace(0.5, 1.5, parameter.numel()).reshape(parameter.shape)
+
+
+KINDS: dict[str, Callable[[], torch.nn.Module]] = {
+    **{f"{kind} per neuron": partial(per_neuron, kind) for kind in ("cuba", "alif", "rf", "rf_iz", "sigma_delta")},
+    "images": per_neuron_images,
+    "rich": rich_net,
+    **NETS,
+}
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_dict_loads_into_a_fresh_net(
+    kind: str, training: bool, tmp_path: Path, spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = KINDS[kind]()
+    with torch.no_grad():  # SLAYER alone cannot differentiate a KWTA block
+        net(spikes)
+    change_thresholds(net)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    torch.manual_seed(99)
+    with monkeypatch.context() as patch:  # build without the forward by which some of `NETS` are prepared
+        patch.setattr(torch.nn.Sequential, "forward", lambda self, x: x)
+        twin = KINDS[kind]()
+    twin.train(training)
+    assert load(tmp_path / "net.pt", twin) == {}
+    twin.eval()
+    net.eval()
+    reset_net(net)
+    with torch.no_grad():
+        expected = net(spikes)
+        assert expected.any(), "a silent net proves nothing"
+        assert torch.equal(twin(spikes), expected)
+        saved = torch.load(tmp_path / "net.pt", weights_only=True)
+        stay = [name for name in saved if not name.endswith("spike_state")]
+        assert all(torch.equal(twin.state_dict()[name], saved[name]) for name in stay)
+
+
+@pytest.mark.slayer
+def test_a_loaded_net_that_never_ran_is_saved_and_copied_whole(tmp_path: Path, spikes: torch.Tensor) -> None:
+    net = per_neuron("cuba")
+    net(spikes)
+    torch.save(net.state_dict(), tmp_path / "plain.pt")
+    first, second = per_neuron("cuba"), per_neuron("cuba")
+    load(tmp_path / "plain.pt", first)
+    save(tmp_path / "ours.pt", copy.deepcopy(first))
+    load(tmp_path / "ours.pt", second)
+    assert torch.equal(second(spikes), net(spikes))
+
+
+@pytest.mark.slayer
+def test_what_was_not_made_yet_is_drawn_at_the_first_forward(tmp_path: Path, spikes: torch.Tensor) -> None:
+    torch.save(per_neuron("cuba").state_dict(), tmp_path / "net.pt")
+    net = per_neuron("cuba")
+    load(tmp_path / "net.pt", net)
+    net(spikes)
+    assert net[0].neuron.current_decay.unique().numel() > 1
+    assert net[0].delay.delay.shape == (16,)
+
+
+@pytest.mark.slayer
+def test_a_bias_of_sigma_delta_neurons_is_used(tmp_path: Path, spikes: torch.Tensor) -> None:
+    net, twin = NETS["sigma-delta"](), NETS["sigma-delta"]()
+    net[1].neuron.set_bias(torch.linspace(0, 1, 6))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    load(tmp_path / "net.pt", twin)
+    assert torch.equal(twin(spikes), net(spikes))
+    assert twin[1].neuron.bias_is_set
+
+
+@pytest.mark.slayer
+def test_the_neurons_start_at_rest(tmp_path: Path, spikes: torch.Tensor) -> None:
+    net, used = recurrent(), recurrent()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    used(spikes)  # SLAYER keeps the state of Recurrent blocks
+    load(tmp_path / "net.pt", used)
+    assert torch.equal(used(spikes), net(spikes))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda state: {"run": {"model": state}, "history": [0.5], "loss": torch.zeros(1)},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
+        lambda state: {"model": {name.replace("0.", "0._orig_mod."): value for name, value in state.items()}},
+    ],
+    ids=["state_dict", "deep", "data parallel", "compiled", "a compiled part"],
+)
+def test_a_state_dict_is_found_wherever_it_lies(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
+    net, twin = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)) for _ in range(2))
+    torch.save(wrap(net.state_dict()), tmp_path / "net.pt")
+    load(tmp_path / "net.pt", twin)
+    assert torch.equal(twin[0].weight, net[0].weight)
+
+
+def test_a_wrapped_net_takes_the_state_dict_of_the_net_alone(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    for wrapper in (torch.nn.DataParallel(torch.nn.Sequential(torch.nn.Linear(2, 3))), _Compiled()):
+        load(tmp_path / "net.pt", wrapper)
+        assert torch.equal(next(wrapper.parameters()), net[0].weight)
+
+
+class _Compiled(torch.nn.Module):
+    """Named as ``torch.compile`` names what it wraps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._orig_mod = torch.nn.Sequential(torch.nn.Linear(2, 3))
+
+
+def test_two_state_dicts_that_fit_are_named(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 3)
+    torch.save({"model": net.state_dict(), "ema": torch.nn.Linear(2, 3).state_dict()}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"got 2: \['model'\], \['ema'\]"):
+        load(tmp_path / "net.pt", net)
+
+
+@pytest.mark.slayer
+def test_what_does_not_fit_is_listed_and_nothing_changes(tmp_path: Path, spikes: torch.Tensor) -> None:
+    state = rich_net().state_dict()
+    del state["1.weight"], state["0.delay.delay"]
+    torch.save({"model": {**state, "new": torch.zeros(1)}, "epoch": 1}, tmp_path / "net.pt")
+    net = rich_net()
+    net(spikes)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=r"`0\.delay\.delay` is missing in the file; `1\.weight` is") as refused:
+        load(tmp_path / "net.pt", net)
+    assert "`new` is missing in the net" in str(refused.value)
+    torch.save(rich_net().state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"`0\.delay\.delay` has shape \(1,\) in the file and \(16,\) in the net"):
+        load(tmp_path / "net.pt", net)
+    torch.save(before, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="saved without one"):
+        load(tmp_path / "net.pt", net, optimizer)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_an_optimizer_of_another_net_leaves_the_net_as_it_was(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    before = net.weight.clone()
+    other = torch.nn.Linear(2, 2)
+    save(tmp_path / "net.pt", other, torch.optim.SGD(other.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="parameter group"):
+        load(tmp_path / "net.pt", net, torch.optim.SGD([net.weight], lr=0.1))
+    assert torch.equal(net.weight, before)
+
+
+def test_a_net_with_another_module_of_no_parameters_is_refused_untouched(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    save(tmp_path / "net.pt", net)
+    contents = torch.load(tmp_path / "net.pt", weights_only=True)
+    torch.save({**contents, "lazy": {"flatten": {"input_shape": [1]}}}, tmp_path / "net.pt")
+    twin = torch.nn.Linear(2, 2)
+    before = twin.weight.clone()
+    with pytest.raises(ValueError, match="`flatten` is missing in the net"):
+        load(tmp_path / "net.pt", twin)
+    assert torch.equal(twin.weight, before)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("name", ["yolo_kp", "tiny_yolov3_str"])
+def test_the_checkpoints_in_the_wheel_of_lava_dl(name: str) -> None:
+    from lava.lib.dl.slayer import object_detection
+
+    network = importlib.import_module(f"lava.lib.dl.slayer.object_detection.models.{name}").Network
+    path = Path(object_detection.__file__).parent / "models" / f"Trained_{name}" / "network.pt"
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    net = network(num_classes=80)
+    assert load(path, net) == {}
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert not any(getattr(module, "bias_is_set", False) for module in net.modules())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -220,3 +222,123 @@ def test_seq_to_ann_batch_norm_sees_samples_and_steps() -> None:
 def test_seq_to_ann_refuses_neurons(spikes: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"`0\.neuron` \(Neuron\) keeps a state"):
         seq_to_ann_forward(spikes, dense())
+
+
+# -- nets that return more than a tensor, and lists of modules ---------------------------------------------------------
+
+
+class Heads(NamedTuple):
+    spikes: torch.Tensor
+    others: Any
+
+
+class Returns(torch.nn.Module):
+    """Returns what ``arrange`` makes of the spikes of two blocks."""
+
+    def __init__(self, arrange: Callable[[torch.Tensor, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.net = dense()
+        self.arrange = arrange
+
+    def forward(self, x: torch.Tensor) -> Any:
+        hidden = self.net[0](x)
+        return self.arrange(hidden, self.net[1](hidden))
+
+
+ARRANGED: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
+    "tuple": lambda a, b: (a, b),
+    "list": lambda a, b: [a, b],
+    "dict": lambda a, b: {"hidden": a, "spikes": b},
+    "ordered": lambda a, b: OrderedDict(hidden=a, spikes=b),
+    "namedtuple": lambda a, b: Heads(b, {"hidden": (a, None)}),
+}
+
+
+def assert_alike(got: Any, expected: Any) -> None:
+    assert type(got) is type(expected)
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(got, expected)
+    elif isinstance(expected, dict):
+        assert list(got) == list(expected)
+        assert_alike(list(got.values()), list(expected.values()))
+    elif expected is not None:
+        for one, other in zip(got, expected, strict=True):
+            assert_alike(one, other)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("arranged", ARRANGED)
+def test_whatever_holds_the_outputs_is_returned(arranged: str, spikes: torch.Tensor) -> None:
+    net = Returns(ARRANGED[arranged])
+    with torch.no_grad():
+        whole = net(spikes)
+        for split in (7, 24, 100):
+            assert_alike(chunk_multi_step_forward(split, spikes, net), whole)
+        assert_alike(multi_step_forward(spikes, net), whole)
+
+
+def test_seq_to_ann_returns_whatever_holds_the_outputs() -> None:
+    class Two(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return Heads(x + 1, {"halves": [x / 2, None]})
+
+    x = torch.rand(2, 3, 4)
+    assert_alike(seq_to_ann_forward(x, Two()), Heads(x + 1, {"halves": [x / 2, None]}))
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("container", [list, tuple, torch.nn.ModuleList])
+def test_lists_of_modules_run_in_turn(container: Any, spikes: torch.Tensor) -> None:
+    net = recurrent()
+    with torch.no_grad():
+        whole = multi_step_forward(spikes, net)
+        assert torch.equal(multi_step_forward(spikes, container(net)), whole)
+        assert torch.equal(chunk_multi_step_forward(5, spikes, container(net)), whole)
+    layers = container([torch.nn.Flatten(), torch.nn.Linear(8, 3)])
+    assert torch.equal(seq_to_ann_forward(spikes, layers), seq_to_ann_forward(spikes, torch.nn.Sequential(*layers)))
+
+
+@pytest.mark.parametrize("net", [None, [torch.nn.Identity(), torch.relu], "net"])
+def test_what_is_no_module_is_refused(net: Any) -> None:
+    x = torch.zeros(1, 2, 3)
+    for call in (lambda: multi_step_forward(x, net), lambda: chunk_multi_step_forward(2, x, net)):
+        with pytest.raises(TypeError, match=r"Expected argument `net` to be a torch\.nn\.Module or a list of them"):
+            call()
+    with pytest.raises(TypeError, match="Expected argument `module`"):
+        seq_to_ann_forward(x, net)
+
+
+class _Rates(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return x, x.mean(-1)
+
+
+def test_outputs_without_time_are_not_joined() -> None:
+    x = torch.rand(2, 3, 4)
+    with pytest.raises(ValueError, match=r"time as their last dimension but got one of shape \(2, 3\) for 2 steps"):
+        chunk_multi_step_forward(2, x, _Rates())
+    with pytest.raises(ValueError, match="Reduce over time after the whole sequence"):
+        multi_step_forward(x, _Rates())
+    assert_alike(chunk_multi_step_forward(4, x, _Rates()), (x, x.mean(-1)))
+
+
+@pytest.mark.parametrize("value", [3, "spikes", {1, 2}])
+def test_outputs_that_are_no_tensors_are_named(value: Any) -> None:
+    class Other(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return x, value
+
+    x = torch.rand(2, 3, 4)
+    with pytest.raises(TypeError, match=f"but got {type(value).__name__}"):
+        chunk_multi_step_forward(2, x, Other())
+    with pytest.raises(TypeError, match=f"but got {type(value).__name__}"):
+        seq_to_ann_forward(x, Other())
+
+
+def test_seq_to_ann_wants_an_output_for_each_step() -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum(0)
+
+    with pytest.raises(ValueError, match=r"each of the 8 samples and steps but got one of shape \(3,\)"):
+        seq_to_ann_forward(torch.rand(2, 3, 4), Sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import simulate
+from lava_spikeloss.training import save
+from netx_export import read, simulate
 from netx_export.command import cli
 from netx_export.file.npz import load_simulation
 
@@ -273,8 +275,8 @@ def test_data_that_does_not_fit(
                 ("missing.pt", "missing.pt: no such file"),
                 ("pickled.pt", "pickled.pt: not a checkpoint that holds tensors alone"),
                 ("data.npz", "data.npz: not a checkpoint that holds tensors alone"),
-                ("list.pt", "list.pt: expected a state_dict"),
-                ("other.pt", 'Unexpected key(s) in state_dict: "extra"'),
+                ("list.pt", "to hold a state_dict, or a checkpoint written by `save`, but got neither"),
+                ("other.pt", "other.pt does not fit the network of --model model_of_the_test:make: Expected"),
             )
         ),
     ],
@@ -339,3 +341,171 @@ def test_ctrl_c(here: Path) -> None:
     assert "interrupted" in error
     assert "Traceback" not in error
     assert not (here / "out").exists()
+
+
+# -- export, check --data, tolerances, and what the command says of itself ---------------------------------------------
+
+
+def started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "netx_export", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_export_then_verify_as_a_process(here: Path, mlp: Any) -> None:
+    save(here / "ours.pt", mlp.net)
+    made = ("--model", "model_of_the_test:loud", "--data", "data.npz")
+    exported = started("export", "new.net", *made, "--checkpoint", "ours.pt", "--target", "loihi1")
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout.splitlines()[-1] == "Wrote new.net: proved equal to the network, on 16 samples."
+    assert read("new.net").metadata["target"] == "loihi1"
+    assert "hello" in exported.stderr
+    checked = started("verify", "new.net", *made, "--checkpoint", "weights.pt", "--lava-samples", "0")
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("checkpoint", ["nested.pt", "parallel.pt", "ours.pt"])
+def test_every_form_of_checkpoint(
+    checkpoint: str, command: Command, here: Path, mlp: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(here / "ours.pt", mlp.net)
+    torch.save({f"module.{name}": value for name, value in mlp.net.state_dict().items()}, here / "parallel.pt")
+    trained = ("--model", "model_of_the_test:make", "--checkpoint", checkpoint)
+    assert command("export", "new.net", "--data", "data.npz", *trained) == 0
+    assert "proved equal" in capsys.readouterr().out
+    assert np.array_equal(simulate("new.net", mlp.spikes).output, simulate("net.net", mlp.spikes).output)
+
+
+def test_a_checkpoint_with_delays(exported: Any, command: Command, here: Path) -> None:
+    """They have no shape in a network that never ran."""
+    delayed = exported("delayed")
+    torch.save(delayed.net.state_dict(), here / "delayed.pt")
+    lines = ["import torch", "from lava.lib.dl.slayer.block import cuba", f"NEURON = {NEURON}", "def make():"]
+    lines += ["    layers = cuba.Dense(NEURON, 12, 14, weight_scale=3, delay=True), cuba.Dense(NEURON, 14, 5)"]
+    (here / "delayed_of_the_test.py").write_text("\n".join([*lines, "    return torch.nn.Sequential(*layers)"]))
+    np.savez(here / "data.npz", spikes=delayed.spikes.numpy())
+    trained = ("--model", "delayed_of_the_test:make", "--checkpoint", "delayed.pt")
+    assert command("export", "new.net", "--data", "data.npz", *trained) == 0
+    assert command("verify", str(delayed.path), "--data", "data.npz", *trained, "--lava-samples", "0") == 0
+
+
+def test_what_float32_rounds_is_exported_within_a_tolerance(
+    command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["import torch", "from lava.lib.dl.slayer.block import sigma_delta"]
+    lines += ["NEURON = {'threshold': 0.1, 'activation': torch.relu}", "def make():", "    torch.manual_seed(0)"]
+    lines += ["    dense = [sigma_delta.Dense(NEURON, *size, weight_scale=24) for size in ((20, 128), (128, 128))]"]
+    lines += ["    output = sigma_delta.Output(NEURON, 128, 5, weight_scale=24)"]
+    lines += ["    return torch.nn.Sequential(sigma_delta.Input(NEURON), *dense, output)"]
+    (here / "loud_of_the_test.py").write_text("\n".join(lines))
+    np.savez("loud.npz", spikes=np.random.default_rng(0).normal(size=(3, 20, 40)).cumsum(-1) / 4)
+    line = ("export", "new.net", "--data", "loud.npz", "--model", "loud_of_the_test:make")
+    assert command(*line) == 2
+    needed = re.search(r"near enough, (--tolerance=[0-9.e-]+) writes the file", capsys.readouterr().err)
+    assert needed is not None
+    assert not Path("new.net").exists()
+    assert command(*line, needed.group(1)) == 0
+    assert re.search(
+        r"Wrote new.net: within 0\.\d+ of the network, not proved equal, on 3 samples", capsys.readouterr().out
+    )
+    assert command(*line, "--tolerance=-1") == 2
+    assert "argument --tolerance" in capsys.readouterr().err
+
+
+def test_silence_is_refused_in_the_words_of_the_command(
+    command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("silent.npz", spikes=np.zeros((2, 12, 8)))
+    assert command("export", "new.net", "--data", "silent.npz", *TRAINED) == 2
+    error = capsys.readouterr().err
+    assert "or name each with --allow-silent: ['dense1', 'dense2', 'dense3', 'output']" in error
+    assert "Give --data with real samples on which every layer spikes" in error
+    assert not Path("new.net").exists()
+    silent = [text for name in ("dense1", "dense2", "dense3", "output") for text in ("--allow-silent", name)]
+    assert command("export", "new.net", "--data", "silent.npz", *TRAINED, *silent) == 0
+    assert "Wrote new.net: not proved, on 2 samples." in capsys.readouterr().out
+
+
+def test_data_of_another_shape_is_named_as_given(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("wrong.npz", spikes=np.ones((16, 11, 8)))
+    assert command("export", "new.net", "--data", "wrong.npz", *TRAINED) == 2
+    assert command("check", "net.net", "--data", "wrong.npz") == 2
+    assert "got (16, 11, 8)" in capsys.readouterr().err
+
+
+def test_check_on_data(command: Command, here: Path, mlp: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def strengthen(file: Any) -> None:
+        file["layer/2/weight"][...] = 254
+        file["layer/2/neuron/iDecay"][...] = 0
+
+    mlp.spoiled(here / "strong.net", strengthen)
+    np.savez("long.npz", spikes=np.ones((1, 12, 2000)))
+    command("check", "strong.net")
+    without = capsys.readouterr().out
+    command("check", "strong.net", "--data", "long.npz")
+    assert capsys.readouterr().out != without
+
+
+def test_tolerances(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("simulate", "spoiled.net", "--data", "data.npz", "--out", "spikes.npz") == 0
+    recorded = ("verify", "net.net", "--data", "data.npz", "--recorded", "spikes.npz", "--seed", "3", "--timeout", "9")
+    assert command(*recorded) == 1
+    assert command(*recorded, "--tolerance", "rate=1", "--tolerance", "value=1") == 0
+    layers = [text for name in ("dense2", "dense3", "output") for text in ("--tolerance", f"{name}:value=1")]
+    assert command(*recorded, *layers) == 0
+    assert command(*recorded, *layers[:2]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tolerance", "rates=1"), "with one of differing, value, rate, "),
+        (("--tolerance", "rate=much"), "Expected a number of at least 0 after `=` in --tolerance but got 'rate=much'"),
+        (("--tolerance", "rate=-1"), "Expected a number of at least 0"),
+        (("--tolerance", "rate=1", "--tolerance", "rate=2"), "a second one in --tolerance rate=2"),
+        (("--tolerance", "rate=1", "--tolerance", "dense1:rate=2"), "but got both"),
+        (("--timeout", "0"), "Expected --timeout to be"),
+        (("--recorded", "."), ".: a directory, not a file"),
+    ],
+)
+def test_options_of_verify_that_are_wrong(
+    arguments: tuple[str, ...], message: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("verify", "net.net", "--data", "data.npz", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_version_help_and_completion_need_neither_torch_nor_slayer(here: Path) -> None:
+    (here / "torch.py").write_text("raise RuntimeError('torch was imported')")
+    path = os.pathsep.join([str(here), *sys.path])
+    version = started("--version", PYTHONPATH=path)
+    assert version.stdout.startswith("netx-export 0")
+    assert "export" in started("--help", PYTHONPATH=path).stdout
+    assert "--tolerance" in started("verify", "--help", PYTHONPATH=path, COLUMNS="200").stdout
+    completed = started(
+        PYTHONPATH=path, _NETX_EXPORT_COMPLETE="complete_bash", COMP_WORDS="netx-export ins", COMP_CWORD="1"
+    )
+    assert (completed.returncode, completed.stdout.split()) == (0, ["inspect"]), completed.stderr
+    assert started("check", "net.net", PYTHONPATH=path).returncode == 2  # the trap works
+
+
+@pytest.mark.parametrize("after", [0.1, 0.4, 1.0])
+def test_ctrl_c_at_the_start(after: float, here: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "netx_export", "export", "new.net", "--data", "data.npz", *TRAINED],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "error: interrupted; nothing was left half-written"
+    assert "Traceback" not in error
+    assert not (here / "new.net").exists()
