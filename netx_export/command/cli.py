@@ -53,7 +53,6 @@ _OPTIONS = {  # of the functions that the commands call
     "or name them in allow_silent=": "or name each with --allow-silent: ",
     "The sample": "The data",
     "the sample": "the data",
-    "Give export a sample": "Give --data",
     "a sample of real data": "--data with real samples",
 }
 

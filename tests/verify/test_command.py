@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lava_spikeloss.training import save
-from netx_export import read, simulate
+from netx_export import SimulationError, read, simulate
 from netx_export.command import cli
 from netx_export.file.npz import load_simulation
 
@@ -299,11 +299,12 @@ def test_a_report_that_cannot_be_written(command: Command, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("closes", ["sys.exit(1)", "sys.exit(0)"])
+@pytest.mark.parametrize("name", ["verify", "export"])
 def test_a_module_that_ends_the_process_gives_no_verdict(
-    closes: str, command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+    name: str, closes: str, command: Command, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "script_of_the_test.py").write_text(f"import sys\n{closes}\n")
-    assert command("verify", "net.net", "--data", "data.npz", "--model", "script_of_the_test:make") == 2
+    assert command(name, "net.net", "--data", "data.npz", "--model", "script_of_the_test:make") == 2
     status = closes.removeprefix("sys.exit(").removesuffix(")")
     error = capsys.readouterr().err
     assert f"error: sys.exit was called, with status {status}, before there was a result. If a module of" in error
@@ -459,6 +460,20 @@ def test_tolerances(command: Command, capsys: pytest.CaptureFixture[str]) -> Non
     layers = [text for name in ("dense2", "dense3", "output") for text in ("--tolerance", f"{name}:value=1")]
     assert command(*recorded, *layers) == 0
     assert command(*recorded, *layers[:2]) == 1
+
+
+def test_options_of_a_run_reach_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def refuse(*_: Any, **options: Any) -> None:
+        given.update(options)
+        raise SimulationError("enough was seen")
+
+    monkeypatch.setattr("netx_export.verification.verify.verify", refuse)
+    options = ("--lava-samples", "5", "--seed", "3", "--timeout", "9", "--no-delay-shift", "--spike-exp", "4")
+    assert command("verify", "net.net", "--data", "data.npz", *options) == 2
+    expected = {"lava_samples": 5, "seed": 3, "timeout": 9.0, "delay_shift": False, "spike_exp": 4}
+    assert {name: given[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
