@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
@@ -20,6 +18,7 @@ from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
+from netx_export.progress import progress_bar
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
@@ -93,7 +92,7 @@ def simulate(
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
     refuse_short(description, array.shape[-1])
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task(f"Simulating on {backend}", total=len(array))
 
         def advance(samples: int) -> None:
