@@ -127,9 +127,9 @@ class Fit:
         step: int = 1,
         unit: str = "netx units",
     ) -> IntArray:
-        """The nearest whole numbers (multiples of ``step`` among those that are not whole), noted in NIR's units."""
-        rounded = np.rint(values)
-        off = _off(values)
+        """The nearest whole numbers, all of them multiples of ``step``, noted in NIR's units by way of ``back``."""
+        off = _off(values / step) * step
+        rounded = np.rint(values / step) * step
         if (off > _TOLERANCE).any():
             if self.rounding == "refuse":
                 refuse(
@@ -137,24 +137,12 @@ class Fit:
                     f"{parameter} is up to {float(off.max()):.3g} away from a whole number of {unit}. "
                     f"Use rounding='nearest', and verify what it does",
                 )
-            rounded = np.rint(values / step) * step
-            self._note(name, parameter, values, rounded, back)
+            before, after = back(values), back(rounded) + 0.0  # no -0.0
+            worst = int(np.where(off > _TOLERANCE, np.abs(before - after), -1).argmax())
+            farthest = float(before.flat[worst]), float(after.flat[worst])
+            self.found.append(Rounding(name, parameter, int((off > _TOLERANCE).sum()), values.size, *farthest))
         whole: IntArray = rounded.astype(np.int64)
         return whole
-
-    def _note(
-        self,
-        name: str,
-        parameter: str,
-        values: FloatArray,
-        rounded: FloatArray,
-        back: Callable[[FloatArray], FloatArray],
-    ) -> None:
-        moved = np.abs(values - rounded) > _TOLERANCE
-        before, after = back(values) + 0.0, back(rounded) + 0.0  # no -0.0
-        worst = int(np.where(moved, np.abs(before - after), -1).argmax())
-        farthest = float(before.flat[worst]), float(after.flat[worst])
-        self.found.append(Rounding(name, parameter, int(moved.sum()), values.size, *farthest))
 
     def layer(self, reals: Reals, dense: bool) -> Fitted:
         """Weights, bias and the common threshold of one layer.
@@ -166,16 +154,17 @@ class Fit:
         """
         self._check_thresholds(reals)
         wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
-        for threshold in wanted:
-            if _fits(reals, threshold, _TOLERANCE):
-                return self._made(reals, threshold, 1)
-        if self.free:
-            largest = _largest_threshold(reals, MAX_WEIGHT)
-            exact = _exact_threshold(reals, largest)
-            if exact is not None:
-                return self._made(reals, exact, 1)
-            if self.rounding == "nearest":
-                return self._largest(reals, dense)
+        # Of recurrent weights the loader takes no others, while it takes any of a dense layer written as a convolution.
+        step = 2 if reals.recurrent is not None else 1
+        exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, step)), None)
+        if exact is None and self.free:
+            exact = _exact_threshold(reals, _largest_threshold(reals, step), step)
+        if exact is None:
+            exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, 1)), None)
+        if exact is not None:
+            return self._made(reals, exact, 1)
+        if self.free and self.rounding == "nearest":
+            return self._largest(reals, dense)
         if len(wanted) > 1 and self.rounding == "refuse":
             refuse(
                 reals.names[2],
@@ -183,7 +172,7 @@ class Fit:
                 f"layer, and with the difference in the weights these are not whole numbers that it holds. "
                 f"Use rounding='nearest', and verify what it does",
             )
-        return self._made(reals, wanted[0], 2 if reals.recurrent is not None else 1)
+        return self._made(reals, wanted[0], step if self.rounding == "nearest" else 1)
 
     def _check_thresholds(self, reals: Reals) -> None:
         for value in (reals.threshold.min(), reals.threshold.max()):
@@ -200,14 +189,15 @@ class Fit:
 
     def _largest(self, reals: Reals, dense: bool) -> Fitted:
         """With the largest threshold that the weights leave, at which rounding matters least."""
-        threshold = _largest_threshold(reals, MAX_QUANTISED if dense else MAX_WEIGHT)
+        step = 2 if dense else 1
+        threshold = _largest_threshold(reals, step)
         if threshold < 1:
             ratio = max(float(np.abs(rows).max(initial=0)) for rows in reals.scaled(1.0)[:2] if rows is not None)
             refuse(
                 reals.names[0],
                 f"weights of up to {ratio:g} times the threshold; with a threshold of 1 netx holds up to {MAX_WEIGHT}",
             )
-        return self._made(reals, threshold, 2 if dense else 1)
+        return self._made(reals, threshold, step)
 
     def _made(self, reals: Reals, threshold: float, step: int) -> Fitted:
         factors = threshold / reals.threshold
@@ -249,28 +239,34 @@ def _check_weights(name: str, weight: IntArray) -> None:
         refuse(name, f"weights from {low} to {high} netx units; netx holds {MIN_WEIGHT} to {MAX_WEIGHT}")
 
 
-def _fits(reals: Reals, threshold: float, tolerance: float) -> bool:
-    """Whether all numbers are whole and within netx's range at this threshold."""
+def _fits(reals: Reals, threshold: float, tolerance: float, step: int) -> bool:
+    """Whether all numbers are whole (weights multiples of ``step``) and within netx's range at this threshold."""
     weight, recurrent, bias = reals.scaled(threshold)
-    parts: Sequence[tuple[FloatArray | None, int, int]] = (
-        (np.array([threshold]), 1, MAX_THRESHOLD),
-        (weight, MIN_WEIGHT, MAX_WEIGHT),
-        (recurrent, MIN_WEIGHT, MAX_WEIGHT),
-        (bias, -(2**15), 2**15 - 1),
+    parts: Sequence[tuple[FloatArray | None, int, int, int]] = (
+        (np.array([threshold]), 1, 1, MAX_THRESHOLD),
+        (weight, step, MIN_WEIGHT, MAX_WEIGHT),
+        (recurrent, step, MIN_WEIGHT, MAX_WEIGHT),
+        (bias, 1, -(2**15), 2**15 - 1),
     )
     return all(
         rows is None
-        or bool((_off(rows) <= tolerance).all() and np.rint(rows).min() >= low and np.rint(rows).max() <= high)
-        for rows, low, high in parts
+        or bool(
+            (_off(rows / unit) * unit <= tolerance).all() and np.rint(rows).min() >= low and np.rint(rows).max() <= high
+        )
+        for rows, unit, low, high in parts
     )
 
 
-def _largest_threshold(reals: Reals, highest: int) -> int:
-    """The largest threshold at which weights and bias are in range and no current can wrap around."""
+def _largest_threshold(reals: Reals, step: int) -> int:
+    """The largest threshold at which weights and bias are in range and no current can wrap around.
+
+    In steps of two the loader takes weights of either sign that are not larger than those of SLAYER.
+    """
+    lowest, highest = (-MAX_QUANTISED, MAX_QUANTISED) if step == 2 else (MIN_WEIGHT, MAX_WEIGHT)
     weight, recurrent, bias = reals.scaled(1.0)
     rows = np.hstack([part.reshape(len(part), -1) for part in (weight, recurrent) if part is not None])
     current = np.abs(rows).sum(1) * ALIGNMENT * UNITY_DECAY / reals.current_decay
-    limits = [(rows, MIN_WEIGHT, highest), (current, -MAX_STATE, MAX_STATE)]
+    limits = [(rows, lowest, highest), (current, -MAX_STATE, MAX_STATE)]
     if bias is not None:
         limits.append((bias, MIN_BIAS, MAX_BIAS))
     largest = float(MAX_THRESHOLD)
@@ -282,13 +278,11 @@ def _largest_threshold(reals: Reals, highest: int) -> int:
     return int(largest + 1e-9)
 
 
-def _exact_threshold(reals: Reals, largest: int) -> int | None:
+def _exact_threshold(reals: Reals, largest: int, step: int) -> float | None:
     """The largest threshold at which all numbers are whole, if there is one."""
-    parts = [part.reshape(-1) for part in reals.scaled(1.0) if part is not None]
-    every = np.unique(np.concatenate(parts))
+    weights = np.concatenate([part.reshape(-1) for part in reals.scaled(1.0)[:2] if part is not None])
+    every = np.unique(weights)
     some = every[:: max(1, len(every) // 16)][:16]
     thresholds = np.arange(largest, 0, -1)
-    for threshold in thresholds[(_off(thresholds[:, None] * some) <= _EXACT).all(1)][:100]:
-        if _fits(reals, float(threshold), _EXACT):
-            return int(threshold)
-    return None
+    likely = thresholds[(_off(thresholds[:, None] * some / step) <= _EXACT).all(1)]
+    return next((float(threshold) for threshold in likely[:100] if _fits(reals, threshold, _EXACT, step)), None)

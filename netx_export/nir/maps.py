@@ -137,6 +137,8 @@ def linear_map(
 def _matrix(made: LinearMap, named: Named) -> None:
     name = named[0]
     weight = numbers(named, "weight")
+    if made.weight is None and len(made.shape) > 1 and int(np.prod(made.shape)) == made.shape[-1]:
+        made.flatten, made.shape = True, made.shape[-1:]  # axes of 1, as of a batch, change nothing
     if weight.ndim != 2 or not weight.size or made.shape != (weight.shape[1],):
         refuse(name, f"weights of shape {weight.shape} on input of shape {made.shape}; flatten it first")
     _refuse_between(made, name)
@@ -225,7 +227,7 @@ def _convolution(nir: ModuleType, named: Named, shape: tuple[int, ...]) -> tuple
     """A convolution or pool on images of this shape, and its bias."""
     name, node = named
     if len(shape) != 3:
-        refuse(name, f"expected input of shape (C, H, W) but got {shape}")
+        refuse(name, f"expected input of shape (C, H, W), without a batch, but got {shape}")
     if isinstance(node, nir.Conv2d):
         kernel = _checked(name, _conv2d(named, shape))
         return kernel, _bias(named, len(kernel.weight))

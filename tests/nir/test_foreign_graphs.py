@@ -134,6 +134,7 @@ EXACT = {
         nir.Flatten(np.array([2, 3, 3]), 1), nir.Linear(even(5, 18)), lif(5, threshold=4.0),
         shape=(2, 3, 3), output=(5,),
     ),
+    "an input with a batch of one": chain(LINEAR, lif(5), shape=(1, 6), output=(5,)),
     "convolution, flatten, neurons": chain(
         PLAIN, nir.Flatten(np.array([4, 2, 2]), 0), lif(16), nir.Linear(even(3, 16)), lif(3),
         shape=(2, 4, 4), output=(3,),
@@ -333,7 +334,9 @@ REFUSED = {
     "'0': a bias of shape \\(3,\\) for 4 rows": chain(
         nir.Conv2d(None, even(4, 2, 3, 3), 1, 1, 1, 1, np.zeros(3)), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
     ),
-    "'0': expected input of shape \\(C, H, W\\) but got \\(6,\\)": chain(IMAGE, lif(4), shape=(6,), output=(4,)),
+    "'0': expected input of shape \\(C, H, W\\), without a batch, but got \\(6,\\)": chain(
+        IMAGE, lif(4), shape=(6,), output=(4,)
+    ),
     "'0': weights of shape \\(5, 6\\) on input of shape \\(1, 2, 3\\); flatten it first": chain(
         LINEAR, lif(5), shape=(1, 2, 3), output=(5,)
     ),
@@ -487,3 +490,22 @@ def test_weights_too_large_for_the_smallest_threshold_are_refused() -> None:
     graph = chain(nir.Linear(np.array([[300.0, np.pi]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
     with pytest.raises(NetxFormatError, match=r"'0': weights of up to 300 times the threshold.* up to 255"):
         from_nir(graph, dt=DT, rounding="nearest")
+
+
+@pytest.mark.parametrize("back", [-0.5, 0.5, -1 / 3])
+def test_a_single_recurrent_weight_arrives(back: float, tmp_path: Path) -> None:
+    """An odd weight would be loaded as another one, and of a recurrent layer there is no other form to write."""
+    weight = np.random.default_rng(0).normal(0.1, 0.25, (1, 20))
+    graph = chain(nir.Linear(weight), lif(1, threshold=1.0), shape=(20,), output=(1,))
+    graph.nodes["back"] = nir.Linear(np.array([[back]]))
+    graph.edges += [("1", "back"), ("back", "1")]
+    write(from_nir(graph, dt=DT, rounding="nearest"), tmp_path / "graph.net")
+    agree(graph, read(tmp_path / "graph.net"), differing=0.1)
+
+
+def test_recurrent_weights_that_are_odd_at_64_are_doubled(tmp_path: Path) -> None:
+    graph = recurrent(lif(4), nir.Linear(np.array([[1, -3, 5, 7]] * 4) / 64))
+    write(from_nir(graph, dt=DT), tmp_path / "graph.net")
+    back = read(tmp_path / "graph.net").spiking["recurrent1"].recurrent_weight  # type: ignore[union-attr]
+    assert (back / back[0, 0] == [1, -3, 5, 7]).all()
+    assert back[0, 0] % 2 == 0

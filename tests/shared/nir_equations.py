@@ -6,6 +6,7 @@ there one step later.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import nir
@@ -20,6 +21,16 @@ def euler(graph: Any, spikes: np.ndarray, dt: float) -> np.ndarray:
     """What a graph gives for spikes ``(N, ..., T)``, in the same layout."""
     stepped = Graph(graph, dt)
     return np.stack([stepped(spikes[..., step].astype(np.float64)) for step in range(spikes.shape[-1])], axis=-1)
+
+
+def fired(graph: Any, spikes: np.ndarray, dt: float) -> dict[str, np.ndarray]:
+    """The spikes of every node of neurons, those of nested graphs as ``graph.node``."""
+    stepped = Graph(graph, dt)
+    steps = []
+    for step in range(spikes.shape[-1]):
+        stepped(spikes[..., step].astype(np.float64))
+        steps.append(dict(stepped.fired()))
+    return {name: np.stack([values[name] for values in steps], axis=-1) for name in steps[0]}
 
 
 class Graph:
@@ -80,6 +91,14 @@ class Graph:
             now[name] = self.nodes[name](sum(value for value in values if value is not None))
         self.before = now
         return now[self.output]
+
+    def fired(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The spikes of this step."""
+        for name, node in self.nodes.items():
+            if isinstance(node, Graph):
+                yield from ((f"{name}.{inner}", values) for inner, values in node.fired())
+            elif isinstance(node.node, nir.LIF | nir.CubaLIF | nir.IF):
+                yield name, self.before[name]
 
 
 def _stepped(node: Any, dt: float) -> Any:
