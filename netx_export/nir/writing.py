@@ -48,8 +48,8 @@ def to_nir(
     Returns:
         A ``nir.NIRGraph``: a chain of ``Linear``, ``Affine``, ``Conv2d``, ``SumPool2d`` with ``Scale``, ``Flatten``,
         ``Delay``, and ``CubaLIF``, ``LIF`` (if the current decays at once) or ``IF`` (if the voltage does not decay
-        either). The neurons of a recurrent layer lead through a ``Linear`` back to themselves. What NIR cannot express
-        (SLAYER's shifts and shapes, texts) is kept in its metadata.
+        either). A recurrent layer's neurons are a graph of their own, where a ``Linear`` leads back to them. What NIR
+        cannot express (SLAYER's shifts and shapes, texts) is kept in its metadata.
 
     Raises:
         ExportError: for a layer or neuron that these nodes cannot represent, with its name.
@@ -75,7 +75,6 @@ class _Writer:
     dt: float
     scale: float
     nodes: dict[str, Any] = field(default_factory=dict)
-    loops: dict[str, Any] = field(default_factory=dict)  # from a node of neurons back to it
 
     def graph(self, description: NetworkDescription) -> Any:
         if description.encoder is not None:
@@ -108,9 +107,6 @@ class _Writer:
         self.nodes["output"] = self.nir.Output(output_type=np.array(shape))
         names = list(self.nodes)
         edges = list(itertools.pairwise(names))
-        for name, node in self.loops.items():
-            self.nodes[f"{name}_recurrent"] = node
-            edges += [(name, f"{name}_recurrent"), (f"{name}_recurrent", name)]
         return self.nir.NIRGraph(
             nodes=self.nodes, edges=edges, metadata={OWN_KEY: self.metadata(description)}, type_check=False
         )
@@ -153,9 +149,18 @@ class _Writer:
         self.neuron(name, layer, (int(layer.weight.shape[0]),))
 
     def recurrent(self, name: str, layer: Recurrent) -> None:
+        """Neurons that lead back to themselves, as snnTorch and Norse read them: in a graph of their own."""
         self.matrix(name, layer)
-        self.neuron(name, layer, (int(layer.weight.shape[0]),))
-        self.loops[name] = self.nir.Linear(weight=self.as_written(layer, layer.recurrent_weight))
+        size = len(layer.weight)
+        self.neuron(name, layer, (size,))
+        nodes = {
+            "input": self.nir.Input(input_type=np.array([size])),
+            "lif": self.nodes[name],
+            "w_rec": self.nir.Linear(weight=self.as_written(layer, layer.recurrent_weight)),
+            "output": self.nir.Output(output_type=np.array([size])),
+        }
+        edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
+        self.nodes[name] = self.nir.NIRGraph(nodes=nodes, edges=edges, metadata={}, type_check=False)
 
     def matrix(self, name: str, layer: Dense | Recurrent) -> None:
         weight, bias = self.as_written(layer, layer.weight), self.input_bias(name, layer)

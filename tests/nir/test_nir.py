@@ -146,6 +146,14 @@ def test_an_image_that_netx_takes_as_a_vector_is_flattened() -> None:
     assert [layer.kind for layer in back.layers] == ["input", "flatten", "dense"]
 
 
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv, not square, in groups"])
+def test_graphs_pass_the_checks_of_the_library(name: str, tmp_path: Path) -> None:
+    """Which takes kernels to be square, and knows no groups."""
+    graph = to_nir(NETWORKS[name])
+    nir.write(tmp_path / "graph.nir", graph)
+    assert nir.read(tmp_path / "graph.nir").check_types()
+
+
 @st.composite
 def _random_networks(draw: st.DrawFn) -> NetworkDescription:
     """Chains of convolutions and dense layers, some of which are written as convolutions."""
@@ -505,7 +513,7 @@ def test_metadata_that_does_not_fit_is_refused(old: str, new: str, message: str)
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ["snntorch", "nirtorch"])), reason="needs snntorch and nirtorch"
 )
-@pytest.mark.parametrize("name", ["dense", "LIF", "conv"])
+@pytest.mark.parametrize("name", ["dense", "LIF", "conv", "recurrent"])
 def test_snntorch_gives_the_same_rates(name: str) -> None:
     from snntorch.import_nir import import_from_nir
 
@@ -525,3 +533,23 @@ def test_snntorch_gives_the_same_rates(name: str) -> None:
     rates, others = expected.mean((0, 2)), got.mean((0, 2))
     assert rates.max() > 0.05
     assert np.abs(rates - others).max() < 0.01
+
+
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, ["norse", "nirtorch"])), reason="needs norse and nirtorch")
+@pytest.mark.parametrize("name", ["dense", "LIF", "IF", "conv", "conv with LIF and bias", "recurrent"])
+def test_norse_gives_the_same_spikes(name: str) -> None:
+    import norse.torch
+
+    description = NETWORKS[name]
+    spikes = (np.random.default_rng(2).random((16, *description.input_shape, 100)) < 0.3).astype(np.uint8)
+    expected = list(reference.run(description, torch.from_numpy(spikes)).values())[-1].numpy()
+    module = norse.torch.from_nir(to_nir(description, dt=1e-3), dt=1e-3)
+    got = np.zeros_like(expected)
+    with torch.no_grad():
+        for sample, frames in enumerate(torch.from_numpy(spikes).float()):  # its Flatten counts axes without a batch
+            state = None
+            for step in range(frames.shape[-1]):
+                out, state = module(frames[..., step], *([] if state is None else [state]))
+                got[sample, ..., step] = out
+    assert 0.05 < expected.mean() < 0.9
+    assert (expected != got).mean() < 2e-3
