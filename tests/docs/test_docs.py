@@ -89,13 +89,31 @@ def test_the_rates_of_snntorch_are_in_the_same_report(first: dict[str, Any]) -> 
     assert "reference against recording" in (first["folder"] / "snntorch.html").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ["nir", "snntorch", "nirtorch", "sklearn"])),
+    reason="needs nir, snntorch, nirtorch and scikit-learn",
+)
+def test_a_network_from_snntorch_keeps_its_accuracy(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "from_snntorch.py")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    trained, imported = (
+        float(re.search(rf"^{name}: \d+ spikes, ([\d.]+)% of", result.stdout, re.MULTILINE)[1])  # type: ignore[index]
+        for name in ("snnTorch", "netx")
+    )
+    assert trained > 95
+    assert abs(imported - trained) <= 1
+
+
 def test_the_example_files_are_shown_whole() -> None:
-    pages = {
-        "getting-started.md": "first.py",
-        "tasks/several-gpus.md": "distributed.py",
-        "tasks/nir.md": "snntorch_rates.py",
-    }
-    for name, example in pages.items():
+    pages = [
+        ("getting-started.md", "first.py"),
+        ("tasks/several-gpus.md", "distributed.py"),
+        ("tasks/nir.md", "snntorch_rates.py"),
+        ("tasks/nir.md", "from_snntorch.py"),
+    ]
+    for name, example in pages:
         page = (ROOT / "docs" / name).read_text()
         assert f'--8<-- "examples/{example}"' in page  # a formatter of Markdown once took this for Python
 
