@@ -1,6 +1,6 @@
 """Which code SLAYER's neurons run: lava-dl's own, or compiled loops that give the same numbers.
 
-A neuron that runs compiled loops is of a class derived from its own, and in all else what it was. That class holds
+A module that runs compiled loops is of a class derived from its own, and in all else what it was. That class holds
 lava-dl's own methods once more, with a few of the functions that they call replaced. So lava-dl itself is left as it
 is, what is compiled is copied, pickled and replicated with the network, and taking the class away undoes it.
 """
@@ -17,17 +17,18 @@ import torch
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.compiling import numba_runs
-from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named
+from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, synapse_kind
 
 __all__ = ["set_backend"]
 
 # The methods of lava-dl that are compiled: where they are written, their names, and which name they look up there for
-# what runs over time; of that, the attribute that is replaced, and by which function.
+# what takes the time; of that, the attribute that is replaced, and by which function.
 _SLAYER = "lava.lib.dl.slayer"
 _COMPILED = {
-    (f"{_SLAYER}.neuron.cuba", "dynamics"): ("leaky_integrator", "dynamics", "leaky_dynamics"),
-    (f"{_SLAYER}.neuron.cuba", "spike"): ("Spike", "apply", "spike"),
-    (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "custom_recurrent"),
+    (f"{_SLAYER}.neuron.cuba", "dynamics"): ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics"),
+    (f"{_SLAYER}.neuron.cuba", "spike"): ("Spike", "apply", "compiled_neurons.spike"),
+    (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
+    (f"{_SLAYER}.synapse.layer", "forward"): ("F", "conv3d", "compiled_synapses.conv3d"),
 }
 
 
@@ -40,10 +41,11 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
     CPU both are the same computation.
 
     ``"compiled"`` runs that computation on the CPU in loops compiled by numba (the extra ``fast``), with the same
-    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA neurons, and
-    Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes. A warning names the other neurons, which
-    run as before. So does what the loops do not cover in a forward: the first forward of a network, CUDA, numbers that
-    are not float32, and graded spikes. Call this again after adding a module.
+    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA neurons,
+    Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of dense synapses where
+    spikes are rare and weights quantised, so that no order of adding can change them. A warning names the other
+    neurons, which run as before. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
+    float32, graded spikes. Call this again after adding a module.
 
     Args:
         net: any module; those without a SLAYER neuron stay as they are.
@@ -60,25 +62,25 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
     if backend == "compiled" and not numba_runs():
         raise ImportError("The compiled backend needs numba: pip install 'lava-spikeloss[fast]'.")
     neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
-    blocks: list[Any] = [module for module in net.modules() if is_recurrent(module)]
-    for module in neurons + blocks:
+    others: list[Any] = [module for module in net.modules() if is_recurrent(module) or synapse_kind(module) == "Dense"]
+    for module in neurons + others:
         plain = vars(type(module)).get("_plain_class", type(module))
         module.__class__ = _compiled_class(plain) if backend == "compiled" else plain
     for neuron in neurons:
         neuron.debug = backend == "reference"
-    others = [named(net, neuron) for neuron in neurons if not is_compiled(neuron)]
-    if backend == "compiled" and others:
-        warnings.warn(f"Not compiled, and so running as before: {', '.join(others)}.", stacklevel=2)
+    left = [named(net, neuron) for neuron in neurons if not is_compiled(neuron)]
+    if backend == "compiled" and left:
+        warnings.warn(f"Not compiled, and so running as before: {', '.join(left)}.", stacklevel=2)
 
 
 def is_compiled(module: object) -> bool:
-    """Whether a neuron or block runs compiled loops."""
+    """Whether a neuron, block or synapse runs compiled loops."""
     return "_plain_class" in vars(type(module))
 
 
 @cache
 def _compiled_class(plain: Any) -> Any:
-    """A class of neurons or blocks with compiled loops; the class itself if they are not lava-dl's own methods."""
+    """A class of modules with compiled loops; the class itself if the methods are not lava-dl's own."""
     names = ("dynamics", "spike") if hasattr(plain, "dynamics") else ("forward",)
     methods = {name: _compiled_method(getattr(plain, name, None), name) for name in names}
     if None in methods.values():
@@ -90,13 +92,14 @@ def _compiled_class(plain: Any) -> Any:
 
 
 def _compiled_method(method: Any, name: str) -> FunctionType | None:
-    """lava-dl's own method, with our function in the place of the one that runs over time; None for another method."""
+    """lava-dl's own method, with our function in the place of the one that takes the time; None for another method."""
     looked_up, attribute, ours = _COMPILED.get((getattr(method, "__module__", ""), name), ("", "", ""))
     if not isinstance(method, FunctionType) or looked_up not in method.__code__.co_names:
         return None
-    compiled_neurons = importlib.import_module("lava_spikeloss.training.compiled_neurons")  # it needs numba
+    module, _, function = ours.partition(".")
+    replacement = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
     slayers = method.__globals__[looked_up]
-    replaced = SimpleNamespace(**{**vars(slayers), attribute: partial(getattr(compiled_neurons, ours), slayers)})
+    replaced = SimpleNamespace(**{**vars(slayers), attribute: partial(replacement, slayers)})
     names = {**method.__globals__, looked_up: replaced}
     return FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
 

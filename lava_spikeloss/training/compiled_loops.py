@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from lava_spikeloss.compiling import compiled
 
-__all__ = ["integrate", "integrate_backward", "recurrent_spikes"]
+__all__ = ["add_weights", "count_spikes", "integrate", "integrate_backward", "recurrent_spikes"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+_BLOCK = 64  # steps whose sums are kept side by side, in the processor's cache
+_PIECE = 4096  # values that are looked at before the first of another kind ends the search
 _compiled = partial(compiled, error_model="numpy")  # a division by zero is infinite, as in torch
 
 
@@ -58,6 +60,22 @@ def integrate_backward(gradient: Floats, kept: Floats, summed: Floats) -> None:
 
 
 @_compiled
+def _add_rows(weight: Floats, active: npt.NDArray[np.int32], total: Floats) -> None:
+    """Write the sum of the active rows of ``weight`` to ``total``, in another order than torch: it has to be exact."""
+    total[:] = 0
+    whole = len(active) - len(active) % 4
+    for place in range(0, whole, 4):  # by four, so that the total is read and written a quarter as often
+        first, second = weight[active[place]], weight[active[place + 1]]
+        third, fourth = weight[active[place + 2]], weight[active[place + 3]]
+        for output in range(len(total)):
+            total[output] += first[output] + second[output] + third[output] + fourth[output]
+    for place in range(whole, len(active)):
+        row = weight[active[place]]
+        for output in range(len(total)):
+            total[output] += row[output]
+
+
+@_compiled
 def recurrent_spikes(
     inputs: Floats,
     weight: Floats,
@@ -76,7 +94,7 @@ def recurrent_spikes(
     samples, size, steps = inputs.shape
     for sample in range(samples):
         current, voltage = states[0, sample], states[1, sample]
-        feedback = np.zeros(size, np.float32)
+        feedback, active = np.zeros(size, np.float32), np.empty(size + 1, np.int32)
         for step in range(steps):
             for index in range(size):
                 drive = inputs[sample, index, step] + feedback[index]
@@ -85,10 +103,47 @@ def recurrent_spikes(
                 v = _decayed(np.int64(voltage[index] * scale), kept[1, index]) + np.int64(current[index] * scale)
                 voltage[index] = np.float32(v) / scale
                 voltages[sample, index, step] = voltage[index]
-            feedback[:] = 0
+            count = 0
             for index in range(size):
                 fires = voltage[index] >= threshold
                 spikes[sample, index, step] = fires
-                if fires:
-                    voltage[index] = 0
-                    feedback += weight[index]
+                voltage[index] = 0 if fires else voltage[index]
+                active[count] = index
+                count += fires
+            _add_rows(weight, active[:count], feedback)
+
+
+@_compiled
+def count_spikes(values: Floats) -> int:
+    """How many of the values are 1, if all others are 0; else -1."""
+    count = 0
+    for first in range(0, values.size, _PIECE):
+        others = False
+        for value in values[first : first + _PIECE]:
+            count += value == 1
+            others |= (value != 0) & (value != 1)
+        if others:
+            return -1
+    return count
+
+
+@_compiled
+def add_weights(spikes: Floats, weight: Floats, sums: Floats) -> None:
+    """Write the product of ``(in, out)`` weights and the spikes ``(N, in, T)`` to ``sums``, ``(N, out, T)``."""
+    samples, inputs, steps = spikes.shape
+    outputs = weight.shape[1]
+    active, counts = np.empty((steps, inputs + 1), np.int32), np.empty(steps, np.int64)
+    block = np.empty((_BLOCK, outputs), np.float32)
+    for sample in range(samples):
+        counts[:] = 0
+        for index in range(inputs):
+            for step in range(steps):  # without a branch, which rare spikes would mislead
+                active[step, counts[step]] = index
+                counts[step] += spikes[sample, index, step] != 0
+        for first in range(0, steps, _BLOCK):
+            length = min(_BLOCK, steps - first)
+            for place in range(length):
+                _add_rows(weight, active[first + place, : counts[first + place]], block[place])
+            for output in range(outputs):
+                for place in range(length):
+                    sums[sample, output, first + place] = block[place, output]

@@ -21,6 +21,7 @@ from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.slayer_blocks import effective_weight
 from lava_spikeloss.training import compiled_loops
 from lava_spikeloss.training.backend import is_compiled
+from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
 
 __all__ = ["custom_recurrent", "leaky_dynamics", "spike"]
 
@@ -39,20 +40,10 @@ def leaky_dynamics(
     debug: bool = False,
 ) -> torch.Tensor:
     """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``."""
-    if not (_plain(inputs, decay, state) and _broadcast(inputs, decay, state)):
+    if not (plain(inputs, decay, state) and _broadcast(inputs, decay, state)):
         result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
         return result
     return _Leak.apply(inputs, decay, state, scale, -1 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
-
-
-def _plain(*tensors: torch.Tensor) -> bool:
-    """Whether all are ordinary tensors of float32 on the CPU, and numbers count as float32 beside integers."""
-    return torch.get_default_dtype() == torch.float32 and all(
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        for tensor in tensors
-    )
 
 
 def _broadcast(inputs: torch.Tensor, decay: torch.Tensor, state: torch.Tensor) -> bool:
@@ -93,7 +84,7 @@ class _Leak(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         states, decay = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _plain(gradient):  # somebody wants second derivatives
+        if torch.is_grad_enabled() or not plain(gradient):  # somebody wants second derivatives
             return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), None, None, None, None
         kept = _per_row(1 - decay / _WHOLE, gradient.shape[:-1])
 
@@ -150,7 +141,7 @@ def spike(
     scale: int,
 ) -> torch.Tensor:
     """``Spike.apply`` of lava-dl, whose class is ``slayers``."""
-    if graded or isinstance(threshold, torch.Tensor) or not _plain(voltage):
+    if graded or isinstance(threshold, torch.Tensor) or not plain(voltage):
         result: torch.Tensor = slayers.apply(voltage, threshold, tau_rho, scale_rho, graded, voltage_last, scale)
         return result
     return _Spike.apply(voltage, threshold, tau_rho, scale_rho)  # type: ignore[no-untyped-call,no-any-return]
@@ -192,7 +183,7 @@ def _surrogate(
 def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -> torch.Tensor:
     """``recurrent.custom_recurrent`` of lava-dl, whose module is ``slayers``."""
     weight = effective_weight(synapse, synapse.weight.reshape(synapse.weight.shape[:2]))
-    if _runs_alone(neuron) and _plain(z, weight) and z.shape[1:-1] == neuron.shape and _exact(weight, neuron.w_scale):
+    if _runs_alone(neuron) and plain(z, weight) and z.shape[1:-1] == neuron.shape and sums_are_exact(weight):
         return _Recurrent.apply(z, weight, neuron)  # type: ignore[no-untyped-call,no-any-return]
     result: torch.Tensor = slayers.CustomRecurrent.apply(z, neuron, weight)
     return result
@@ -208,14 +199,8 @@ def _runs_alone(neuron: Any) -> bool:
         and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # which is lava-dl's
         and neuron.persistent_state is True
         and not (replaced or any(hooks) or does_more)
-        and _plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
+        and plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
     )
-
-
-def _exact(weight: torch.Tensor, scale: int) -> bool:
-    """Whether all sums of these weights are exact in float32, so that their order does not matter."""
-    units = weight.detach().double() * scale
-    return bool((units == units.round()).all() and units.abs().sum(dim=1).max() < 2**24)
 
 
 class _Recurrent(torch.autograd.Function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import backend as backends
 
 pytest.importorskip("numba")
-from lava_spikeloss.training import compiled_neurons  # it imports numba
+from lava_spikeloss.training import compiled_loops, compiled_neurons, compiled_synapses  # they import numba
 
 pytestmark = pytest.mark.slayer
 
@@ -31,6 +32,8 @@ THRESHOLDS = st.sampled_from([None, -1.0, 0.0, 1e-30, 1.0, 64.01, 65.0, 5e3, 2.0
 @pytest.fixture(params=[1, 4], ids=["1 thread", "4 threads"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr("lava_spikeloss.compiling._WORTH_A_THREAD", 1)
+    for name in ("_FEWEST_OUTPUTS", "_FEWEST_STEPS", "_HIGHEST_RATE"):  # small layers count too, at any rate
+        monkeypatch.setattr(compiled_synapses, name, 1)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -156,6 +159,74 @@ def test_spikes_and_their_surrogate_gradient(threshold: float, tau: float, scale
     assert [same(*pair) for pair in zip(*results, strict=True)] == [True, True]
 
 
+# -- sums of a dense synapse -------------------------------------------------------------------------------------------
+
+
+def assert_same_sums(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    results = []
+    for conv3d in (torch.nn.functional.conv3d, partial(compiled_synapses.conv3d, torch.nn.functional)):
+        x, w = inputs.clone().requires_grad_(), weight.clone().requires_grad_()
+        sums = conv3d(x, w, None, (1, 1, 1), (0, 0, 0), (1, 1, 1), 1)
+        sums.backward(torch.randn(sums.shape, generator=torch.Generator().manual_seed(3)))
+        results.append([sums.detach(), x.grad, w.grad])
+    assert [same(*pair) for pair in zip(*results, strict=True)] == [True] * 3
+    return results[0][0]
+
+
+@pytest.mark.parametrize("image", [(5, 1, 1), (70, 1, 1), (2, 3, 4)])
+@pytest.mark.parametrize(("samples", "steps"), [(1, 64), (3, 131), (64, 1)])
+@pytest.mark.parametrize("rate", [0.0, 0.03, 0.14, 0.6])
+def test_sums_of_rare_spikes(image: tuple[int, ...], samples: int, steps: int, rate: float) -> None:
+    spikes = (torch.rand(samples, *image, steps) < rate).float()
+    assert_same_sums(spikes, (50 * torch.randn(32, *image, 1)).round() / 32)
+    assert_same_sums(spikes, torch.randn(32, *image, 1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "value", "step", "outputs", "compiled"),
+    [
+        (0.1, 1.0, 1 / 32, 32, True),
+        (0.2, 1.0, 1 / 32, 32, False),  # not rare
+        (0.1, 0.5, 1 / 32, 32, False),  # not spikes of 1
+        (0.1, 1.0, 0.1, 32, False),  # not exact
+        (0.1, 1.0, 1 / 32, 31, False),  # not worth it
+    ],
+)
+def test_spikes_are_added_up_where_they_are_rare_and_sums_exact(
+    rate: float, value: float, step: float, outputs: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, add_weights = [], compiled_loops.add_weights
+    monkeypatch.setattr(compiled_loops, "add_weights", lambda *arguments: calls.append(1) or add_weights(*arguments))
+    spikes = value * (torch.rand(2, 40, 1, 1, 50) < rate).float()
+    assert_same_sums(spikes, (50 * torch.randn(outputs, 40, 1, 1, 1)).round() * step)
+    assert bool(calls) is compiled
+
+
+@pytest.mark.parametrize(
+    ("weight", "exact"),
+    [
+        ([[0.0, 0.0]], True),
+        ([[2.0**-140, 0.0]], False),
+        ([[1.0, 2.0**-23]], False),
+        ([[1.0, 2.0**-22]], True),
+        ([[1.0, 2.0**-22], [4.0, 0.0]], False),
+        ([[0.1, 0.2]], False),
+        ([[float("nan"), 1.0]], False),
+        ([[float("inf"), 1.0]], False),
+        ([[2.0**120, 1.0]], False),
+    ],
+)
+def test_sums_are_exact_on_a_grid_that_float32_holds(weight: list[list[float]], exact: bool) -> None:
+    assert compiled_synapses.sums_are_exact(torch.tensor(weight)) is exact
+
+
+def test_under_autocast_all_runs_as_before(spikes: torch.Tensor) -> None:
+    slayers, ours = twins(lambda: chain(8, 40, 6, weight_scale=4), spikes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ours((spikes > 0.9).float()), slayers((spikes > 0.9).float()))
+        assert not compiled_synapses.plain(spikes)
+
+
 def test_rows_are_shared_out_among_the_threads(threads: int) -> None:
     parts: list[slice] = []
     in_threads(parts.append, rows=10, numbers=10)
@@ -266,7 +337,7 @@ def test_recurrent_weights_with_inexact_sums_are_added_up_in_the_order_of_torch(
     factor: float, spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slayers, ours = twins(recurrent, spikes)
-    monkeypatch.setattr(compiled_neurons.compiled_loops, "recurrent_spikes", lambda *_: pytest.fail("sums rows"))
+    monkeypatch.setattr(compiled_loops, "recurrent_spikes", lambda *_: pytest.fail("sums rows"))
     for net in (slayers, ours):
         net[1].recurrent_synapse.pre_hook_fx = lambda weight: weight * factor
     assert same(ours(spikes), slayers(spikes))
