@@ -1,5 +1,6 @@
 """Tools for training networks of SLAYER blocks. None of them needs Lava itself to be imported."""
 
+from lava_spikeloss.training.backend import set_backend
 from lava_spikeloss.training.checkpoint import load, save
 from lava_spikeloss.training.fuse import (
     fold_norms,
@@ -22,7 +23,7 @@ from lava_spikeloss.training.online import (
 from lava_spikeloss.training.parameter_groups import parameter_groups
 from lava_spikeloss.training.sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
 from lava_spikeloss.training.shared_params import build_block, check_neuron_params
-from lava_spikeloss.training.state import detach_net, fresh_state, reset_net, set_backend
+from lava_spikeloss.training.state import detach_net, fresh_state, reset_net
 from lava_spikeloss.training.step_mode import set_step_mode
 from lava_spikeloss.training.threshold_margin import ThresholdMargin
 

@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "training.md").read_text()
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*")
 def test_the_examples_run() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     exec(compile("\n".join(blocks), "training.md", "exec"), {})
 
 
