@@ -92,7 +92,8 @@ class Loss(Term):
     """A functional with its options: checked once when built, readable as attributes, shown by ``repr``.
 
     A subclass names its functional, ``class SpikeRate(Loss, function=spike_rate)``, and gets that functional's
-    documentation below its own. A tensor among the options (class weights) becomes a buffer and moves with the module.
+    documentation below its own. A tensor among the options (class weights) becomes a buffer, a parameter stays one;
+    both move with the module.
     """
 
     _function: ClassVar[Callable[..., torch.Tensor]]
@@ -110,7 +111,7 @@ class Loss(Term):
         check_options(**options)
         self._names = tuple(options)
         for name, value in options.items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)

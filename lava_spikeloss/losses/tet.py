@@ -6,9 +6,9 @@ from math import prod
 
 import torch
 
-from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.cross_entropy import cross_entropy
-from lava_spikeloss.losses.labels import canonical_labels
+from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, Labels, label_forms, read_form, read_labels
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import check_population, pool_population, reduce, squared_errors
@@ -30,6 +30,8 @@ def tet_loss(
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
 ) -> torch.Tensor:
     r"""Cross entropy of every step's output, averaged over time, with a pull of the outputs towards a constant.
 
@@ -53,6 +55,8 @@ def tet_loss(
         temperature: the outputs are divided by it before the cross entropy.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
 
     Shape:
         - x: :math:`(N, C, T)` or :math:`(N, C, *, T)` with positions :math:`*`
@@ -83,10 +87,10 @@ def tet_loss(
     )
     classes = check_population(x.shape[1], population_code, num_classes)
     outputs = pool_population(x, classes, population_pooling)
-    rows, labels = _rows_per_position(outputs, labels)
+    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index)
     ce = cross_entropy(
         rows,
-        canonical_labels(labels, rows.shape, classes, integers_are_steps=True),
+        given,
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -130,21 +134,38 @@ def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Ten
     return tet_loss(x, labels)
 
 
-def _rows_per_position(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _label_forms(outputs: torch.Tensor) -> list[Form]:
+    """The forms of labels for outputs ``(N, C, *, T)``: those of every loss, and class indices of each position."""
+    samples, classes, *places, steps = outputs.shape
+    forms = label_forms(torch.Size((samples, classes, steps)), classes)
+    if places:
+        axes = ", ".join(map(str, (samples, *places)))
+        forms += [
+            Form("indices", f"{axes} positions", (samples, *places)),
+            Form("indices", f"{axes} positions, T={steps}", (samples, *places, steps), per_step=True),
+        ]
+    return forms
+
+
+def _rows_per_position(
+    x: torch.Tensor, labels: torch.Tensor, label_form: LabelForm | None, ignore_index: int
+) -> tuple[torch.Tensor, Labels]:
     """Outputs ``(N * positions, C, T)``, with each sample's labels repeated, or each position's own."""
     samples, classes, steps = x.shape[0], x.shape[1], x.shape[-1]
     places = tuple(x.shape[2:-1])
-    positions = prod(places)
-    if not places:
-        return x, labels
-    rows = x.movedim(1, -2).reshape(samples * positions, classes, steps)
-    if not isinstance(labels, torch.Tensor) or labels.dim() == 0 or labels.shape[0] != samples:
-        return rows, labels  # canonical_labels will say what is wrong
-    if labels.shape == (samples, *places):
-        return rows, labels.reshape(-1)
-    if labels.shape == (samples, *places, steps):
-        return rows, labels.reshape(-1, steps)
-    return rows, labels.repeat_interleave(positions, dim=0)
+    check_tensor("labels", labels)
+    rows = x.movedim(1, -2).reshape(-1, classes, steps) if places else x
+    if places == (steps,) and labels.shape == (samples, steps):
+        raise ValueError(
+            f"Argument `labels` of shape {tuple(labels.shape)} has two readings: class indices of {steps} positions, "
+            f"and of T={steps} steps. Give one for each step of each position, ({samples}, {steps}, T={steps})."
+        )
+    form = read_form(labels, _label_forms(x), label_form, classes)
+    if places and form.shape[: 1 + len(places)] == (samples, *places) and form.numbers == "indices":
+        labels = labels.reshape(-1, steps) if form.per_step else labels.reshape(-1)
+    elif places:
+        labels = labels.repeat_interleave(prod(places), dim=0)
+    return rows, read_labels(labels, rows.shape, classes, label_form=form.numbers, ignore_index=ignore_index)
 
 
 class TETLoss(Loss, function=tet_loss):
@@ -167,6 +188,8 @@ class TETLoss(Loss, function=tet_loss):
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             lam=lam,
@@ -179,4 +202,6 @@ class TETLoss(Loss, function=tet_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
