@@ -8,6 +8,7 @@ import torch
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_train
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
@@ -112,6 +113,7 @@ def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     return torch.where(exists[..., :1], last, steps)
 
 
+@padded("desired")
 def stca_loss(
     membrane: torch.Tensor,
     desired: torch.Tensor,
@@ -123,6 +125,7 @@ def stca_loss(
     false_count: float = 0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Give each output neuron the desired number of spike clusters, by the one potential that is nearest to it.
 
@@ -145,6 +148,7 @@ def stca_loss(
         false_count: clusters of every other class, when ``desired`` are class indices.
         label_form: what the numbers of ``desired`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_floating, check_same_shape, check_spikes
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_step
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, kept_samples, matmul, mean_of_steps, reduce
@@ -16,6 +17,7 @@ __all__ = ["DECOLLELoss", "decolle_loss"]
 _ERRORS = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
 
 
+@padded(trains=("membrane",))
 def decolle_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -28,6 +30,7 @@ def decolle_loss(
     *,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Local loss of one layer: its spikes, read out by a fixed random matrix, should tell the label at every step.
 
@@ -50,6 +53,7 @@ def decolle_loss(
         reduction: ``"mean"`` and ``"sum"`` over samples, or ``"none"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes, membrane: :math:`(N, M, ..., T)`
@@ -138,9 +142,16 @@ class DECOLLELoss(Loss, function=decolle_loss):
             ignore_index=ignore_index,
         )
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor, membrane: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        input: torch.Tensor,
+        target: torch.Tensor,
+        membrane: torch.Tensor | None = None,
+        *,
+        lengths: Lengths | None = None,
+    ) -> torch.Tensor:
         """Local loss of the spikes ``input`` with the labels ``target``, and of the membrane potentials if given."""
-        return decolle_loss(input, target, membrane=membrane, **self._options())
+        return decolle_loss(input, target, membrane=membrane, lengths=lengths, **self._options())
 
     def extra_repr(self) -> str:
         """The options, with the readout's shape."""

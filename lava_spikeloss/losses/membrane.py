@@ -17,6 +17,7 @@ from lava_spikeloss.losses.labels import (
     sample_weights,
     targets_per_step,
 )
+from lava_spikeloss.losses.lengths import Lengths, check_lengths, padded, silent_after_the_end
 from lava_spikeloss.losses.module import Loss, Regularizer
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import (
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 
+@padded()
 def ce_max_membrane_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
@@ -56,6 +58,7 @@ def ce_max_membrane_loss(
     focal_gamma: float = 0.0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of each class's largest membrane potential.
 
@@ -73,6 +76,7 @@ def ce_max_membrane_loss(
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -104,6 +108,7 @@ def ce_max_membrane_loss(
     )
 
 
+@padded()
 def ce_membrane_integral_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
@@ -116,6 +121,7 @@ def ce_membrane_integral_loss(
     focal_gamma: float = 0.0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the membrane potential's integral, with earlier steps weighing more.
 
@@ -136,6 +142,7 @@ def ce_membrane_integral_loss(
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -172,6 +179,7 @@ def ce_membrane_integral_loss(
     )
 
 
+@padded(weighs_steps=True)
 def mse_membrane_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
@@ -183,6 +191,7 @@ def mse_membrane_loss(
     *,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the membrane potential of every step and its target.
 
@@ -202,6 +211,7 @@ def mse_membrane_loss(
         weight: weight of each class, :math:`w`: that of its label weighs a sample. Labels per step weigh their step.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -266,6 +276,7 @@ def _reduce_weighted_steps(errors: torch.Tensor, labels: Labels, weight: torch.T
     return reduce_steps(errors, reduction, labels.kept)
 
 
+@padded()
 def membrane_suppression_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
@@ -274,6 +285,7 @@ def membrane_suppression_loss(
     *,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Push down the membrane potential of the false classes: they should not even come near to firing.
 
@@ -289,6 +301,7 @@ def membrane_suppression_loss(
         reduction: ``"mean"`` and ``"sum"`` over samples and classes, or ``"none"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -318,7 +331,12 @@ def membrane_suppression_loss(
     return reduce_steps(squares, reduction, given.kept)
 
 
-def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
+def information_maximization_loss(
+    membrane: torch.Tensor,
+    v_threshold: float = 1.0,
+    *,
+    lengths: Lengths | None = None,
+) -> torch.Tensor:
     r"""Keep a layer's mean membrane potential at its threshold, where its spikes carry most information.
 
     .. math:: L = \left(\frac{1}{N C T} \sum_{n,c,t} v_{nc}[t] - \theta\right)^2
@@ -329,6 +347,7 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     Args:
         membrane: membrane potentials of a layer.
         v_threshold: :math:`\theta`, its firing threshold.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding.
 
     Shape:
         - membrane: :math:`(*, T)`
@@ -347,7 +366,11 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     """
     check_spikes("membrane", membrane, min_dims=1)
     check_options(v_threshold=v_threshold)
-    return (spike_count(membrane).mean() / membrane.shape[-1] - v_threshold).square()
+    steps: float = membrane.shape[-1]
+    if lengths is not None:
+        steps = sum(check_lengths(lengths, membrane.shape[0], membrane.shape[-1])) / membrane.shape[0]
+        membrane = silent_after_the_end(membrane, lengths)
+    return (spike_count(membrane).mean() / steps - v_threshold).square()
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):

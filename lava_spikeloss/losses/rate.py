@@ -14,6 +14,7 @@ from lava_spikeloss.losses.labels import (
     wanted_values,
     with_classes,
 )
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import (
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 
+@padded(weighs_steps=True)
 def ce_rate_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -54,6 +56,7 @@ def ce_rate_loss(
     focal_gamma: float = 0.0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the spikes of every step, averaged over time.
 
@@ -73,6 +76,7 @@ def ce_rate_loss(
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -106,6 +110,7 @@ def ce_rate_loss(
     )
 
 
+@padded()
 def ce_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -120,6 +125,7 @@ def ce_count_loss(
     focal_gamma: float = 0.0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the spike counts.
 
@@ -142,6 +148,7 @@ def ce_count_loss(
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -176,6 +183,7 @@ def ce_count_loss(
     )
 
 
+@padded()
 def mse_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -190,6 +198,7 @@ def mse_count_loss(
     time_scale: str = "count",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between each class's spike count and the count that its label asks for.
 
@@ -215,6 +224,7 @@ def mse_count_loss(
             ``"rate"`` divides by :math:`T^2`: the squared difference of rates, which does not.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -258,6 +268,7 @@ def mse_count_loss(
     return reduce_weighted(errors, given, weight, reduction)
 
 
+@padded()
 def region_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -272,6 +283,7 @@ def region_count_loss(
     population_pooling: str = "sum",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the number of spikes in a target region and the desired number.
 
@@ -295,6 +307,7 @@ def region_count_loss(
         population_pooling: how the counts of a group are pooled, ``"sum"`` or ``"mean"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`

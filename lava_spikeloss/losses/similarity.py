@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes, check_tensor
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, read_form, read_labels
+from lava_spikeloss.losses.lengths import Lengths, silent_after_the_end
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, matmul, reduce
@@ -81,6 +82,7 @@ def spike_similar_loss(
     reduction: str = "mean",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Trains of samples that share a label should be similar, those of other samples should not.
 
@@ -102,6 +104,7 @@ def spike_similar_loss(
         reduction: ``"mean"`` and ``"sum"`` over all pairs, or ``"none"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones count as silent.
 
     Shape:
         - spikes: :math:`(N, M, ..., T)`
@@ -122,6 +125,8 @@ def spike_similar_loss(
     """
     check_spikes("spikes", spikes)
     check_options(kernel_type=kernel_type, loss_type=loss_type, reduction=reduction)
+    if lengths is not None:
+        spikes = silent_after_the_end(spikes, lengths)
     x = as_float(spikes.flatten(1))
     parameter = _parameter(kernel_type, args)
     gram = _gram(x, kernel_type)
@@ -272,8 +277,8 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
         )
         _parameter(kernel, args)
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Loss of the spikes ``input`` with the labels ``target``."""
+    def forward(self, input: torch.Tensor, target: torch.Tensor, *, lengths: Lengths | None = None) -> torch.Tensor:
+        """Loss of the spikes ``input`` with the labels ``target``, of samples of these ``lengths``."""
         options = self._options()
         return spike_similar_loss(
             input,
@@ -282,4 +287,5 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
             options["loss"],
             *options["args"],
             **{name: options[name] for name in ("reduction", "label_form", "ignore_index")},
+            lengths=lengths,
         )

@@ -5,12 +5,15 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss.losses.labels import (
     IGNORED,
+    Form,
     LabelForm,
     Labels,
     label_forms,
@@ -20,6 +23,7 @@ from lava_spikeloss.losses.labels import (
     wanted_values,
     with_classes,
 )
+from lava_spikeloss.losses.lengths import Lengths, classes_of_call, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import (
@@ -38,6 +42,7 @@ __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spik
 _EPS = 1e-6  # lava-dl's, in the denominator of a probability
 
 
+@padded(None, trains=("desired",), gives_steps=lambda arguments: arguments["stop"] is None)
 def spike_time(
     spikes: torch.Tensor,
     desired: torch.Tensor,
@@ -48,6 +53,7 @@ def spike_time(
     *,
     start: int = 0,
     stop: int | None = None,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
 
@@ -66,6 +72,7 @@ def spike_time(
         reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
         start: first step of the region that is compared.
         stop: first step after that region; ``None`` for the end of the train.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes, desired: :math:`(*, T)`
@@ -99,6 +106,7 @@ def spike_time(
     return reduce(squared_errors(filtered, filtered.new_zeros(())), reduction)
 
 
+@padded()
 def spike_rate(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -112,6 +120,7 @@ def spike_rate(
     population_pooling: str = "mean",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between each class's spike rate and the rate that its label asks for.
 
@@ -134,6 +143,7 @@ def spike_rate(
         population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -160,6 +170,7 @@ def spike_rate(
     return reduce(squared_errors(rates, wanted), reduction, kept)
 
 
+@padded()
 def spike_max(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -173,6 +184,7 @@ def spike_max(
     population_pooling: str = "sum",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Negative log-likelihood of the label, with a class's share of the spikes as its probability.
 
@@ -203,6 +215,7 @@ def spike_max(
         population_pooling: how a group's rates are pooled, ``"sum"`` or ``"mean"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -254,6 +267,11 @@ def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
     return rates.detach().clamp(min=least) + (rates - rates.detach())
 
 
+def _forms_with_yes_or_no(arguments: dict[str, Any], spikes: torch.Tensor) -> list[Form]:
+    return label_forms(spikes.shape, classes_of_call(arguments, spikes), yes_or_no=True)
+
+
+@padded(forms=_forms_with_yes_or_no)
 def spike_moid(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -267,6 +285,7 @@ def spike_moid(
     population_pooling: str = "mean",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Binary cross entropy of each class, with the sigmoid of its spike rate as the probability.
 
@@ -292,6 +311,7 @@ def spike_moid(
         population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`

@@ -9,6 +9,7 @@ import torch
 from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, Labels, labels_per_train, read_labels, targets_per_train
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import (
@@ -34,6 +35,7 @@ __all__ = [
 SpikeTimes = float | Sequence[float] | torch.Tensor
 
 
+@padded()
 def mse_temporal_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -50,6 +52,7 @@ def mse_temporal_loss(
     population_pooling: str = "sum",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the times of the first spikes and their targets.
 
@@ -76,6 +79,7 @@ def mse_temporal_loss(
         population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -128,6 +132,7 @@ def mse_temporal_loss(
     return reduce_weighted(errors if multi_spike else errors.squeeze(-1), given, weight, reduction)
 
 
+@padded()
 def ce_temporal_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -143,6 +148,7 @@ def ce_temporal_loss(
     focal_gamma: float = 0.0,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the first-spike times: the labelled class should fire before the others.
 
@@ -171,6 +177,7 @@ def ce_temporal_loss(
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -206,6 +213,7 @@ def ce_temporal_loss(
     )
 
 
+@padded()
 def first_spike_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -219,6 +227,7 @@ def first_spike_loss(
     population_pooling: str = "sum",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Time-to-first-spike cross entropy, with a term that asks for an early answer.
 
@@ -240,6 +249,7 @@ def first_spike_loss(
         population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
         label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
         ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
