@@ -354,15 +354,19 @@ def are_whole(labels: torch.Tensor) -> bool:
     return not labels.is_floating_point() or bool((labels - labels.floor() == 0).all())
 
 
-def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "labels") -> torch.Tensor:
-    """``labels`` of any shape as int64 class indices to compare predictions with; some may be :data:`IGNORED`.
+def judged_classes(
+    labels: torch.Tensor, num_classes: int | None, name: str = "labels", ignore_index: int = IGNORED
+) -> torch.Tensor:
+    """``labels`` of any shape as int64 class indices to compare predictions with; :data:`IGNORED` for what is left out.
 
     Reads the values: the host waits for the device.
 
     Args:
         labels: class indices, of integers or of whole floats.
-        num_classes: number of outputs; None if it is not known, and only negative labels can be told to be wrong.
+        num_classes: number of outputs, of which one alone answers yes, 1, or no, 0; None if it is not known, and only
+            negative labels can be told to be wrong.
         name: of the argument.
+        ignore_index: the label of what is left out.
 
     Raises:
         TypeError: for complex numbers.
@@ -373,17 +377,25 @@ def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "l
         raise TypeError(f"Expected argument `{name}` to hold class indices but got {labels.dtype}.")
     if not are_whole(labels):
         raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions or NaN.")
-    possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < num_classes)
-    impossible = labels[~possible & (labels != IGNORED)]
+    possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < max(2, num_classes))
+    left_out = labels == ignore_index
+    impossible = labels[~possible & ~left_out]
     if impossible.numel():
         found = [str(int(value)) for value in impossible.unique()]
         more = ", ..." if len(found) > _SHOWN else ""
-        classes = (
-            "at least 0" if num_classes is None else f"0 to {num_classes - 1}, one for each of {num_classes} outputs"
-        )
         raise ValueError(
-            f"Expected argument `{name}` to hold class indices ({classes}), or {IGNORED} for what is left out, but got "
-            f"{', '.join(found[:_SHOWN])}{more}, which no output can have ({impossible.numel()} of {labels.numel()} "
-            f"labels)."
+            f"Expected argument `{name}` to hold class indices ({_possible_classes(num_classes)}), or {ignore_index} "
+            f"for what is left out, but got {', '.join(found[:_SHOWN])}{more}, which no output can have "
+            f"({impossible.numel()} of {labels.numel()} labels)."
         )
-    return labels.to(torch.int64)
+    return labels.to(torch.int64).masked_fill(left_out, IGNORED)
+
+
+def _possible_classes(num_classes: int | None) -> str:
+    if num_classes is None:
+        return "at least 0"
+    return (
+        "0 for no and 1 for yes"
+        if num_classes == 1
+        else f"0 to {num_classes - 1}, one for each of {num_classes} outputs"
+    )

@@ -156,6 +156,11 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
 
 
 def _check_population_code(options: dict[str, Any]) -> None:
+    if options["num_classes"] is not None and not options.get("population_code", True):
+        raise ValueError(
+            f"Expected argument `population_code` to be True with `num_classes={options['num_classes']}` but got "
+            f"False, with which each output neuron is a class."
+        )
     if options["population_code"] and options["num_classes"] is None:
         raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
 

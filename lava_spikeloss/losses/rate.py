@@ -248,6 +248,7 @@ def mse_count_loss(
         correct_rate=correct_rate,
         incorrect_rate=incorrect_rate,
         population_code=population_code,
+        num_classes=num_classes,
         reduction=reduction,
         weight=weight,
         population_pooling=population_pooling,
