@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss.losses.labels import Labels, class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
+from lava_spikeloss.peers import also_called
 
 __all__ = [
     "delay",
@@ -312,6 +313,7 @@ def running_count(fired: torch.Tensor) -> torch.Tensor:
     return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
+@also_called(x_seq="x", delay_steps="steps")
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
     r"""Delay a sequence, with zeros in front.
 

@@ -13,6 +13,7 @@ from lava_spikeloss.losses.lengths import Lengths, silent_after_the_end
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, matmul, reduce
+from lava_spikeloss.peers import also_called
 
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 
@@ -253,11 +254,14 @@ def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) 
 class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
     """Trains of samples that share a label should be similar. ``args`` holds the kernel's parameter.
 
+    ``kernel`` and ``loss`` may also be called ``kernel_type`` and ``loss_type``, as in :func:`spike_similar_loss`.
+
     >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
     >>> SpikeSimilarityLoss("gaussian", "mse", 1.0)(spikes, torch.tensor([0, 0, 1]))
     tensor(0.0601)
     """
 
+    @also_called(kernel_type="kernel", loss_type="loss")
     def __init__(
         self,
         kernel: str = "linear",

@@ -35,7 +35,7 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     squared_errors,
 )
-from lava_spikeloss.spike_trains import low_pass, moving_window_rate, spike_count
+from lava_spikeloss.spike_trains import exponential_filter, low_pass, moving_window_rate, spike_count
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
@@ -417,6 +417,10 @@ class SpikeTime(Loss, function=spike_time):
             start=start,
             stop=stop,
         )
+
+    def filter(self, x: torch.Tensor) -> torch.Tensor:
+        """Trains ``(*, T)`` after the loss's low-pass filter: what it compares."""
+        return exponential_filter(x, self.time_constant, self.length, self.filter_order)
 
 
 class SpikeRate(Loss, function=spike_rate):

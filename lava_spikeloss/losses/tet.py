@@ -20,6 +20,7 @@ from lava_spikeloss.losses.reduction import (
     reduce_steps,
     squared_errors,
 )
+from lava_spikeloss.peers import also_called
 
 __all__ = ["TETLoss", "temporal_efficient_training_cross_entropy", "tet_loss"]
 
@@ -173,6 +174,7 @@ def _pull(
     return pull.reshape(x.shape[0], *x.shape[2:-1]) if reduction == "none" else pull
 
 
+@also_called(x_seq="x", target="labels")
 def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     r"""Cross entropy of every step's output, averaged over time: :func:`tet_loss` without its second term.
 
