@@ -8,7 +8,14 @@ from lava_spikeloss.activity.energy import LOIHI_1, LOIHI_2, Constant, EnergyTab
 from lava_spikeloss.activity.enforcer import SparsityEnforcer
 from lava_spikeloss.activity.fan_out import fan_out
 from lava_spikeloss.activity.statistics import LayerStatistics, NetworkStatistics, SpikeStatistics
-from lava_spikeloss.classifiers import SILENT, Accuracy, FirstSpikeClassifier, RateClassifier, WindowClassifier
+from lava_spikeloss.classifiers import (
+    SILENT,
+    Accuracy,
+    FirstSpikeClassifier,
+    MembraneClassifier,
+    RateClassifier,
+    WindowClassifier,
+)
 from lava_spikeloss.losses.bounds import CountBoundsLoss
 from lava_spikeloss.losses.cluster import STCALoss
 from lava_spikeloss.losses.distillation import DistillationLoss
@@ -54,6 +61,7 @@ __all__ = [
     "MSECountLoss",
     "MSEMembraneLoss",
     "MSETemporalLoss",
+    "MembraneClassifier",
     "MembraneSuppressionLoss",
     "NetworkStatistics",
     "RateClassifier",

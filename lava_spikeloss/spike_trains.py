@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
-from lava_spikeloss.losses.labels import class_indices, targets_per_train
+from lava_spikeloss.losses.labels import Labels, class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
+from lava_spikeloss.peers import also_called
 
 __all__ = [
     "delay",
@@ -312,6 +313,7 @@ def running_count(fired: torch.Tensor) -> torch.Tensor:
     return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
+@also_called(x_seq="x", delay_steps="steps")
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
     r"""Delay a sequence, with zeros in front.
 
@@ -398,4 +400,4 @@ def redundant_one_hot(labels: torch.Tensor, num_classes: int, n: int) -> torch.T
     if labels.dim() != 1:
         raise ValueError(f"Expected argument `labels` to have shape (N,) but got {tuple(labels.shape)}.")
     indices = class_indices(labels, num_classes)
-    return targets_per_train(indices, num_classes, torch.float32).repeat_interleave(n, dim=1)
+    return targets_per_train(Labels(indices), num_classes, torch.float32).values.repeat_interleave(n, dim=1)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, check_population, collapse, pool_population, reduce
@@ -14,6 +15,7 @@ from lava_spikeloss.spike_trains import spike_count
 __all__ = ["DistillationLoss", "distillation_loss"]
 
 
+@padded(None, trains=("teacher",))
 def distillation_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
@@ -24,6 +26,7 @@ def distillation_loss(
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Kullback-Leibler divergence of the student's answer from the teacher's, both softened.
 
@@ -43,6 +46,7 @@ def distillation_loss(
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how the outputs of a group are pooled, ``"sum"`` or ``"mean"``.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - student: :math:`(N, C, ..., T)`

@@ -5,12 +5,17 @@ from lava_spikeloss.training.checkpoint import load, save
 from lava_spikeloss.training.fuse import (
     fold_norms,
     fuse_conv_bn,
+    fuse_convbn2d,
+    fused_conv2d_bias_of_convbn2d,
+    fused_conv2d_weight_of_convbn2d,
     fused_conv_bias,
     fused_conv_weight,
+    scale_fused_conv2d_bias_of_convbn2d,
+    scale_fused_conv2d_weight_of_convbn2d,
     scale_fused_conv_bias,
     scale_fused_conv_weight,
 )
-from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_
+from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_, kaiming_normal_conv_linear_weight
 from lava_spikeloss.training.local import LocalReadouts
 from lava_spikeloss.training.membrane import MembraneRecord, record_membrane
 from lava_spikeloss.training.online import (
@@ -42,9 +47,13 @@ __all__ = [
     "fptt_online_training_init_w_ra",
     "fresh_state",
     "fuse_conv_bn",
+    "fuse_convbn2d",
+    "fused_conv2d_bias_of_convbn2d",
+    "fused_conv2d_weight_of_convbn2d",
     "fused_conv_bias",
     "fused_conv_weight",
     "kaiming_normal_",
+    "kaiming_normal_conv_linear_weight",
     "load",
     "multi_step_forward",
     "ottt_online_training",
@@ -52,6 +61,8 @@ __all__ = [
     "record_membrane",
     "reset_net",
     "save",
+    "scale_fused_conv2d_bias_of_convbn2d",
+    "scale_fused_conv2d_weight_of_convbn2d",
     "scale_fused_conv_bias",
     "scale_fused_conv_weight",
     "seq_to_ann_forward",

@@ -39,6 +39,7 @@ def one_hot(labels: torch.Tensor) -> torch.Tensor:
 
 PER_SAMPLE = torch.tensor([0, 4, 2, 2, 1, 3])
 PER_STEP = torch.randint(5, (6, 60), generator=torch.Generator().manual_seed(1))
+LEFT_OUT = torch.tensor([0, -100, 2, 2, -100, 3])
 MULTI_HOT = (torch.rand(6, 5, generator=torch.Generator().manual_seed(2)) < 0.5).float()
 CASES = [
     ("SpikeTime", {}, trains(9, False)),
@@ -48,6 +49,9 @@ CASES = [
     ("SpikeRate", {"true_rate": 0.9, "false_rate": 0.1, "moving_window": 20}, PER_STEP),
     ("SpikeMax", {}, PER_SAMPLE),
     ("SpikeMax", {"mode": "softmax"}, PER_SAMPLE),
+    ("SpikeMax", {"mode": "logsoftmax"}, PER_SAMPLE),
+    ("SpikeMax", {}, LEFT_OUT),
+    ("SpikeMax", {"mode": "softmax", "moving_window": 20}, LEFT_OUT),
     ("SpikeMax", {"moving_window": 20}, PER_SAMPLE),
     ("SpikeMax", {"moving_window": 20}, PER_STEP),
     ("SpikeMax", {"moving_window": 20, "mode": "softmax"}, PER_STEP),

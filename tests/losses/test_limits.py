@@ -279,15 +279,6 @@ def test_a_teacher_does_not_learn() -> None:
     assert teacher.grad is None
 
 
-@pytest.mark.parametrize("loss", [functional.spike_max, functional.spike_moid])
-def test_labels_do_not_learn(loss: Any) -> None:
-    """Value and gradient of these are not those of one function, so there is none for the labels."""
-    spikes, labels = trains([[1, 3]], 8), torch.tensor([[0.5, 0.5]], requires_grad=True)
-    loss(spikes, labels).backward()
-    assert spikes.grad.abs().sum() > 0
-    assert labels.grad is None
-
-
 @pytest.mark.parametrize("per_step", [False, True])
 def test_class_weights_of_unsure_labels(per_step: bool) -> None:
     """Each sample, or step, weighs the sum of its targets times the weights; a mean is not divided by weights."""
@@ -408,21 +399,28 @@ def test_labels_per_step_are_moved_where_their_shape_is_that_of_steps_and_sample
 
 def test_labels_that_could_be_one_hot_are_not_moved() -> None:
     """With as many steps as samples and classes a square of labels is one-hot for the samples."""
-    spikes, labels = torch.rand(3, 3, 3), torch.tensor([[1, 0, 0], [1, 0, 0], [0, 0, 1]])
+    spikes, labels = torch.rand(3, 3, 3), torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])
     expected = L.SpikeMoid()(spikes.movedim(0, -1), labels)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, labels), expected)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, target=labels), expected)
 
 
-# --- labels per step -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("population", [False, True])
+def test_square_labels_per_step_are_moved_where_their_numbers_or_the_loss_say_so(population: bool) -> None:
+    options = {"population_code": True, "num_classes": 3} if population else {}
+    spikes, zeros_and_ones = torch.rand(3, 3, 6 if population else 3), torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1]])
+    for loss, steps in (
+        (L.CERateLoss(**options), zeros_and_ones + 1),
+        (L.CERateLoss(label_form="indices", **options), zeros_and_ones),
+    ):
+        torch.testing.assert_close(L.TimeFirst(loss)(spikes, steps), loss(spikes.movedim(0, -1), steps.T))
+    targets = torch.rand(3, 3)
+    torch.testing.assert_close(
+        L.TimeFirst(L.CERateLoss(**options))(spikes, targets), L.CERateLoss(**options)(spikes.movedim(0, -1), targets)
+    )
 
 
-@pytest.mark.parametrize("loss", [L.TETLoss, L.CERateLoss], ids=lambda loss: loss.__name__)
-def test_whole_numbers_are_classes_of_steps_where_they_could_be_those_of_classes(loss: type[torch.nn.Module]) -> None:
-    """With as many steps as classes, ``(N, T)`` and ``(N, C)`` are one shape."""
-    x, steps = torch.rand(2, 3, 3), torch.tensor([[0, 1, 1], [1, 0, 1]])
-    of_each_step = torch.nn.functional.one_hot(steps, 3).transpose(1, 2).float()
-    torch.testing.assert_close(loss()(x, steps), loss()(x, of_each_step))
+# --- given counts ----------------------------------------------------------------------------------------------------
 
 
 def test_counts_of_classes_are_for_class_indices_and_given_counts_stay_as_they_are() -> None:
