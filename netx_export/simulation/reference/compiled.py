@@ -20,7 +20,7 @@ __all__ = [
     "Taps",
     "add_messages",
     "add_weights",
-    "convolve_messages",
+    "convolve_events",
     "delay",
     "integrate_and_fire",
     "place",
@@ -102,29 +102,29 @@ class Taps(NamedTuple):
 
 
 @compiled
-def convolve_messages(
-    messages: npt.NDArray[np.int32],
+def convolve_events(
+    events: npt.NDArray[Any],
     taps: tuple[Taps, Taps],
     weight: npt.NDArray[Any],
     groups: int,
     sums: npt.NDArray[np.int32],
 ) -> None:
-    """Write the convolutions of ``(rows, C, H, W)`` messages to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
+    """Write the convolutions of ``(rows, C, H, W)`` events to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
 
     ``weight`` holds a flat kernel ``(H, W, outputs of its group)`` of each input channel, ``taps`` those of both axes.
     The sums have to fit int32.
     """
-    channels, height, width = messages.shape[1:]
+    channels, height, width = events.shape[1:]
     outputs, pixels = sums.shape[1:]
     together = np.uint64(outputs // groups)
     vertical, horizontal = taps
     total, active = np.empty(pixels * outputs, np.int32), np.empty(width + 1, np.int32)
-    for row in range(len(messages)):
+    for row in range(len(events)):
         total[:] = 0
         for channel in range(channels):
             kernel, first = weight[channel], np.uint64(channel // (channels // groups)) * together
             for y in range(height):
-                line = messages[row, channel, y]
+                line = events[row, channel, y]
                 for place in range(_find(line, active)):
                     x = active[place]
                     for i in range(vertical.met[y]):
