@@ -32,7 +32,7 @@ from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import network_input, sample_tensor
-from netx_export.slayer import describe, refusals
+from netx_export.slayer import line_up, reaching, read_chain, refusals
 
 __all__ = ["Finding", "Usage", "check", "deviation_findings", "estimate"]
 
@@ -111,11 +111,14 @@ def check(
     """
     limits = _limits(target)
     if isinstance(network, nn.Module):
+        net = network
         tensor = None if sample is None else sample_tensor(sample)
-        refused = refusals(network, tensor)
+        refused = refusals(net, tensor)
         if refused:
             return [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
-        network = describe(network, tensor)
+        network, chain = read_chain(net, tensor)
+        if tensor is not None and chain.begins_inside:
+            sample = line_up(tensor, reaching(net, tensor), network)
     description = as_description(network)
     findings = [*_check_network(description, limits)]
     for name, layer in description.spiking.items():
