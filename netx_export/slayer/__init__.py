@@ -5,7 +5,7 @@ without Lava.
 """
 
 from netx_export.slayer.chain import Chain, line_up, reaching, run_layers
-from netx_export.slayer.describing import describe, keeps_state, read_chain, refusals
+from netx_export.slayer.describing import coming_refusals, describe, keeps_state, read_chain, refusals
 from netx_export.slayer.rounding import RoundedParameter, round_parameters
 from netx_export.slayer.running import CannotRunError, Recording, evaluation, record, unwrapped
 
@@ -14,6 +14,7 @@ __all__ = [
     "Chain",
     "Recording",
     "RoundedParameter",
+    "coming_refusals",
     "describe",
     "evaluation",
     "keeps_state",

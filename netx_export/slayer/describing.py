@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import evaluation
 
-__all__ = ["SUMS", "describe", "keeps_state", "read_chain", "refusals", "refuse_not_finite"]
+__all__ = ["SUMS", "coming_refusals", "describe", "keeps_state", "read_chain", "refusals", "refuse_not_finite"]
 
 
 def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescription:
@@ -102,6 +103,26 @@ def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportE
     attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
     found = [refusal for attempt in attempts if (refusal := _refusal(attempt))]
     return found or [refusal for refusal in [_refusal(partial(describe, net, sample))] if refusal]
+
+
+def coming_refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
+    """What will be refused once axonal delays have grown in training that are still below a step."""
+    try:
+        blocks = run_blocks(net, sample)
+    except ExportError:
+        return []
+    layers = [(index, block) for index, block in enumerate(blocks) if is_layer(block)]
+    return [
+        ExportError(
+            f"its axonal delays may grow in training, and {kind(behind)} behind it cannot make them in netx",
+            f"Block {index} ({kind(block)})",
+            "Use delay=False in this block, unless you keep its delays below a step.",
+        )
+        for (index, block), (_, behind) in pairwise(layers)
+        if getattr(block, "delay", None) is not None
+        and kind(block).endswith(_NO_DELAY_ON_THE_WAY_IN)
+        and (kind(behind).endswith(_NO_DELAY_ON_THE_WAY_IN) or family(behind) in ("rf", "rf_iz"))
+    ]
 
 
 def _refusal(attempt: Callable[[], object]) -> ExportError | None:
@@ -340,11 +361,15 @@ def _refuse_decays_along_the_width(index: int, block: Block) -> None:
 
 
 def _input_shape(block: Block) -> tuple[int, ...]:
+    """The shape of a first block's input, of a network that runs without a sample."""
     if getattr(block, "input_shape", None) is not None:
         return tuple(int(size) for size in block.input_shape)
-    if kind(block) != "cuba.Dense":
-        refuse(0, block, "the shape of its input is not known", "Give export a sample.")
-    return (int(block.synapse.in_channels),)
+    if not kind(block).endswith((".Dense", ".Recurrent", ".KWTA", ".Output")):
+        refuse(0, block, "the shape of its input is not known", "Give a sample of the network's input, which shows it.")
+    synapse: Any = getattr(block, "input_synapse", None) or block.synapse
+    weight = getattr(synapse, "real", synapse).weight
+    shape = tuple(int(size) for size in weight.shape[1:-1])
+    return shape[:1] if shape[1:] == (1, 1) else shape
 
 
 def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
@@ -610,6 +635,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
+_NO_DELAY_ON_THE_WAY_IN = (".Conv", ".Pool", ".Recurrent", ".KWTA")  # the next layer has to make theirs, if it can
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
