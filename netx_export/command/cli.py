@@ -139,6 +139,7 @@ def export(
     from netx_export.command.model import load_model, no_exit
     from netx_export.exporting import export as write
     from netx_export.file.npz import load_spikes
+    from netx_export.provenance import place_texts
     from netx_export.simulation.simulate import sample_tensor
 
     spikes, _ = load_spikes(data)
@@ -156,6 +157,8 @@ def export(
     print(result.description.table(_width()))
     _print_findings(result.findings)
     print(printable(f"Wrote {file}: {_proof(result)}, on {len(spikes)} samples."))
+    for end, place in place_texts(result.begins_inside, result.ends_inside).items():
+        print(f"It {end} {place}.")
 
 
 def _width() -> int | None:
@@ -282,7 +285,7 @@ def verify(
 
     accepted = read_tolerances(tolerance or [])
 
-    spikes, labels = _load_data(file, data)
+    spikes, labels = _load_data(file, data, network=model is not None)
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), no_exit(), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint)
@@ -308,8 +311,8 @@ def verify(
     raise typer.Exit(OK if result.passed else FAILED)
 
 
-def _load_data(file: Path, data: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Spikes and labels that fit a file: what is wrong with them is said of them, not of the network that runs next."""
+def _load_data(file: Path, data: Path, *, network: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Spikes and labels; without a network, which may make something else of the spikes, they have to fit the file."""
     from netx_export.file.netx import read
     from netx_export.file.npz import load_spikes
     from netx_export.simulation.simulate import check_input
@@ -317,7 +320,8 @@ def _load_data(file: Path, data: Path) -> tuple[npt.NDArray[Any], npt.NDArray[An
 
     spikes, labels = load_spikes(data)
     description = read(file)
-    check_input(description, spikes)
+    if not network:
+        check_input(description, spikes)
     try:
         check_labels(labels, len(spikes), number_of_outputs(description))
     except ValueError as error:

@@ -18,7 +18,16 @@ from netx_export.run import OUTPUT
 from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 
-__all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes", "number_of_outputs"]
+__all__ = [
+    "Options",
+    "check_labels",
+    "check_loss",
+    "check_names",
+    "check_net",
+    "check_numbers",
+    "check_spikes",
+    "number_of_outputs",
+]
 
 _UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch has them
 
@@ -66,21 +75,28 @@ def check_loss(loss: object, labels: object) -> None:
         raise ValueError("Argument `loss` needs `labels`, which it is called with, but there are none.")
 
 
-def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescription) -> Any:
+def check_numbers(spikes: npt.ArrayLike | torch.Tensor) -> Any:
     """The input as an array or a tensor, as large and of the type that it was given.
 
     Raises:
         TypeError: if it is no array of real numbers.
-        SimulationError: if it does not fit the file, or holds nothing. Of the values, those of the first sample are
-            looked at here, and those of the others before they run.
     """
     array = _as_array("spikes", spikes)
     if not _has_numbers(array):
         raise TypeError(f"Expected argument `spikes` to be a dense array of real numbers but got {_describe(array)}.")
+    return array
+
+
+def check_spikes(array: Any, description: NetworkDescription) -> None:
+    """Raise unless input fits a file.
+
+    Raises:
+        SimulationError: if it does not fit, or holds nothing. Of the values, those of the first sample are looked at
+            here, and those of the others before they run.
+    """
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
     check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
     refuse_short(description, array.shape[-1])
-    return array
 
 
 def number_of_outputs(description: NetworkDescription) -> int:

@@ -50,8 +50,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _print(console, _WORDS[comparison["output"]["status"]], _output_line(comparison["output"]))
         if comparison["cause"] is not None:
             _print(console, "", _cause_line(comparison["cause"]))
-    if deviations := _deviations_line(report):
-        _print(console, "", deviations)
+    for line in filter(None, [_places_line(report), _deviations_line(report)]):
+        _print(console, "", line)
     _print(console, "PASSED" if report["passed"] else "FAILED", verdict_text(report))
 
 
@@ -119,6 +119,18 @@ def _output_line(output: Mapping[str, Any]) -> str:
 
 def _cause_line(cause: Mapping[str, Any]) -> str:
     return f"Cause: {cause['name']}. {cause['detail']} {_place(cause)}"
+
+
+def _places_line(report: Mapping[str, Any]) -> str:
+    """Where the file begins and ends inside of the network's forward; nothing if it is all of it."""
+    begins = "begins with what reaches the network's first block" if report.get("begins_inside") else ""
+    ends = (
+        "ends with what its last block makes, which is not what the network returns"
+        if report.get("ends_inside")
+        else ""
+    )
+    places = " and ".join(filter(None, [begins, ends]))
+    return f"The file lies inside of the network's forward: it {places}. The rest stays on the host." if places else ""
 
 
 def _deviations_line(report: Mapping[str, Any]) -> str:
@@ -211,6 +223,7 @@ def to_html(report: Mapping[str, Any]) -> str:
         report=report,
         verdict=verdict_text(report),
         deviations=_deviations_line(report),
+        places=_places_line(report),
         words=_WORDS,
         not_compared=_not_compared,
         confusion=_confusion,
