@@ -51,6 +51,7 @@ _OPTIONS = {  # of the functions that the commands call
     "tolerance=": "--tolerance=",
     "`lava_samples`": "--lava-samples",
     "`allow_silent`": "--allow-silent",
+    "`lava_python`": "--lava-python",
     "or name them in allow_silent=": "or name each with --allow-silent: ",
     "The sample": "The data",
     "the sample": "the data",
@@ -78,6 +79,10 @@ Model = Annotated[str, typer.Option(help="module:factory, which makes the traine
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="The network's state_dict, as torch.save writes it, or a checkpoint of lava_spikeloss.training."),
+]
+LavaPython = Annotated[
+    str | None,
+    typer.Option(help="The Python 3.10 that runs Lava, or its environment, if not the one that is found."),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds that Lava may take; if not given, as the work needs.")]
 DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
@@ -114,6 +119,56 @@ def demo(out: Annotated[Path, typer.Option(help="Directory for digits.net, repor
     clean_up_when_interrupted()
     report = run_demo(out, _console)
     raise typer.Exit(OK if report.passed else FAILED)
+
+
+@app.command()
+def lava_env(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where to make it; if not given, among the user's own data.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="A Python 3.10; if not given, one that is found on the PATH, by uv or by pyenv.")
+    ] = None,
+    torch: Annotated[str | None, typer.Option(help="What pip installs as torch: a version, or a file.")] = None,
+    torch_index: Annotated[
+        str | None, typer.Option(help="A further package index, with torch's builds for the CPU.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Make an environment of Lava's own, for a Python that Lava does not run on; simulate and verify find it."""
+    from netx_export.command.lava_env import default_directory, make_lava_env
+
+    clean_up_when_interrupted()
+    console = _errors if as_json else _console
+    made = make_lava_env(
+        directory or default_directory(),
+        lambda sentence: console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True),
+        python=python,
+        torch=torch,
+        torch_index=torch_index,
+    )
+    if as_json:
+        print(json.dumps(made, indent=1))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Print what is installed, what works and what to do: 0 unless something that is there does not work."""
+    from netx_export.command.doctor import examine_everything
+
+    clean_up_when_interrupted()
+    findings = []
+    for finding in examine_everything():
+        findings.append(finding)
+        if not as_json:
+            print(
+                printable(f"{finding.state:7}  {finding.name}: {finding.found} {finding.advice}".rstrip()), flush=True
+            )
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    raise typer.Exit(FAILED if any(finding.state == "fails" for finding in findings) else OK)
 
 
 @app.command()
@@ -225,6 +280,7 @@ def simulate(
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
     timeout: Timeout = None,
+    lava_python: LavaPython = None,
 ) -> None:
     """Write the spikes of a file's network on some data."""
     from netx_export.file.npz import load_spikes, save_simulation
@@ -240,6 +296,7 @@ def simulate(
         spike_exp=spike_exp,
         timeout=timeout,
         progress=_errors.is_terminal,
+        lava_python=lava_python,
     )
     save_simulation(out, simulation)
     print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
@@ -264,6 +321,7 @@ def verify(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For the draw of the samples to run on Lava.")] = 0,
     timeout: Timeout = None,
+    lava_python: LavaPython = None,
     stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
@@ -304,6 +362,7 @@ def verify(
             delay_shift=delay_shift,
             spike_exp=spike_exp,
             progress=_errors.is_terminal,
+            lava_python=lava_python,
         )
     if rank == 0:
         command = shlex.join(["netx-export", *sys.argv[1:]])

@@ -22,6 +22,7 @@ from netx_export.progress import progress_bar
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
+from netx_export.simulation.lava_python import check_lava_python
 
 __all__ = [
     "as_tensor",
@@ -47,6 +48,7 @@ def simulate(
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
+    lava_python: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Run a netx file on a batch of input spikes; each sample starts from rest.
 
@@ -57,13 +59,17 @@ def simulate(
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
-            fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+            fixed-point CPU simulator, in a child process; needs Python 3.10 with the extra ``lava``, or an environment
+            of Lava's own, as ``netx-export lava-env`` makes it).
         delay_shift: whether SLAYER delays the output of each block by one step, as for :func:`netx_export.read`; None
             for what the file or the description says.
         spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
             message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
+        lava_python: the Python 3.10 that runs Lava, or the directory of its environment; None for the one that the
+            environment variable ``NETX_EXPORT_LAVA_PYTHON`` names, else this one if Lava is installed in it, else the
+            one that ``netx-export lava-env`` made.
 
     Returns:
         The spikes of every layer. A last layer that is read by its voltage, such as lava-dl's Affine, gives its
@@ -75,7 +81,7 @@ def simulate(
         SimulationError: if the input does not fit the network, or is so short that no output depends on it, or if Lava
             is missing, fails or runs out of time.
         ValueError: for an unknown back end, a `spike_exp` that is not from 0 to 6, or a time limit that is not above 0.
-        TypeError: if the time limit is no number, or `delay_shift` neither a bool nor None.
+        TypeError: if the time limit is no number, `delay_shift` neither a bool nor None, or `lava_python` no path.
 
     Example:
         >>> import numpy as np
@@ -88,6 +94,7 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
+    check_lava_python(lava_python)
     description = as_it_runs(path, delay_shift, spike_exp)
     _refuse_unloadable(path, description)
     array = _check_shape(description, spikes)
@@ -98,7 +105,7 @@ def simulate(
         def advance(samples: int) -> None:
             bar.advance(task, samples)
 
-        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
+        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout, lava_python)
         layers = run(description, array, advance)
     return Run(_output(description, list(layers.values())[-1]), layers)
 
@@ -173,12 +180,13 @@ def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[st
 def _run_lava(
     path: str | os.PathLike[str] | NetworkDescription,
     timeout: float | None,
+    lava_python: str | os.PathLike[str] | None,
     description: NetworkDescription,
     spikes: _Array,
     advance: Callable[[int], None],
 ) -> dict[str, Spikes]:
     frames = network_input(description, spikes).cpu().numpy()
-    rasters = run_on_lava(path, description, frames, timeout, advance)
+    rasters = run_on_lava(path, description, frames, timeout, advance, lava_python)
     layers = {}
     for name, raster in rasters.items():
         layers[name] = _empty(description, name, len(raster), spikes.shape[-1])

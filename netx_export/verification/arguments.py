@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from lava_spikeloss.arguments import check_count, check_number
 from lava_spikeloss.losses.labels import are_whole, judged_classes
 from netx_export.network.description import NetworkDescription
 from netx_export.run import OUTPUT
+from netx_export.simulation.lava_python import check_lava_python
 from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 
@@ -49,6 +51,7 @@ class Options:
     tolerance: Tolerances
     delay_shift: bool | None
     spike_exp: int
+    lava_python: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         check_count("lava_samples", self.lava_samples, minimum=0)
@@ -59,6 +62,7 @@ class Options:
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"Expected argument `{name}` to be True or False but got {getattr(self, name)!r}.")
         _check_tolerances(self.tolerance)
+        check_lava_python(self.lava_python)
 
 
 def check_net(net: object) -> None:

@@ -165,6 +165,7 @@ def verify(
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
+    lava_python: str | os.PathLike[str] | None = None,
 ) -> VerificationReport:
     """Compare an exported file with the network it came from, spike for spike, in every layer.
 
@@ -204,6 +205,7 @@ def verify(
         spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
+        lava_python: which Python runs Lava, as for :func:`simulate`.
 
     Raises:
         ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
@@ -222,7 +224,9 @@ def verify(
     """
 
     def prepare() -> _Subject:
-        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp)
+        options = Options(
+            *(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp, lava_python)
+        )
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
     subject = together(prepare)
@@ -377,7 +381,8 @@ class _Subject:
         return self._simulated(samples, "reference")
 
     def _lava(self, samples: _Samples) -> Run:
-        return self._simulated(samples, "lava", timeout=self.options.timeout, progress=self._shows_progress)
+        options = {"timeout": self.options.timeout, "lava_python": self.options.lava_python}
+        return self._simulated(samples, "lava", progress=self._shows_progress, **options)
 
     def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
