@@ -27,6 +27,7 @@ from math import prod
 import torch
 
 from lava_spikeloss.arguments import check_tensor
+from lava_spikeloss.compiling import torch_compiles
 
 __all__ = [
     "IGNORED",
@@ -141,7 +142,7 @@ def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") 
     if labels.numel() == 0:
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
     indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
-    if labels.is_cpu and not torch.compiler.is_compiling():
+    if labels.is_cpu and not torch_compiles():
         try:
             whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
         except RuntimeError:  # inside torch.func.vmap values cannot be read

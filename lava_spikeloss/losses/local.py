@@ -75,9 +75,8 @@ def decolle_loss(
         )
     classes = readout.shape[0]
     outputs = matmul(readout.to(trains.dtype), trains)
-    shape = torch.Size((trains.shape[0], classes, trains.shape[-1]))
     targets = targets_per_step(
-        canonical_labels(labels, shape, classes, integers_are_steps=True), classes, outputs.dtype
+        canonical_labels(labels, outputs.shape, classes, integers_are_steps=True), classes, outputs.dtype
     )
     losses: torch.Tensor = (
         _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").sum((1, 2)) / outputs[0].numel()

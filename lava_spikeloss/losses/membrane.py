@@ -309,7 +309,8 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     """
     check_spikes("membrane", membrane, min_dims=1)
     check_options(v_threshold=v_threshold)
-    return (spike_count(membrane).mean() / membrane.shape[-1] - v_threshold).square()
+    mean = spike_count(membrane).mean() / membrane.shape[-1]
+    return squared_errors(mean, torch.full_like(mean, v_threshold))
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):

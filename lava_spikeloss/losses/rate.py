@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_spikes
 from lava_spikeloss.losses.cross_entropy import cross_entropy
@@ -16,7 +15,9 @@ from lava_spikeloss.losses.reduction import (
     collapse,
     compute_dtype,
     pool_population,
+    reduce,
     reduce_weighted,
+    squared_errors,
 )
 from lava_spikeloss.spike_trains import spike_count
 
@@ -229,12 +230,12 @@ def mse_count_loss(
     check_weight_length(weight, classes)
     dtype = compute_dtype(spikes.dtype)
     labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
-    full = steps * (trains.shape[1] // classes if population_pooling == "sum" else 1)
+    neurons = trains.shape[1] // classes if population_pooling == "sum" else 1
+    full = int(steps * neurons)  # sizes are tensors in torch.jit.trace
     wanted = wanted_values(with_classes(labels), classes, dtype, full * correct_rate, full * incorrect_rate)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    errors = F.mse_loss(counts, wanted, reduction=reduction if weight is None else "none")
-    errors = errors / (steps if time_scale == "count" else steps**2)
-    return errors if weight is None else reduce_weighted(errors, labels, weight, reduction)
+    errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)
+    return reduce_weighted(errors, labels, weight, reduction)
 
 
 def region_count_loss(
@@ -306,7 +307,7 @@ def region_count_loss(
     labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
     wanted = wanted_values(with_classes(labels), classes, dtype, true_count, false_count)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    loss: torch.Tensor = F.mse_loss(counts, wanted, reduction=reduction) / (2 * (region.stop - region.start))
+    loss: torch.Tensor = reduce(squared_errors(counts, wanted), reduction) / (2 * (region.stop - region.start))
     return loss
 
 

@@ -19,7 +19,7 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     reduce_weighted,
 )
-from lava_spikeloss.spike_trains import first_spike_times
+from lava_spikeloss.spike_trains import times_of_ranks
 
 __all__ = [
     "CETemporalLoss",
@@ -114,7 +114,7 @@ def mse_temporal_loss(
         labels = labels_per_train(labels, classes, torch.float32)
         on, off = (_from_start(_as_times(times, labels.device), steps) for times in (on_target, off_target))
         targets = off + (on - off) * targets_per_train(labels, classes, on.dtype).unsqueeze(-1)
-    times = first_spike_times(trains, num_spikes=targets.shape[-1], silent=steps - 1)
+    times = times_of_ranks(trains, targets.shape[-1], silent=steps - 1)
     errors = times - targets.to(times.dtype)
     if tolerance:
         errors = torch.where(errors.abs() < tolerance, 0.0, errors)
@@ -184,7 +184,7 @@ def ce_temporal_loss(
         inverse=inverse, population_code=population_code, num_classes=num_classes, population_pooling=population_pooling
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
-    times = first_spike_times(trains, silent=trains.shape[-1] - 1)
+    times = times_of_ranks(trains, 1, silent=trains.shape[-1] - 1).squeeze(-1)
     return cross_entropy(
         -times if inverse == "negate" else 1 / (times + 1),
         canonical_labels(labels, spikes.shape, classes),
@@ -256,7 +256,7 @@ def first_spike_loss(
         population_pooling=population_pooling,
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
-    times = first_spike_times(trains)
+    times = times_of_ranks(trains, 1, silent=trains.shape[-1]).squeeze(-1)
     targets = targets_per_train(canonical_labels(labels, spikes.shape, classes), classes, times.dtype)
     losses = -(targets * torch.log_softmax(-times / xi, dim=1)).sum(1)
     if early_weight:

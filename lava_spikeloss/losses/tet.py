@@ -99,7 +99,7 @@ def tet_loss(
         return ce
     squares = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device))
     pull = squares.sum((1, -1)) / (classes * x.shape[-1])
-    return (1 - lam) * ce + lam * reduce(pull, reduction)
+    return torch.lerp(ce, reduce(pull, reduction), lam)
 
 
 def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
