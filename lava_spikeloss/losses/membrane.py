@@ -370,7 +370,8 @@ def information_maximization_loss(
     if lengths is not None:
         steps = sum(check_lengths(lengths, membrane.shape[0], membrane.shape[-1])) / membrane.shape[0]
         membrane = silent_after_the_end(membrane, lengths)
-    return (spike_count(membrane).mean() / steps - v_threshold).square()
+    mean = spike_count(membrane).mean() / steps
+    return squared_errors(mean, torch.full_like(mean, v_threshold))
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):

@@ -114,7 +114,7 @@ def tet_loss(
         focal_gamma=focal_gamma,
         **given,
     )
-    return ce if lam == 0 else (1 - lam) * ce + lam * _pull(x, labels, phi=phi, **given)
+    return ce if lam == 0 else torch.lerp(ce, _pull(x, labels, phi=phi, **given), lam)
 
 
 def _forms_of_call(arguments: dict[str, Any], x: torch.Tensor) -> list[Form]:
