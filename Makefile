@@ -36,8 +36,8 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m mkdocs build --strict --quiet
-	@echo "Open site/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser, or run: $(BIN)/python -m http.server --directory site"
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
