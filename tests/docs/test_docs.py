@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
@@ -16,6 +19,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 def test_the_example_files_are_shown_whole() -> None:
     pages = {
         "getting-started.md": "first.py",
+        "tasks/trained-network.md": "my_network.py",
         "tasks/several-gpus.md": "distributed.py",
         "tasks/nir.md": "snntorch_rates.py",
     }
@@ -60,3 +64,34 @@ def test_the_gallery_shows_every_loss() -> None:
     for name in losses:
         assert f"### {name}\n" in page, name
         assert (ROOT / "docs" / "images" / "losses" / f"{name}.png").exists()
+
+
+def test_the_table_of_reductions_holds_every_loss_with_its_default() -> None:
+    import lava_spikeloss
+    from lava_spikeloss.losses.module import Loss
+
+    spec = importlib.util.spec_from_file_location("loss_defaults", ROOT / "docs" / "_tools" / "loss_defaults.py")
+    assert spec is not None
+    assert spec.loader is not None
+    defaults = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(defaults)
+    things = [getattr(lava_spikeloss, name) for name in lava_spikeloss.__all__]
+    losses = [thing for thing in things if isinstance(thing, type) and issubclass(thing, Loss)]
+    assert sorted(defaults.CASES) == sorted(loss.__name__ for loss in losses)
+    rows = {row.split("`")[1]: row.split(" | ") for row in defaults.table().splitlines()[2:]}
+    for loss in losses:
+        default = inspect.signature(loss).parameters.get("reduction")
+        assert rows[loss.__name__][1] == (f"`{default.default}`" if default else "mean, always")
+    value, samples, steps = (float(cell.strip(" |")) for cell in rows["SpikeMoid"][2:])
+    assert samples == pytest.approx(2 * value, rel=0.05)  # a sum over samples, of rates
+    assert steps == pytest.approx(value, rel=0.05)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert citation["version"] == version[1]
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["authors"]
+    assert {"message", "title", "license"} <= citation.keys()
