@@ -1,7 +1,7 @@
 """A table of names, one line each, where a page of the API reference says `NAMES`, while the site is built.
 
-``NAMES`` is the names that the page describes, ``NAMES of rates.md in lava_spikeloss`` those of a module that another one
-describes.
+``NAMES`` is the names that the page describes, ``NAMES of rates.md in lava_spikeloss`` those of a module that another
+one describes.
 """
 
 from __future__ import annotations
