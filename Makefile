@@ -36,8 +36,9 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m mkdocs build --strict --quiet
-	@echo "Open site/index.html"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.tutorials
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser, or run: $(BIN)/python -m http.server --directory site"
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
