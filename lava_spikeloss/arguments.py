@@ -95,8 +95,9 @@ def check_count(name: str, value: object, *, minimum: int = 1) -> None:
 def check_region(start: int, stop: int | None, steps: int) -> slice:
     """The steps ``[start, stop)`` of a train of ``steps``; raise unless they lie inside it and are at least one."""
     check_count("start", start, minimum=0)
+    if stop is not None:
+        check_count("stop", stop)
     end = steps if stop is None else stop
-    check_count("stop", end)
     if not start < end <= steps:
         raise ValueError(
             f"Expected arguments `start` and `stop` to name steps of a train of length {steps} with start < stop "

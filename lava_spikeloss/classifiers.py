@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lava_spikeloss.arguments import check_choice, check_count, check_integer, check_spikes, check_tensor
+from lava_spikeloss.compiling import torch_compiles
 from lava_spikeloss.losses.labels import IGNORED, judged_classes
 from lava_spikeloss.losses.options import check_options
 from lava_spikeloss.losses.reduction import as_float, check_population, collapse, pool_population
@@ -173,7 +174,7 @@ def _trains_and_classes(
     """Trains ``(N, C, T)`` without NaN, as far as values can be looked at, and the number of classes."""
     check_spikes(name, x, min_dims=3)
     check_options(population_code=population_code, num_classes=num_classes)
-    if x.is_cpu and not torch.compiler.is_compiling() and _has_nan(x):
+    if x.is_cpu and not torch_compiles() and _has_nan(x):
         raise ValueError(f"Expected argument `{name}` to hold numbers but got NaN, which is no class.")
     trains = collapse(x)
     return trains, check_population(trains.shape[1], population_code, num_classes)

@@ -1,4 +1,4 @@
-"""Loops compiled by numba for the CPU: whether numba can be used here, and how a loop is compiled.
+"""Who runs the code: torch's compiler or its function transforms, and loops compiled by numba for the CPU.
 
 numba is an extra (``fast``). A module that holds compiled loops imports it; it is imported only where
 :func:`numba_runs` says so, and beside each of its loops torch's operations do the same.
@@ -8,12 +8,32 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ["compiled", "numba_runs"]
+import torch
+
+__all__ = ["compiled", "numba_runs", "torch_compiles", "torch_transforms"]
+
+
+def torch_compiles() -> bool:
+    """Whether this is being compiled by ``torch.compile``.
+
+    torch 2.3 imports its compiler to answer this, which fails inside of ``torch.func.vmap`` and ``FakeTensorMode``.
+    """
+    return "torch._dynamo" in sys.modules and torch.compiler.is_compiling()
+
+
+def torch_transforms() -> bool:
+    """Whether this is being compiled, or transformed by ``torch.func``: then gradients are left to torch.
+
+    torch 2.3 compiles no ``torch.autograd.Function`` that ``torch.func`` takes; and where ``torch.func.vmap`` meets
+    one, it imports its compiler, which fails there.
+    """
+    return torch_compiles() or torch._C._are_functorch_transforms_active()
 
 
 @cache

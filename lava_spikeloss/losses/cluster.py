@@ -84,7 +84,7 @@ def _nearest(
     total = running_count(v >= threshold)
     positive = _highest_free_step(v, total, reach)
     others = sum_around(total, reach, 0).sub_(1).bool()  # for a spike: is there another one within reach before it?
-    begins = first_steps((v >= threshold) & ~others, -(-v.shape[-1] // (reach + 1)))  # there are at most so many
+    begins = first_steps((v >= threshold) & ~others, (v.shape[-1] + reach) // (reach + 1))  # there are at most so many
     count = (begins < v.shape[-1]).sum(-1, keepdim=True)
     return count, positive, _end_of_smallest(begins, total)
 

@@ -36,6 +36,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from lava_spikeloss.arguments import check_choice, check_integer, check_tensor
+from lava_spikeloss.compiling import torch_compiles
 
 __all__ = [
     "IGNORED",
@@ -96,7 +97,7 @@ class Form(NamedTuple):
     per_step: bool = False
 
 
-def label_forms(shape: torch.Size, num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
+def label_forms(shape: tuple[int, ...], num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
     """The forms of labels for spikes of ``shape`` ``(N, ..., T)``.
 
     Args:
@@ -158,7 +159,7 @@ def only_indices(labels: torch.Tensor) -> bool:
 
 def _has(labels: torch.Tensor, mask: torch.Tensor) -> bool:
     """Whether a mask of labels is true anywhere; False where no value can be read."""
-    if torch.compiler.is_compiling() or labels.is_meta:
+    if torch_compiles() or labels.is_meta:
         return False
     try:
         return bool(mask.any())
@@ -236,7 +237,7 @@ def _check_indices(
     labels: torch.Tensor, indices: torch.Tensor, num_classes: int, name: str, kept: torch.Tensor | None = None
 ) -> bool:
     """Raise for labels that are no class; whether some are, or on a device or in a compiler may be, to leave out."""
-    if not labels.is_cpu or torch.compiler.is_compiling():
+    if not labels.is_cpu or torch_compiles():
         return kept is not None
     try:
         whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
@@ -257,7 +258,7 @@ def _check_indices(
 def _check_limits(targets: torch.Tensor, limits: tuple[float, float], name: str) -> None:
     """Raise a ``ValueError`` for targets that are NaN or outside of ``limits``, where their values can be looked at."""
     low, high = limits
-    if not targets.is_cpu or torch.compiler.is_compiling() or targets.dtype == torch.bool or low == -inf:
+    if not targets.is_cpu or torch_compiles() or targets.dtype == torch.bool or low == -inf:
         return
     rounding = max(_ROUNDING, 4 * torch.finfo(targets.dtype).eps) if targets.is_floating_point() else 0.0
     try:

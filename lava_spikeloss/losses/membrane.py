@@ -244,7 +244,8 @@ def mse_membrane_loss(
     check_tensor("labels", labels)
     every_form = label_forms(membrane.shape, classes)
     forms = [form for form in every_form if form.per_step == time_var_targets]
-    if labels.shape in {form.shape for form in every_form} - {form.shape for form in forms}:
+    others = [form.shape for form in every_form if form.per_step != time_var_targets]
+    if labels.shape in others and labels.shape not in [form.shape for form in forms]:
         raise ValueError(
             f"Expected argument `labels` to be {'(N, T) or (N, C, T)' if time_var_targets else '(N,) or (N, C)'} "
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
@@ -370,7 +371,8 @@ def information_maximization_loss(
     if lengths is not None:
         steps = sum(check_lengths(lengths, membrane.shape[0], membrane.shape[-1])) / membrane.shape[0]
         membrane = silent_after_the_end(membrane, lengths)
-    return (spike_count(membrane).mean() / steps - v_threshold).square()
+    mean = spike_count(membrane).mean() / steps
+    return squared_errors(mean, torch.full_like(mean, v_threshold))
 
 
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lava_spikeloss.arguments import check_choice, check_count, check_floating, check_integer, check_number
+from lava_spikeloss.compiling import torch_compiles
 from lava_spikeloss.losses.labels import check_label_form
 
 __all__ = ["REDUCTIONS", "check_options"]
@@ -77,7 +78,7 @@ def _check_learnable(name: str, value: object, above: float | None = None) -> No
     check_floating(name, value)
     if value.dim() > 1:
         raise ValueError(f"Expected argument `{name}` to be a number or of shape (C,) but got {tuple(value.shape)}.")
-    if above is not None and value.is_cpu and not torch.compiler.is_compiling() and not _all_above(value, above):
+    if above is not None and value.is_cpu and not torch_compiles() and not _all_above(value, above):
         raise ValueError(f"Expected argument `{name}` to be greater than {above} but got {value.detach().tolist()}.")
 
 

@@ -262,7 +262,8 @@ def mse_count_loss(
     given = labels_per_train(
         read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index), classes, dtype
     )
-    full = steps * (trains.shape[1] // classes if population_pooling == "sum" else 1)
+    neurons = trains.shape[1] // classes if population_pooling == "sum" else 1
+    full = int(steps * neurons)  # sizes are tensors in torch.jit.trace
     wanted = wanted_values(with_classes(given), classes, dtype, full * correct_rate, full * incorrect_rate)
     counts = pool_population(spike_count(trains), classes, population_pooling)
     errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes, check_tensor
+from lava_spikeloss.compiling import torch_transforms
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, read_form, read_labels
 from lava_spikeloss.losses.lengths import Lengths, silent_after_the_end
 from lava_spikeloss.losses.module import Loss
@@ -166,7 +167,7 @@ def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
     """Inner products of the rows of one batch; for the gaussian in float64, as in :func:`_squared_distances`."""
     dtype = torch.float64 if kernel == "gaussian" else x.dtype
-    if torch.compiler.is_compiling():  # torch 2.3 compiles no function with setup_context, which torch.func needs
+    if torch_transforms():
         return matmul(x.to(dtype), x.to(dtype).T)
     gram: torch.Tensor = _Gram.apply(x, dtype)  # type: ignore[no-untyped-call, unused-ignore]
     return gram
@@ -174,8 +175,6 @@ def _gram(x: torch.Tensor, kernel: str) -> torch.Tensor:
 
 class _Gram(torch.autograd.Function):
     """``x @ x.T`` in a dtype. Its gradient is one product, where autograd would take one for each factor."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

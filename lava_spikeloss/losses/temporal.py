@@ -21,7 +21,7 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     reduce_weighted,
 )
-from lava_spikeloss.spike_trains import first_spike_times
+from lava_spikeloss.spike_trains import times_of_ranks
 
 __all__ = [
     "CETemporalLoss",
@@ -124,7 +124,7 @@ def mse_temporal_loss(
         given = labels_per_train(given, classes, dtype)
         on, off = (_from_start(_as_times(times, dtype, labels.device), steps) for times in (on_target, off_target))
         targets = off + (on - off) * targets_per_train(given, classes, dtype).values.unsqueeze(-1)
-    times = first_spike_times(trains, num_spikes=targets.shape[-1], silent=steps - 1)
+    times = times_of_ranks(trains, targets.shape[-1], silent=steps - 1)
     errors = times - targets.to(times.dtype)
     if tolerance:
         errors = torch.where(errors.abs() < tolerance, 0.0, errors)
@@ -201,7 +201,7 @@ def ce_temporal_loss(
         inverse=inverse, population_code=population_code, num_classes=num_classes, population_pooling=population_pooling
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
-    times = first_spike_times(trains, silent=trains.shape[-1] - 1)
+    times = times_of_ranks(trains, 1, silent=trains.shape[-1] - 1).squeeze(-1)
     return cross_entropy(
         -times if inverse == "negate" else 1 / (times + 1),
         read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index),
@@ -280,7 +280,7 @@ def first_spike_loss(
         population_pooling=population_pooling,
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
-    times = first_spike_times(trains)
+    times = times_of_ranks(trains, 1, silent=trains.shape[-1]).squeeze(-1)
     given = read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index)
     targets, kept = targets_per_train(given, classes, times.dtype)
     losses = -(targets * torch.log_softmax(-times / xi, dim=1)).sum(1)

@@ -114,7 +114,7 @@ def tet_loss(
         focal_gamma=focal_gamma,
         **given,
     )
-    return ce if lam == 0 else (1 - lam) * ce + lam * _pull(x, labels, phi=phi, **given)
+    return ce if lam == 0 else torch.lerp(ce, _pull(x, labels, phi=phi, **given), lam)
 
 
 def _forms_of_call(arguments: dict[str, Any], x: torch.Tensor) -> list[Form]:
@@ -206,7 +206,7 @@ def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Ten
 def _label_forms(outputs: torch.Tensor, classes: int) -> list[Form]:
     """The forms of labels for outputs ``(N, C, *, T)``: those of every loss, and class indices of each position."""
     samples, _, *places, steps = outputs.shape
-    forms = label_forms(torch.Size((samples, classes, steps)), classes)
+    forms = label_forms((samples, classes, steps), classes)
     if places:
         axes = ", ".join(map(str, (samples, *places)))
         forms += [
