@@ -12,7 +12,7 @@ from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, Labels, label_forms, read_form, read_labels
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     check_population,
     compute_dtype,
@@ -30,7 +30,7 @@ def tet_loss(
     labels: torch.Tensor,
     lam: float = 0.0,
     phi: float = 1.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -248,7 +248,7 @@ class TETLoss(Loss, function=tet_loss):
         self,
         lam: float = 0.0,
         phi: float = 1.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
