@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -279,6 +280,8 @@ def accuracy(
 
 class _Classifier(torch.nn.Module):
     """What the classifiers share: the population code, and a ``repr`` with the options."""
+
+    __call__: Callable[..., torch.Tensor]  # for type checkers, to which torch's says nothing
 
     def __init__(self, population_code: bool, num_classes: int | None) -> None:
         super().__init__()

@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+_LONG = 1024  # steps up to which running sums in float32 are exact enough
+
+
 def spike_count(spikes: torch.Tensor) -> torch.Tensor:
     r"""Number of spikes of each neuron, or the sum of the values of graded spikes.
 
@@ -78,7 +81,9 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
     """Mean over the last ``window`` steps, in reversed time over the next ones."""
     behind, ahead = (0, window - 1) if reverse else (window - 1, 0)
-    return sum_around(x.cumsum(-1), behind, ahead).div_(window)
+    # The running sum of a long train is large beside a window's, and their difference would lose digits.
+    total = x.cumsum(-1, dtype=torch.float64 if x.shape[-1] > _LONG else x.dtype)
+    return sum_around(total, behind, ahead).div_(window).to(x.dtype)
 
 
 def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from lava_spikeloss.arguments import check_spikes
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Regularizer
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import reduce
 from lava_spikeloss.spike_trains import spike_count
 
@@ -20,7 +20,7 @@ def count_bounds_loss(
     lower: float | None = None,
     upper: float | None = None,
     power: int = 2,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     lengths: Lengths | None = None,
 ) -> torch.Tensor:
@@ -69,6 +69,6 @@ class CountBoundsLoss(Regularizer, function=count_bounds_loss):
     """
 
     def __init__(
-        self, lower: float | None = None, upper: float | None = None, power: int = 2, reduction: str = "mean"
+        self, lower: float | None = None, upper: float | None = None, power: int = 2, reduction: Reduction = "mean"
     ) -> None:
         super().__init__(lower=lower, upper=upper, power=power, reduction=reduction)

@@ -10,7 +10,7 @@ from lava_spikeloss.arguments import check_count, check_number, check_spikes
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_train
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
 from lava_spikeloss.spike_trains import first_steps, running_count, sum_around
 
@@ -119,7 +119,7 @@ def stca_loss(
     desired: torch.Tensor,
     v_threshold: float = 1.0,
     T_in: int = 5,  # noqa: N803 - the peers' name
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     true_count: float = 1,
     false_count: float = 0,
@@ -203,7 +203,7 @@ class STCALoss(Loss, function=stca_loss):
         self,
         v_threshold: float = 1.0,
         T_in: int = 5,  # noqa: N803 - the peers' name
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         true_count: float = 1,
         false_count: float = 0,

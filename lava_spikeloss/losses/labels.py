@@ -97,7 +97,7 @@ class Form(NamedTuple):
     per_step: bool = False
 
 
-def label_forms(shape: torch.Size, num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
+def label_forms(shape: tuple[int, ...], num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
     """The forms of labels for spikes of ``shape`` ``(N, ..., T)``.
 
     Args:

@@ -9,7 +9,7 @@ from lava_spikeloss.arguments import check_count, check_floating, check_same_sha
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_step
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, kept_samples, matmul, mean_of_steps, reduce
 
 __all__ = ["DECOLLELoss", "decolle_loss"]
@@ -26,7 +26,7 @@ def decolle_loss(
     error: str = "mse",
     lam_high: float = 0.0,
     lam_low: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
@@ -123,7 +123,7 @@ class DECOLLELoss(Loss, function=decolle_loss):
         error: str = "mse",
         lam_high: float = 0.0,
         lam_low: float = 0.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         generator: torch.Generator | None = None,
         label_form: LabelForm | None = None,

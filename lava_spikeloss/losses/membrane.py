@@ -19,7 +19,7 @@ from lava_spikeloss.losses.labels import (
 )
 from lava_spikeloss.losses.lengths import Lengths, check_lengths, padded, silent_after_the_end
 from lava_spikeloss.losses.module import Loss, Regularizer
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     as_float,
     check_weight_length,
@@ -50,7 +50,7 @@ __all__ = [
 def ce_max_membrane_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     temperature: float = 1.0,
@@ -113,7 +113,7 @@ def ce_membrane_integral_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
     integration_time: float | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     temperature: float = 1.0,
@@ -186,7 +186,7 @@ def mse_membrane_loss(
     time_var_targets: bool = False,
     on_target: float = 1,
     off_target: float = 0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     label_form: LabelForm | None = None,
@@ -244,7 +244,8 @@ def mse_membrane_loss(
     check_tensor("labels", labels)
     every_form = label_forms(membrane.shape, classes)
     forms = [form for form in every_form if form.per_step == time_var_targets]
-    if labels.shape in {form.shape for form in every_form} - {form.shape for form in forms}:
+    others = [form.shape for form in every_form if form.per_step != time_var_targets]
+    if labels.shape in others and labels.shape not in [form.shape for form in forms]:
         raise ValueError(
             f"Expected argument `labels` to be {'(N, T) or (N, C, T)' if time_var_targets else '(N,) or (N, C)'} "
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
@@ -281,7 +282,7 @@ def membrane_suppression_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
     ceiling: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
@@ -383,7 +384,7 @@ class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
 
     def __init__(
         self,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         temperature: float = 1.0,
@@ -413,7 +414,7 @@ class CEMembraneIntegralLoss(Loss, function=ce_membrane_integral_loss):
     def __init__(
         self,
         integration_time: float | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         temperature: float = 1.0,
@@ -446,7 +447,7 @@ class MSEMembraneLoss(Loss, function=mse_membrane_loss):
         time_var_targets: bool = False,
         on_target: float = 1,
         off_target: float = 0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         label_form: LabelForm | None = None,
@@ -474,7 +475,7 @@ class MembraneSuppressionLoss(Loss, function=membrane_suppression_loss):
     def __init__(
         self,
         ceiling: float = 0.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         label_form: LabelForm | None = None,
         ignore_index: int = IGNORED,

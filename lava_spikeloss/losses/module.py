@@ -17,6 +17,8 @@ __all__ = ["Loss", "Regularizer", "Term", "WeightedSum"]
 class Term(torch.nn.Module):
     """A module that can be added to another one and multiplied with a number."""
 
+    __call__: Callable[..., torch.Tensor]  # for type checkers, to which torch's says nothing
+
     def __add__(self, other: torch.nn.Module) -> WeightedSum:
         return WeightedSum((1.0, self), (1.0, other)) if isinstance(other, torch.nn.Module) else NotImplemented
 

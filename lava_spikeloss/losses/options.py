@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -15,9 +15,15 @@ from lava_spikeloss.arguments import check_choice, check_count, check_floating, 
 from lava_spikeloss.compiling import torch_compiles
 from lava_spikeloss.losses.labels import check_label_form
 
-__all__ = ["REDUCTIONS", "check_options"]
+__all__ = ["REDUCTIONS", "Mode", "Reduction", "check_options"]
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
+"""The argument ``reduction``."""
+
+Mode = Literal["probability", "softmax", "logsoftmax", "count"]
+"""The argument ``mode`` of ``SpikeMax``."""
+
+REDUCTIONS = get_args(Reduction)
 
 
 def _check_weight(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ from lava_spikeloss.compiling import torch_transforms
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, read_form, read_labels
 from lava_spikeloss.losses.lengths import Lengths, silent_after_the_end
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, matmul, reduce
 from lava_spikeloss.peers import also_called
 
@@ -81,7 +81,7 @@ def spike_similar_loss(
     kernel_type: str = "linear",
     loss_type: str = "mse",
     *args: float,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_form: LabelForm | None = None,
     ignore_index: int = IGNORED,
     lengths: Lengths | None = None,
@@ -266,7 +266,7 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
         kernel: str = "linear",
         loss: str = "mse",
         *args: float,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         label_form: LabelForm | None = None,
         ignore_index: int = IGNORED,
     ) -> None:

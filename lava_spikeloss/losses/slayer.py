@@ -25,7 +25,7 @@ from lava_spikeloss.losses.labels import (
 )
 from lava_spikeloss.losses.lengths import Lengths, classes_of_call, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Mode, Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     as_float,
     check_population,
@@ -49,7 +49,7 @@ def spike_time(
     time_constant: float = 5,
     length: int | None = 100,
     filter_order: int = 1,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     start: int = 0,
     stop: int | None = None,
@@ -113,7 +113,7 @@ def spike_rate(
     true_rate: float,
     false_rate: float,
     moving_window: int | None = None,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
@@ -175,8 +175,8 @@ def spike_max(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None = None,
-    mode: str = "probability",
-    reduction: str = "sum",
+    mode: Mode = "probability",
+    reduction: Reduction = "sum",
     *,
     scale: float = 1.0,
     population_code: bool = False,
@@ -276,7 +276,7 @@ def spike_moid(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None = None,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     alpha: float | torch.Tensor = 1,
     theta: float | torch.Tensor = 0,
     *,
@@ -404,7 +404,7 @@ class SpikeTime(Loss, function=spike_time):
         time_constant: float = 5,
         length: int | None = 100,
         filter_order: int = 1,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         start: int = 0,
         stop: int | None = None,
@@ -435,7 +435,7 @@ class SpikeRate(Loss, function=spike_rate):
         true_rate: float,
         false_rate: float,
         moving_window: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         population_code: bool = False,
         num_classes: int | None = None,
@@ -466,8 +466,8 @@ class SpikeMax(Loss, function=spike_max):
     def __init__(
         self,
         moving_window: int | None = None,
-        mode: str = "probability",
-        reduction: str = "sum",
+        mode: Mode = "probability",
+        reduction: Reduction = "sum",
         *,
         scale: float = 1.0,
         population_code: bool = False,
@@ -500,7 +500,7 @@ class SpikeMoid(Loss, function=spike_moid):
     def __init__(
         self,
         moving_window: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         alpha: float | torch.Tensor = 1,
         theta: float | torch.Tensor = 0,
         *,

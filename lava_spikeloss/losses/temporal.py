@@ -11,7 +11,7 @@ from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import IGNORED, LabelForm, Labels, labels_per_train, read_labels, targets_per_train
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     check_population,
     check_weight_length,
@@ -44,7 +44,7 @@ def mse_temporal_loss(
     off_target: SpikeTimes = -1,
     tolerance: float = 0,
     multi_spike: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -137,7 +137,7 @@ def ce_temporal_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     inverse: str = "negate",
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -220,7 +220,7 @@ def first_spike_loss(
     xi: float = 1.0,
     early_weight: float = 0.005,
     early_scale: float | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
@@ -343,7 +343,7 @@ class MSETemporalLoss(Loss, function=mse_temporal_loss):
         off_target: SpikeTimes = -1,
         tolerance: float = 0,
         multi_spike: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
@@ -378,7 +378,7 @@ class CETemporalLoss(Loss, function=ce_temporal_loss):
     def __init__(
         self,
         inverse: str = "negate",
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
@@ -418,7 +418,7 @@ class FirstSpikeLoss(Loss, function=first_spike_loss):
         xi: float = 1.0,
         early_weight: float = 0.005,
         early_scale: float | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         population_code: bool = False,
         num_classes: int | None = None,

@@ -12,7 +12,7 @@ from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, Labels, label_forms, read_form, read_labels
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     check_population,
     compute_dtype,
@@ -30,7 +30,7 @@ def tet_loss(
     labels: torch.Tensor,
     lam: float = 0.0,
     phi: float = 1.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -206,7 +206,7 @@ def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Ten
 def _label_forms(outputs: torch.Tensor, classes: int) -> list[Form]:
     """The forms of labels for outputs ``(N, C, *, T)``: those of every loss, and class indices of each position."""
     samples, _, *places, steps = outputs.shape
-    forms = label_forms(torch.Size((samples, classes, steps)), classes)
+    forms = label_forms((samples, classes, steps), classes)
     if places:
         axes = ", ".join(map(str, (samples, *places)))
         forms += [
@@ -248,7 +248,7 @@ class TETLoss(Loss, function=tet_loss):
         self,
         lam: float = 0.0,
         phi: float = 1.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,

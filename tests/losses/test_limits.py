@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from typing import Any
 
 import pytest
@@ -381,6 +382,59 @@ def test_spike_clusters_may_reach_beyond_the_train() -> None:
         count, positive, negative = functional.spike_cluster(v, 1.0, reach)
         assert (int(count), positive.any(), negative.nonzero().flatten().tolist()) == (1, False, [3])
     assert int(functional.spike_cluster(v, 1.0, 2)[0]) == 2
+
+
+@pytest.mark.parametrize(("steps", "tolerance"), [(100_000, 1e-6), (1024, 1e-5)])
+def test_a_window_of_a_long_graded_train_keeps_its_digits(steps: int, tolerance: float) -> None:
+    x = torch.rand(2, steps, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x.data[:, -30:] = 0
+    weights = torch.rand(2, steps, generator=torch.Generator().manual_seed(1))
+    exact = x.detach().double().requires_grad_()
+    rate, expected = functional.moving_window_rate(x, 20), functional.moving_window_rate(exact, 20)
+    assert rate.dtype == torch.float32
+    torch.testing.assert_close(rate.double(), expected, rtol=0, atol=tolerance)
+    assert (rate[:, -10:] == 0).all()
+    (slope,) = torch.autograd.grad((rate * weights).sum(), x)
+    (expected_slope,) = torch.autograd.grad((expected * weights).sum(), exact)
+    torch.testing.assert_close(slope.double(), expected_slope, rtol=0, atol=tolerance)
+
+
+def test_target_times_of_float64_spikes_keep_their_digits() -> None:
+    spikes = torch.zeros(1, 1, 10, dtype=torch.float64)
+    spikes[0, 0, 3] = 1
+    loss = functional.mse_temporal_loss(spikes, torch.tensor([0]), on_target=0.1)
+    assert float(loss) == pytest.approx(((3 - 0.1) / 10) ** 2, rel=1e-15)
+    soft = torch.tensor([[0.1]], dtype=torch.float64)
+    loss = functional.mse_temporal_loss(spikes, soft, on_target=1, off_target=2)
+    assert float(loss) == pytest.approx(((3 - (2 - 0.1)) / 10) ** 2, rel=1e-15)
+
+
+def test_a_student_of_spikes_reaches_its_teacher_with_a_scale() -> None:
+    """Rates in [0, 1] stand for scores in [0, 8]."""
+    teacher = torch.tensor([[8.0, 0.0, 4.0]])
+    student = trains([[10, 0, 5]], 10)
+    assert functional.distillation_loss(student, teacher) > 1
+    assert float(functional.distillation_loss(student, teacher, scale=8.0)) == pytest.approx(0, abs=1e-6)
+    assert float(L.DistillationLoss(scale=8.0)(student, teacher)) == pytest.approx(0, abs=1e-6)
+    per_step = functional.distillation_loss(student, teacher, per_step=True, scale=8.0)
+    torch.testing.assert_close(per_step, functional.distillation_loss(8 * student, teacher, per_step=True))
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [L.SpikeMax, L.CECountLoss, L.CountBoundsLoss, L.DistillationLoss, L.SpikeTime])
+def test_type_checkers_know_the_reductions(loss: type[torch.nn.Module]) -> None:
+    hints = typing.get_type_hints(loss.__init__)
+    assert typing.get_args(hints["reduction"]) == ("mean", "sum", "none")
+    assert "mode" not in hints or typing.get_args(hints["mode"])[-1] == "count"
+
+
+@pytest.mark.parametrize("module", [L.SpikeMax, L.WeightedSum, L.TimeFirst, L.CountBoundsLoss, L.RateClassifier])
+def test_type_checkers_know_what_a_call_returns(module: type[torch.nn.Module]) -> None:
+    own = next(base for base in module.__mro__ if "__call__" in vars(base).get("__annotations__", {}))
+    assert own is not torch.nn.Module
+    assert own.__annotations__["__call__"] == "Callable[..., torch.Tensor]"
 
 
 # --- time first -------------------------------------------------------------------------------------------------------
