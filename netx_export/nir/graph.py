@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 from netx_export.errors import NetxFormatError
 from netx_export.nir.library import Named, refuse
 
-__all__ = ["Chain", "Stage", "chain_of", "flat", "is_neuron"]
+__all__ = ["Chain", "Stage", "chain_of", "flat", "gives_voltage", "is_neuron"]
 
 Edge: TypeAlias = tuple[str, str]
 
@@ -57,7 +57,12 @@ def _is_linear(nir: ModuleType, node: Any) -> bool:
 
 def is_neuron(nir: ModuleType, node: Any) -> bool:
     """Whether a node is one that netx has neurons for."""
-    return isinstance(node, nir.CubaLIF | nir.LIF | nir.IF)
+    return isinstance(node, nir.CubaLIF | nir.LIF | nir.IF) or gives_voltage(nir, node)
+
+
+def gives_voltage(nir: ModuleType, node: Any) -> bool:
+    """Whether a node gives its membrane potential, as netx's last layer can."""
+    return isinstance(node, nir.CubaLI | nir.LI | nir.I)
 
 
 def chain_of(nir: ModuleType, graph: Any) -> Chain:

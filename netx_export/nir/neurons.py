@@ -9,6 +9,7 @@ import numpy as np
 
 from netx_export.network.fixed_point import UNITY_DECAY, IntArray
 from netx_export.nir.fitting import Fit
+from netx_export.nir.graph import gives_voltage
 from netx_export.nir.library import FloatArray, Named, numbers, refuse
 
 __all__ = ["Cell", "cell_of", "per_channel", "spread"]
@@ -26,14 +27,14 @@ class Cell:
         voltage_decay: in 1/4096.
         gain: what an input of 1 adds to the current.
         drive: what is added to the membrane potential at each step.
-        threshold: in NIR's unit.
+        threshold: in NIR's unit; None of neurons that give their membrane potential.
     """
 
     current_decay: IntArray
     voltage_decay: IntArray
     gain: FloatArray
     drive: FloatArray
-    threshold: FloatArray
+    threshold: FloatArray | None
 
     @property
     def instant(self) -> bool:
@@ -52,18 +53,19 @@ def cell_of(nir: ModuleType, neuron: Named, shape: tuple[int, ...], dt: float, f
     def value(parameter: str) -> FloatArray:
         return per_channel(neuron[0], parameter, spread(neuron, parameter, shape))
 
-    threshold, reset = value("v_threshold"), value("v_reset")
-    if reset.any():
-        refuse(neuron[0], f"v_reset is not 0 but up to {np.abs(reset).max():g}; Loihi's neurons start again at 0")
+    threshold = None if gives_voltage(nir, node) else value("v_threshold")
+    if threshold is not None and value("v_reset").any():
+        worst = np.abs(value("v_reset")).max()
+        refuse(neuron[0], f"v_reset is not 0 but up to {worst:g}; Loihi's neurons start again at 0")
     instant = np.full(shape[0], UNITY_DECAY)
     none = np.zeros(shape[0])
-    if isinstance(node, nir.IF):
+    if isinstance(node, nir.IF | nir.I):
         return Cell(instant, np.zeros(shape[0], np.int64), _gain(value("r") * dt), none, threshold)
-    leaky = "tau" if isinstance(node, nir.LIF) else "tau_mem"
+    leaky = "tau" if isinstance(node, nir.LIF | nir.LI) else "tau_mem"
     tau = _tau(neuron[0], leaky, value(leaky))
     voltage = _decay(neuron[0], leaky, tau, dt, UNITY_DECAY - 1, fit)
     gain, drive = _gain(value("r") * dt / tau), value("v_leak") * dt / tau
-    if isinstance(node, nir.LIF):
+    if isinstance(node, nir.LIF | nir.LI):
         return Cell(instant, voltage, gain, drive, threshold)
     tau = _tau(neuron[0], "tau_syn", value("tau_syn"))
     current = _decay(neuron[0], "tau_syn", tau, dt, UNITY_DECAY, fit)

@@ -24,10 +24,10 @@ from netx_export.network.description import (
     Recurrent,
     SpikingLayer,
 )
-from netx_export.network.fixed_point import UNITY_DECAY, WEIGHT_SCALE, IntArray
+from netx_export.network.fixed_point import DEFAULT_THRESHOLD, UNITY_DECAY, WEIGHT_SCALE, IntArray
 from netx_export.network.validation import layer_problem
 from netx_export.nir.fitting import Fit, Fitted, Reals, Rounding, RoundingMode
-from netx_export.nir.graph import Stage, chain_of
+from netx_export.nir.graph import Stage, chain_of, gives_voltage
 from netx_export.nir.library import (
     OWN_KEY,
     FloatArray,
@@ -143,6 +143,8 @@ class _Reader:
         shape = chain.shape
         layers: list[Layer] = [Input(shape, delay_shift=False)]
         for stage in chain.stages:
+            if stage is not chain.stages[-1] and gives_voltage(self.nir, stage.neuron[1]):
+                refuse(stage.neuron[0], "gives its membrane potential, and netx reads that of the last layer only")
             made = self.stage(stage, shape)
             layers += made
             shape = made[-1].shape
@@ -150,8 +152,9 @@ class _Reader:
         layers, metadata = _restored(layers, own)
         if self.fit.found:
             metadata[_ROUNDED_KEY] = self.fit.as_text()
+        reads_voltage = gives_voltage(self.nir, chain.stages[-1].neuron[1])
         try:
-            return NetworkDescription(tuple(layers), metadata)
+            return NetworkDescription(tuple(layers), metadata, reads_voltage=reads_voltage)
         except DescriptionError as error:
             raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
 
@@ -161,8 +164,9 @@ class _Reader:
         made = linear_map(self.nir, stage.path, shape, name, self.dt, self.fit)
         cell = cell_of(self.nir, stage.neuron, made.rows, self.dt, self.fit)
         loop = None if stage.loop is None else self.loop(stage, made)
-        reals, fitted = self.fitted(name, made, loop, cell)
-        neuron = CubaNeuron(fitted.threshold, _shared(reals.current_decay), _shared(cell.voltage_decay))
+        fitted = self.fitted(name, made, loop, cell)
+        threshold = DEFAULT_THRESHOLD if cell.threshold is None else fitted.threshold
+        neuron = CubaNeuron(threshold, _shared(cell.current_decay), _shared(cell.voltage_decay))
         layer = _layer(made, shape, fitted, neuron)
         problem = layer_problem(layer)
         if problem is not None:
@@ -184,7 +188,7 @@ class _Reader:
             refuse(loop.name, f"leads back with {loop.shape} values to {made.shape} neurons")
         return loop
 
-    def fitted(self, name: str, made: LinearMap, loop: LinearMap | None, cell: Cell) -> tuple[Reals, Fitted]:
+    def fitted(self, name: str, made: LinearMap, loop: LinearMap | None, cell: Cell) -> Fitted:
         weight = made.weight.weight if isinstance(made.weight, Kernel) else made.weight
         assert weight is not None
         gain = cell.gain.reshape(-1, *[1] * (weight.ndim - 1))
@@ -194,8 +198,13 @@ class _Reader:
             assert isinstance(loop.weight, np.ndarray)
             recurrent = loop.weight * gain
         bias = self.bias([made] if loop is None else [made, loop], cell)
+        dense = isinstance(made.weight, np.ndarray)
+        if cell.threshold is None:  # whose voltage is read in units of the scale: there is no other to choose
+            unit = np.full(len(weight), 1 / self.fit.scale)
+            reals = Reals(names, weight * gain, recurrent, bias, unit, cell.current_decay)
+            return replace(self.fit, free=False).layer(reals, dense)
         reals = Reals(names, weight * gain, recurrent, bias, cell.threshold, cell.current_decay)
-        return reals, self.fit.layer(reals, isinstance(made.weight, np.ndarray))
+        return self.fit.layer(reals, dense)
 
     def bias(self, maps: list[LinearMap], cell: Cell) -> FloatArray | None:
         """What is added to the membrane potential at each step: the neurons' own drive, and constant currents."""
@@ -217,12 +226,14 @@ class _Reader:
             )
         share = cell.current_decay / UNITY_DECAY
         extra = np.abs(settled) * (1 - share) / share
-        of_threshold = extra / cell.threshold
+        of_threshold = extra if cell.threshold is None else extra / cell.threshold
         worst = int(of_threshold.argmax())
         note = (
             "in the first step: NIR's current comes near to its constant value, Loihi's bias has it from the start. "
-            f"That adds {extra[worst]:.3g} to the membrane potential in all, {of_threshold[worst]:.3g} of the threshold"
+            f"That adds {extra[worst]:.3g} to the membrane potential in all"
         )
+        if cell.threshold is not None:
+            note += f", {of_threshold[worst]:.3g} of the threshold"
         before, after = float(settled[worst] * share[worst]), float(settled[worst])
         self.fit.found.append(Rounding(name, "bias", int((extra > 0).sum()), settled.size, before, after, note))
 

@@ -120,11 +120,13 @@ def _unity_step(nir: ModuleType, named: Named) -> float | None:
     node = named[1]
     steps: list[FloatArray] = []
     with np.errstate(divide="ignore", invalid="ignore"):  # a gain of 0 is no reason to stop here
-        if isinstance(node, nir.IF):
+        if isinstance(node, nir.IF | nir.I):
             steps.append(1 / numbers(named, "r"))
         else:
-            steps.append(numbers(named, "tau" if isinstance(node, nir.LIF) else "tau_mem") / numbers(named, "r"))
-        if isinstance(node, nir.CubaLIF):
+            steps.append(
+                numbers(named, "tau" if isinstance(node, nir.LIF | nir.LI) else "tau_mem") / numbers(named, "r")
+            )
+        if isinstance(node, nir.CubaLIF | nir.CubaLI):
             steps.append(numbers(named, "tau_syn") / numbers(named, "w_in"))
     every = np.concatenate([step.reshape(-1) for step in steps])
     same = every.size and (every > 0).all() and np.isfinite(every).all() and np.ptp(every) <= _SAME * every.max()

@@ -48,8 +48,9 @@ def to_nir(
     Returns:
         A ``nir.NIRGraph``: a chain of ``Linear``, ``Affine``, ``Conv2d``, ``SumPool2d`` with ``Scale``, ``Flatten``,
         ``Delay``, and ``CubaLIF``, ``LIF`` (if the current decays at once) or ``IF`` (if the voltage does not decay
-        either). A recurrent layer's neurons are a graph of their own, where a ``Linear`` leads back to them. What NIR
-        cannot express (SLAYER's shifts and shapes, texts) is kept in its metadata.
+        either); at the end, ``CubaLI``, ``LI`` or ``I`` for what is read by its voltage. A recurrent layer's neurons
+        are a graph of their own, where a ``Linear`` leads back to them. What NIR cannot express (SLAYER's shifts and
+        shapes, texts) is kept in its metadata.
 
     Raises:
         ExportError: for a layer or neuron that these nodes cannot represent, with its name.
@@ -74,6 +75,7 @@ class _Writer:
     nir: ModuleType
     dt: float
     scale: float
+    readout: str = ""  # name of a last layer that is read by its voltage
     nodes: dict[str, Any] = field(default_factory=dict)
 
     def graph(self, description: NetworkDescription) -> Any:
@@ -85,6 +87,8 @@ class _Writer:
             if steps > 0:
                 reason = f"its bias sets in {steps} steps before its input can arrive, and NIR's starts with the input"
                 self.refuse(name, f"{reason}; train with delay_shift=False in the layers before it")
+        if description.reads_voltage:
+            self.readout = _names(description)[-1]
         self.nodes["input"] = self.nir.Input(input_type=np.array(description.input_shape))
         shape: tuple[int, ...] = description.input_shape
         for name, layer in zip(_names(description), description.layers, strict=True):
@@ -228,35 +232,41 @@ class _Writer:
         if not isinstance(neuron, CubaNeuron):
             self.refuse(name, "sigma-delta neurons have no counterpart in NIR")
         current, voltage = (_spread(values, shape) for values in (neuron.current_decay, neuron.voltage_decay))
-        above = _TIE if _gain(neuron) != 1 else 0.0
-        threshold = np.full(shape, (neuron.threshold + above) / self.scale)
-        zeros = np.zeros(shape)
-        if not 1 <= neuron.threshold <= MAX_THRESHOLD:
-            text = f"v_threshold of {neuron.threshold} netx units"
-            self.refuse(name, f"{text}; neurons that can fire, and not without input, have 1 to {MAX_THRESHOLD}")
+        firing = self.firing(name, neuron, shape)
         if (current < 1).any():
             self.refuse(name, "a current that never decays has no finite time constant")
         instant = bool((current == UNITY_DECAY).all())
         if instant and not voltage.any():
-            self.nodes[name] = self.nir.IF(r=np.full(shape, 1 / self.dt), v_threshold=threshold, v_reset=zeros)
+            kind = self.nir.IF if firing else self.nir.I
+            self.nodes[name] = kind(r=np.full(shape, 1 / self.dt), **firing)
             return
         if (voltage < 1).any():
             self.refuse(name, "a voltage that never decays has no finite time constant behind a current that does")
         tau, r = self.dt * UNITY_DECAY / voltage, UNITY_DECAY / voltage
         if instant:
-            r = r * _gain(neuron)
-            self.nodes[name] = self.nir.LIF(tau=tau, r=r, v_leak=zeros, v_threshold=threshold, v_reset=zeros)
+            kind = self.nir.LIF if firing else self.nir.LI
+            self.nodes[name] = kind(tau=tau, r=r * _gain(neuron), v_leak=np.zeros(shape), **firing)
             return
-        bias = zeros if layer.bias is None else _spread(layer.bias, shape) / self.scale
-        self.nodes[name] = self.nir.CubaLIF(
+        bias = np.zeros(shape) if layer.bias is None else _spread(layer.bias, shape) / self.scale
+        kind = self.nir.CubaLIF if firing else self.nir.CubaLI
+        self.nodes[name] = kind(
             tau_syn=self.dt * UNITY_DECAY / current,
             tau_mem=tau,
             r=r,
             v_leak=bias * r,
-            v_threshold=threshold,
-            v_reset=zeros,
             w_in=UNITY_DECAY / current,
+            **firing,
         )
+
+    def firing(self, name: str, neuron: CubaNeuron, shape: tuple[int, ...]) -> dict[str, FloatArray]:
+        """Threshold and reset; none of neurons that are read by their voltage."""
+        if name == self.readout:
+            return {}
+        if not 1 <= neuron.threshold <= MAX_THRESHOLD:
+            text = f"v_threshold of {neuron.threshold} netx units"
+            self.refuse(name, f"{text}; neurons that can fire, and not without input, have 1 to {MAX_THRESHOLD}")
+        above = _TIE if _gain(neuron) != 1 else 0.0
+        return {"v_threshold": np.full(shape, (neuron.threshold + above) / self.scale), "v_reset": np.zeros(shape)}
 
 
 def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
@@ -275,7 +285,8 @@ def _in_nirs_form(description: NetworkDescription) -> NetworkDescription:
             layers.append(Flatten((int(np.prod(shape)),)))
         layers.append(plain)
         shape = _shape(plain)
-    return NetworkDescription(tuple(layers), description.metadata, description.ignored)
+    kept = description.metadata, description.ignored
+    return NetworkDescription(tuple(layers), *kept, reads_voltage=description.reads_voltage)
 
 
 def _shape(layer: Layer) -> tuple[int, ...]:

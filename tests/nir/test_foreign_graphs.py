@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, NetxFormatError, read
+from netx_export import NetworkDescription, NetxFormatError, read, simulate
 from netx_export.file.netx import write
 from netx_export.nir import Rounding, from_nir, roundings
 from netx_export.simulation import reference
@@ -509,3 +509,30 @@ def test_recurrent_weights_that_are_odd_at_64_are_doubled(tmp_path: Path) -> Non
     back = read(tmp_path / "graph.net").spiking["recurrent1"].recurrent_weight  # type: ignore[union-attr]
     assert (back / back[0, 0] == [1, -3, 5, 7]).all()
     assert back[0, 0] % 2 == 0
+
+
+@pytest.mark.parametrize("scale", [None, 32, 63.5])
+def test_a_leaky_integrator_at_the_end_is_read_by_its_voltage(scale: float | None, tmp_path: Path) -> None:
+    """As norse networks end."""
+    unit = 1 / (scale or 64)
+    weights = np.random.default_rng(2).integers(-60, 90, (3, 5)) * unit * 16
+    last = nir.LI(np.full(3, 1.6e-3), np.ones(3), np.zeros(3))
+    graph = chain(LINEAR, lif(5), nir.Linear(weights), last, shape=(6,), output=(3,))
+    if scale == 63.5:
+        graph.nodes["0"] = nir.Linear(LINEAR.weight * 64 / 63.5)
+        graph.nodes["1"] = lif(5, threshold=2 * 64 / 63.5)
+    description = from_nir(graph, dt=DT, scale=scale)
+    write(description, tmp_path / "graph.net")
+    spikes = spikes_for(graph)
+    expected = euler(graph, spikes, DT)
+    got = simulate(tmp_path / "graph.net", spikes, delay_shift=False).output * 64 * unit
+    assert np.abs(expected).max() > 2
+    assert np.abs(expected - got).mean() < 0.02 * np.abs(expected).max()
+
+
+def test_the_weights_of_what_is_read_by_its_voltage_are_rounded_at_the_scale() -> None:
+    last = nir.LI(np.full(1, 1.6e-3), np.full(1, 16.0), np.zeros(1))
+    graph = chain(nir.Linear(np.array([[0.1, np.pi]])), last, shape=(2,), output=(1,))
+    with pytest.raises(NetxFormatError, match=r"weight is up to 0\.4 away"):
+        from_nir(graph, dt=DT)
+    assert from_nir(graph, dt=DT, rounding="nearest").spiking["dense1"].weight.tolist() == [[6, 201]]

@@ -173,7 +173,22 @@ class _Node:
     def if_(self, values: np.ndarray) -> np.ndarray:
         return self.fire(self.voltage + self.dt * self.get("r") * values)
 
+    def cubali(self, values: np.ndarray) -> np.ndarray:
+        self.cubalif(values)
+        return self.voltage
+
+    def li(self, values: np.ndarray) -> np.ndarray:
+        self.lif(values)
+        return self.voltage
+
+    def i(self, values: np.ndarray) -> np.ndarray:
+        self.if_(values)
+        return self.voltage
+
     def fire(self, voltage: np.ndarray) -> np.ndarray:
+        if not hasattr(self.node, "v_threshold"):
+            self.voltage = voltage
+            return np.zeros_like(voltage)
         spikes = voltage > self.get("v_threshold") + ROUNDING_ERROR
         self.voltage = np.where(spikes, self.get("v_reset"), voltage)
         return spikes.astype(np.float64)
