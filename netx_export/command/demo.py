@@ -83,7 +83,8 @@ def build_network() -> nn.Module:
             from lava.lib.dl.slayer.block import cuba
     except ImportError:
         raise NetxExportError(
-            "The demo needs lava-dl, which needs Python 3.10: pip install 'lava-spikeloss[demo]'."
+            "The demo needs lava-dl: on Python 3.10 pip install 'lava-spikeloss[demo]'; for a newer one "
+            "docs/tasks/train-anywhere.md says how to install it."
         ) from None
     warnings.filterwarnings("ignore", message=".*weight_norm is deprecated.*")  # it is how SLAYER does it
     neuron = {"threshold": 1.25, "current_decay": 1.0, "voltage_decay": 0.1, "scale_grad": 3.0}

@@ -124,8 +124,8 @@ def find_base(named: str | None) -> str:
         if _version(path) == wanted:
             return path
     raise NetxExportError(
-        f"Lava needs a Python {wanted}, and none was found: this one is another, no python{wanted} on the PATH runs, "
-        f"and neither uv nor pyenv has one. {_HOW_TO_GET_ONE}"
+        f"Lava needs a Python {wanted}, and none was found: this is another, no python{wanted} on the PATH runs, and "
+        f"neither uv nor pyenv has one. {_HOW_TO_GET_ONE}"
     )
 
 
