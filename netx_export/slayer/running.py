@@ -204,7 +204,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
-        with torch.no_grad(), _sparing_synapses(net), _AbsOfTruth():
+        with torch.no_grad(), _sparing_synapses(net), _AbsOfTruth():  # type: ignore[no-untyped-call]
             own = unwrapped(net)
             return own(inputs.detach().to(parameter.device, parameter.dtype, copy=True), **_mode(own))
     except ExportError:
