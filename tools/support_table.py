@@ -1,4 +1,4 @@
-"""Write the support tables in ``docs/support.md`` and ``README.md`` from the list that the tests run through.
+"""Write the tables in ``docs/support.md``, ``docs/forwards.md`` and ``README.md`` from what the tests run through.
 
 python tools/support_table.py          # write them
 python tools/support_table.py --check  # exit with 1 if one is out of date
@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "netx"))
 
 from support_cases import EXACT, REFUSED, Case  # noqa: E402
+from support_forwards import FORWARDS, Forward  # noqa: E402
 
 TARGET = ROOT / "docs" / "support.md"
+FORWARD = ROOT / "docs" / "forwards.md"
 README = ROOT / "README.md"
 FAMILIES = ("cuba", "bootstrap.cuba", "rf", "rf_iz", "sigma_delta", "head", "alif", "adrf", "adrf_iz")
 START, END = "<!-- made by tools/support_table.py -->\n", "<!-- end of the table -->\n"
@@ -46,6 +48,48 @@ right behind it.
 
 """,
 }
+
+
+FORWARD_HEAD = """\
+# What a forward may do
+
+A network is exported as it is written. Its forward is run on your sample, and on random values in the place of what its
+blocks make, by which each value is known again wherever it goes. What counts is what happens to values, not which
+functions are called, nor in which order modules were registered; a module that the forward does not run is no obstacle.
+
+- **Between two blocks** a forward may rearrange values. They arrive in the file as a flatten layer, or as another order
+  of the next layer's weights. It may not compute with them, drop or repeat them, or mix samples or steps.
+- **Before the first block** it may do what it likes, as long as spikes come of it, or numbers for input neurons. That
+  stays on the host: the file *begins inside* of the forward, and takes what reaches the first block.
+- **Behind the last block** it may do what it likes with what that made. That stays on the host too: the file *ends
+  inside*.
+- **Branches**, skip connections, concatenations, second outputs and blocks that run twice are in no file: netx connects
+  each layer to the one before it. They are refused, with both ends named.
+
+`export`'s result, `verify`'s report and `netx-export inspect` say where a file begins and ends. `verify(net, path, x)`
+gives `x` to the network and what reaches its first block to the file, and compares what its last block makes.
+`simulate` knows the file alone: give it what the network's forward makes of its input.
+
+A bootstrap network, whose forward takes a `mode`, is given that of lava-dl's scheduler for spiking neurons.
+
+Made by `tools/support_table.py` from the table that the tests run through (`tests/netx/support_forwards.py`). `a` and
+`b` are convolutions, `c` is a dense layer; `net.d` is another one. A refusal names the block, counted in the order of
+the forward.
+
+| what it does | what it returns | in the file |
+|---|---|---|
+"""
+
+
+def forwards() -> str:
+    """The document of what a forward may do."""
+    return FORWARD_HEAD + "".join(map(_forward_row, FORWARDS))
+
+
+def _forward_row(forward: Forward) -> str:
+    at = "" if forward.at is None else f"block {forward.at}, "
+    becomes = f"refused: {at}*{forward.refused}*" if forward.refused else f"exact: {forward.becomes}"
+    return f"| {forward.does} | `{forward.code}` | {becomes} |\n"
 
 
 def document() -> str:
@@ -113,7 +157,7 @@ def _cell(block: str) -> str:
 
 def main() -> int:
     """Write the tables, or compare them."""
-    wanted = {TARGET: document(), README: readme()}
+    wanted = {TARGET: document(), FORWARD: forwards(), README: readme()}
     if "--check" in sys.argv[1:]:
         return int(any(not file.is_file() or file.read_text(encoding="utf-8") != text for file, text in wanted.items()))
     for file, text in wanted.items():

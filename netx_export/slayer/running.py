@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lava_spikeloss.activity.hooks import Hook
 from lava_spikeloss.slayer_blocks import is_bootstrap
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
+_ABS = (torch.abs, torch.Tensor.abs)
 _BLOCK = 2**20  # weights to quantise at a time
 
 
@@ -202,7 +204,7 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
-        with torch.no_grad(), _sparing_synapses(net):
+        with torch.no_grad(), _sparing_synapses(net), _AbsOfTruth():  # type: ignore[no-untyped-call]
             own = unwrapped(net)
             return own(inputs.detach().to(parameter.device, parameter.dtype, copy=True), **_mode(own))
     except ExportError:
@@ -212,6 +214,18 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
             f"The network cannot run on input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}. Give "
             f"what it was trained on, spikes of shape (N, C, ..., T) say, and a network whose forward takes only that."
         ) from error
+
+
+class _AbsOfTruth(TorchFunctionMode):
+    """``torch.abs`` of truth values as it is on a GPU, where lava-dl's PilotNet and YOLO-KP count their events with it.
+
+    On a CPU torch has none, and their forwards fail.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _ABS and args and getattr(args[0], "dtype", None) == torch.bool:
+            return args[0].clone()
+        return func(*args, **(kwargs or {}))
 
 
 def _mode(net: nn.Module) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def _change(passes: Passes, position: int) -> str:
 
 def _arithmetic(run: Pass, position: int, number: int, total: int) -> str:
     events = [Seen.of((run.kept[key] != 0).float()).codes for key in (("made", position - 1), ("taken", position))]
-    does = "multiplies them" if torch.isin(events[1], events[0]).all() else "computes with them"
-    return f"{does}: {number} of {total} values are none of those that were made"
+    does = "multiplies the values" if torch.isin(events[1], events[0]).all() else "computes with the values"
+    return f"{does}: {number} of {total} are none of those that were made"
 
 
 def _crosses(passes: Passes, position: int, axis: int) -> bool:

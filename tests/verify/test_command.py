@@ -243,7 +243,7 @@ def _spikes(change: Callable[[Any], Any]) -> Callable[[], dict[str, Any]]:
         (_spikes(lambda x: x * 255), "values between 0 and 255"),
         (_spikes(lambda x: np.where(x, np.nan, 0.0)), "NaN|nan"),
         (_spikes(lambda x: x * 0.5), "values between 0 and 0.5"),
-        (_spikes(lambda x: x.astype(str)), "numeric type|numpy.str_"),
+        (_spikes(lambda x: x.astype(str)), "numeric type|numpy.str_|real numbers"),
         (_spikes(lambda x: x.astype(object)), "expected arrays of numbers only"),
         (_spikes(lambda x: x[:0]), "at least one sample"),
         (lambda: {"inputs": np.load("data.npz")["spikes"]}, "expected an array `spikes`"),
