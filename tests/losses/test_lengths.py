@@ -112,7 +112,7 @@ def test_class_weights_of_steps_weigh_their_steps(name: str) -> None:
     function, each, weights = getattr(functional, name), [], []
     for n, length in enumerate(LENGTHS):
         one, its = x[n : n + 1, :, :length], labels[n : n + 1, :length]
-        each.append(function(one, its, weight=weight, reduction="none", **options).mean())
+        each.append(function(one, its, weight=weight, reduction="none", label_form="indices", **options).mean())
         weights.append(weight[its].mean())
     loss = function(x, labels, weight=weight, lengths=LENGTHS, **options)
     torch.testing.assert_close(loss, torch.stack(each).sum() / torch.stack(weights).sum())
