@@ -203,8 +203,8 @@ def read_labels(
     form = read_form(labels, forms or label_forms(shape, num_classes), label_form, num_classes, name)
     if form.numbers == "indices":
         return _read_indices(labels, num_classes, ignore_index, name)
-    _check_limits(labels, limits, name)
-    targets = labels if labels.is_floating_point() else labels.to(torch.float32)
+    targets = _within(limits, labels, name)
+    targets = targets if targets.is_floating_point() else targets.to(torch.float32)
     canonical = (shape[0], num_classes, shape[-1]) if form.per_step else (shape[0], num_classes)
     return Labels(targets.reshape(canonical))
 
@@ -255,18 +255,24 @@ def _check_indices(
     return some_left_out
 
 
-def _check_limits(targets: torch.Tensor, limits: tuple[float, float], name: str) -> None:
-    """Raise a ``ValueError`` for targets that are NaN or outside of ``limits``, where their values can be looked at."""
+def _within(limits: tuple[float, float], targets: torch.Tensor, name: str) -> torch.Tensor:
+    """``targets``, without what rounding put outside of ``limits``, where their values can be looked at.
+
+    Raises:
+        ValueError: for targets that are NaN, or outside of ``limits`` by more than rounding.
+    """
     low, high = limits
     if not targets.is_cpu or torch_compiles() or targets.dtype == torch.bool or low == -inf:
-        return
+        return targets
     rounding = max(_ROUNDING, 4 * torch.finfo(targets.dtype).eps) if targets.is_floating_point() else 0.0
     try:
         smallest, largest = (float(value) for value in targets.detach().aminmax())
     except RuntimeError:  # inside torch.func.vmap values cannot be read
-        return
+        return targets
+    if low <= smallest and largest <= high and largest < inf:
+        return targets
     if low - rounding <= smallest and largest <= high + rounding and largest < inf:
-        return
+        return targets.clamp(low, high)
     allowed = f"in [{low:g}, {high:g}]" if high < inf else f"of at least {low:g}"
     raise ValueError(
         f"Expected argument `{name}` of shape {tuple(targets.shape)} to hold targets {allowed}, one for each class, "

@@ -32,6 +32,8 @@ __all__ = [
     "mse_temporal_loss",
 ]
 
+_LARGEST = 80.0  # its exponential, and that times a gradient, is a number in float32
+
 SpikeTimes = float | Sequence[float] | torch.Tensor
 
 
@@ -285,8 +287,9 @@ def first_spike_loss(
     targets, kept = targets_per_train(given, classes, times.dtype)
     losses = -(targets * torch.log_softmax(-times / xi, dim=1)).sum(1)
     if early_weight:
-        labelled = torch.where(targets > 0, times, 0.0)  # the exponential of another class's time may overflow
-        late = torch.expm1(labelled / (early_scale or trains.shape[-1]))
+        scale = early_scale or trains.shape[-1]
+        # The exponential of another class's time may overflow.
+        late = torch.expm1(torch.where((targets > 0) | (times < _LARGEST * scale), times, 0.0) / scale)
         losses = losses + early_weight * (targets * late).sum(1)
     return reduce(losses, reduction, kept)
 
