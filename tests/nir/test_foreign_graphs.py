@@ -472,12 +472,12 @@ def test_a_constant_current_that_is_filtered_is_taken_as_the_bias_at_which_it_se
 
 
 def test_a_number_that_would_be_lost_is_not_taken_as_whole() -> None:
-    """A weight of a thousandth of a unit is within the tolerance of 0, and still the whole network."""
-    graph = chain(nir.Linear(np.array([[1e-5, 1.01e-5 * np.pi]])), lif(1, threshold=1e-4), shape=(2,), output=(1,))
-    with pytest.raises(NetxFormatError, match="up to"):
+    """A weight of a thousandth of a unit is within the tolerance of 0, and may be all that there is."""
+    graph = chain(nir.Linear(np.array([[1e-5, 1.0]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
+    with pytest.raises(NetxFormatError, match="'0': weight is up to"):
         from_nir(graph, dt=DT, scale=64)
-    layer = from_nir(graph, dt=DT, rounding="nearest").spiking["dense1"]
-    assert layer.weight.max() > 200
+    (rounding,) = roundings(from_nir(graph, dt=DT, scale=64, rounding="nearest"))
+    assert (rounding.changed, rounding.before, rounding.after) == (1, pytest.approx(1e-5), 0)
 
 
 def test_currents_are_kept_from_wrapping_around() -> None:
