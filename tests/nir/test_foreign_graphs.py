@@ -329,7 +329,7 @@ REFUSED = {
     "'0': kernels of \\(3, 3\\) reach beyond the input \\(2, 2, 6\\)": chain(
         PLAIN, lif(4, 1, 4), shape=(2, 2, 6), output=(4, 1, 4)
     ),
-    "'0': stride of .*0.0.*; expected one or two whole numbers of at least 1": chain(
+    "'0': stride of .*0.0.*; expected one or two whole numbers from 1 to 127": chain(
         nir.Conv2d(None, even(4, 2, 3, 3), 0, 0, 1, 1, np.zeros(4)), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
     ),
     "'0': padding 'same', which is not the same on both sides": chain(
@@ -362,6 +362,14 @@ REFUSED = {
     ),
     "'0': a bias that the synaptic current would filter": chain(
         nir.Affine(even(5, 6), np.ones(5)), cuba(5), shape=(6,), output=(5,)
+    ),
+    "'0': kernel_size of .*1000000000.*; expected one or two whole numbers from 1 to 127": chain(
+        nir.SumPool2d(10**9, 1, 0), lif(2, 6, 6), shape=(2, 6, 6), output=(2, 6, 6)
+    ),
+    "'input': a shape of \\[-1\\]; expected whole numbers": chain(LINEAR, lif(5), shape=(-1,), output=(5,)),
+    "'input': a shape of None; expected whole numbers": nir.NIRGraph(
+        {"input": nir.Input({"input": None}), "0": lif(5), "output": nir.Output(np.array([5]))},
+        [("input", "0"), ("0", "output")], type_check=False,
     ),
     "Expected a NIR graph with one Input node but it has 0": nir.NIRGraph({"0": lif(5)}, [], type_check=False),
 }  # fmt: skip
