@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
+import numpy as np
+
 from netx_export.errors import NetxFormatError
 from netx_export.nir.library import Named, refuse
 
@@ -170,8 +172,14 @@ class _Walk:
         left = [name for name in self.nodes if name not in seen]
         if left:
             refuse(left[0], "is not on the way from the input to the output")
-        shape = self.nodes[start].input_type["input"]
-        return Chain(tuple(int(size) for size in shape), tuple(stages), self.named(path))
+        return Chain(self.shape(start), tuple(stages), self.named(path))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the input, without which nothing else has one."""
+        sizes = np.asarray((self.nodes[name].input_type or {}).get("input"))
+        if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or sizes.min() < 0:
+            refuse(name, f"a shape of {sizes.tolist()}; expected whole numbers")
+        return tuple(int(size) for size in sizes)
 
     def named(self, names: list[str]) -> tuple[Named, ...]:
         return tuple((name, self.nodes[name]) for name in names)

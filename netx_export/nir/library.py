@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from netx_export.errors import NetxExportError, NetxFormatError
 from netx_export.file.opening import why_unreadable
+from netx_export.network.fixed_point import MAX_CONV_SIZE
 
 __all__ = [
     "DEFAULT_DT",
@@ -100,7 +101,9 @@ def numbers(named: Named, parameter: str) -> FloatArray:
 def pair(named: Named, parameter: str, lowest: int) -> tuple[int, int]:
     """A size of a node along both axes of an image."""
     values = numbers(named, parameter)
-    if values.size not in (1, 2) or (values != np.rint(values)).any() or (values < lowest).any():
-        refuse(named[0], f"{parameter} of {values.tolist()}; expected one or two whole numbers of at least {lowest}")
+    in_range = (values >= lowest) & (values <= MAX_CONV_SIZE)
+    if values.size not in (1, 2) or (values != np.rint(values)).any() or not in_range.all():
+        wanted = f"expected one or two whole numbers from {lowest} to {MAX_CONV_SIZE}, which is what Lava holds"
+        refuse(named[0], f"{parameter} of {values.tolist()}; {wanted}")
     first, second = np.broadcast_to(values.reshape(-1), 2)
     return int(first), int(second)

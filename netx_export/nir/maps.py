@@ -302,8 +302,10 @@ def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray 
 def _one_behind(name: str, first: Kernel, second: Kernel, full: FloatArray) -> Kernel:
     """Two convolutions as one."""
     for axis in range(2):
-        beyond = first.shape[1 + axis] * first.stride[axis] - first.padding[axis] < first.input_shape[1 + axis]
-        if second.padding[axis] and (beyond or first.reach[axis] > first.stride[axis] + first.padding[axis]):
+        # As one, the first goes on behind its last output, from here, where the second pads with zeros: so nothing may
+        # be left of the image. Then there is nothing of it before the first output either.
+        behind = first.shape[1 + axis] * first.stride[axis] - first.padding[axis]
+        if second.padding[axis] and behind < first.input_shape[1 + axis]:
             refuse(
                 name,
                 "its padding lies around what a pool or convolution gives, of which other parts of the image take the "

@@ -36,11 +36,6 @@ class Cell:
     drive: FloatArray
     threshold: FloatArray | None
 
-    @property
-    def instant(self) -> bool:
-        """Whether currents decay at once, so that nothing filters a constant current."""
-        return bool((self.current_decay == UNITY_DECAY).all())
-
 
 def cell_of(nir: ModuleType, neuron: Named, shape: tuple[int, ...], dt: float, fit: Fit) -> Cell:
     """What a node of neurons does in steps of ``dt``.

@@ -212,20 +212,22 @@ class _Reader:
         for part in maps:
             if part.bias is not None:
                 settled = part.bias * cell.gain * UNITY_DECAY / cell.current_decay
-                if not cell.instant:
-                    self.note_settling(part.name, settled, cell)
+                self.note_settling(part.name, settled, cell)
                 total = total + settled
         return total if total.any() else None
 
     def note_settling(self, name: str, settled: FloatArray, cell: Cell) -> None:
+        """Refuse a constant current that neurons filter, or note what taking it as a bias adds."""
+        share = cell.current_decay / UNITY_DECAY
+        extra = np.abs(settled) * (1 - share) / share
+        if not extra.any():  # currents that decay at once are settled from the start
+            return
         if self.fit.rounding == "refuse":
             refuse(
                 name,
                 "a bias that the synaptic current would filter; Loihi's acts on the voltage. rounding='nearest' takes "
                 "the bias at which the current settles, and says how much that adds in the first steps",
             )
-        share = cell.current_decay / UNITY_DECAY
-        extra = np.abs(settled) * (1 - share) / share
         of_threshold = extra if cell.threshold is None else extra / cell.threshold
         worst = int(of_threshold.argmax())
         note = (

@@ -17,6 +17,7 @@ __all__ = ["step_of"]
 
 _WHOLE = 2e-3  # of 1/4096: decays this close to whole numbers are whole in single precision
 _SAME = 1e-4  # steps that differ by less, as a share, are one
+_SINGLE = 1e-6  # what single precision may change, as a share
 _USUAL = (DEFAULT_DT, 1e-3)
 
 
@@ -38,11 +39,11 @@ def step_of(nir: ModuleType, graph: Any) -> float:
         NetxFormatError: if there are none, or different ones; with the values that would suit best.
     """
     nodes, _ = flat(nir, graph)
-    given = {float(value) for value in map(_noted, [graph, *nodes.values()]) if value is not None}
-    if len(given) > 1:
-        raise NetxFormatError(f"The graph's metadata give different `dt`: {sorted(given)}. Give one to from_nir.")
+    given = sorted(value for value in map(_noted, [graph, *nodes.values()]) if value is not None)
+    if given and given[-1] - given[0] > _SINGLE * given[-1]:
+        raise NetxFormatError(f"The graph's metadata give different `dt`: {given[0]:g} and {given[-1]:g}. Give one.")
     if given:
-        return given.pop()
+        return given[0]
     neurons = [named for named in nodes.items() if is_neuron(nir, named[1])]
     offered = "; ".join(map(str, _candidates(nir, neurons)))
     raise NetxFormatError(

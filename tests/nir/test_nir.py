@@ -378,6 +378,7 @@ FOREIGN = {
     "node0.*the graph ends": (LINEAR,),
     "node2.*the graph ends": (LINEAR, cuba(), LINEAR),
     "node1.*v_threshold of 0 netx units, which is 0 at a scale of 64": (LINEAR, cuba(v_threshold=0.0)),
+    "node1.*v_threshold of 0 netx units, .* 1 to 131071": (LINEAR, cuba(v_threshold=[1.0, 0.0])),
     "node1.*v_threshold of -64 netx units, which is -1 at .* 1 to 131071": (LINEAR, cuba(v_threshold=-1.0)),
     "node1.*v_threshold of 131136 netx units, which is 2049 at": (LINEAR, cuba(v_threshold=2049.0)),
     "node1.*v_threshold holds values that are not finite: nan": (LINEAR, cuba(v_threshold=np.nan)),
