@@ -7,7 +7,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from netx_export.network.description import NetworkDescription
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.provenance import recorded_budgets
 from netx_export.run import Run
-from netx_export.simulation.simulate import network_input, simulate
+from netx_export.simulation.simulate import Simulator, network_input, simulate
 from netx_export.slayer import layer_blocks, record
 from netx_export.verification.arguments import (
     Options,
@@ -277,7 +278,7 @@ class _Subject:
         return {"`path`": self.content, **arrays, "`loss`": loss, **named}
 
     def check_file(self) -> None:
-        """Refuse a file that changed meanwhile: it is read again for each chunk, so neither version was verified."""
+        """Refuse a file that changed meanwhile: it is read more than once, so neither version was verified."""
         if hash_source(self.path) != self.content:
             raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
 
@@ -345,20 +346,22 @@ class _Subject:
                 run.layers[name] = run.output
         return run
 
+    @cached_property
+    def _simulator(self) -> Simulator:
+        return Simulator(self.path, delay_shift=self.options.delay_shift, spike_exp=self.options.spike_exp)
+
     def _reference(self, samples: _Samples) -> Run:
-        return self._simulated(samples, "reference")
+        return self._simulator(self.data.choose(samples))
 
     def _lava(self, samples: _Samples) -> Run:
-        return self._simulated(samples, "lava", timeout=self.options.timeout, progress=self._shows_progress)
-
-    def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
             self.path,
             self.data.choose(samples),
-            backend=backend,
+            backend="lava",
             delay_shift=self.options.delay_shift,
             spike_exp=self.options.spike_exp,
-            **options,
+            timeout=self.options.timeout,
+            progress=self._shows_progress,
         )
 
     def _recording(self, samples: _Samples) -> Run:
