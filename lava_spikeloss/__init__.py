@@ -1,5 +1,7 @@
 """Spiking losses for SLAYER as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
 
+from importlib.metadata import version
+
 from lava_spikeloss.activity.budget import BudgetEnforcer, BudgetLine, LoihiBudget, SynOpsLoss
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.energy import LOIHI_1, LOIHI_2, Constant, EnergyTable
@@ -71,3 +73,9 @@ __all__ = [
     "WindowClassifier",
     "fan_out",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up only now: a copy of the sources that is not installed has none
+        return version("lava-spikeloss")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what a type checker sees; at run time each name is imported when it is used first, below
@@ -63,6 +64,8 @@ _HOMES = {  # torch takes a second to import: the command, which prints its help
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # looked up only now: a copy of the sources that is not installed has none
+        return version("lava-spikeloss")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, own_name = _HOMES[name]

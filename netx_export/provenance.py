@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,6 +36,7 @@ __all__ = [
     "recorded_budgets",
     "recorded_deviations",
     "recorded_rates",
+    "run_texts",
     "silence_texts",
     "source_hash",
     "versions",
@@ -52,6 +57,15 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def run_texts(network: str | os.PathLike[str] | NetworkDescription) -> dict[str, str]:
+    """What is verified, when, and by which versions."""
+    file = "a description" if isinstance(network, NetworkDescription) else Path(network).name
+    found = {"file": file, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", **versions()}
+    with suppress(PackageNotFoundError):
+        found["lava-nc"] = version("lava-nc")
+    return {**found, "Python": platform.python_version()}
 
 
 def source_hash(net: nn.Module) -> str:

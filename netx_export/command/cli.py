@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
@@ -152,9 +153,14 @@ def export(
             allow_silent=allow_silent or (),
             tolerance=tolerance,
         )
-    print(result.description)
+    print(result.description.table(_width()))
     _print_findings(result.findings)
     print(printable(f"Wrote {file}: {_proof(result)}, on {len(spikes)} samples."))
+
+
+def _width() -> int | None:
+    """Of the terminal; what goes into a file or another program keeps a line for each layer."""
+    return _console.width if _console.is_terminal else None
 
 
 def _proof(result: ExportResult) -> str:
@@ -171,7 +177,7 @@ def inspect(file: NetFile) -> None:
     from netx_export.file.netx import read
 
     description = read(file)
-    print(description)
+    print(description.table(_width()))
     for key, value in description.metadata.items():
         print(printable(f"{key}: {value}"))
 
@@ -297,7 +303,8 @@ def verify(
             progress=_errors.is_terminal,
         )
     if rank == 0:
-        _tell(result, report, as_json)
+        command = shlex.join(["netx-export", *sys.argv[1:]])
+        _tell(dataclasses.replace(result, run={**result.run, "command": command}), report, as_json)
     raise typer.Exit(OK if result.passed else FAILED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shlex
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -148,8 +149,9 @@ def run_demo(
     spikes, labels = digits.test_spikes[:lava_samples], digits.test_labels[:lava_samples]
     running = f"Running {len(spikes)} test digits in SLAYER and on Lava."
     console.print(printable(f"Exported to {path}. {running}"), markup=False)
-    report = verify(net, path, spikes, labels, lava_samples=len(spikes))
-    report = dataclasses.replace(report, training=history)
+    report = verify(net, path, spikes, labels, lava_samples=len(spikes), progress=console.is_terminal)
+    command = shlex.join(["netx-export", "demo", "--out", str(out)])
+    report = dataclasses.replace(report, training=history, run={**report.run, "command": command})
     save_report(report.to_dict(), directory)
     console.print(_table(report))
     print_report(report.to_dict(), console)

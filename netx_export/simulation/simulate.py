@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
@@ -20,6 +18,7 @@ from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
+from netx_export.progress import progress_bar
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
@@ -99,14 +98,8 @@ def simulate(
     simulator = Simulator(path, delay_shift=delay_shift, spike_exp=spike_exp)
     if backend == "reference":
         return simulator(spikes, layers=layers, progress=progress)
-    return _run(
-        simulator.description,
-        spikes,
-        layers,
-        progress,
-        "Lava",
-        partial(_run_lava, path, timeout, simulator.description),
-    )
+    run = partial(_run_lava, path, timeout, simulator.description)
+    return _run(simulator.description, spikes, layers, progress, "lava", run)
 
 
 class Simulator:
@@ -205,12 +198,9 @@ def _run(
     refuse_short(description, array.shape[-1])
     last = list(description.spiking)[-1]
     kept = {**dict.fromkeys(names), last: None}
-    if progress:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(f"Simulating on {backend}", total=len(array))
-            found = run(array, kept, partial(bar.advance, task))
-    else:
-        found = run(array, kept, lambda samples: None)
+    with progress_bar(progress) as bar:
+        task = bar.add_task(f"Simulating on {backend}", total=len(array))
+        found = run(array, kept, partial(bar.advance, task))
     return Run(_output(description, found[last]), {name: found[name] for name in names})
 
 

@@ -6,15 +6,13 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
@@ -22,7 +20,8 @@ from netx_export.errors import ExportError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
-from netx_export.provenance import recorded_budgets
+from netx_export.progress import progress_bar
+from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
 from netx_export.simulation.simulate import Simulator, network_input, simulate
 from netx_export.slayer import layer_blocks, record
@@ -72,6 +71,7 @@ class VerificationReport:
         energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
         spike_exp: with which the simulators ran, of a sigma-delta network; None of another.
+        run: what ran and when: ``file``, ``date``, the versions, and the ``command`` if there was one.
     """
 
     network: str
@@ -81,6 +81,19 @@ class VerificationReport:
     energy_table: EnergyTable = LOIHI_1
     training: Sequence[Mapping[str, float]] = ()
     spike_exp: int | None = None
+    run: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The verdict on each layer and on the whole, as ``netx-export verify`` prints it."""
+        from netx_export.verification.report import to_text
+
+        return to_text(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """The page, as a notebook shows it."""
+        from netx_export.verification.report import to_frame
+
+        return to_frame(self.to_dict())
 
     @property
     def passed(self) -> bool:
@@ -109,6 +122,7 @@ class VerificationReport:
             "energy_table": dataclasses.asdict(self.energy_table),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "spike_exp": self.spike_exp,
+            "run": dict(self.run),
             "training": [dict(row) for row in self.training],
         }
 
@@ -217,6 +231,7 @@ def verify(
         budgets=recorded_budgets(description),
         energy_table=LOIHI_2 if description.graded else LOIHI_1,
         spike_exp=description.spike_exp if description.graded else None,
+        run=run_texts(path),
     )
 
 
@@ -315,8 +330,8 @@ class _Subject:
         """Add up both runs of these samples; whether it ended early."""
         description = self.data.description
         # The Lava back end shows its own progress.
-        hidden = not self._shows_progress or got[0] == "Lava"
-        with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        shown = self._shows_progress and got[0] != "Lava"
+        with progress_bar(shown) as bar:
             task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
             for chunk in _chunks(samples, description, self.data.inputs.shape[-1]):
                 frames = network_input(description, self.data.choose(chunk))[..., description.lead :].cpu().numpy()

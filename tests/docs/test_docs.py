@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,11 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
     for public in module.__all__:
         thing = getattr(module, public)
         assert not callable(thing) or (thing.__doc__ or "").strip(), f"{name}.{public}"
+
+
+@pytest.mark.parametrize("name", ["lava_spikeloss", "netx_export"])
+def test_a_package_knows_its_version(name: str) -> None:
+    assert importlib.import_module(name).__version__ == version("lava-spikeloss")
 
 
 @pytest.mark.parametrize("package", ["lava_spikeloss", "netx_export"])
