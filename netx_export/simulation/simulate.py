@@ -198,10 +198,19 @@ def _run(
     refuse_short(description, array.shape[-1])
     last = list(description.spiking)[-1]
     kept = {**dict.fromkeys(names), last: None}
-    with progress_bar(progress) as bar:
-        task = bar.add_task(f"Simulating on {backend}", total=len(array))
-        found = run(array, kept, partial(bar.advance, task))
+    with _advancing(f"Simulating on {backend}", len(array), progress) as advance:
+        found = run(array, kept, advance)
     return Run(_output(description, found[last]), {name: found[name] for name in names})
+
+
+@contextmanager
+def _advancing(title: str, samples: int, shown: bool) -> Iterator[_Advance]:
+    """What is told of samples that are done: a bar, if it is shown, since even a hidden one delays a tiny sample."""
+    if not shown:
+        yield lambda samples: None
+        return
+    with progress_bar(shown) as bar:
+        yield partial(bar.advance, bar.add_task(title, total=samples))
 
 
 def _chosen(description: NetworkDescription, layers: Sequence[str] | Literal["all"] | None) -> list[str]:
