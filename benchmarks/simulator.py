@@ -5,8 +5,9 @@ spikes of every layer of every sample, in two rounds since it takes long. And th
 without compilation and recording, against the reference on one thread: one sample, of which the time is multiplied;
 with axonal delays it is extrapolated from a few steps. Spikes and messages are compared before anything is timed.
 
-Sigma-delta networks run against SLAYER's forward alone, on inputs that change slowly. They take milliseconds, in which
-reading the file would count: it is read before, and a column says how long that takes.
+Networks of each kind (benchmarks/kinds.py), and sigma-delta ones on inputs that change slowly, run against SLAYER's
+forward alone, a convolution also against Lava's steps. They take milliseconds, in which reading the file would count:
+it is read and prepared before, and a column says how long that takes.
 
     python -m benchmarks.simulator --only 'no delays'
 """
@@ -21,14 +22,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.kinds import KINDS
 from benchmarks.report import Bound, Wish, bound_on, figure, main, table
 from benchmarks.timing import Times, paired, ratio
 from benchmarks.training_step import SIZES, build
-from netx_export import read, simulate
+from netx_export import Simulator, simulate
 
 __all__ = ["measure"]
 
 _STEPS_COMPARED = 30  # of one sample on Lava; axonal delays are shorter
+_CONVOLVED_STEPS = 4  # of a convolution on Lava, where each takes a tenth of a second and more
+_ON_LAVA = "N-MNIST"
+_TINY_KINDS = ("SHD", "RF", "one tiny sample")
 _SLAYER, _LAVA, _STEPS = "SLAYER's forward", "Lava, by `simulate`", "Lava's steps, dense synapses"
 _BOUNDS = {
     ("no delays", _SLAYER): ("5 times as fast as SLAYER's forward", 5.0),
@@ -39,7 +44,7 @@ _BOUNDS = {
 
 
 def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
-    """A table without delays, one with, and one of sigma-delta networks."""
+    """A table without delays, one with, one of each kind of network, and one of sigma-delta networks."""
     tables: list[str] = []
     bounds: list[Bound] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -50,11 +55,12 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
                 if (name, what) in _BOUNDS and not wish.tiny:
                     text, limit = _BOUNDS[name, what]
                     bounds.append(bound_on(text, [(value, name)], limit, at_least=True))
-        if wish.wants("sigma-delta"):
-            rows, found = _compare_graded(Path(directory, "network.net"), wish)
-            head = ["network", "messages", "read, ms", "reference, ms", "SLAYER, ms", "so many times as fast"]
-            tables.append(table(head, rows))
-            bounds += found
+        for name, compare in {"kinds": _compare_kinds, "sigma-delta": _compare_graded}.items():
+            if wish.wants(name):
+                rows, found = compare(Path(directory, "network.net"), wish)
+                head = ["network", "events", "read, ms", "reference, ms", "SLAYER, ms", "so many times as fast"]
+                tables.append(table(head, rows))
+                bounds += found
     return tables, bounds
 
 
@@ -92,6 +98,37 @@ def _compare(delays: bool, path: Path, wish: Wish) -> tuple[list[list[str]], dic
     return rows, faster
 
 
+def _compare_kinds(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound]]:
+    """A row and a bound for each kind of network, and a bound against Lava for a convolution."""
+    rows, bounds = [], []
+    for name, kind in KINDS.items():
+        if wish.tiny and name not in _TINY_KINDS:
+            continue
+        net, values = kind.network(), kind.input(1 if wish.tiny else kind.samples)
+        faster, cells = _against_slayer(net, path, values, wish, lava_steps=0)
+        rows.append([f"{name}, {len(values)} samples of {kind.steps} steps", *cells])
+        limit = 2.0 if name == "one tiny sample" else 5.0
+        bounds.append(bound_on(f"{limit:g} times as fast as SLAYER's forward", [(faster, name)], limit, at_least=True))
+        if name == _ON_LAVA:
+            times = _against_lava(path, values, wish)
+            rows.append([f"{name}, Lava's steps instead of SLAYER", "", "", *times[1]])
+            text = f"1,000 times as fast as Lava, {name}"
+            bounds.append(bound_on(text, [(times[0], name)], 1000.0, at_least=True))
+    return rows, [] if wish.tiny else bounds
+
+
+def _against_lava(path: Path, values: torch.Tensor, wish: Wish) -> tuple[float, list[str]]:
+    """How many times as fast the reference is as the steps alone of the stock network, of which a few are timed."""
+    simulator, lava = Simulator(path), _Lava(path, values[0], sparse=False)
+    runs = {"reference": lambda: simulator(values), _STEPS: lambda: lava.run(_CONVOLVED_STEPS)}
+    times = paired(runs, wish.effort(rounds=5, turn=0.0))
+    lava.stop()
+    scale = len(values) * values.shape[-1] / _CONVOLVED_STEPS
+    faster = scale * ratio(times[_STEPS], times["reference"], clock="wall")  # Lava runs in processes of its own
+    seconds = times["reference"].seconds, scale * times[_STEPS].seconds
+    return faster, [*(figure(1e3 * one) for one in seconds), figure(faster)]
+
+
 def _compare_graded(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound]]:
     """A row for each sigma-delta network and size of input, and a bound for each network."""
     pilotnet, dense = _pilotnet(), _dense_changes()
@@ -114,24 +151,26 @@ def _compare_graded(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound
     return rows, bounds
 
 
-def _against_slayer(net: torch.nn.Sequential, path: Path, values: torch.Tensor, wish: Wish) -> tuple[float, list[str]]:
+def _against_slayer(
+    net: torch.nn.Sequential, path: Path, values: torch.Tensor, wish: Wish, lava_steps: int = 4
+) -> tuple[float, list[str]]:
     """How many times as fast the reference is, and the cells of a row."""
     net(values[:1])  # shapes are known then
-    _assert_equal(net.eval(), path, values, 4)
-    network = read(path)
+    _assert_equal(net.eval(), path, values, lava_steps)
+    simulator = Simulator(path)
     runs = {
-        "read": lambda: read(path),
-        "reference": lambda: simulate(network, values),
+        "read": lambda: Simulator(path),
+        "reference": lambda: simulator(values),
         _SLAYER: lambda: torch.no_grad()(net)(values),
     }
     times = paired(runs, wish.effort(rounds=11, turn=0.0))
     faster = ratio(times[_SLAYER], times["reference"])
     milliseconds = [figure(1e3 * times[what].seconds) for what in runs]
-    return faster, [_share_of_messages(path, values), *milliseconds, figure(faster)]
+    return faster, [_share_of_events(path, values), *milliseconds, figure(faster)]
 
 
-def _share_of_messages(path: Path, values: torch.Tensor) -> str:
-    """The lowest and the highest share of steps in which a neuron of a layer sends; the last layer gives sums."""
+def _share_of_events(path: Path, values: torch.Tensor) -> str:
+    """The lowest and the highest share of steps in which a neuron of a layer sends; a last layer may give sums."""
     *layers, _ = simulate(path, values).layers.values()
     shares = [100 * np.count_nonzero(layer) / layer.size for layer in layers]
     return f"{figure(min(shares))} to {figure(max(shares))} %"
@@ -209,10 +248,12 @@ def _trained(sizes: tuple[int, ...], sample: torch.Tensor, delays: bool) -> torc
 
 
 def _assert_equal(net: torch.nn.Sequential, path: Path, spikes: torch.Tensor, lava_steps: int) -> None:
-    """Export, which proves the file against SLAYER in every layer, and compare one sample on Lava."""
+    """Export, which proves the file against SLAYER in every layer, and compare so many steps of a sample on Lava."""
     from netx_export import export
 
     assert export(net, path, spikes).proved
+    if not lava_steps:
+        return
     few = spikes[:1, ..., :lava_steps]
     on_lava, ours = simulate(path, few, backend="lava", timeout=3600), simulate(path, few)
     for name, layer in on_lava.layers.items():
@@ -227,7 +268,8 @@ class _Lava:
         from lava.proc.io.source import RingBuffer
 
         self._network = hdf5.Network(str(path), sparse_fc_layer=sparse)
-        RingBuffer(data=spikes.numpy().astype(np.int32)).s_out.connect(self._network.inp)
+        frames = spikes.numpy().swapaxes(0, -2)  # Lava's order of axes is the reverse
+        RingBuffer(data=frames.astype(np.int32)).s_out.connect(self._network.inp)
         self.run(1)
 
     def run(self, steps: int) -> None:

@@ -105,14 +105,8 @@ def simulate(
     simulator = Simulator(path, delay_shift=delay_shift, spike_exp=spike_exp)
     if backend == "reference":
         return simulator(spikes, layers=layers, progress=progress)
-    return _run(
-        simulator.description,
-        spikes,
-        layers,
-        progress,
-        "Lava",
-        partial(_run_lava, path, timeout, lava_python, simulator.description),
-    )
+    run = partial(_run_lava, path, timeout, lava_python, simulator.description)
+    return _run(simulator.description, spikes, layers, progress, "lava", run)
 
 
 class Simulator:
@@ -211,13 +205,19 @@ def _run(
     refuse_short(description, array.shape[-1])
     last = list(description.spiking)[-1]
     kept = {**dict.fromkeys(names), last: None}
-    if progress:
-        with progress_bar(shown=True) as bar:
-            task = bar.add_task(f"Simulating on {backend}", total=len(array))
-            found = run(array, kept, partial(bar.advance, task))
-    else:
-        found = run(array, kept, lambda samples: None)
+    with _advancing(f"Simulating on {backend}", len(array), progress) as advance:
+        found = run(array, kept, advance)
     return Run(_output(description, found[last]), {name: found[name] for name in names})
+
+
+@contextmanager
+def _advancing(title: str, samples: int, shown: bool) -> Iterator[_Advance]:
+    """What is told of samples that are done: a bar, if it is shown, since even a hidden one delays a tiny sample."""
+    if not shown:
+        yield lambda samples: None
+        return
+    with progress_bar(shown) as bar:
+        yield partial(bar.advance, bar.add_task(title, total=samples))
 
 
 def _chosen(description: NetworkDescription, layers: Sequence[str] | Literal["all"] | None) -> list[str]:

@@ -7,7 +7,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.progress import progress_bar
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
-from netx_export.simulation.simulate import network_input, simulate
+from netx_export.simulation.simulate import Simulator, network_input, simulate
 from netx_export.slayer import line_up, record
 from netx_export.verification.arguments import (
     Options,
@@ -314,7 +315,7 @@ class _Subject:
         return {"`path`": self.content, **arrays, "`loss`": loss, **named}
 
     def check_file(self) -> None:
-        """Refuse a file that changed meanwhile: it is read again for each chunk, so neither version was verified."""
+        """Refuse a file that changed meanwhile: it is read more than once, so neither version was verified."""
         if hash_source(self.path) != self.content:
             raise SimulationError(f"{self.path} changed while it was verified, so nothing is known of it. Try again.")
 
@@ -377,21 +378,23 @@ class _Subject:
                 run.layers[name] = run.output
         return run
 
+    @cached_property
+    def _simulator(self) -> Simulator:
+        return Simulator(self.path, delay_shift=self.options.delay_shift, spike_exp=self.options.spike_exp)
+
     def _reference(self, samples: _Samples) -> Run:
-        return self._simulated(samples, "reference")
+        return self._simulator(self.data.entering(samples))
 
     def _lava(self, samples: _Samples) -> Run:
-        options = {"timeout": self.options.timeout, "lava_python": self.options.lava_python}
-        return self._simulated(samples, "lava", progress=self._shows_progress, **options)
-
-    def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
             self.path,
             self.data.entering(samples),
-            backend=backend,
+            backend="lava",
+            lava_python=self.options.lava_python,
             delay_shift=self.options.delay_shift,
             spike_exp=self.options.spike_exp,
-            **options,
+            timeout=self.options.timeout,
+            progress=self._shows_progress,
         )
 
     def _recording(self, samples: _Samples) -> Run:

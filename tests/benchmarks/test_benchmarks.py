@@ -52,6 +52,12 @@ class TestTinyRun:
         (rows,), _ = simulator.measure(Wish("sigma-delta", tiny=True))
         assert len(rows.splitlines()) == 5
 
+    @pytest.mark.slow
+    @pytest.mark.slayer
+    def test_kinds_of_networks_on_the_reference(self) -> None:
+        (rows,), _ = simulator.measure(Wish("kinds", tiny=True))
+        assert len(rows.splitlines()) == 5
+
     def test_only_what_is_asked_for(self) -> None:
         (rows,), _ = losses.measure(Wish("region_*", tiny=True))
         assert [row.split("`")[1] for row in rows.splitlines()[2:]] == ["region_count_loss"]

@@ -8,6 +8,7 @@ import torch
 
 from netx_export import simulate
 from netx_export.errors import SimulationError
+from netx_export.simulation.reference.loops import exact_convolutions, in_parallel
 
 
 def test_the_number_of_threads_is_as_before(mlp_file, mlp_spikes):
@@ -47,3 +48,25 @@ def test_an_error_in_one_chunk_ends_all_and_gives_the_threads_back(mlp_file, mon
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_no_thread_turns_inexact_convolutions_on_for_the_others():
+    """One that is done with a convolution while another computes one; there are several with compiled loops only."""
+    pytest.importorskip("numba")
+    before, threads = torch._C._get_nnpack_enabled(), torch.get_num_threads()
+    found = []
+
+    def convolve(_: int) -> None:
+        with exact_convolutions():
+            pass
+        found.append(torch._C._get_nnpack_enabled())
+
+    try:
+        torch.backends.nnpack.set_flags(True)
+        torch.set_num_threads(2)
+        in_parallel(convolve, range(4), torch.device("cpu"))
+        assert found == [False] * 4
+        assert torch._C._get_nnpack_enabled()
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.nnpack.set_flags(before)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lava_spikeloss import LoihiBudget, SpikeStatistics
-from netx_export import ExportError, SimulationError, Tolerance, export, read, simulate, verify
+from netx_export import ExportError, SimulationError, Simulator, Tolerance, export, read, simulate, verify
 from netx_export import verify as verify_function
 from netx_export.file.netx import write
 from netx_export.file.npz import save_simulation
@@ -59,8 +59,8 @@ def test_chunks_of_any_size_give_the_same_report(mlp: Any, spoiled: Path, monkey
 @pytest.mark.slayer
 def test_chunks_are_sized_by_memory(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    simulated = VERIFY.simulate
-    monkeypatch.setattr(VERIFY, "simulate", lambda path, x, **more: sizes.append(len(x)) or simulated(path, x, **more))
+    simulated = Simulator.__call__
+    monkeypatch.setattr(Simulator, "__call__", lambda own, x: sizes.append(len(x)) or simulated(own, x))
     monkeypatch.setattr(VERIFY, "_CHUNK_BYTES", 3 * (12 + 33) * 24 * 4)  # three samples of 12 inputs, 33 neurons
     verify(mlp.net, mlp.path, mlp.spikes, lava_samples=0)
     assert sizes == [3, 3, 3, 3, 3, 1]
