@@ -15,6 +15,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_floating",
+    "check_integer",
     "check_number",
     "check_region",
     "check_same_shape",
@@ -78,19 +79,25 @@ def check_number(
     raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
 
 
-def check_count(name: str, value: object, *, minimum: int = 1) -> None:
-    """Raise unless ``value`` is an integer of at least ``minimum``."""
+def check_integer(name: str, value: object) -> None:
+    """Raise a ``TypeError`` unless ``value`` is an integer."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"Expected argument `{name}` to be an integer but got {type(value).__name__}.")
-    if int(value) < minimum:
+
+
+def check_count(name: str, value: object, *, minimum: int = 1) -> None:
+    """Raise unless ``value`` is an integer of at least ``minimum``."""
+    check_integer(name, value)
+    if int(value) < minimum:  # type: ignore[call-overload]  # an integer, as was just checked
         raise ValueError(f"Expected argument `{name}` to be at least {minimum} but got {value!r}.")
 
 
 def check_region(start: int, stop: int | None, steps: int) -> slice:
     """The steps ``[start, stop)`` of a train of ``steps``; raise unless they lie inside it and are at least one."""
     check_count("start", start, minimum=0)
+    if stop is not None:
+        check_count("stop", stop)
     end = steps if stop is None else stop
-    check_count("stop", end)
     if not start < end <= steps:
         raise ValueError(
             f"Expected arguments `start` and `stop` to name steps of a train of length {steps} with start < stop "

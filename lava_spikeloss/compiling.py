@@ -1,4 +1,4 @@
-"""Loops compiled by numba for the CPU: whether numba can be used here, and how a loop is compiled.
+"""Who runs the code: torch's compiler or its function transforms, and loops compiled by numba for the CPU.
 
 numba is an extra (``fast``). A module that holds compiled loops imports it; it is imported only where
 :func:`numba_runs` says so, and beside each of its loops torch's operations do the same.
@@ -8,12 +8,36 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["compiled", "numba_runs"]
+import torch
+
+__all__ = ["compiled", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
+
+_WORTH_A_THREAD = 2**16  # numbers: fewer are done before a second thread has begun
+
+
+def torch_compiles() -> bool:
+    """Whether this is being compiled by ``torch.compile``.
+
+    torch 2.3 imports its compiler to answer this, which fails inside of ``torch.func.vmap`` and ``FakeTensorMode``.
+    """
+    return "torch._dynamo" in sys.modules and torch.compiler.is_compiling()
+
+
+def torch_transforms() -> bool:
+    """Whether this is being compiled, or transformed by ``torch.func``: then gradients are left to torch.
+
+    torch 2.3 compiles no ``torch.autograd.Function`` that ``torch.func`` takes; and where ``torch.func.vmap`` meets
+    one, it imports its compiler, which fails there.
+    """
+    return torch_compiles() or torch._C._are_functorch_transforms_active()
 
 
 @cache
@@ -37,3 +61,18 @@ def compiled(loop: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(nogil=True, cache=True, **options)(loop)
     except RuntimeError:  # no directory can be written: neither beside the module nor in the user's cache
         return numba.njit(nogil=True, **options)(loop)
+
+
+def in_threads(work: Callable[[slice], None], rows: int, numbers: int) -> None:
+    """Call ``work`` on slices of the rows, on as many of torch's threads as their ``numbers`` are worth."""
+    threads = min(torch.get_num_threads(), rows, numbers // _WORTH_A_THREAD)
+    if threads < 2:
+        work(slice(0, rows))
+        return
+    edges = [rows * index // threads for index in range(threads + 1)]
+    mine, *others = (slice(first, stop) for first, stop in pairwise(edges))
+    with ThreadPoolExecutor(len(others)) as pool:
+        started = [pool.submit(work, part) for part in others]
+        work(mine)
+        for one in started:
+            one.result()

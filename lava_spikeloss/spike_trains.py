@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
-from lava_spikeloss.losses.labels import class_indices, targets_per_train
+from lava_spikeloss.compiling import torch_compiles, torch_transforms
+from lava_spikeloss.losses.labels import Labels, class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
+from lava_spikeloss.peers import also_called
 
 __all__ = [
     "delay",
@@ -23,6 +25,9 @@ __all__ = [
     "redundant_one_hot",
     "spike_count",
 ]
+
+
+_LONG = 1024  # steps up to which running sums in float32 are exact enough
 
 
 def spike_count(spikes: torch.Tensor) -> torch.Tensor:
@@ -76,7 +81,9 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
     """Mean over the last ``window`` steps, in reversed time over the next ones."""
     behind, ahead = (0, window - 1) if reverse else (window - 1, 0)
-    return sum_around(x.cumsum(-1), behind, ahead).div_(window)
+    # The running sum of a long train is large beside a window's, and their difference would lose digits.
+    total = x.cumsum(-1, dtype=torch.float64 if x.shape[-1] > _LONG else x.dtype)
+    return sum_around(total, behind, ahead).div_(window).to(x.dtype)
 
 
 def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:
@@ -150,9 +157,9 @@ def _leaky_sum(x: torch.Tensor, reverse: bool, decay: float) -> torch.Tensor:
     """
     steps = x.shape[-1]
     block = _block_length(steps)
-    count = -(-steps // block)
+    count = (steps + block - 1) // block
     padded = F.pad(x, (0, count * block - steps)) if count * block != steps else x
-    blocks = padded.reshape(-1, count, block)
+    blocks = padded.contiguous().view(-1, count, block)  # also of trains with time first in memory
     within = _powers(decay, block, x)  # [from, to] inside a block
     between = _powers(decay**block, count, x).roll(1, 1).triu(1) * decay  # end of a block to the start of later ones
     if reverse:
@@ -183,14 +190,10 @@ class _Filter(torch.autograd.Function):
     def jvp(ctx: Any, tangent: torch.Tensor, *options: None) -> torch.Tensor:
         return _filtered(tangent, ctx.kernel, ctx.reverse)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None, None], x: torch.Tensor, *options: Any) -> tuple[torch.Tensor, int]:
-        return _filtered(x.movedim(in_dims[0], 0), *options), 0
-
 
 def _filtered(x: torch.Tensor, kernel: Callable[..., torch.Tensor], reverse: bool = False) -> torch.Tensor:
     """``kernel(x, reverse)`` with the gradient of a :class:`_Filter`."""
-    if torch.compiler.is_compiling():  # torch 2.3 compiles no function with setup_context, which torch.func needs
+    if torch_transforms():
         return kernel(x, reverse)
     filtered: torch.Tensor = _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call, unused-ignore]
     return filtered
@@ -205,6 +208,8 @@ def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
 
 def _block_length(steps: int) -> int:
     """About the square root of ``steps``: a multiple of 4, for which products are fast, that divides it if one does."""
+    if torch_compiles():
+        return 16 if steps <= 256 else 64 if steps <= 4096 else 256  # few lengths of a train are compiled anew
     root = isqrt(steps - 1) + 1
     sizes = range(max(12, root // 8 * 4), 2 * root + 12, 4)
     divisors = [size for size in sizes if steps % size == 0]
@@ -218,9 +223,10 @@ def _filter_by_matrix(x: torch.Tensor, time_constant: float, length: int, order:
     kernel = torch.exp(-k / time_constant)
     for i in range(1, order):
         kernel = kernel * (k + i) / i
-    taps = F.pad(kernel.to(x.dtype), (steps - 1, steps - length))
-    toeplitz = taps.unfold(0, steps, 1).flip(0)  # [from, to]
-    return matmul(x, toeplitz)
+    taps = F.pad(kernel.to(x.dtype), (1, 1))  # 0 before the kernel and behind it
+    step = torch.arange(steps, device=x.device)
+    lag = step - step.unsqueeze(1)  # [from, to]
+    return matmul(x, taps[(lag + 1).clamp(0, length + 1)])
 
 
 def first_spike_index(spikes: torch.Tensor) -> torch.Tensor:
@@ -281,16 +287,20 @@ def first_spike_times(spikes: torch.Tensor, num_spikes: int | None = None, silen
     check_spikes("spikes", spikes, min_dims=1)
     if num_spikes is not None:
         check_count("num_spikes", num_spikes)
-    if silent is None:
-        silent = spikes.shape[-1]
-    check_number("silent", silent)
-    ranks = num_spikes or 1
+    if silent is not None:
+        check_number("silent", silent)
+    times = times_of_ranks(spikes, num_spikes or 1, spikes.shape[-1] if silent is None else silent)
+    return times.squeeze(-1) if num_spikes is None else times
+
+
+def times_of_ranks(spikes: torch.Tensor, ranks: int, silent: float) -> torch.Tensor:
+    """:func:`first_spike_times` ``(*, ranks)``, without its checks."""
     step = first_steps(spikes, ranks)
     times = step.to(compute_dtype(spikes.dtype)).masked_fill(step == spikes.shape[-1], silent)
     if spikes.is_floating_point():
         picked = (spikes if ranks == 1 else as_float(spikes)).gather(-1, step.clamp(max=spikes.shape[-1] - 1))
         times = times - (picked - picked.detach())  # minus 0, with a gradient of -1
-    return times.squeeze(-1) if num_spikes is None else times
+    return times
 
 
 def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
@@ -312,6 +322,7 @@ def running_count(fired: torch.Tensor) -> torch.Tensor:
     return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
+@also_called(x_seq="x", delay_steps="steps")
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
     r"""Delay a sequence, with zeros in front.
 
@@ -364,7 +375,7 @@ def _channel_delays(x: torch.Tensor, steps: Sequence[int] | torch.Tensor) -> tor
             f"Expected argument `steps` to hold one delay per channel of `x`, shape (N, C, ..., T), "
             f"but got {tuple(delays.shape)} for {tuple(x.shape)}."
         )
-    if delays.device.type == "cpu" and not torch.compiler.is_compiling() and bool((delays < 0).any()):
+    if delays.device.type == "cpu" and not torch_compiles() and bool((delays < 0).any()):
         raise ValueError(f"Expected argument `steps` to be at least 0 but got {int(delays.min())}.")
     return delays.to(x.device).unsqueeze(-1)
 
@@ -398,4 +409,4 @@ def redundant_one_hot(labels: torch.Tensor, num_classes: int, n: int) -> torch.T
     if labels.dim() != 1:
         raise ValueError(f"Expected argument `labels` to have shape (N,) but got {tuple(labels.shape)}.")
     indices = class_indices(labels, num_classes)
-    return targets_per_train(indices, num_classes, torch.float32).repeat_interleave(n, dim=1)
+    return targets_per_train(Labels(indices), num_classes, torch.float32).values.repeat_interleave(n, dim=1)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 
 from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Regularizer
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["CountBoundsLoss", "count_bounds_loss"]
 
 
+@padded(None)
 def count_bounds_loss(
     spikes: torch.Tensor,
     lower: float | None = None,
     upper: float | None = None,
     power: int = 2,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
+    *,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Keep each neuron's spike count between two bounds: no silent neurons, no bursting ones.
 
@@ -30,6 +34,7 @@ def count_bounds_loss(
         upper: :math:`\theta_u`, in spikes per sample; ``None`` for no upper bound.
         power: :math:`p`, 1 or 2.
         reduction: ``"mean"`` and ``"sum"`` over samples and neurons, or ``"none"``.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(*, T)`
@@ -64,6 +69,6 @@ class CountBoundsLoss(Regularizer, function=count_bounds_loss):
     """
 
     def __init__(
-        self, lower: float | None = None, upper: float | None = None, power: int = 2, reduction: str = "mean"
+        self, lower: float | None = None, upper: float | None = None, power: int = 2, reduction: Reduction = "mean"
     ) -> None:
         super().__init__(lower=lower, upper=upper, power=power, reduction=reduction)

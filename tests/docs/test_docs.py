@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def test_the_example_files_are_shown_whole() -> None:
-    pages = {
-        "getting-started.md": "first.py",
-        "tasks/trained-network.md": "my_network.py",
-        "tasks/several-gpus.md": "distributed.py",
-        "tasks/nir.md": "snntorch_rates.py",
-    }
-    for name, example in pages.items():
+    pages = [
+        ("getting-started.md", "first.py"),
+        ("tasks/trained-network.md", "my_network.py"),
+        ("tasks/several-gpus.md", "distributed.py"),
+        ("tasks/nir.md", "snntorch_rates.py"),
+        ("tasks/nir.md", "from_snntorch.py"),
+    ]
+    for name, example in pages:
         page = (ROOT / "docs" / name).read_text()
         assert f'--8<-- "examples/{example}"' in page  # a formatter of Markdown once took this for Python
 
@@ -44,6 +46,11 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
     for public in module.__all__:
         thing = getattr(module, public)
         assert not callable(thing) or (thing.__doc__ or "").strip(), f"{name}.{public}"
+
+
+@pytest.mark.parametrize("name", ["lava_spikeloss", "netx_export"])
+def test_a_package_knows_its_version(name: str) -> None:
+    assert importlib.import_module(name).__version__ == version("lava-spikeloss")
 
 
 @pytest.mark.parametrize("package", ["lava_spikeloss", "netx_export"])

@@ -131,6 +131,23 @@ def test_the_rates_of_snntorch_are_in_the_same_report(first: First) -> None:
     assert "reference against recording" in (first.folder / "snntorch.html").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ["nir", "snntorch", "nirtorch", "sklearn"])),
+    reason="needs nir, snntorch, nirtorch and scikit-learn",
+)
+def test_a_network_from_snntorch_keeps_its_accuracy(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "from_snntorch.py")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    trained, imported = (
+        float(re.search(rf"^{name}: \d+ spikes, ([\d.]+)% of", result.stdout, re.MULTILINE)[1])  # type: ignore[index]
+        for name in ("snnTorch", "netx")
+    )
+    assert trained > 95
+    assert abs(imported - trained) <= 1
+
+
 @pytest.mark.lava
 @pytest.mark.slow
 def test_the_example_of_several_processes_runs(tmp_path: Path) -> None:
