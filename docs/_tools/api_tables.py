@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from griffe import GriffeLoader, Object
+from griffe import GriffeLoader, ModulesCollection, Object
 from rst_roles import _markdown
 
 API = Path(__file__).resolve().parent.parent / "api"
 _TABLE = re.compile(r"^NAMES(?: of (?P<page>\S+))?(?: in (?P<module>\S+))?$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^::: (?P<object>\S+)(?:\n    options: (?P<options>\{.*\}))?$", re.MULTILINE)
-_loader = GriffeLoader(search_paths=[API.parent.parent])
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -48,11 +48,18 @@ def _described(markdown: str) -> Iterator[tuple[str, str]]:
 
 def _summary(module: str, name: str) -> str:
     """The first sentence of the docstring."""
-    _loader.load(module.partition(".")[0])
-    _loader.resolve_aliases()
-    found = _loader.modules_collection[f"{module}.{name}"]
+    found = _packages()[f"{module}.{name}"]
     described: Object = found.final_target if found.is_alias else found
     if described.docstring is None:
         raise ValueError(f"{module}.{name} has no docstring.")
     paragraph = _markdown(described.docstring.value).partition("\n\n")[0].replace("\n", " ")
     return re.split(r"(?<=\.) ", paragraph, maxsplit=1)[0].replace("|", "\\|")
+
+
+@cache
+def _packages() -> ModulesCollection:
+    loader = GriffeLoader(search_paths=[API.parent.parent])
+    for package in ("lava_spikeloss", "netx_export"):
+        loader.load(package)
+    loader.resolve_aliases()
+    return loader.modules_collection
