@@ -244,7 +244,8 @@ def membrane_suppression_loss(
     .. math::
         \ell_{nc} = \frac{1 - y_{nc}}{T} \sum_{t=0}^{T-1} \operatorname{relu}\left(v_{nc}[t] - v_\text{max}\right)^2
 
-    Meant beside a loss on spikes, such as :func:`spike_max` in mode ``"count"``.
+    Meant beside a loss on spikes that is a mean too, such as :func:`ce_count_loss`, with a weight of about 0.1; with 1
+    the outputs may fall silent.
 
     Args:
         membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
@@ -275,9 +276,11 @@ def membrane_suppression_loss(
     classes, steps = potentials.shape[1:]
     labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
     false = 1 - targets_per_step(labels, classes, compute_dtype(membrane.dtype))
-    excess = (as_float(potentials) - ceiling).relu()
-    squares = squared_errors(excess, excess.new_zeros(())).mul_(false)
-    return reduce(squares.sum(-1) / steps, reduction)
+    above = as_float(potentials).clamp(min=ceiling)
+    squares = squared_errors(above, above.new_full((), ceiling))
+    if false.shape[-1] == 1:  # one label for all steps can wait for their sum
+        return reduce(squares.sum(-1) * false.squeeze(-1) / steps, reduction)
+    return reduce((squares * false).sum(-1) / steps, reduction)
 
 
 def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
