@@ -36,8 +36,9 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m mkdocs build --strict --quiet
-	@echo "Open site/index.html"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.tutorials
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser, or run: $(BIN)/python -m http.server --directory site"
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
@@ -57,7 +58,8 @@ $(VENV)/installed-docs: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if sys.version_info[:2] == (3, 10) else f"Lava needs Python 3.10, and $(PYTHON) is Python {v}. Install Python 3.10, or name it: make PYTHON=/path/to/python3.10")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,dev]"
+	@echo "Installing Lava and what it needs into $(VENV): about 6 GB, which takes some minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[demo,dev]"
 	@touch $@
 
 clean:

@@ -1,9 +1,10 @@
-"""What needs Lava, tests and docstring examples alike, is skipped with its reason where Lava is not installed."""
+"""What needs SLAYER or Lava, tests and docstring examples alike, is skipped with its reason where that is missing."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 
 import hypothesis
 import pytest
@@ -12,24 +13,41 @@ import pytest
 _COMPILED = ["netx_export/simulation/reference/compiled.py"]
 collect_ignore = [] if importlib.util.find_spec("numba") else _COMPILED
 
+_THIS_RUNS_LAVA = sys.version_info[:2] == (3, 10)
+
 # The first example of a property test may import Lava or compile, which takes seconds: no deadline.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if importlib.util.find_spec("lava") is not None:
-        if any(_needs_lava(item) for item in items):
-            # Lava chooses at import how multiprocessing starts processes, and cannot after torch.compile has done so.
-            importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
-        return
-    missing = pytest.mark.skip(reason="needs lava-dl: Python 3.10 and the extra `lava`")
+    slayer_is_there = importlib.util.find_spec("lava") is not None
+    missing = {
+        "slayer": None if slayer_is_there else "needs SLAYER: docs/tasks/train-anywhere.md says how to install it",
+        "lava": _why_lava_does_not_run() if slayer_is_there else "needs SLAYER, and a Python 3.10 with Lava",
+        "imports_lava": None if slayer_is_there and _THIS_RUNS_LAVA else "needs the extra `lava` in Python 3.10",
+    }
     for item in items:
-        if _needs_lava(item):
-            item.add_marker(missing)
+        for reason in {missing[need] for need in _needs(item)} - {None}:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if slayer_is_there and any(_needs(item) for item in items):
+        # Lava chooses at import how multiprocessing starts processes, and cannot after torch.compile has done so.
+        importlib.import_module("lava.magma.runtime.message_infrastructure.multiprocessing")
 
 
-def _needs_lava(item: pytest.Item) -> bool:
+def _why_lava_does_not_run() -> str | None:
+    """None if there is a Python that runs Lava: this one, or one in an environment of Lava's own."""
+    from netx_export.errors import SimulationError
+    from netx_export.simulation.lava_python import find_lava_python
+
+    try:
+        find_lava_python()
+    except SimulationError as error:
+        return str(error)
+    return None
+
+
+def _needs(item: pytest.Item) -> list[str]:
     if isinstance(item, pytest.DoctestItem):
-        return any("import lava." in example.source for example in item.dtest.examples)
-    return any(item.get_closest_marker(name) for name in ("lava", "slayer"))
+        return ["slayer"] * any("import lava." in example.source for example in item.dtest.examples)
+    return [name for name in ("slayer", "lava", "imports_lava") if item.get_closest_marker(name)]

@@ -12,10 +12,16 @@ torch.set_num_threads(1)
 digits = load_digits()  # scikit-learn's, as spikes (N, 64, 32): time is the last axis
 
 neuron = {"threshold": 1.25, "current_decay": 1.0, "voltage_decay": 0.1, "scale_grad": 3.0}
-net = torch.nn.Sequential(
-    cuba.Dense(neuron, 64, 64, weight_norm=True, weight_scale=2),
-    cuba.Dense(neuron, 64, 10, weight_norm=True, weight_scale=2),
-)
+
+
+def make_network():
+    return torch.nn.Sequential(
+        cuba.Dense(neuron, 64, 64, weight_norm=True, weight_scale=2),
+        cuba.Dense(neuron, 64, 10, weight_norm=True, weight_scale=2),
+    )
+
+
+net = make_network()
 loss_function = SpikeRate(true_rate=0.7, false_rate=0.02)
 enforcer = SparsityEnforcer(max_rate=0.027, lam=1000.0).attach(net, exclude=["1"])
 optimizer = torch.optim.Adam(net.parameters(), lr=0.01)

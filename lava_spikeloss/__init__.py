@@ -1,12 +1,21 @@
 """Spiking losses for SLAYER as torch modules, and a sparsity enforcer that keeps event rates within a budget."""
 
+from importlib.metadata import version
+
 from lava_spikeloss.activity.budget import BudgetEnforcer, BudgetLine, LoihiBudget, SynOpsLoss
 from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.energy import LOIHI_1, LOIHI_2, Constant, EnergyTable
 from lava_spikeloss.activity.enforcer import SparsityEnforcer
 from lava_spikeloss.activity.fan_out import fan_out
 from lava_spikeloss.activity.statistics import LayerStatistics, NetworkStatistics, SpikeStatistics
-from lava_spikeloss.classifiers import SILENT, Accuracy, FirstSpikeClassifier, RateClassifier, WindowClassifier
+from lava_spikeloss.classifiers import (
+    SILENT,
+    Accuracy,
+    FirstSpikeClassifier,
+    MembraneClassifier,
+    RateClassifier,
+    WindowClassifier,
+)
 from lava_spikeloss.losses.bounds import CountBoundsLoss
 from lava_spikeloss.losses.cluster import STCALoss
 from lava_spikeloss.losses.distillation import DistillationLoss
@@ -52,6 +61,7 @@ __all__ = [
     "MSECountLoss",
     "MSEMembraneLoss",
     "MSETemporalLoss",
+    "MembraneClassifier",
     "MembraneSuppressionLoss",
     "NetworkStatistics",
     "RateClassifier",
@@ -71,3 +81,9 @@ __all__ = [
     "WindowClassifier",
     "fan_out",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up only now: a copy of the sources that is not installed has none
+        return version("lava-spikeloss")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_floating",
+    "check_integer",
     "check_number",
     "check_region",
     "check_same_shape",
@@ -78,11 +79,16 @@ def check_number(
     raise ValueError(f"Expected argument `{name}` to be {expected} but got {value!r}.")
 
 
-def check_count(name: str, value: object, *, minimum: int = 1) -> None:
-    """Raise unless ``value`` is an integer of at least ``minimum``."""
+def check_integer(name: str, value: object) -> None:
+    """Raise a ``TypeError`` unless ``value`` is an integer."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"Expected argument `{name}` to be an integer but got {type(value).__name__}.")
-    if int(value) < minimum:
+
+
+def check_count(name: str, value: object, *, minimum: int = 1) -> None:
+    """Raise unless ``value`` is an integer of at least ``minimum``."""
+    check_integer(name, value)
+    if int(value) < minimum:  # type: ignore[call-overload]  # an integer, as was just checked
         raise ValueError(f"Expected argument `{name}` to be at least {minimum} but got {value!r}.")
 
 

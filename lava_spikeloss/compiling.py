@@ -11,12 +11,16 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-__all__ = ["compiled", "numba_runs", "torch_compiles", "torch_transforms"]
+__all__ = ["compiled", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
+
+_WORTH_A_THREAD = 2**16  # numbers: fewer are done before a second thread has begun
 
 
 def torch_compiles() -> bool:
@@ -57,3 +61,18 @@ def compiled(loop: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(nogil=True, cache=True, **options)(loop)
     except RuntimeError:  # no directory can be written: neither beside the module nor in the user's cache
         return numba.njit(nogil=True, **options)(loop)
+
+
+def in_threads(work: Callable[[slice], None], rows: int, numbers: int) -> None:
+    """Call ``work`` on slices of the rows, on as many of torch's threads as their ``numbers`` are worth."""
+    threads = min(torch.get_num_threads(), rows, numbers // _WORTH_A_THREAD)
+    if threads < 2:
+        work(slice(0, rows))
+        return
+    edges = [rows * index // threads for index in range(threads + 1)]
+    mine, *others = (slice(first, stop) for first, stop in pairwise(edges))
+    with ThreadPoolExecutor(len(others)) as pool:
+        started = [pool.submit(work, part) for part in others]
+        work(mine)
+        for one in started:
+            one.result()

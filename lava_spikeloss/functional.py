@@ -1,6 +1,6 @@
 """Every loss and spike-train function as a function. The modules in :mod:`lava_spikeloss` call these."""
 
-from lava_spikeloss.classifiers import accuracy, classify_first_spike, classify_rate, classify_window
+from lava_spikeloss.classifiers import accuracy, classify_first_spike, classify_membrane, classify_rate, classify_window
 from lava_spikeloss.distances import van_rossum_distance, victor_purpura_distance
 from lava_spikeloss.losses.bounds import count_bounds_loss
 from lava_spikeloss.losses.cluster import spike_cluster, stca_loss
@@ -36,6 +36,7 @@ __all__ = [
     "ce_rate_loss",
     "ce_temporal_loss",
     "classify_first_spike",
+    "classify_membrane",
     "classify_rate",
     "classify_window",
     "count_bounds_loss",

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss.compiling import torch_compiles, torch_transforms
-from lava_spikeloss.losses.labels import class_indices, targets_per_train
+from lava_spikeloss.losses.labels import Labels, class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
+from lava_spikeloss.peers import also_called
 
 __all__ = [
     "delay",
@@ -24,6 +25,9 @@ __all__ = [
     "redundant_one_hot",
     "spike_count",
 ]
+
+
+_LONG = 1024  # steps up to which running sums in float32 are exact enough
 
 
 def spike_count(spikes: torch.Tensor) -> torch.Tensor:
@@ -77,7 +81,9 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
 def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
     """Mean over the last ``window`` steps, in reversed time over the next ones."""
     behind, ahead = (0, window - 1) if reverse else (window - 1, 0)
-    return sum_around(x.cumsum(-1), behind, ahead).div_(window)
+    # The running sum of a long train is large beside a window's, and their difference would lose digits.
+    total = x.cumsum(-1, dtype=torch.float64 if x.shape[-1] > _LONG else x.dtype)
+    return sum_around(total, behind, ahead).div_(window).to(x.dtype)
 
 
 def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:
@@ -316,6 +322,7 @@ def running_count(fired: torch.Tensor) -> torch.Tensor:
     return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
+@also_called(x_seq="x", delay_steps="steps")
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
     r"""Delay a sequence, with zeros in front.
 
@@ -402,4 +409,4 @@ def redundant_one_hot(labels: torch.Tensor, num_classes: int, n: int) -> torch.T
     if labels.dim() != 1:
         raise ValueError(f"Expected argument `labels` to have shape (N,) but got {tuple(labels.shape)}.")
     indices = class_indices(labels, num_classes)
-    return targets_per_train(indices, num_classes, torch.float32).repeat_interleave(n, dim=1)
+    return targets_per_train(Labels(indices), num_classes, torch.float32).values.repeat_interleave(n, dim=1)

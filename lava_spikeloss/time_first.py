@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
 
 from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.labels import only_indices
 from lava_spikeloss.losses.module import Term
 
 __all__ = ["TimeFirst"]
@@ -19,7 +21,9 @@ class TimeFirst(Term):
 
     Moves the first dimension of the input to the end, and of every further tensor that has time first: one of the
     input's shape, of shape :math:`(F, N, C, ...)` such as multi-spike targets, or labels per step :math:`(T, N)`.
-    Labels that could be :math:`(N, C)` as well are taken as such.
+    With as many steps as samples and classes, labels :math:`(T, N)` and :math:`(N, C)` are one shape. Integers that are
+    not all 0 and 1 are then :math:`(T, N)`, as are all labels of a loss with ``label_form="indices"``; others are
+    :math:`(N, C)`.
 
     Args:
         loss: a module for tensors with time last.
@@ -48,15 +52,23 @@ class TimeFirst(Term):
     def forward(self, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss, of tensors with time last."""
         check_spikes("input", input)
-        moved = [_time_last(value, input.shape) for value in args]
-        named = {name: _time_last(value, input.shape) for name, value in kwargs.items()}
+        moved = [self._time_last(value, input.shape) for value in args]
+        named = {name: self._time_last(value, input.shape) for name, value in kwargs.items()}
         loss: torch.Tensor = self.loss(input.movedim(0, -1), *moved, **named)
         return loss
 
+    def _time_last(self, value: Any, shape: torch.Size) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        train = value.dim() == len(shape) and value.shape[1:] == shape[1:] and value.dim() > 2
+        return value.movedim(0, -1) if train or self._is_steps(value, shape) else value
 
-def _time_last(value: Any, shape: torch.Size) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    train = value.dim() == len(shape) and value.shape[1:] == shape[1:] and value.dim() > 2
-    steps = value.shape == shape[:2] and value.shape != shape[1:]
-    return value.movedim(0, -1) if train or steps else value
+    def _is_steps(self, value: torch.Tensor, shape: torch.Size) -> bool:
+        """Whether a tensor is labels per step ``(T, N)``."""
+        if value.shape != shape[:2]:
+            return False
+        inside = list(self.loss.modules())
+        classes = {prod(shape[2:]), *(getattr(module, "num_classes", None) for module in inside)}
+        if shape[0] != shape[1] or shape[1] not in classes:
+            return True
+        return only_indices(value) or any(getattr(module, "label_form", None) == "indices" for module in inside)

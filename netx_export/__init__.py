@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what a type checker sees; at run time each name is imported when it is used first, below
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time each name is imported
     from netx_export.file.netx import read
     from netx_export.network.description import NetworkDescription
     from netx_export.run import Run as Simulation
-    from netx_export.simulation.simulate import simulate
+    from netx_export.simulation.simulate import Simulator, simulate
     from netx_export.slayer import RoundedParameter, round_parameters
     from netx_export.verification.result import Tolerance
     from netx_export.verification.verify import VerificationReport, verify
@@ -28,6 +29,7 @@ __all__ = [
     "RoundedParameter",
     "Simulation",
     "SimulationError",
+    "Simulator",
     "Tolerance",
     "VerificationReport",
     "check",
@@ -49,6 +51,7 @@ _HOMES = {  # torch takes a second to import: the command, which prints its help
     "RoundedParameter": ("netx_export.slayer", "RoundedParameter"),
     "Simulation": ("netx_export.run", "Run"),
     "SimulationError": ("netx_export.errors", "SimulationError"),
+    "Simulator": ("netx_export.simulation.simulate", "Simulator"),
     "Tolerance": ("netx_export.verification.result", "Tolerance"),
     "VerificationReport": ("netx_export.verification.verify", "VerificationReport"),
     "check": ("netx_export.checking", "check"),
@@ -61,6 +64,8 @@ _HOMES = {  # torch takes a second to import: the command, which prints its help
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # looked up only now: a copy of the sources that is not installed has none
+        return version("lava-spikeloss")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, own_name = _HOMES[name]

@@ -32,7 +32,7 @@ from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import network_input, sample_tensor
-from netx_export.slayer import describe, refusals
+from netx_export.slayer import coming_refusals, line_up, reaching, read_chain, refusals
 
 __all__ = ["Finding", "Usage", "check", "deviation_findings", "estimate"]
 
@@ -111,24 +111,45 @@ def check(
     """
     limits = _limits(target)
     if isinstance(network, nn.Module):
-        tensor = None if sample is None else sample_tensor(sample)
-        refused = refusals(network, tensor)
-        if refused:
-            return [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
-        network = describe(network, tensor)
-    description = as_description(network)
+        return _check_module(network, limits, None if sample is None else sample_tensor(sample))
+    return _sorted(_check_description(as_description(network), limits, sample))
+
+
+def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -> list[Finding]:
+    coming = [
+        Finding("delay", "warning", error.block, error.reason, "", error.advice)
+        for error in coming_refusals(net, sample)
+    ]
+    refused = refusals(net, sample)
+    if refused:
+        errors = [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
+        return errors + coming
+    description, chain = read_chain(net, sample)
+    if sample is not None and chain.begins_inside:
+        sample = line_up(sample, reaching(net, sample), description)
+    return _sorted([*_check_description(description, limits, sample), *coming])
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    """Errors first."""
+    return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def _check_description(
+    description: NetworkDescription, limits: Limits, sample: npt.ArrayLike | torch.Tensor | None
+) -> list[Finding]:
     findings = [*_check_network(description, limits)]
     for name, layer in description.spiking.items():
         findings += _check_layer(name, layer, limits)
     if any(finding.rule == _UNLOADABLE for finding in findings):
-        return sorted(findings, key=lambda finding: finding.level != "error")  # there is nothing that could run
+        return findings  # there is nothing that could run
     findings += _check_bounds(description, limits)
     if sample is not None:
         findings += _check_states(description, sample, limits)
     if description.reads_voltage:
         readout = list(description.spiking)[-1]
         findings = [_as_readout(finding) if finding.layer == readout else finding for finding in findings]
-    return sorted(findings, key=lambda finding: finding.level != "error")
+    return findings
 
 
 def _as_readout(finding: Finding) -> Finding:

@@ -23,6 +23,7 @@ from netx_export.provenance import (
     budget_texts,
     check_texts,
     deviation_texts,
+    place_texts,
     rate_texts,
     silence_texts,
     source_hash,
@@ -31,7 +32,7 @@ from netx_export.provenance import (
 from netx_export.proving import prove
 from netx_export.run import OUTPUT, Run
 from netx_export.simulation.simulate import check_input
-from netx_export.slayer import blocks_that_keep_state, describe, record
+from netx_export.slayer import CannotRunError, Chain, Recording, keeps_state, read_chain, record
 
 __all__ = ["ExportResult", "export"]
 
@@ -50,6 +51,10 @@ class ExportResult:
         silent: the layers, and ``output``, that were silent on the sample, so that nothing was shown of them.
         deviations: the largest deviation of each layer, and of ``output``, from the network on the sample; 0 of what is
             equal. Empty without a sample.
+        begins_inside: whether the network's forward makes something else of its input for its first block, such as
+            spikes of images; the file begins behind that, and takes what reaches the first block.
+        ends_inside: whether the network returns something else than what its last block made, such as rates; the file
+            ends before that, and gives what the last block made.
     """
 
     path: Path
@@ -58,6 +63,8 @@ class ExportResult:
     findings: list[Finding]
     silent: tuple[str, ...] = ()
     deviations: Mapping[str, float] = field(default_factory=dict)
+    begins_inside: bool = False
+    ends_inside: bool = False
 
 
 def export(
@@ -130,31 +137,40 @@ def export(
     if sample is not None:
         _check_sample(sample)
     texts = check_texts(metadata or {})
-    plain = loadable(describe(net, sample))
+    description, chain = _read(net, sample)
+    plain = loadable(description)
     findings = check(plain, target)
     _refuse_errors(findings, target)
     if sample is not None:
-        _check_fit(plain, sample)
+        _check_fit(plain, sample, chain)
     allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
-    texts |= {**versions(), "target": target, "source sha256": source_hash(net), **budget_texts(net, plain, budget)}
+    texts |= {
+        **versions(),
+        "target": target,
+        "source sha256": source_hash(net),
+        **budget_texts(net, chain, plain, budget),
+    }
+    texts |= place_texts(chain.begins_inside, chain.ends_inside)
     texts["content sha256"] = content_hash(plain)
     gives = plain.gives
     unseen: tuple[str, ...] = ()
     deviations: dict[str, float] = {}
     with replacing(path) as temporary:
         write(NetworkDescription(plain.layers, texts), temporary)
-        del plain  # from here on only the file counts, and the run of the network needs the memory
+        del plain, description  # from here on only the file counts, and the run of the network needs the memory
         if sample is not None:
             trained = record(net, sample, list(gives))
-            deviations = prove(trained, temporary, sample.detach().cpu(), tolerance or 0.0)
+            _check_places(trained, chain)
+            deviations = prove(trained, temporary, sample, tolerance or 0.0)
             unseen = _check_evidence(trained, allowed)
             proof = {**silence_texts(unseen), **deviation_texts(deviations, tolerance or 0.0)}
             annotate(temporary, {**rate_texts(gives, trained), **proof})
         written = read(temporary)
     proved = sample is not None and not unseen and not any(deviations.values())
     findings += [*_missing_proof(sample is not None, unseen), *deviation_findings(written)]
-    findings += _kept_state(net, list(gives))
-    return ExportResult(Path(path), written, proved, findings, unseen, deviations)
+    findings += _kept_state(chain, list(gives))
+    inside = (chain.begins_inside, chain.ends_inside)
+    return ExportResult(Path(path), written, proved, findings, unseen, deviations, *inside)
 
 
 def _check_sample(sample: torch.Tensor) -> None:
@@ -164,13 +180,30 @@ def _check_sample(sample: torch.Tensor) -> None:
             f"Expected argument `sample` to be a dense tensor of real numbers but got {sample.layout}, {sample.dtype} "
             f"on {sample.device}."
         )
-    if sample.dim() < 3 or 0 in sample.shape:
-        raise ValueError(
-            f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
-            f"{tuple(sample.shape)}."
-        )
+    if sample.dim() < 2 or 0 in sample.shape:
+        raise _wrong_shape(sample)
     if not bool(sample.isfinite().all()):
         raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
+
+
+def _wrong_shape(sample: torch.Tensor) -> ValueError:
+    return ValueError(
+        f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
+        f"{tuple(sample.shape)}."
+    )
+
+
+def _read(net: nn.Module, sample: torch.Tensor | None) -> tuple[NetworkDescription, Chain]:
+    """The network as plain data, and its chain of blocks; of two axes a sample can be if the forward adds the steps."""
+    if sample is None or sample.dim() > 2:
+        return read_chain(net, sample)
+    try:
+        description, chain = read_chain(net, sample)
+    except CannotRunError:
+        raise _wrong_shape(sample) from None
+    if not chain.begins_inside:
+        raise _wrong_shape(sample)
+    return description, chain
 
 
 def _refuse_errors(findings: list[Finding], target: str) -> None:
@@ -185,11 +218,26 @@ def _refuse_errors(findings: list[Finding], target: str) -> None:
         )
 
 
-def _check_fit(description: NetworkDescription, sample: torch.Tensor) -> None:
+def _check_fit(description: NetworkDescription, sample: torch.Tensor, chain: Chain) -> None:
+    """Raise unless a file can take the sample, or what the network's forward makes of it for its first block."""
+    assert chain.inputs is not None
+    what = "What the network's forward makes of the sample for its first block" if chain.begins_inside else "The sample"
     try:
-        check_input(description, sample)
+        check_input(description, chain.inputs if chain.begins_inside else sample)
     except SimulationError as error:
-        raise ExportError(f"The sample is no input of this network. {error}") from None
+        raise ExportError(f"{what} is no input of this network. {error}") from None
+
+
+def _check_places(trained: Recording, chain: Chain) -> None:
+    """Raise if the network does something before its first block or behind its last that a part of the sample hid."""
+    before, behind = trained.begins_inside > chain.begins_inside, trained.ends_inside > chain.ends_inside
+    if before or behind:
+        place = "before its first block" if before else "behind its last block"
+        raise ExportError(
+            f"Not exported: what the network's forward does {place} shows on the whole sample, and did not on its "
+            f"first few. Does the network's forward do something else on some data than on others? Put some of that "
+            f"first."
+        )
 
 
 def _check_names(allow_silent: Collection[str], known: list[str]) -> frozenset[str]:
@@ -220,10 +268,10 @@ def _missing_proof(given: bool, unseen: tuple[str, ...]) -> list[Finding]:
     return [Finding("not proved", "warning", name, "silent on the sample", "events", hint) for name in unseen]
 
 
-def _kept_state(net: nn.Module, names: list[str]) -> list[Finding]:
+def _kept_state(chain: Chain, names: list[str]) -> list[Finding]:
     hint = "Call lava_spikeloss.training.reset_net(net) before each batch, and both do the same."
     return [
         Finding("persistent state", "warning", name, "SLAYER keeps it between batches", "from rest in the file", hint)
-        for name, keeps in zip(names, blocks_that_keep_state(net), strict=True)
-        if keeps
+        for name, block in zip(names, chain.layers, strict=True)
+        if keeps_state(block)
     ]

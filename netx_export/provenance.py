@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,17 +25,19 @@ from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss.arguments import check_number
 from netx_export.network.description import Gives, NetworkDescription
 from netx_export.run import Run
-from netx_export.slayer import layer_blocks, unwrapped
+from netx_export.slayer import Chain, unwrapped
 
 __all__ = [
     "budget_texts",
     "check_texts",
     "deviation_texts",
     "layer_budgets",
+    "place_texts",
     "rate_texts",
     "recorded_budgets",
     "recorded_deviations",
     "recorded_rates",
+    "run_texts",
     "silence_texts",
     "source_hash",
     "versions",
@@ -52,6 +58,15 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def run_texts(network: str | os.PathLike[str] | NetworkDescription) -> dict[str, str]:
+    """What is verified, when, and by which versions."""
+    file = "a description" if isinstance(network, NetworkDescription) else Path(network).name
+    found = {"file": file, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", **versions()}
+    with suppress(PackageNotFoundError):
+        found["lava-nc"] = version("lava-nc")
+    return {**found, "Python": platform.python_version()}
 
 
 def source_hash(net: nn.Module) -> str:
@@ -112,6 +127,13 @@ def deviation_texts(deviations: Mapping[str, float], tolerance: float) -> dict[s
     return {_DEVIATIONS: json.dumps(dict(deviations)), _TOLERANCE: repr(float(tolerance))}
 
 
+def place_texts(begins_inside: bool, ends_inside: bool) -> dict[str, str]:
+    """Where a file begins and ends, if that is inside of the network's forward; no text if it is all of it."""
+    begins = "inside the network's forward: the file takes what that makes of its input for the first block"
+    ends = "inside the network's forward: the file gives what the last block made, before what follows in that"
+    return {**({"begins": begins} if begins_inside else {}), **({"ends": ends} if ends_inside else {})}
+
+
 def recorded_deviations(metadata: Mapping[str, str]) -> tuple[dict[str, float], float]:
     """What :func:`deviation_texts` recorded in a file; a text that is something else holds none."""
     with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
@@ -127,7 +149,9 @@ def recorded_rates(metadata: Mapping[str, str]) -> dict[str, float]:
     return {}
 
 
-def budget_texts(net: nn.Module, description: NetworkDescription, budget: float | LoihiBudget | None) -> dict[str, str]:
+def budget_texts(
+    net: nn.Module, chain: Chain, description: NetworkDescription, budget: float | LoihiBudget | None
+) -> dict[str, str]:
     """Each line of a budget, under the names that the layers have in the file.
 
     Raises:
@@ -145,7 +169,7 @@ def budget_texts(net: nn.Module, description: NetworkDescription, budget: float 
             f"Expected argument `budget` to count energy by LOIHI_1, as `verify` does, but got the table of "
             f"{budget.table.chip}. Give a budget of `synops` instead."
         )
-    blocks = {id(block): layer for block, layer in zip(layer_blocks(net), description.spiking, strict=True)}
+    blocks = {id(block): layer for block, layer in zip(chain.layers, description.spiking, strict=True)}
     layers = {name: blocks[id(module)] for name, module in net.named_modules() if id(module) in blocks}
     texts = {}
     for kind in _KINDS:

@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from netx_export.errors import ExportError
+from netx_export.errors import ExportError, SimulationError
 from netx_export.file.netx import read
 from netx_export.network.description import Gives, NetworkDescription
 from netx_export.network.peaks import Peak
-from netx_export.run import OUTPUT, Run, Spikes
+from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import network_input, simulate
+from netx_export.simulation.simulate import check_input, network_input, simulate
+from netx_export.slayer import Recording, line_up
 
 __all__ = ["prove"]
 
 _OWN_FORWARD = "Does the network's forward do something else on some data than on others?"
 
 
-def prove(trained: Run, path: Path, sample: torch.Tensor, tolerance: float) -> dict[str, float]:
+def prove(trained: Recording, path: Path, sample: torch.Tensor, tolerance: float) -> dict[str, float]:
     """Compare the file on the reference simulator with what the network itself did.
 
     Whatever the tolerance, a difference passes only where float32, in which SLAYER computes, cannot hold the numbers of
@@ -30,7 +31,7 @@ def prove(trained: Run, path: Path, sample: torch.Tensor, tolerance: float) -> d
     Args:
         trained: what the network did on the sample.
         path: the file.
-        sample: the input.
+        sample: the network's input.
         tolerance: the largest deviation of a layer or the output that is accepted; 0 for none.
 
     Returns:
@@ -39,7 +40,7 @@ def prove(trained: Run, path: Path, sample: torch.Tensor, tolerance: float) -> d
     Raises:
         ExportError: if something differs by more than that, or for another reason.
     """
-    assert trained.output is not None
+    sample = _entering(trained, sample, read(path))
     exported = simulate(path, sample)
     pairs = [_Pair(name, expected, exported.arrays[name]) for name, expected in trained.arrays.items()]
     for pair in pairs:
@@ -64,6 +65,20 @@ def prove(trained: Run, path: Path, sample: torch.Tensor, tolerance: float) -> d
     raise ExportError(
         f"Not exported: the file does not run as the network does. {different[0].summary(first)} {cause.text}{advice}"
     )
+
+
+def _entering(trained: Recording, sample: torch.Tensor, description: NetworkDescription) -> torch.Tensor:
+    """What goes into the file: what reached the network's first block."""
+    entering = line_up(sample, trained.inputs, description).detach().cpu()
+    if trained.begins_inside:
+        try:
+            check_input(description, entering)
+        except SimulationError as error:
+            raise ExportError(
+                f"Not exported: what the network's forward makes of the sample for its first block is no input of a "
+                f"file. {error}"
+            ) from None
+    return entering
 
 
 @dataclass(frozen=True, eq=False)

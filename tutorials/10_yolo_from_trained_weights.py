@@ -26,6 +26,7 @@ from lava.lib.dl.slayer.object_detection.models import yolo_kp
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import interpolate
 
+from lava_spikeloss.training import load
 from netx_export import ExportError, export, simulate, verify
 
 torch.set_num_threads(1)
@@ -38,8 +39,8 @@ directory = Path(mkdtemp(prefix="yolo-"))
 # behind, and on a CPU it fails (it takes `abs` of a bool). A file holds the blocks and the head, a synapse and a
 # `dendrite.Sigma` that sums up what arrives. So they get a module of their own.
 #
-# The norms' means are made by SLAYER at the first forward in training. A network that was never trained has them in
-# another shape than the checkpoint, so they are put in first.
+# SLAYER makes the norms' means at the first forward in training; `load` gives them the shape that they have in the
+# file.
 
 
 # %%
@@ -48,13 +49,7 @@ class YoloKP(torch.nn.Module):
         super().__init__()
         whole = yolo_kp.Network()
         self.input_blocks, self.blocks, self.heads = whole.input_blocks, whole.blocks, whole.heads
-        weights = Path(yolo_kp.__file__).parent / "Trained_yolo_kp" / "network.pt"
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        self.anchors = state.pop("anchors")[0]  # the sizes of boxes, for whoever draws them
-        for name, buffer in self.named_buffers():
-            if name in state:
-                buffer.data = state[name]
-        self.load_state_dict(state)
+        load(Path(yolo_kp.__file__).parent / "Trained_yolo_kp" / "network.pt", whole)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         for block in (*self.input_blocks, *self.blocks, *self.heads):

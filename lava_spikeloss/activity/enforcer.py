@@ -27,7 +27,7 @@ class Enforcer(torch.nn.Module, ABC):
     def __init__(self, lam: Factor, power: int) -> None:
         super().__init__()
         if not callable(lam):
-            check_number("lam", lam)
+            check_number("lam", lam, minimum=0)  # a negative one would reward what is over the budget
         check_choice("power", power, (1, 2))
         self.lam = lam
         self.power = power
@@ -53,6 +53,7 @@ class Enforcer(torch.nn.Module, ABC):
             loss: torch.Tensor = self.lam(self._violations(self.lam.margin))
         else:
             lam = self.lam(self.backward_passes) if callable(self.lam) else self.lam
+            check_number("lam", float(lam), minimum=0)
             penalties = (excess.pow(self.power).sum() for excess in self._excesses())
             loss = lam * sum(penalties, start=torch.zeros(()))
         if loss.requires_grad:
@@ -118,7 +119,7 @@ class SparsityEnforcer(Enforcer):
 
     Args:
         max_rate: upper bound, in events (by magnitude) per neuron and time step.
-        lam: the factor :math:`\lambda`: a number, or a function of the number of backward passes so far, or a
+        lam: the factor :math:`\lambda`, at least 0: a number, a function of the number of backward passes so far, or a
             :class:`LagrangeMultiplier` that finds a factor for each group so that its rate ends within the bounds.
         per: the group that has to keep the bounds: ``"layer"``, ``"channel"`` or ``"neuron"``.
         min_rate: lower bound, in the unit of ``max_rate``. Silent neurons get its gradient too.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 
+from lava_spikeloss.compiling import torch_compiles
 from lava_spikeloss.slayer_blocks import spiking_blocks, synapses
 
 __all__ = ["Hook", "Watched", "Watcher", "events_of", "untraced", "watched"]
@@ -21,7 +22,7 @@ def untraced(function: _Function) -> _Function:
     @wraps(function)
     def outside_graphs(*args: Any, **kwargs: Any) -> Any:
         # Only now, since `disable` imports the compiler, which takes as long as torch itself.
-        run = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        run = torch.compiler.disable(function) if torch_compiles() else function
         return run(*args, **kwargs)
 
     return cast(_Function, outside_graphs)

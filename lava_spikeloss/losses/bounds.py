@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Regularizer
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["CountBoundsLoss", "count_bounds_loss"]
 
 
+@padded(None)
 def count_bounds_loss(
     spikes: torch.Tensor,
     lower: float | None = None,
     upper: float | None = None,
     power: int = 2,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
-    per: str = "neuron",
+    per: Literal["neuron", "layer"] = "neuron",
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Keep each neuron's spike count between two bounds: no silent neurons, no bursting ones.
 
@@ -38,6 +43,7 @@ def count_bounds_loss(
         power: :math:`p`, 1 or 2.
         reduction: ``"mean"`` and ``"sum"`` over samples and neurons, or ``"none"``.
         per: what is counted, each ``"neuron"`` or the whole ``"layer"``.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(*, T)`, with ``per="layer"`` :math:`(N, ..., T)`
@@ -76,8 +82,8 @@ class CountBoundsLoss(Regularizer, function=count_bounds_loss):
         lower: float | None = None,
         upper: float | None = None,
         power: int = 2,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
-        per: str = "neuron",
+        per: Literal["neuron", "layer"] = "neuron",
     ) -> None:
         super().__init__(lower=lower, upper=upper, power=power, reduction=reduction, per=per)

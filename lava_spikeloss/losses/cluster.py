@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
-from lava_spikeloss.losses.labels import canonical_labels, targets_per_train
+from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_train
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
 from lava_spikeloss.spike_trains import first_steps, running_count, sum_around
 
@@ -110,15 +113,19 @@ def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     return torch.where(exists[..., :1], last, steps)
 
 
+@padded("desired")
 def stca_loss(
     membrane: torch.Tensor,
     desired: torch.Tensor,
     v_threshold: float = 1.0,
     T_in: int = 5,  # noqa: N803 - the peers' name
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     true_count: float = 1,
     false_count: float = 0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Give each output neuron the desired number of spike clusters, by the one potential that is nearest to it.
 
@@ -139,6 +146,9 @@ def stca_loss(
         reduction: ``"sum"`` and ``"mean"`` over samples and neurons, or ``"none"``.
         true_count: clusters of the labelled class, when ``desired`` are class indices.
         false_count: clusters of every other class, when ``desired`` are class indices.
+        label_form: what the numbers of ``desired`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -163,15 +173,23 @@ def stca_loss(
         v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
     )
     v = collapse(membrane)
-    desired = canonical_labels(desired, membrane.shape, v.shape[1], name="desired")
-    wanted = targets_per_train(desired, v.shape[1], compute_dtype(v.dtype))
-    if desired.dtype == torch.int64:
+    given = read_labels(
+        desired,
+        membrane.shape,
+        v.shape[1],
+        label_form=label_form,
+        ignore_index=ignore_index,
+        limits=(0, inf),  # counts
+        name="desired",
+    )
+    wanted, kept = targets_per_train(given, v.shape[1], compute_dtype(v.dtype))
+    if given.values.dtype == torch.int64:
         wanted = false_count + (true_count - false_count) * wanted
     count, positive, negative = (found.squeeze(-1) for found in _nearest(v, v_threshold, T_in))
     step = torch.where(count > wanted, negative, positive)
     sign = torch.sign(count - wanted) * (step < v.shape[-1])
     nearest = as_float(v.gather(-1, step.clamp(max=v.shape[-1] - 1).unsqueeze(-1)).squeeze(-1))
-    return reduce(sign * (nearest - v_threshold), reduction)
+    return reduce(sign * (nearest - v_threshold), reduction, kept)
 
 
 class STCALoss(Loss, function=stca_loss):
@@ -185,11 +203,19 @@ class STCALoss(Loss, function=stca_loss):
         self,
         v_threshold: float = 1.0,
         T_in: int = 5,  # noqa: N803 - the peers' name
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         true_count: float = 1,
         false_count: float = 0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
-            v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
+            v_threshold=v_threshold,
+            T_in=T_in,
+            reduction=reduction,
+            true_count=true_count,
+            false_count=false_count,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.losses.labels import labels_per_train, sample_weights, wanted_values, with_classes
+from lava_spikeloss.losses.labels import Labels, labels_per_train, sample_weights, wanted_values, with_classes
 from lava_spikeloss.losses.options import check_options
-from lava_spikeloss.losses.reduction import as_float, check_weight_length, reduce
+from lava_spikeloss.losses.reduction import as_float, check_weight_length, reduce, reduce_steps
 
 __all__ = ["cross_entropy"]
 
 
 def cross_entropy(
     scores: torch.Tensor,
-    labels: torch.Tensor,
+    labels: Labels,
     *,
     weight: torch.Tensor | None,
     reduction: str,
@@ -22,10 +22,10 @@ def cross_entropy(
     label_smoothing: float,
     focal_gamma: float,
 ) -> torch.Tensor:
-    """Cross entropy of scores ``(N, C)`` or ``(N, C, T)`` with canonical labels, reduced over samples.
+    """Cross entropy of scores ``(N, C)`` or ``(N, C, T)`` with labels, reduced over samples.
 
-    ``weight``, ``label_smoothing`` and ``reduction`` as in ``torch.nn.CrossEntropyLoss``; with scores per step the loss
-    of a sample is its mean over time.
+    ``weight``, ``label_smoothing``, ``reduction`` and what is left out as in ``torch.nn.CrossEntropyLoss``; with scores
+    per step the loss of a sample is its mean over time, over the steps that are kept.
     """
     check_options(
         weight=weight,
@@ -41,38 +41,54 @@ def cross_entropy(
     if weight is not None:
         weight = weight.to(scores.dtype)
     labels = _labels_like(scores, labels)
+    # The mean over time of a sample some steps of which are left out is not the sum divided by all steps.
+    over_time = scores.dim() == 3 and reduction != "mean"
+    each = "none" if over_time and labels.kept is not None else reduction
     if focal_gamma:
         losses = _focal(scores, _targets(scores, labels, weight, label_smoothing), focal_gamma)
-        loss = _reduce(losses, labels, weight, reduction)
+        loss = _reduce(losses, labels, weight, each)
     else:
-        loss = F.cross_entropy(scores, labels, weight, reduction=reduction, label_smoothing=label_smoothing)
-    if scores.dim() == 2 or reduction == "mean":
+        loss = _plain(scores, labels, weight, label_smoothing, each)
+    if not over_time:
         return loss
-    return loss.mean(1) if reduction == "none" else loss / scores.shape[-1]
+    if each == "none":
+        return reduce_steps(loss, reduction, labels.kept)
+    return loss / scores.shape[-1]
 
 
-def _reduce(losses: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str) -> torch.Tensor:
+def _plain(
+    scores: torch.Tensor, labels: Labels, weight: torch.Tensor | None, smoothing: float, reduction: str
+) -> torch.Tensor:
+    if labels.kept is None or labels.values.dtype == torch.int64:  # torch leaves class indices out by itself
+        return F.cross_entropy(scores, labels.values, weight, reduction=reduction, label_smoothing=smoothing)
+    losses = F.cross_entropy(scores, labels.values, weight, reduction="none", label_smoothing=smoothing)
+    return reduce(losses, reduction, labels.kept)
+
+
+def _reduce(losses: torch.Tensor, labels: Labels, weight: torch.Tensor | None, reduction: str) -> torch.Tensor:
     """As ``torch.nn.CrossEntropyLoss`` does: the mean of class indices is divided by the sum of their weights."""
     if reduction == "mean" and weight is not None:
-        return losses.sum() / sample_weights(labels, weight)[1]
-    return reduce(losses, reduction)
+        return reduce(losses, "sum", labels.kept) / sample_weights(labels, weight)[1]
+    return reduce(losses, reduction, labels.kept)
 
 
-def _labels_like(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _labels_like(scores: torch.Tensor, labels: Labels) -> Labels:
     """Labels with the dimensions of the scores: averaged over time for ``(N, C)``, repeated for ``(N, C, T)``."""
-    indices = labels.dtype == torch.int64
     if scores.dim() == 2:
         return labels_per_train(labels, scores.shape[1], scores.dtype)
+    values, kept = labels
+    indices = values.dtype == torch.int64
     if not indices:
-        labels = labels.to(scores.dtype)
-    if labels.dim() == (1 if indices else 2):
-        labels = labels.unsqueeze(-1).expand(*labels.shape, scores.shape[-1])
-    return labels
+        values = values.to(scores.dtype)
+    if values.dim() == (1 if indices else 2):
+        values = values.unsqueeze(-1).expand(*values.shape, scores.shape[-1])
+        kept = None if kept is None else kept.unsqueeze(-1).expand(values.shape[0], scores.shape[-1])
+    return Labels(values, kept)
 
 
-def _targets(scores: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, smoothing: float) -> torch.Tensor:
+def _targets(scores: torch.Tensor, given: Labels, weight: torch.Tensor | None, smoothing: float) -> torch.Tensor:
     """Labels as smoothed and weighted targets; class indices that are neither stay, ``(N, 1)`` or ``(N, 1, T)``."""
-    classes, labels = scores.shape[1], with_classes(labels)
+    classes, labels = scores.shape[1], with_classes(given)
     if smoothing:
         false = smoothing / classes
         labels = wanted_values(labels, classes, scores.dtype, 1 - smoothing + false, false)

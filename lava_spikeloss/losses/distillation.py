@@ -6,24 +6,28 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, check_population, collapse, matmul, pool_population, reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["DistillationLoss", "distillation_loss"]
 
 
+@padded(None, trains=("teacher",))
 def distillation_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
     tau: float = 2.0,
     per_step: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    scale: float = 1.0,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Kullback-Leibler divergence of the student's answer from the teacher's, both softened.
 
@@ -31,8 +35,8 @@ def distillation_loss(
         \ell_n = \tau^2 \operatorname{KL}\left(\operatorname{softmax}(z^t_n / \tau)\, \|\,
             \operatorname{softmax}(z^s_n / \tau)\right)
 
-    :math:`z` is the mean over time; with ``per_step`` the output of each step, and the losses are averaged over time.
-    There is no gradient for the teacher.
+    :math:`z` is the mean over time, with ``per_step`` the output of each step, and the losses are averaged over time;
+    :math:`z^s` is that of the student times ``scale``. There is no gradient for the teacher.
 
     Args:
         student: the student's output: spikes, currents or membrane potentials.
@@ -43,6 +47,9 @@ def distillation_loss(
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how the outputs of a group are pooled, ``"sum"`` or ``"mean"``.
+        scale: of the student's outputs. Rates of spikes lie in [0, 1] and cannot reach the scores of a teacher without
+            spikes, whose range is several times as wide: the width of that range makes them alike.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - student: :math:`(N, C, ..., T)`
@@ -69,6 +76,7 @@ def distillation_loss(
         population_code=population_code,
         num_classes=num_classes,
         population_pooling=population_pooling,
+        scale=scale,
     )
     check_tensor("teacher", teacher)
     trains = collapse(student)
@@ -79,7 +87,7 @@ def distillation_loss(
     wanted = as_float(_teacher_scores(teacher.detach(), outputs))
     if not per_step:
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
-    log_p = F.log_softmax(as_float(outputs) / tau, dim=1)
+    log_p = F.log_softmax(as_float(outputs) / (tau / scale), dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
     difference = (log_q - log_p).flatten(1).unsqueeze(2)
     q = log_q.exp_().flatten(1).unsqueeze(1)
@@ -111,11 +119,12 @@ class DistillationLoss(Loss, function=distillation_loss):
         self,
         tau: float = 2.0,
         per_step: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "sum",
+        scale: float = 1.0,
     ) -> None:
         super().__init__(
             tau=tau,
@@ -124,4 +133,5 @@ class DistillationLoss(Loss, function=distillation_loss):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            scale=scale,
         )

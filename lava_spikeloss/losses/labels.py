@@ -1,41 +1,57 @@
-"""Every form a label may have, brought to one of four canonical tensors.
+"""Every form a label may have, which of them was given, and what it becomes: one of four canonical tensors.
 
-======================  ====================  =======================================================
-canonical form          dtype                 comes from
-======================  ====================  =======================================================
-``(N,)``                int64                 class indices, of integers or of whole floats
-``(N, T)``              int64                 class indices per step
-``(N, C)``              floating              one-hot, multi-hot or probabilities
-``(N, C, T)``           floating              the same per step
-======================  ====================  =======================================================
+======================  =============  ================  =======================================================
+form                    the numbers    canonical dtype   comes from
+======================  =============  ================  =======================================================
+``(N,)``                indices        int64             class indices, of integers or of whole floats
+``(N, T)``              indices        int64             class indices per step
+``(N, C)``              targets        floating          one-hot, multi-hot or probabilities, in [0, 1]
+``(N, C, T)``           targets        floating          the same per step
+======================  =============  ================  =======================================================
 
-An ``(N, C)`` label and an ``(N, T)`` label look alike when ``C == T``. A bool or floating tensor is then taken as
-``(N, C)``; an integer tensor as ``(N, T)`` where the loss is evaluated per step, else as ``(N, C)``.
+The shape tells the form, except that ``(N, T)`` and ``(N, C)`` are one shape when ``C == T``. There
 
-Class indices are checked against the number of classes on the CPU in eager mode. On an accelerator looking at values
-would make the host wait, and inside of ``torch.compile`` and ``torch.func.vmap`` there are none to look at: there an
-impossible class meets the assertion of torch's indexing.
+1. the argument ``label_form``, ``"indices"`` or ``"targets"``, decides where it is given;
+2. floating and bool numbers are targets;
+3. integers with a number other than 0 and 1 can only be indices, and with a number that no class has only targets;
+4. integers that are all 0 and 1 could be either: an error says so (``torch.nn.functional.one_hot`` gives such).
 
-The labels that predictions are compared with are class indices too (:func:`judged_classes`); samples to leave out have
-the label :data:`IGNORED`.
+So that no batch is read in another way than the one before, nothing else decides. For rule 3 the numbers have to be
+read: on an accelerator the host waits for that, in this one case, and inside of ``torch.compile``, ``torch.func.vmap``
+and on the meta device, where there is nothing to read, integers need ``label_form``.
+
+The numbers are checked, against the number of classes or as targets against [0, 1], on the CPU in eager mode. On an
+accelerator looking at values would make the host wait, and where there are none to look at an impossible class meets
+the assertion of torch's indexing.
+
+Samples and steps to leave out have the label ``ignore_index``; canonical indices have :data:`IGNORED` there. The labels
+that predictions are compared with are class indices too (:func:`judged_classes`).
 """
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
+from typing import Literal, NamedTuple
 
 import torch
 
-from lava_spikeloss.arguments import check_tensor
+from lava_spikeloss.arguments import check_choice, check_integer, check_tensor
 from lava_spikeloss.compiling import torch_compiles
 
 __all__ = [
     "IGNORED",
+    "Form",
+    "LabelForm",
+    "Labels",
     "are_whole",
-    "canonical_labels",
+    "check_label_form",
     "class_indices",
     "judged_classes",
+    "label_forms",
     "labels_per_train",
+    "only_indices",
+    "read_form",
+    "read_labels",
     "sample_weights",
     "targets_per_step",
     "targets_per_train",
@@ -46,67 +62,261 @@ __all__ = [
 IGNORED = -100
 """The label of samples to leave out: the default ``ignore_index`` of ``torch.nn.CrossEntropyLoss``."""
 
+LabelForm = Literal["indices", "targets"]
+"""What the numbers of labels are: the argument ``label_form``."""
+
 _SHOWN = 5  # how many impossible labels an error lists
+_ROUNDING = 1e-3  # by so much at least a target may lie outside of [0, 1], as sums of rounded probabilities do
 
 
-def canonical_labels(
-    labels: torch.Tensor, shape: torch.Size, num_classes: int, *, integers_are_steps: bool = False, name: str = "labels"
-) -> torch.Tensor:
-    """Bring ``labels`` for spikes of ``shape`` ``(N, ..., T)`` to one of the canonical forms of this module."""
-    check_tensor(name, labels)
+class Labels(NamedTuple):
+    """Labels in a canonical form.
+
+    Attributes:
+        values: as in the table of this module; indices to leave out are :data:`IGNORED`.
+        kept: False for each sample ``(N,)``, or step ``(N, T)``, to leave out; None where it is known to be none.
+    """
+
+    values: torch.Tensor
+    kept: torch.Tensor | None = None
+
+
+class Form(NamedTuple):
+    """One form that a loss takes labels in.
+
+    Attributes:
+        numbers: what the numbers are.
+        axes: what the dimensions are, such as ``"N, T=6"``.
+        shape: their sizes.
+        per_step: whether the last of them is time.
+    """
+
+    numbers: LabelForm
+    axes: str
+    shape: tuple[int, ...]
+    per_step: bool = False
+
+
+def label_forms(shape: tuple[int, ...], num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
+    """The forms of labels for spikes of ``shape`` ``(N, ..., T)``.
+
+    Args:
+        shape: of the spikes.
+        num_classes: :math:`C`.
+        yes_or_no: where there is one output, its labels need no dimension for it: they are targets, 1 for yes.
+    """
     samples, steps = shape[0], shape[-1]
-    given = labels.shape
-    if given == (samples,):
-        return class_indices(labels, num_classes, name)
-    per_class = (
-        [(samples, num_classes), tuple(shape[:-1])] if prod(shape[1:-1]) == num_classes else [(samples, num_classes)]
+    single: LabelForm = "targets" if yes_or_no and num_classes == 1 else "indices"
+    forms = [
+        Form(single, f"{samples},", (samples,)),
+        Form(single, f"{samples}, T={steps}", (samples, steps), per_step=True),
+        Form("targets", f"{samples}, C={num_classes}", (samples, num_classes)),
+        Form("targets", f"{samples}, C={num_classes}, T={steps}", (samples, num_classes, steps), per_step=True),
+    ]
+    if len(shape) > 3 and prod(shape[1:-1]) == num_classes:  # classes that lie in space, as their spikes do
+        places = ", ".join(map(str, shape[:-1]))
+        forms += [
+            Form("targets", places, tuple(shape[:-1])),
+            Form("targets", f"{places}, T={steps}", tuple(shape), per_step=True),
+        ]
+    return forms
+
+
+def read_form(
+    labels: torch.Tensor, forms: list[Form], label_form: LabelForm | None, num_classes: int, name: str = "labels"
+) -> Form:
+    """The one form that labels have.
+
+    Raises:
+        ValueError: if they have none of them, or could have several.
+    """
+    check_tensor(name, labels)
+    if labels.dtype in (torch.complex64, torch.complex128):  # torch 2.3 cannot trace is_complex()
+        raise TypeError(f"Expected argument `{name}` to hold real numbers but got {labels.dtype}.")
+    fitting = [form for form in forms if form.shape == labels.shape and label_form in (None, form.numbers)]
+    if not fitting:
+        wanted = [form for form in forms if label_form in (None, form.numbers)]
+        listed = " or ".join(f"({form.axes})" for form in wanted)
+        given = "" if label_form is None else f" with `label_form={label_form!r}`"
+        raise ValueError(f"Expected argument `{name}` to have shape {listed}{given} but got {tuple(labels.shape)}.")
+    indices, targets = ([form for form in fitting if form.numbers == one] for one in ("indices", "targets"))
+    if not (indices and targets):
+        return fitting[0]
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        return targets[0]
+    if only_indices(labels):
+        return indices[0]
+    if num_classes == 1 and _has(labels, labels == 1):
+        return targets[0]
+    raise ValueError(_two_readings(labels, indices[0], targets[0], name))
+
+
+def only_indices(labels: torch.Tensor) -> bool:
+    """Whether there are integers other than 0 and 1 among ``labels``, which no target can be."""
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    return whole and _has(labels, (labels < 0) | (labels > 1))
+
+
+def _has(labels: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether a mask of labels is true anywhere; False where no value can be read."""
+    if torch_compiles() or labels.is_meta:
+        return False
+    try:
+        return bool(mask.any())
+    except RuntimeError:  # inside torch.func.vmap, or a tensor without values
+        return False
+
+
+def _two_readings(labels: torch.Tensor, indices: Form, targets: Form, name: str) -> str:
+    return (
+        f"Argument `{name}` of shape {tuple(labels.shape)} and {labels.dtype} has two readings: class indices "
+        f"({indices.axes}), and targets, one for each class, ({targets.axes}). Say which, with `label_form='indices'` "
+        f"or `label_form='targets'`, or give targets as floating-point numbers, `{name}.float()`."
     )
-    per_class_and_step = [(*form, steps) for form in per_class]
-    looks_like_steps = given == (samples, steps)
-    integer = not labels.is_floating_point() and labels.dtype != torch.bool
-    if given in per_class and not (looks_like_steps and integer and integers_are_steps):
-        return _targets(labels).reshape(samples, num_classes)
-    if looks_like_steps:
-        return class_indices(labels, num_classes, name)
-    if given in per_class_and_step:
-        return _targets(labels).reshape(samples, num_classes, steps)
+
+
+def read_labels(
+    labels: torch.Tensor,
+    shape: torch.Size,
+    num_classes: int,
+    *,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    forms: list[Form] | None = None,
+    limits: tuple[float, float] = (0.0, 1.0),
+    name: str = "labels",
+) -> Labels:
+    """Bring ``labels`` for spikes of ``shape`` ``(N, ..., T)`` to one of the canonical forms of this module.
+
+    Args:
+        labels: as given.
+        shape: of the spikes.
+        num_classes: :math:`C`.
+        label_form: what the numbers are; None where the labels say it themselves.
+        ignore_index: the class index of what is left out.
+        forms: that the loss takes; None for those of :func:`label_forms`.
+        limits: of targets.
+        name: of the argument.
+    """
+    check_label_form("label_form", label_form)
+    check_integer("ignore_index", ignore_index)
+    form = read_form(labels, forms or label_forms(shape, num_classes), label_form, num_classes, name)
+    if form.numbers == "indices":
+        return _read_indices(labels, num_classes, ignore_index, name)
+    _check_limits(labels, limits, name)
+    targets = labels if labels.is_floating_point() else labels.to(torch.float32)
+    canonical = (shape[0], num_classes, shape[-1]) if form.per_step else (shape[0], num_classes)
+    return Labels(targets.reshape(canonical))
+
+
+def check_label_form(name: str, value: object) -> None:
+    """Raise a ``ValueError`` unless it says what the numbers of labels are, or is None."""
+    check_choice(name, value, (None, "indices", "targets"))
+
+
+def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") -> torch.Tensor:
+    """``labels`` as int64 class indices of which none is left out, checked where that does not make the host wait."""
+    return _read_indices(labels, num_classes, None, name).values
+
+
+def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | None, name: str) -> Labels:
+    if labels.numel() == 0:
+        raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
+    indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
+    if ignore_index is None:
+        _check_indices(labels, indices, num_classes, name)
+        return Labels(indices)
+    kept = indices != ignore_index
+    marked = indices if ignore_index == IGNORED else torch.where(kept, indices, IGNORED)
+    return Labels(
+        marked, kept if _check_indices(labels, torch.where(kept, indices, 0), num_classes, name, kept) else None
+    )
+
+
+def _check_indices(
+    labels: torch.Tensor, indices: torch.Tensor, num_classes: int, name: str, kept: torch.Tensor | None = None
+) -> bool:
+    """Raise for labels that are no class; whether some are, or on a device or in a compiler may be, to leave out."""
+    if not labels.is_cpu or torch_compiles():
+        return kept is not None
+    try:
+        whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
+        some_left_out = kept is not None and not bool(kept.all())
+    except RuntimeError:  # inside torch.func.vmap values cannot be read
+        return kept is not None
+    if not whole:
+        raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
+    if not possible:
+        judged = labels if kept is None else labels[kept]
+        raise ValueError(
+            f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
+            f"but got values from {int(judged.min())} to {int(judged.max())}."
+        )
+    return some_left_out
+
+
+def _check_limits(targets: torch.Tensor, limits: tuple[float, float], name: str) -> None:
+    """Raise a ``ValueError`` for targets that are NaN or outside of ``limits``, where their values can be looked at."""
+    low, high = limits
+    if not targets.is_cpu or torch_compiles() or targets.dtype == torch.bool or low == -inf:
+        return
+    rounding = max(_ROUNDING, 4 * torch.finfo(targets.dtype).eps) if targets.is_floating_point() else 0.0
+    try:
+        smallest, largest = (float(value) for value in targets.detach().aminmax())
+    except RuntimeError:  # inside torch.func.vmap values cannot be read
+        return
+    if low - rounding <= smallest and largest <= high + rounding and largest < inf:
+        return
+    allowed = f"in [{low:g}, {high:g}]" if high < inf else f"of at least {low:g}"
     raise ValueError(
-        f"Expected argument `{name}` to have shape ({samples},), ({samples}, T={steps}), ({samples}, C={num_classes}) "
-        f"or ({samples}, C={num_classes}, T={steps}) but got {tuple(given)}."
+        f"Expected argument `{name}` of shape {tuple(targets.shape)} to hold targets {allowed}, one for each class, "
+        f"but got values from {smallest:g} to {largest:g}."
     )
 
 
-def targets_per_train(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """Canonical labels as ``(N, C)`` targets of a whole spike train; labels per step are averaged over time."""
-    if labels.dtype == torch.int64:
-        steps = labels.unsqueeze(-1) if labels.dim() == 1 else labels
-        zeros = torch.zeros(labels.shape[0], num_classes, dtype=dtype, device=labels.device)
-        share = torch.full(steps.shape, 1 / steps.shape[-1], dtype=dtype, device=labels.device)
-        return zeros.scatter_add(1, steps, share)
-    targets = labels.to(dtype)
-    return targets if targets.dim() == 2 else targets.mean(-1)
+def targets_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> Labels:
+    """Labels as ``(N, C)`` targets of a whole train; labels per step are averaged over the steps that are kept."""
+    values, kept = labels
+    if values.dtype == torch.int64:
+        steps = values.unsqueeze(-1) if values.dim() == 1 else values
+        zeros = torch.zeros(steps.shape[0], num_classes, dtype=dtype, device=steps.device)
+        if kept is None or values.dim() == 1:
+            share = torch.full(steps.shape, 1 / steps.shape[-1], dtype=dtype, device=steps.device)
+        else:
+            share = kept.to(dtype) / kept.sum(1, keepdim=True).clamp(min=1)
+            kept = kept.any(1)
+        return Labels(zeros.scatter_add(1, _possible(steps, labels.kept), share), kept)
+    targets = values.to(dtype)
+    return Labels(targets if targets.dim() == 2 else targets.mean(-1), kept)
 
 
-def targets_per_step(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """Canonical labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one label."""
-    if labels.dtype == torch.int64:
-        steps = labels.unsqueeze(-1) if labels.dim() == 1 else labels
-        zeros = torch.zeros(steps.shape[0], num_classes, steps.shape[-1], dtype=dtype, device=labels.device)
+def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """Labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one; any for what is left out."""
+    values, kept = labels
+    if values.dtype == torch.int64:
+        steps = _possible(values.unsqueeze(-1) if values.dim() == 1 else values, kept)
+        zeros = torch.zeros(steps.shape[0], num_classes, steps.shape[-1], dtype=dtype, device=steps.device)
         return zeros.scatter(1, steps.unsqueeze(1), 1.0)
-    targets = labels.to(dtype)
+    targets = values.to(dtype)
     return targets if targets.dim() == 3 else targets.unsqueeze(-1)
 
 
-def labels_per_train(labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """Canonical labels of a whole train: class indices ``(N,)`` stay, everything else becomes ``(N, C)`` targets."""
-    if labels.dtype == torch.int64 and labels.dim() == 1:
+def _possible(indices: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """Indices with a class in the place of :data:`IGNORED`, so that they can index."""
+    return indices if kept is None else indices.clamp(min=0)
+
+
+def labels_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> Labels:
+    """Labels of a whole train: class indices ``(N,)`` stay, everything else becomes ``(N, C)`` targets."""
+    if labels.values.dtype == torch.int64 and labels.values.dim() == 1:
         return labels
     return targets_per_train(labels, num_classes, dtype)
 
 
-def with_classes(labels: torch.Tensor) -> torch.Tensor:
-    """Canonical class indices with a dimension of 1 for the classes, ``(N, 1)`` or ``(N, 1, T)``; targets stay."""
-    return labels.unsqueeze(1) if labels.dtype == torch.int64 else labels
+def with_classes(labels: Labels) -> torch.Tensor:
+    """Class indices, all possible, with a dimension of 1 for the classes, ``(N, 1)`` or ``(N, 1, T)``; targets stay."""
+    values, kept = labels
+    return _possible(values, kept).unsqueeze(1) if values.dtype == torch.int64 else values
 
 
 def wanted_values(
@@ -123,38 +333,21 @@ def wanted_values(
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 
 
-def sample_weights(labels: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class weights of canonical labels, ``(N,)`` or ``(N, T)``, and what a mean divides their weighted sum by.
+def sample_weights(labels: Labels, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class weights of labels, ``(N,)`` or ``(N, T)``, 0 for what is left out, and what a mean divides their sum by.
 
     As in ``torch.nn.CrossEntropyLoss``: the sum of the weights for class indices, their number for targets.
     """
-    if labels.dtype == torch.int64:
-        weights = weight[labels]
+    values, kept = labels
+    if values.dtype == torch.int64:
+        weights = weight[_possible(values, kept)]
+        weights = weights if kept is None else torch.where(kept, weights, 0)
         return weights, weights.sum()
-    column = weight if labels.dim() == 2 else weight.unsqueeze(-1)
-    weights = (labels.to(weight.dtype) * column).sum(1)
+    column = weight if values.dim() == 2 else weight.unsqueeze(-1)
+    weights = (values.to(weight.dtype) * column).sum(1)
+    if kept is not None:
+        return torch.where(kept, weights, 0), kept.sum().to(weights.dtype)
     return weights, torch.full((), weights.numel(), dtype=weights.dtype, device=weights.device)
-
-
-def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") -> torch.Tensor:
-    """``labels`` as int64 class indices, checked where that does not make the host wait."""
-    check_tensor(name, labels)
-    if labels.numel() == 0:
-        raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
-    indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
-    if labels.is_cpu and not torch_compiles():
-        try:
-            whole, possible = are_whole(labels), torch.equal(indices.clamp(0, num_classes - 1), indices)
-        except RuntimeError:  # inside torch.func.vmap values cannot be read
-            return indices
-        if not whole:
-            raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions.")
-        if not possible:
-            raise ValueError(
-                f"Expected argument `{name}` to hold class indices in [0, {num_classes}) "
-                f"but got values from {int(labels.min())} to {int(labels.max())}."
-            )
-    return indices
 
 
 def are_whole(labels: torch.Tensor) -> bool:
@@ -162,15 +355,19 @@ def are_whole(labels: torch.Tensor) -> bool:
     return not labels.is_floating_point() or bool((labels - labels.floor() == 0).all())
 
 
-def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "labels") -> torch.Tensor:
-    """``labels`` of any shape as int64 class indices to compare predictions with; some may be :data:`IGNORED`.
+def judged_classes(
+    labels: torch.Tensor, num_classes: int | None, name: str = "labels", ignore_index: int = IGNORED
+) -> torch.Tensor:
+    """``labels`` of any shape as int64 class indices to compare predictions with; :data:`IGNORED` for what is left out.
 
     Reads the values: the host waits for the device.
 
     Args:
         labels: class indices, of integers or of whole floats.
-        num_classes: number of outputs; None if it is not known, and only negative labels can be told to be wrong.
+        num_classes: number of outputs, of which one alone answers yes, 1, or no, 0; None if it is not known, and only
+            negative labels can be told to be wrong.
         name: of the argument.
+        ignore_index: the label of what is left out.
 
     Raises:
         TypeError: for complex numbers.
@@ -181,21 +378,25 @@ def judged_classes(labels: torch.Tensor, num_classes: int | None, name: str = "l
         raise TypeError(f"Expected argument `{name}` to hold class indices but got {labels.dtype}.")
     if not are_whole(labels):
         raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions or NaN.")
-    possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < num_classes)
-    impossible = labels[~possible & (labels != IGNORED)]
+    possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < max(2, num_classes))
+    left_out = labels == ignore_index
+    impossible = labels[~possible & ~left_out]
     if impossible.numel():
         found = [str(int(value)) for value in impossible.unique()]
         more = ", ..." if len(found) > _SHOWN else ""
-        classes = (
-            "at least 0" if num_classes is None else f"0 to {num_classes - 1}, one for each of {num_classes} outputs"
-        )
         raise ValueError(
-            f"Expected argument `{name}` to hold class indices ({classes}), or {IGNORED} for what is left out, but got "
-            f"{', '.join(found[:_SHOWN])}{more}, which no output can have ({impossible.numel()} of {labels.numel()} "
-            f"labels)."
+            f"Expected argument `{name}` to hold class indices ({_possible_classes(num_classes)}), or {ignore_index} "
+            f"for what is left out, but got {', '.join(found[:_SHOWN])}{more}, which no output can have "
+            f"({impossible.numel()} of {labels.numel()} labels)."
         )
-    return labels.to(torch.int64)
+    return labels.to(torch.int64).masked_fill(left_out, IGNORED)
 
 
-def _targets(labels: torch.Tensor) -> torch.Tensor:
-    return labels if labels.is_floating_point() else labels.to(torch.float32)
+def _possible_classes(num_classes: int | None) -> str:
+    if num_classes is None:
+        return "at least 0"
+    return (
+        "0 for no and 1 for yes"
+        if num_classes == 1
+        else f"0 to {num_classes - 1}, one for each of {num_classes} outputs"
+    )

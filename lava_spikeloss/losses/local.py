@@ -6,16 +6,18 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_floating, check_same_shape, check_spikes
-from lava_spikeloss.losses.labels import canonical_labels, targets_per_step
+from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_step
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
-from lava_spikeloss.losses.reduction import as_float, collapse, matmul, reduce
+from lava_spikeloss.losses.options import Reduction, check_options
+from lava_spikeloss.losses.reduction import as_float, collapse, kept_samples, matmul, mean_of_steps, reduce
 
 __all__ = ["DECOLLELoss", "decolle_loss"]
 
 _ERRORS = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
 
 
+@padded(trains=("membrane",))
 def decolle_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -24,7 +26,11 @@ def decolle_loss(
     error: str = "mse",
     lam_high: float = 0.0,
     lam_low: float = 0.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
+    *,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Local loss of one layer: its spikes, read out by a fixed random matrix, should tell the label at every step.
 
@@ -45,6 +51,9 @@ def decolle_loss(
         lam_high: :math:`\lambda_h`, at least 0.
         lam_low: :math:`\lambda_l`, at least 0.
         reduction: ``"mean"`` and ``"sum"`` over samples, or ``"none"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes, membrane: :math:`(N, M, ..., T)`
@@ -75,15 +84,13 @@ def decolle_loss(
         )
     classes = readout.shape[0]
     outputs = matmul(readout.to(trains.dtype), trains)
-    targets = targets_per_step(
-        canonical_labels(labels, outputs.shape, classes, integers_are_steps=True), classes, outputs.dtype
-    )
-    losses: torch.Tensor = (
-        _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").sum((1, 2)) / outputs[0].numel()
-    )
+    given = read_labels(labels, outputs.shape, classes, label_form=label_form, ignore_index=ignore_index)
+    targets = targets_per_step(given, classes, outputs.dtype)
+    errors = _ERRORS[error](outputs, targets.expand_as(outputs), reduction="none").sum(1) / classes
+    losses = mean_of_steps(errors, given.kept)
     if lam_high or lam_low:
         losses = losses + _membrane_terms(membrane, spikes, lam_high, lam_low).to(losses.dtype)
-    return reduce(losses, reduction)
+    return reduce(losses, reduction, kept_samples(given.kept))
 
 
 def _membrane_terms(
@@ -116,18 +123,35 @@ class DECOLLELoss(Loss, function=decolle_loss):
         error: str = "mse",
         lam_high: float = 0.0,
         lam_low: float = 0.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         generator: torch.Generator | None = None,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         check_count("num_neurons", num_neurons)
         check_count("num_classes", num_classes)
         readout = (2 * torch.rand(num_classes, num_neurons, generator=generator) - 1) / num_neurons**0.5
-        super().__init__(readout=readout, error=error, lam_high=lam_high, lam_low=lam_low, reduction=reduction)
+        super().__init__(
+            readout=readout,
+            error=error,
+            lam_high=lam_high,
+            lam_low=lam_low,
+            reduction=reduction,
+            label_form=label_form,
+            ignore_index=ignore_index,
+        )
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor, membrane: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        input: torch.Tensor,
+        target: torch.Tensor,
+        membrane: torch.Tensor | None = None,
+        *,
+        lengths: Lengths | None = None,
+    ) -> torch.Tensor:
         """Local loss of the spikes ``input`` with the labels ``target``, and of the membrane potentials if given."""
-        return decolle_loss(input, target, membrane=membrane, **self._options())
+        return decolle_loss(input, target, membrane=membrane, lengths=lengths, **self._options())
 
     def extra_repr(self) -> str:
         """The options, with the readout's shape."""

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 
 from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.cross_entropy import cross_entropy
-from lava_spikeloss.losses.labels import canonical_labels, class_indices, sample_weights, targets_per_step
+from lava_spikeloss.losses.labels import (
+    IGNORED,
+    LabelForm,
+    Labels,
+    label_forms,
+    read_labels,
+    sample_weights,
+    targets_per_step,
+)
+from lava_spikeloss.losses.lengths import Lengths, check_lengths, padded, silent_after_the_end
 from lava_spikeloss.losses.module import Loss, Regularizer
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     as_float,
     check_weight_length,
     collapse,
     compute_dtype,
     matmul,
-    reduce,
+    reduce_steps,
     reduce_weighted,
     squared_errors,
 )
@@ -35,15 +46,19 @@ __all__ = [
 ]
 
 
+@padded()
 def ce_max_membrane_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of each class's largest membrane potential.
 
@@ -59,6 +74,9 @@ def ce_max_membrane_loss(
         temperature: :math:`\vartheta`, in units of the membrane potential.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -81,7 +99,7 @@ def ce_max_membrane_loss(
     potentials = collapse(membrane)
     return cross_entropy(
         potentials.max(-1).values,
-        canonical_labels(labels, membrane.shape, potentials.shape[1]),
+        read_labels(labels, membrane.shape, potentials.shape[1], label_form=label_form, ignore_index=ignore_index),
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -90,16 +108,20 @@ def ce_max_membrane_loss(
     )
 
 
+@padded()
 def ce_membrane_integral_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
     integration_time: float | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the membrane potential's integral, with earlier steps weighing more.
 
@@ -118,6 +140,9 @@ def ce_membrane_integral_loss(
         temperature: :math:`\vartheta`, in units of the membrane potential times steps.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -145,7 +170,7 @@ def ce_membrane_integral_loss(
     integral = matmul(potentials, torch.exp(-time / (integration_time or steps)))
     return cross_entropy(
         integral,
-        canonical_labels(labels, membrane.shape, potentials.shape[1]),
+        read_labels(labels, membrane.shape, potentials.shape[1], label_form=label_form, ignore_index=ignore_index),
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -154,14 +179,19 @@ def ce_membrane_integral_loss(
     )
 
 
+@padded(weighs_steps=True)
 def mse_membrane_loss(
     membrane: torch.Tensor,
     labels: torch.Tensor,
     time_var_targets: bool = False,
     on_target: float = 1,
     off_target: float = 0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
+    *,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the membrane potential of every step and its target.
 
@@ -179,6 +209,9 @@ def mse_membrane_loss(
         reduction: ``"mean"`` over samples and classes (by the sum of the weights for class indices), ``"sum"``
             or ``"none"``.
         weight: weight of each class, :math:`w`: that of its label weighs a sample. Labels per step weigh their step.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -209,35 +242,51 @@ def mse_membrane_loss(
     classes, dtype = potentials.shape[1], compute_dtype(membrane.dtype)
     check_weight_length(weight, classes)
     check_tensor("labels", labels)
-    if time_var_targets and labels.shape == (membrane.shape[0], membrane.shape[-1]):
-        labels = class_indices(labels, classes)  # in any dtype: two dimensions are (N, T) here, also where C = T
-    labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=time_var_targets)
-    per_step = labels.dim() == (2 if labels.dtype == torch.int64 else 3)
-    if per_step != time_var_targets:
+    every_form = label_forms(membrane.shape, classes)
+    forms = [form for form in every_form if form.per_step == time_var_targets]
+    others = [form.shape for form in every_form if form.per_step != time_var_targets]
+    if labels.shape in others and labels.shape not in [form.shape for form in forms]:
         raise ValueError(
             f"Expected argument `labels` to be {'(N, T) or (N, C, T)' if time_var_targets else '(N,) or (N, C)'} "
             f"with `time_var_targets={time_var_targets}` but got {tuple(labels.shape)}."
         )
-    targets = off_target + (on_target - off_target) * targets_per_step(labels, classes, dtype)
+    given = read_labels(
+        labels,
+        membrane.shape,
+        classes,
+        label_form=label_form,
+        ignore_index=ignore_index,
+        forms=forms,
+        limits=(-inf, inf) if time_var_targets else (0, 1),  # a trajectory may have any value
+    )
+    targets = off_target + (on_target - off_target) * targets_per_step(given, classes, dtype)
     errors = squared_errors(potentials, targets)
-    if weight is not None and per_step:
-        return _mean_of_weighted_steps(errors, labels, weight.to(dtype), reduction)
-    return reduce_weighted(errors.sum(-1) / potentials.shape[-1], labels, weight, reduction)
+    if not time_var_targets:
+        return reduce_weighted(errors.sum(-1) / potentials.shape[-1], given, weight, reduction)
+    if weight is not None:
+        return _reduce_weighted_steps(errors, given, weight.to(dtype), reduction)
+    return reduce_steps(errors, reduction, given.kept)
 
 
-def _mean_of_weighted_steps(
-    errors: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, reduction: str
-) -> torch.Tensor:
+def _reduce_weighted_steps(errors: torch.Tensor, labels: Labels, weight: torch.Tensor, reduction: str) -> torch.Tensor:
     """Reduce errors ``(N, C, T)`` whose weights ``(N, T)`` differ from step to step."""
     weights, total = sample_weights(labels, weight)
-    errors = (errors * weights.unsqueeze(1)).mean(-1)
+    errors = errors * weights.unsqueeze(1)
     if reduction == "mean":
-        return errors.mean(1).sum().mul(weights.shape[1]).div(total)
-    return reduce(errors, reduction)
+        return errors.sum() / (errors.shape[1] * total)
+    return reduce_steps(errors, reduction, labels.kept)
 
 
+@padded()
 def membrane_suppression_loss(
-    membrane: torch.Tensor, labels: torch.Tensor, ceiling: float = 0.0, reduction: str = "mean"
+    membrane: torch.Tensor,
+    labels: torch.Tensor,
+    ceiling: float = 0.0,
+    reduction: Reduction = "mean",
+    *,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Push down the membrane potential of the false classes: they should not even come near to firing.
 
@@ -252,6 +301,9 @@ def membrane_suppression_loss(
         labels: any form of label; labels per step are applied per step.
         ceiling: :math:`v_\text{max}`, the potential above which a false class is pushed down.
         reduction: ``"mean"`` and ``"sum"`` over samples and classes, or ``"none"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - membrane: :math:`(N, C, ..., T)`
@@ -273,17 +325,20 @@ def membrane_suppression_loss(
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
     potentials = collapse(membrane)
-    classes, steps = potentials.shape[1:]
-    labels = canonical_labels(labels, membrane.shape, classes, integers_are_steps=True)
-    false = 1 - targets_per_step(labels, classes, compute_dtype(membrane.dtype))
+    classes = potentials.shape[1]
+    given = read_labels(labels, membrane.shape, classes, label_form=label_form, ignore_index=ignore_index)
+    false = 1 - targets_per_step(given, classes, compute_dtype(membrane.dtype))
     above = as_float(potentials).clamp(min=ceiling)
-    squares = squared_errors(above, above.new_full((), ceiling))
-    if false.shape[-1] == 1:  # one label for all steps can wait for their sum
-        return reduce(squares.sum(-1) * false.squeeze(-1) / steps, reduction)
-    return reduce((squares * false).sum(-1) / steps, reduction)
+    squares = squared_errors(above, above.new_full((), ceiling)).mul_(false)
+    return reduce_steps(squares, reduction, given.kept)
 
 
-def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1.0) -> torch.Tensor:
+def information_maximization_loss(
+    membrane: torch.Tensor,
+    v_threshold: float = 1.0,
+    *,
+    lengths: Lengths | None = None,
+) -> torch.Tensor:
     r"""Keep a layer's mean membrane potential at its threshold, where its spikes carry most information.
 
     .. math:: L = \left(\frac{1}{N C T} \sum_{n,c,t} v_{nc}[t] - \theta\right)^2
@@ -294,6 +349,7 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     Args:
         membrane: membrane potentials of a layer.
         v_threshold: :math:`\theta`, its firing threshold.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding.
 
     Shape:
         - membrane: :math:`(*, T)`
@@ -312,7 +368,11 @@ def information_maximization_loss(membrane: torch.Tensor, v_threshold: float = 1
     """
     check_spikes("membrane", membrane, min_dims=1)
     check_options(v_threshold=v_threshold)
-    mean = spike_count(membrane).mean() / membrane.shape[-1]
+    steps: float = membrane.shape[-1]
+    if lengths is not None:
+        steps = sum(check_lengths(lengths, membrane.shape[0], membrane.shape[-1])) / membrane.shape[0]
+        membrane = silent_after_the_end(membrane, lengths)
+    mean = spike_count(membrane).mean() / steps
     return squared_errors(mean, torch.full_like(mean, v_threshold))
 
 
@@ -325,12 +385,14 @@ class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
 
     def __init__(
         self,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             reduction=reduction,
@@ -338,6 +400,8 @@ class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -351,12 +415,14 @@ class CEMembraneIntegralLoss(Loss, function=ce_membrane_integral_loss):
     def __init__(
         self,
         integration_time: float | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             integration_time=integration_time,
@@ -365,6 +431,8 @@ class CEMembraneIntegralLoss(Loss, function=ce_membrane_integral_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -380,8 +448,11 @@ class MSEMembraneLoss(Loss, function=mse_membrane_loss):
         time_var_targets: bool = False,
         on_target: float = 1,
         off_target: float = 0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
+        *,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             time_var_targets=time_var_targets,
@@ -389,6 +460,8 @@ class MSEMembraneLoss(Loss, function=mse_membrane_loss):
             off_target=off_target,
             reduction=reduction,
             weight=weight,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -400,8 +473,20 @@ class MembraneSuppressionLoss(Loss, function=membrane_suppression_loss):
     tensor(0.5000)
     """
 
-    def __init__(self, ceiling: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__(ceiling=ceiling, reduction=reduction)
+    def __init__(
+        self,
+        ceiling: float = 0.0,
+        reduction: Reduction = "mean",
+        *,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        super().__init__(
+            ceiling=ceiling,
+            reduction=reduction,
+            label_form=label_form,
+            ignore_index=ignore_index,
+        )
 
 
 class InformationMaximizationLoss(Regularizer, function=information_maximization_loss):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from lava_spikeloss.arguments import check_number
+from lava_spikeloss.losses.lengths import Lengths
 from lava_spikeloss.losses.options import check_options
 
 __all__ = ["Loss", "Regularizer", "Term", "WeightedSum"]
@@ -15,6 +16,8 @@ __all__ = ["Loss", "Regularizer", "Term", "WeightedSum"]
 
 class Term(torch.nn.Module):
     """A module that can be added to another one and multiplied with a number."""
+
+    __call__: Callable[..., torch.Tensor]  # for type checkers, to which torch's says nothing
 
     def __add__(self, other: torch.nn.Module) -> WeightedSum:
         return WeightedSum((1.0, self), (1.0, other)) if isinstance(other, torch.nn.Module) else NotImplemented
@@ -92,7 +95,8 @@ class Loss(Term):
     """A functional with its options: checked once when built, readable as attributes, shown by ``repr``.
 
     A subclass names its functional, ``class SpikeRate(Loss, function=spike_rate)``, and gets that functional's
-    documentation below its own. A tensor among the options (class weights) becomes a buffer and moves with the module.
+    documentation below its own. A tensor among the options (class weights) becomes a buffer, a parameter stays one;
+    both move with the module.
     """
 
     _function: ClassVar[Callable[..., torch.Tensor]]
@@ -110,14 +114,14 @@ class Loss(Term):
         check_options(**options)
         self._names = tuple(options)
         for name, value in options.items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Loss of ``input`` given ``target``."""
-        return self._function(input, target, **self._options())
+    def forward(self, input: torch.Tensor, target: torch.Tensor, *, lengths: Lengths | None = None) -> torch.Tensor:
+        """Loss of ``input`` given ``target``, of samples of these ``lengths``."""
+        return self._function(input, target, lengths=lengths, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}
@@ -130,6 +134,8 @@ class Loss(Term):
 class Regularizer(Loss):
     """A loss without a target: it takes one and ignores it, so that it can stand wherever a loss stands."""
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
-        """Loss of ``input``; ``target`` is not used."""
-        return self._function(input, **self._options())
+    def forward(
+        self, input: torch.Tensor, target: torch.Tensor | None = None, *, lengths: Lengths | None = None
+    ) -> torch.Tensor:
+        """Loss of ``input``, of samples of these ``lengths``; ``target`` is not used."""
+        return self._function(input, lengths=lengths, **self._options())

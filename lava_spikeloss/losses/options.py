@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
-from lava_spikeloss.arguments import check_choice, check_count, check_floating, check_number
+from lava_spikeloss.arguments import check_choice, check_count, check_floating, check_integer, check_number
+from lava_spikeloss.compiling import torch_compiles
+from lava_spikeloss.losses.labels import check_label_form
 
-__all__ = ["REDUCTIONS", "check_options"]
+__all__ = ["REDUCTIONS", "Mode", "Reduction", "check_options"]
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
+"""The argument ``reduction``."""
+
+Mode = Literal["probability", "softmax", "logsoftmax", "count"]
+"""The argument ``mode`` of ``SpikeMax``."""
+
+REDUCTIONS = get_args(Reduction)
 
 
 def _check_weight(name: str, value: object) -> None:
@@ -63,6 +71,30 @@ def _check_kernel_arguments(name: str, value: object) -> None:
         raise TypeError(f"Expected argument `{name}` to be a tuple but got {type(value).__name__}.")
 
 
+def _check_mode(name: str, value: object) -> None:
+    if value != "logsoftmax":  # what lava-dl's scripts call its softmax
+        check_choice(name, value, ("probability", "softmax", "count"))
+
+
+def _check_learnable(name: str, value: object, above: float | None = None) -> None:
+    """A number, or a floating-point tensor of one or of one for each class."""
+    if not isinstance(value, torch.Tensor):
+        check_number(name, value, above=above)
+        return
+    check_floating(name, value)
+    if value.dim() > 1:
+        raise ValueError(f"Expected argument `{name}` to be a number or of shape (C,) but got {tuple(value.shape)}.")
+    if above is not None and value.is_cpu and not torch_compiles() and not _all_above(value, above):
+        raise ValueError(f"Expected argument `{name}` to be greater than {above} but got {value.detach().tolist()}.")
+
+
+def _all_above(value: torch.Tensor, above: float) -> bool:
+    try:
+        return bool((value > above).all())
+    except RuntimeError:  # inside torch.func.vmap values cannot be read
+        return True
+
+
 _rate = partial(check_number, minimum=0, maximum=1)
 _positive = partial(check_number, above=0)
 _not_negative = partial(check_number, minimum=0)
@@ -78,9 +110,9 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "true_rate": _rate,
     "false_rate": _rate,
     "moving_window": _optional(check_count),
-    "alpha": _positive,
-    "theta": check_number,
-    "mode": partial(check_choice, choices=("probability", "softmax", "count")),
+    "alpha": partial(_check_learnable, above=0),
+    "theta": _check_learnable,
+    "mode": _check_mode,
     "scale": _positive,
     "time_constant": _positive,
     "length": _optional(check_count),
@@ -126,10 +158,17 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "error": partial(check_choice, choices=("mse", "l1", "smooth_l1")),
     "lam_high": _not_negative,
     "lam_low": _not_negative,
+    "label_form": check_label_form,
+    "ignore_index": check_integer,
 }
 
 
 def _check_population_code(options: dict[str, Any]) -> None:
+    if options["num_classes"] is not None and not options.get("population_code", True):
+        raise ValueError(
+            f"Expected argument `population_code` to be True with `num_classes={options['num_classes']}` but got "
+            f"False, with which each output neuron is a class."
+        )
     if options["population_code"] and options["num_classes"] is None:
         raise ValueError("Expected argument `num_classes` to be given with `population_code=True` but got None.")
 

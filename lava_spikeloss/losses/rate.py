@@ -6,9 +6,17 @@ import torch
 
 from lava_spikeloss.arguments import check_region, check_spikes
 from lava_spikeloss.losses.cross_entropy import cross_entropy
-from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, wanted_values, with_classes
+from lava_spikeloss.losses.labels import (
+    IGNORED,
+    LabelForm,
+    labels_per_train,
+    read_labels,
+    wanted_values,
+    with_classes,
+)
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     check_population,
     check_weight_length,
@@ -33,18 +41,22 @@ __all__ = [
 ]
 
 
+@padded(weighs_steps=True)
 def ce_rate_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     population_code: bool = False,
     num_classes: int | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_pooling: str = "sum",
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the spikes of every step, averaged over time.
 
@@ -62,6 +74,9 @@ def ce_rate_loss(
         temperature: :math:`\vartheta`, in spikes. Binary spikes and ``1`` cannot bring ten classes below 1.461.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -86,7 +101,7 @@ def ce_rate_loss(
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
         pool_population(trains, classes, population_pooling),
-        canonical_labels(labels, spikes.shape, classes, integers_are_steps=True),
+        read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index),
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -95,18 +110,22 @@ def ce_rate_loss(
     )
 
 
+@padded()
 def ce_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     population_code: bool = False,
     num_classes: int | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_pooling: str = "sum",
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the spike counts.
 
@@ -127,6 +146,9 @@ def ce_count_loss(
             gradient of exactly 0 in float32; the number of steps makes it the softmax of rates.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -152,7 +174,7 @@ def ce_count_loss(
     classes = check_population(trains.shape[1], population_code, num_classes)
     return cross_entropy(
         pool_population(spike_count(trains), classes, population_pooling),
-        canonical_labels(labels, spikes.shape, classes),
+        read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index),
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -161,6 +183,7 @@ def ce_count_loss(
     )
 
 
+@padded()
 def mse_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -168,11 +191,14 @@ def mse_count_loss(
     incorrect_rate: float = 0,
     population_code: bool = False,
     num_classes: int | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_pooling: str = "sum",
     time_scale: str = "count",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between each class's spike count and the count that its label asks for.
 
@@ -196,6 +222,9 @@ def mse_count_loss(
         population_pooling: how the counts of a group are pooled, ``"sum"`` or ``"mean"``.
         time_scale: ``"count"`` divides by :math:`T` as above; a silent net's loss then grows with :math:`T`.
             ``"rate"`` divides by :math:`T^2`: the squared difference of rates, which does not.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -219,6 +248,7 @@ def mse_count_loss(
         correct_rate=correct_rate,
         incorrect_rate=incorrect_rate,
         population_code=population_code,
+        num_classes=num_classes,
         reduction=reduction,
         weight=weight,
         population_pooling=population_pooling,
@@ -229,15 +259,18 @@ def mse_count_loss(
     classes = check_population(trains.shape[1], population_code, num_classes)
     check_weight_length(weight, classes)
     dtype = compute_dtype(spikes.dtype)
-    labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
+    given = labels_per_train(
+        read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index), classes, dtype
+    )
     neurons = trains.shape[1] // classes if population_pooling == "sum" else 1
     full = int(steps * neurons)  # sizes are tensors in torch.jit.trace
-    wanted = wanted_values(with_classes(labels), classes, dtype, full * correct_rate, full * incorrect_rate)
+    wanted = wanted_values(with_classes(given), classes, dtype, full * correct_rate, full * incorrect_rate)
     counts = pool_population(spike_count(trains), classes, population_pooling)
     errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)
-    return reduce_weighted(errors, labels, weight, reduction)
+    return reduce_weighted(errors, given, weight, reduction)
 
 
+@padded()
 def region_count_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -245,11 +278,14 @@ def region_count_loss(
     false_count: float,
     start: int = 0,
     stop: int | None = None,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the number of spikes in a target region and the desired number.
 
@@ -271,6 +307,9 @@ def region_count_loss(
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how the counts of a group are pooled, ``"sum"`` or ``"mean"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -304,11 +343,13 @@ def region_count_loss(
     trains = collapse(spikes)[..., region]
     classes = check_population(trains.shape[1], population_code, num_classes)
     dtype = compute_dtype(spikes.dtype)
-    labels = labels_per_train(canonical_labels(labels, spikes.shape, classes), classes, dtype)
-    wanted = wanted_values(with_classes(labels), classes, dtype, true_count, false_count)
+    given = labels_per_train(
+        read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index), classes, dtype
+    )
+    wanted = wanted_values(with_classes(given), classes, dtype, true_count, false_count)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    loss: torch.Tensor = reduce(squared_errors(counts, wanted), reduction) / (2 * (region.stop - region.start))
-    return loss
+    errors = squared_errors(counts, wanted) / (2 * (region.stop - region.start))
+    return reduce(errors, reduction, given.kept)
 
 
 class CERateLoss(Loss, function=ce_rate_loss):
@@ -322,13 +363,15 @@ class CERateLoss(Loss, function=ce_rate_loss):
         self,
         population_code: bool = False,
         num_classes: int | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_pooling: str = "sum",
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             population_code=population_code,
@@ -339,6 +382,8 @@ class CERateLoss(Loss, function=ce_rate_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -353,13 +398,15 @@ class CECountLoss(Loss, function=ce_count_loss):
         self,
         population_code: bool = False,
         num_classes: int | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_pooling: str = "sum",
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             population_code=population_code,
@@ -370,6 +417,8 @@ class CECountLoss(Loss, function=ce_count_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -386,11 +435,13 @@ class MSECountLoss(Loss, function=mse_count_loss):
         incorrect_rate: float = 0,
         population_code: bool = False,
         num_classes: int | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_pooling: str = "sum",
         time_scale: str = "count",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             correct_rate=correct_rate,
@@ -401,6 +452,8 @@ class MSECountLoss(Loss, function=mse_count_loss):
             weight=weight,
             population_pooling=population_pooling,
             time_scale=time_scale,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -417,11 +470,13 @@ class RegionCountLoss(Loss, function=region_count_loss):
         false_count: float,
         start: int = 0,
         stop: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "sum",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             true_count=true_count,
@@ -432,4 +487,6 @@ class RegionCountLoss(Loss, function=region_count_loss):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )

@@ -7,7 +7,7 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.losses.labels import sample_weights
+from lava_spikeloss.losses.labels import Labels, sample_weights
 
 __all__ = [
     "as_float",
@@ -15,9 +15,12 @@ __all__ = [
     "check_weight_length",
     "collapse",
     "compute_dtype",
+    "kept_samples",
     "matmul",
+    "mean_of_steps",
     "pool_population",
     "reduce",
+    "reduce_steps",
     "reduce_weighted",
     "squared_errors",
 ]
@@ -41,12 +44,43 @@ def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a @ b
 
 
-def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Mean, sum or nothing."""
+def reduce(values: torch.Tensor, reduction: str, kept: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean, sum or nothing, of what is kept: see :class:`Labels`. With labels per step the last dimension is time."""
+    if kept is not None:
+        return _reduce_kept(values, reduction, kept)
     if reduction == "none":
         return values
     total = values.sum()
     return total if reduction == "sum" else total / values.numel()  # the gradient of mean() is as large as the values
+
+
+def _reduce_kept(values: torch.Tensor, reduction: str, kept: torch.Tensor) -> torch.Tensor:
+    """What is left out is 0, and does not count in a mean; a mean of nothing is NaN, as torch's."""
+    if reduction == "none":
+        return torch.where(kept.reshape(kept.shape[0], *[1] * (values.dim() - kept.dim()), *kept.shape[1:]), values, 0)
+    others = tuple(range(1, values.dim() - kept.dim() + 1))  # the dimensions between samples and time
+    total = torch.where(kept, values.sum(others) if others else values, 0).sum()
+    return total if reduction == "sum" else total / (kept.sum() * (values.numel() // kept.numel()))
+
+
+def mean_of_steps(values: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """Mean over time of values ``(N, ..., T)``, of the steps that are kept where some are not; 0 if none is."""
+    if kept is None or kept.dim() == 1:
+        return values.sum(-1) / values.shape[-1]
+    steps = kept.reshape(kept.shape[0], *[1] * (values.dim() - 2), kept.shape[1])
+    return torch.where(steps, values, 0).sum(-1) / steps.sum(-1).clamp(min=1)
+
+
+def reduce_steps(values: torch.Tensor, reduction: str, kept: torch.Tensor | None) -> torch.Tensor:
+    """Reduce the means over time of values ``(N, ..., T)``; as in torch, a mean counts every step that is kept once."""
+    if reduction == "mean" and kept is not None and kept.dim() == 2:
+        return _reduce_kept(values, reduction, kept)
+    return reduce(mean_of_steps(values, kept), reduction, kept_samples(kept))
+
+
+def kept_samples(kept: torch.Tensor | None) -> torch.Tensor | None:
+    """Which samples have a step that is kept, ``(N,)``."""
+    return kept.any(1) if kept is not None and kept.dim() == 2 else kept
 
 
 def squared_errors(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -54,15 +88,13 @@ def squared_errors(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return F.mse_loss(as_float(x), wanted.expand_as(x), reduction="none")
 
 
-def reduce_weighted(
-    errors: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None, reduction: str
-) -> torch.Tensor:
-    """Reduce errors ``(N, C, ...)`` with each sample weighted by the class weight of its canonical label.
+def reduce_weighted(errors: torch.Tensor, labels: Labels, weight: torch.Tensor | None, reduction: str) -> torch.Tensor:
+    """Reduce errors ``(N, C, ...)`` with each sample weighted by the class weight of its label.
 
     As in ``torch.nn.CrossEntropyLoss``: the mean of class indices is divided by the sum of their weights.
     """
     if weight is None:
-        return reduce(errors, reduction)
+        return reduce(errors, reduction, labels.kept)
     weights, total = sample_weights(labels, weight.to(errors.dtype))
     errors = errors * weights.reshape(weights.shape[0], *[1] * (errors.dim() - 1))
     if reduction == "mean":

@@ -9,9 +9,12 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes, check_tensor
 from lava_spikeloss.compiling import torch_transforms
+from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, read_form, read_labels
+from lava_spikeloss.losses.lengths import Lengths, silent_after_the_end
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, matmul, reduce
+from lava_spikeloss.peers import also_called
 
 __all__ = ["SpikeSimilarityLoss", "kernel_dot_product", "spike_similar_loss"]
 
@@ -78,7 +81,10 @@ def spike_similar_loss(
     kernel_type: str = "linear",
     loss_type: str = "mse",
     *args: float,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Trains of samples that share a label should be similar, those of other samples should not.
 
@@ -98,10 +104,13 @@ def spike_similar_loss(
         loss_type: ``"mse"``, ``"l1"`` or ``"bce"``.
         args: the kernel's parameter.
         reduction: ``"mean"`` and ``"sum"`` over all pairs, or ``"none"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones count as silent.
 
     Shape:
         - spikes: :math:`(N, M, ..., T)`
-        - labels: :math:`(N)` or :math:`(N, C)`
+        - labels: :math:`(N)` or :math:`(N, 1)`, classes of any number, or multi-hot :math:`(N, C)`
         - output: a scalar, or :math:`(N, N)` for ``reduction="none"``
 
     Raises:
@@ -118,12 +127,15 @@ def spike_similar_loss(
     """
     check_spikes("spikes", spikes)
     check_options(kernel_type=kernel_type, loss_type=loss_type, reduction=reduction)
+    if lengths is not None:
+        spikes = silent_after_the_end(spikes, lengths)
     x = as_float(spikes.flatten(1))
     parameter = _parameter(kernel_type, args)
     gram = _gram(x, kernel_type)
-    same = _shared_labels(labels, x.shape[0]).to(gram.dtype)
+    same, kept = _shared_labels(labels, x.shape[0], label_form, ignore_index)
+    same = same.to(gram.dtype)
     if loss_type == "bce":
-        return reduce(_bce(gram, same, kernel_type, parameter), reduction).to(x.dtype)
+        return reduce(_bce(gram, same, kernel_type, parameter), reduction, kept).to(x.dtype)
     if kernel_type == "linear":
         similarity = _cosine(gram)
     elif kernel_type == "sigmoid":
@@ -131,7 +143,7 @@ def spike_similar_loss(
     else:
         similarity = torch.exp(-_distances_within(gram) / (2 * parameter**2))
     error = similarity - same
-    return reduce(error.square() if loss_type == "mse" else error.abs(), reduction).to(x.dtype)
+    return reduce(error.square() if loss_type == "mse" else error.abs(), reduction, kept).to(x.dtype)
 
 
 def _parameter(kernel: str, args: tuple[float, ...]) -> float:
@@ -204,15 +216,25 @@ def _cosine(gram: torch.Tensor) -> torch.Tensor:
     return cosine + (cosine.clamp(-1, 1) - cosine).detach()
 
 
-def _shared_labels(labels: torch.Tensor, samples: int) -> torch.Tensor:
+def _shared_labels(
+    labels: torch.Tensor, samples: int, label_form: LabelForm | None, ignore_index: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Which samples share a label, and which pairs are kept, both ``(N, N)``. There may be any number of classes."""
     check_tensor("labels", labels)
-    if labels.dim() not in (1, 2) or labels.shape[0] != samples:
-        raise ValueError(
-            f"Expected argument `labels` to have shape ({samples},) or ({samples}, C) but got {tuple(labels.shape)}."
-        )
-    if labels.dim() == 1:
-        return labels.unsqueeze(1) == labels
-    return matmul(as_float(labels), as_float(labels).T) > 0
+    columns = labels.shape[1] if labels.dim() == 2 else 0
+    forms = [
+        Form("indices", f"{samples},", (samples,)),
+        Form("indices", f"{samples}, 1", (samples, 1)),
+        Form("targets", f"{samples}, C", (samples, columns)),
+    ]
+    if columns == 1 and label_form is None:  # one column of classes, as tables have them
+        label_form = "indices"
+    if read_form(labels, forms, label_form, columns).numbers == "targets":
+        targets = read_labels(labels, torch.Size((samples, columns, 1)), columns, label_form="targets").values
+        return matmul(as_float(targets), as_float(targets).T) > 0, None
+    classes = labels.reshape(-1)
+    kept = classes != ignore_index
+    return classes.unsqueeze(1) == classes, kept.unsqueeze(1) & kept
 
 
 def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) -> torch.Tensor:
@@ -231,18 +253,42 @@ def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) 
 class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
     """Trains of samples that share a label should be similar. ``args`` holds the kernel's parameter.
 
+    ``kernel`` and ``loss`` may also be called ``kernel_type`` and ``loss_type``, as in :func:`spike_similar_loss`.
+
     >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])
     >>> SpikeSimilarityLoss("gaussian", "mse", 1.0)(spikes, torch.tensor([0, 0, 1]))
     tensor(0.0601)
     """
 
-    def __init__(self, kernel: str = "linear", loss: str = "mse", *args: float, reduction: str = "mean") -> None:
-        super().__init__(kernel=kernel, loss=loss, args=args, reduction=reduction)
+    @also_called(kernel_type="kernel", loss_type="loss")
+    def __init__(
+        self,
+        kernel: str = "linear",
+        loss: str = "mse",
+        *args: float,
+        reduction: Reduction = "mean",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        super().__init__(
+            kernel=kernel,
+            loss=loss,
+            args=args,
+            reduction=reduction,
+            label_form=label_form,
+            ignore_index=ignore_index,
+        )
         _parameter(kernel, args)
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Loss of the spikes ``input`` with the labels ``target``."""
+    def forward(self, input: torch.Tensor, target: torch.Tensor, *, lengths: Lengths | None = None) -> torch.Tensor:
+        """Loss of the spikes ``input`` with the labels ``target``, of samples of these ``lengths``."""
         options = self._options()
         return spike_similar_loss(
-            input, target, options["kernel"], options["loss"], *options["args"], reduction=options["reduction"]
+            input,
+            target,
+            options["kernel"],
+            options["loss"],
+            *options["args"],
+            **{name: options[name] for name in ("reduction", "label_form", "ignore_index")},
+            lengths=lengths,
         )

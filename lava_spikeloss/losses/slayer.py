@@ -5,19 +5,27 @@ Where lava-dl's losses have no useful gradient these have one: a silent target i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
 from lava_spikeloss.losses.labels import (
-    canonical_labels,
+    IGNORED,
+    Form,
+    LabelForm,
+    Labels,
+    label_forms,
     labels_per_train,
+    read_labels,
     targets_per_step,
     wanted_values,
     with_classes,
 )
+from lava_spikeloss.losses.lengths import Lengths, classes_of_call, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Mode, Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     as_float,
     check_population,
@@ -27,23 +35,25 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     squared_errors,
 )
-from lava_spikeloss.spike_trains import low_pass, moving_window_rate, spike_count
+from lava_spikeloss.spike_trains import exponential_filter, low_pass, moving_window_rate, spike_count
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
 _EPS = 1e-6  # lava-dl's, in the denominator of a probability
 
 
+@padded(None, trains=("desired",), gives_steps=lambda arguments: arguments["stop"] is None)
 def spike_time(
     spikes: torch.Tensor,
     desired: torch.Tensor,
     time_constant: float = 5,
     length: int | None = 100,
     filter_order: int = 1,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     start: int = 0,
     stop: int | None = None,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference of two low-pass filtered spike trains, similar to the van Rossum distance.
 
@@ -62,6 +72,7 @@ def spike_time(
         reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
         start: first step of the region that is compared.
         stop: first step after that region; ``None`` for the end of the train.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes, desired: :math:`(*, T)`
@@ -95,17 +106,21 @@ def spike_time(
     return reduce(squared_errors(filtered, filtered.new_zeros(())), reduction)
 
 
+@padded()
 def spike_rate(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     true_rate: float,
     false_rate: float,
     moving_window: int | None = None,
-    reduction: str = "sum",
+    reduction: Reduction = "sum",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "mean",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between each class's spike rate and the rate that its label asks for.
 
@@ -126,6 +141,9 @@ def spike_rate(
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -145,24 +163,28 @@ def spike_rate(
         tensor(0.2500)
     """
     check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
-    rates, labels = _rates_and_labels(
-        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
-    )
+    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
+    given = read_labels(labels, spikes.shape, rates.shape[1], label_form=label_form, ignore_index=ignore_index)
+    labels, kept = _labels_like(rates, given)
     wanted = wanted_values(labels, rates.shape[1], rates.dtype, true_rate, false_rate)
-    return reduce(squared_errors(rates, wanted), reduction)
+    return reduce(squared_errors(rates, wanted), reduction, kept)
 
 
+@padded()
 def spike_max(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None = None,
-    mode: str = "probability",
-    reduction: str = "sum",
+    mode: Mode = "probability",
+    reduction: Reduction = "sum",
     *,
     scale: float = 1.0,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Negative log-likelihood of the label, with a class's share of the spikes as its probability.
 
@@ -170,7 +192,7 @@ def spike_max(
         L = -\sum_n \sum_c y_{nc} \log p_{nc}, \qquad
         p_c = \begin{cases}
             r_c / (\sum_k r_k + 10^{-6}) & \text{mode "probability"} \\
-            \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax"} \\
+            \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax", also "logsoftmax"} \\
             m_c / \sum_k m_k,\ m = \max(r, 1/W) & \text{mode "count"}
         \end{cases}
 
@@ -187,13 +209,17 @@ def spike_max(
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
         labels: any form of label. Without a window, labels per step are averaged over time.
         moving_window: :math:`W`, in steps. ``None`` takes the rate over the whole train, :math:`W = T`.
-        mode: ``"probability"`` or ``"softmax"`` as in lava-dl, or ``"count"`` as its authors run it.
+        mode: ``"probability"`` or ``"softmax"`` as in lava-dl (``"logsoftmax"`` in its scripts is the same), or
+            ``"count"`` as its authors run it.
         reduction: ``"sum"`` or ``"mean"`` over samples (and steps, with a window), or ``"none"``.
         scale: inverse temperature of mode "softmax". Rates end at 1, so with ``scale=1`` ten classes cannot fall
             below 1.461; the number of steps as ``scale`` makes it the softmax of spike counts.
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how a group's rates are pooled, ``"sum"`` or ``"mean"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -213,22 +239,22 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    rates, labels = _rates_and_labels(
-        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=True
-    )
-    if mode == "softmax":
+    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
+    given = read_labels(labels, spikes.shape, rates.shape[1], label_form=label_form, ignore_index=ignore_index)
+    labels, kept = _labels_like(rates, given)
+    if mode in ("softmax", "logsoftmax"):
         targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(rates)
-        return F.cross_entropy(scale * rates, targets, reduction=reduction)
-    labels, one_spike = labels.detach(), 1 / (moving_window or spikes.shape[-1])
+        return reduce(F.cross_entropy(scale * rates, targets, reduction="none"), reduction, kept)
+    one_spike = 1 / (moving_window or spikes.shape[-1])
     if mode == "count":
         shares, eps = _lift(rates, one_spike), 0.0
     else:
         shares, eps = _lift(rates, _label_is_silent(rates, labels) * one_spike), _EPS
     total = shares.sum(1) + eps
     if labels.dtype == torch.int64:
-        return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction)
-    log_shares = torch.where(labels > 0, shares, 1.0).log()  # the share of a class without a label may be 0
-    return reduce(labels.sum(1) * total.log() - (labels * log_shares).sum(1), reduction)
+        return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction, kept)
+    log_shares = torch.where(shares > 0, shares, 1.0).log()  # the share of a class without a label may be 0
+    return reduce(labels.sum(1) * total.log() - (labels * log_shares).sum(1), reduction, kept)
 
 
 def _label_is_silent(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -245,17 +271,25 @@ def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
     return rates.detach().clamp(min=least) + (rates - rates.detach())
 
 
+def _forms_with_yes_or_no(arguments: dict[str, Any], spikes: torch.Tensor) -> list[Form]:
+    return label_forms(spikes.shape, classes_of_call(arguments, spikes), yes_or_no=True)
+
+
+@padded(forms=_forms_with_yes_or_no)
 def spike_moid(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     moving_window: int | None = None,
-    reduction: str = "sum",
-    alpha: float = 1,
-    theta: float = 0,
+    reduction: Reduction = "sum",
+    alpha: float | torch.Tensor = 1,
+    theta: float | torch.Tensor = 0,
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "mean",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Binary cross entropy of each class, with the sigmoid of its spike rate as the probability.
 
@@ -276,16 +310,20 @@ def spike_moid(
             Without a window, labels per step are averaged over time.
         moving_window: :math:`W`, in steps. ``None`` takes the rate over the whole train.
         reduction: ``"sum"`` and ``"mean"`` over all elements, or ``"none"``.
-        alpha: temperature of the sigmoid, in spikes per step, above 0.
-        theta: rate at which a class is as likely as not, in spikes per step.
+        alpha: temperature of the sigmoid, in spikes per step, above 0: a number, or a tensor, one for all classes or
+            :math:`(C)`, to which a gradient flows.
+        theta: rate at which a class is as likely as not, in spikes per step; a number or a tensor as well.
         population_code: several neurons per class, in contiguous groups.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how a group's rates are pooled, ``"mean"`` or ``"sum"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
-        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; with :math:`C = T` a label of two
-          dimensions is :math:`(N, C)`
+        - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; of one output :math:`(N)` and
+          :math:`(N, T)` are targets, 1 for yes
         - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with a window :math:`(N, C, T)`
 
     Raises:
@@ -297,36 +335,42 @@ def spike_moid(
 
     Example:
         >>> spikes = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-        >>> spike_moid(spikes, torch.tensor([[1, 0]]), alpha=0.1, theta=0.25)
+        >>> spike_moid(spikes, torch.tensor([[1.0, 0.0]]), alpha=0.1, theta=0.25)
         tensor(0.1578)
     """
     check_options(reduction=reduction, alpha=alpha, theta=theta)
-    rates, labels = _rates_and_labels(
-        spikes, labels, moving_window, population_code, num_classes, population_pooling, integers_are_steps=False
+    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
+    given = read_labels(
+        labels,
+        spikes.shape,
+        rates.shape[1],
+        label_form=label_form,
+        ignore_index=ignore_index,
+        forms=label_forms(spikes.shape, rates.shape[1], yes_or_no=True),
     )
-    targets = wanted_values(labels.detach(), rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
-    x = (rates - theta) / alpha
+    labels, kept = _labels_like(rates, given)
+    targets = wanted_values(labels, rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
+    x = (rates - _for_classes(theta, rates)) / _for_classes(alpha, rates)
     del rates  # with a window it is as large as the input
     # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
-    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets, reduction="none"), reduction)
-    slope = reduce(F.softplus(x, threshold=40), reduction) - reduce(targets * x, reduction)
+    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction, kept)
+    slope = reduce(F.softplus(x, threshold=40), reduction, kept) - reduce(targets * x, reduction, kept)
     return value + (slope - slope.detach())
 
 
-def _rates_and_labels(
+def _for_classes(value: float | torch.Tensor, rates: torch.Tensor) -> float | torch.Tensor:
+    """A number, or a tensor of one for all classes or ``(C,)``, as it goes with rates ``(N, C)`` or ``(N, C, T)``."""
+    return value.reshape(-1, *[1] * (rates.dim() - 2)) if isinstance(value, torch.Tensor) else value
+
+
+def _rates(
     spikes: torch.Tensor,
-    labels: torch.Tensor,
     moving_window: int | None,
     population_code: bool,
     num_classes: int | None,
     population_pooling: str,
-    *,
-    integers_are_steps: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and labels.
-
-    These are class indices, ``(N, 1)`` or ``(N, 1, T)``, or targets, ``(N, C)``, ``(N, C, 1)`` or ``(N, C, T)``.
-    """
+) -> torch.Tensor:
+    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window."""
     check_spikes("spikes", spikes)
     check_options(
         moving_window=moving_window,
@@ -336,16 +380,23 @@ def _rates_and_labels(
     )
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
-    labels = canonical_labels(
-        labels, spikes.shape, classes, integers_are_steps=integers_are_steps and moving_window is not None
-    )
     if moving_window is None:
-        rates = pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1]
-        return rates, with_classes(labels_per_train(labels, classes, rates.dtype))
-    rates = moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
-    if labels.dtype == torch.int64:
-        return rates, labels.reshape(labels.shape[0], 1, -1).expand(-1, -1, rates.shape[-1])
-    return rates, targets_per_step(labels, classes, rates.dtype)
+        return pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1]
+    return moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
+
+
+def _labels_like(rates: torch.Tensor, given: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Labels of rates ``(N, C)`` or ``(N, C, T)``, and which of them are kept.
+
+    These are class indices, ``(N, 1)`` or ``(N, 1, T)``, or targets, ``(N, C)``, ``(N, C, 1)`` or ``(N, C, T)``.
+    """
+    classes = rates.shape[1]
+    if rates.dim() == 2:
+        given = labels_per_train(given, classes, rates.dtype)
+        return with_classes(given), given.kept
+    if given.values.dtype == torch.int64:
+        return with_classes(given).reshape(rates.shape[0], 1, -1).expand(-1, -1, rates.shape[-1]), given.kept
+    return targets_per_step(given, classes, rates.dtype), given.kept
 
 
 class SpikeTime(Loss, function=spike_time):
@@ -360,7 +411,7 @@ class SpikeTime(Loss, function=spike_time):
         time_constant: float = 5,
         length: int | None = 100,
         filter_order: int = 1,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         start: int = 0,
         stop: int | None = None,
@@ -373,6 +424,10 @@ class SpikeTime(Loss, function=spike_time):
             start=start,
             stop=stop,
         )
+
+    def filter(self, x: torch.Tensor) -> torch.Tensor:
+        """Trains ``(*, T)`` after the loss's low-pass filter: what it compares."""
+        return exponential_filter(x, self.time_constant, self.length, self.filter_order)
 
 
 class SpikeRate(Loss, function=spike_rate):
@@ -387,11 +442,13 @@ class SpikeRate(Loss, function=spike_rate):
         true_rate: float,
         false_rate: float,
         moving_window: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "mean",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             true_rate=true_rate,
@@ -401,6 +458,8 @@ class SpikeRate(Loss, function=spike_rate):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -414,13 +473,15 @@ class SpikeMax(Loss, function=spike_max):
     def __init__(
         self,
         moving_window: int | None = None,
-        mode: str = "probability",
-        reduction: str = "sum",
+        mode: Mode = "probability",
+        reduction: Reduction = "sum",
         *,
         scale: float = 1.0,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "sum",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             moving_window=moving_window,
@@ -430,6 +491,8 @@ class SpikeMax(Loss, function=spike_max):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -437,20 +500,22 @@ class SpikeMoid(Loss, function=spike_moid):
     """Binary cross entropy of sigmoid rates, a drop-in for ``slayer.loss.SpikeMoid``.
 
     >>> spikes = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    >>> SpikeMoid(alpha=0.1, theta=0.25)(spikes, torch.tensor([[1, 0]]))
+    >>> SpikeMoid(alpha=0.1, theta=0.25)(spikes, torch.tensor([[1.0, 0.0]]))
     tensor(0.1578)
     """
 
     def __init__(
         self,
         moving_window: int | None = None,
-        reduction: str = "sum",
-        alpha: float = 1,
-        theta: float = 0,
+        reduction: Reduction = "sum",
+        alpha: float | torch.Tensor = 1,
+        theta: float | torch.Tensor = 0,
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "mean",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             moving_window=moving_window,
@@ -460,4 +525,6 @@ class SpikeMoid(Loss, function=spike_moid):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )

@@ -8,13 +8,15 @@ import torch
 
 from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.cross_entropy import cross_entropy
-from lava_spikeloss.losses.labels import canonical_labels, labels_per_train, targets_per_train
+from lava_spikeloss.losses.labels import IGNORED, LabelForm, Labels, labels_per_train, read_labels, targets_per_train
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
+from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import (
     check_population,
     check_weight_length,
     collapse,
+    compute_dtype,
     pool_population,
     reduce,
     reduce_weighted,
@@ -33,6 +35,7 @@ __all__ = [
 SpikeTimes = float | Sequence[float] | torch.Tensor
 
 
+@padded()
 def mse_temporal_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
@@ -41,12 +44,15 @@ def mse_temporal_loss(
     off_target: SpikeTimes = -1,
     tolerance: float = 0,
     multi_spike: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Squared difference between the times of the first spikes and their targets.
 
@@ -71,6 +77,9 @@ def mse_temporal_loss(
         population_code: several neurons per class, in contiguous groups, whose spikes form one train.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -105,28 +114,30 @@ def mse_temporal_loss(
         population_pooling=population_pooling,
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
-    steps = trains.shape[-1]
+    steps, dtype = trains.shape[-1], compute_dtype(spikes.dtype)
     check_weight_length(weight, classes)
     if target_is_time:
         targets = _from_start(_given_times(labels, trains.shape[0], classes, multi_spike), steps)
+        given = Labels(targets)
     else:
-        labels = canonical_labels(labels, spikes.shape, classes)
-        labels = labels_per_train(labels, classes, torch.float32)
-        on, off = (_from_start(_as_times(times, labels.device), steps) for times in (on_target, off_target))
-        targets = off + (on - off) * targets_per_train(labels, classes, on.dtype).unsqueeze(-1)
+        given = read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index)
+        given = labels_per_train(given, classes, dtype)
+        on, off = (_from_start(_as_times(times, dtype, labels.device), steps) for times in (on_target, off_target))
+        targets = off + (on - off) * targets_per_train(given, classes, dtype).values.unsqueeze(-1)
     times = times_of_ranks(trains, targets.shape[-1], silent=steps - 1)
     errors = times - targets.to(times.dtype)
     if tolerance:
         errors = torch.where(errors.abs() < tolerance, 0.0, errors)
     errors = (errors / steps).square()
-    return reduce_weighted(errors if multi_spike else errors.squeeze(-1), labels, weight, reduction)
+    return reduce_weighted(errors if multi_spike else errors.squeeze(-1), given, weight, reduction)
 
 
+@padded()
 def ce_temporal_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     inverse: str = "negate",
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -135,6 +146,9 @@ def ce_temporal_loss(
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of the first-spike times: the labelled class should fire before the others.
 
@@ -161,6 +175,9 @@ def ce_temporal_loss(
             it. For ``"reciprocal"`` a number below 1: with 1, two classes cannot fall below 0.313.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -187,7 +204,7 @@ def ce_temporal_loss(
     times = times_of_ranks(trains, 1, silent=trains.shape[-1] - 1).squeeze(-1)
     return cross_entropy(
         -times if inverse == "negate" else 1 / (times + 1),
-        canonical_labels(labels, spikes.shape, classes),
+        read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index),
         weight=weight,
         reduction=reduction,
         temperature=temperature,
@@ -196,17 +213,21 @@ def ce_temporal_loss(
     )
 
 
+@padded()
 def first_spike_loss(
     spikes: torch.Tensor,
     labels: torch.Tensor,
     xi: float = 1.0,
     early_weight: float = 0.005,
     early_scale: float | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
     population_code: bool = False,
     num_classes: int | None = None,
     population_pooling: str = "sum",
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Time-to-first-spike cross entropy, with a term that asks for an early answer.
 
@@ -226,6 +247,9 @@ def first_spike_loss(
         population_code: several neurons per class, in contiguous groups, whose spikes form one train.
         num_classes: number of classes, needed with ``population_code``.
         population_pooling: how the spikes of a group are pooled, ``"sum"`` or ``"mean"``.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - spikes: :math:`(N, C, ..., T)`
@@ -257,13 +281,14 @@ def first_spike_loss(
     )
     trains, classes = _pooled(spikes, population_code, num_classes, population_pooling)
     times = times_of_ranks(trains, 1, silent=trains.shape[-1]).squeeze(-1)
-    targets = targets_per_train(canonical_labels(labels, spikes.shape, classes), classes, times.dtype)
+    given = read_labels(labels, spikes.shape, classes, label_form=label_form, ignore_index=ignore_index)
+    targets, kept = targets_per_train(given, classes, times.dtype)
     losses = -(targets * torch.log_softmax(-times / xi, dim=1)).sum(1)
     if early_weight:
         labelled = torch.where(targets > 0, times, 0.0)  # the exponential of another class's time may overflow
         late = torch.expm1(labelled / (early_scale or trains.shape[-1]))
         losses = losses + early_weight * (targets * late).sum(1)
-    return reduce(losses, reduction)
+    return reduce(losses, reduction, kept)
 
 
 def _pooled(
@@ -284,12 +309,12 @@ def _from_start(times: torch.Tensor, steps: int) -> torch.Tensor:
     return torch.where(times < 0, times + steps, times)
 
 
-def _as_times(value: SpikeTimes, device: torch.device) -> torch.Tensor:
+def _as_times(value: SpikeTimes, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
-        return value.to(device=device, dtype=torch.float32)
+        return value.to(device=device, dtype=dtype)
     times = [value] if isinstance(value, (int, float)) else value
     # One fill for each: a copy from the host would make the host wait.
-    return torch.cat([torch.full((1,), float(time), device=device) for time in times])
+    return torch.cat([torch.full((1,), float(time), dtype=dtype, device=device) for time in times])
 
 
 def _given_times(times: torch.Tensor, samples: int, classes: int, multi_spike: bool) -> torch.Tensor:
@@ -318,12 +343,14 @@ class MSETemporalLoss(Loss, function=mse_temporal_loss):
         off_target: SpikeTimes = -1,
         tolerance: float = 0,
         multi_spike: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "sum",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             target_is_time=target_is_time,
@@ -336,6 +363,8 @@ class MSETemporalLoss(Loss, function=mse_temporal_loss):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -349,7 +378,7 @@ class CETemporalLoss(Loss, function=ce_temporal_loss):
     def __init__(
         self,
         inverse: str = "negate",
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
@@ -358,6 +387,8 @@ class CETemporalLoss(Loss, function=ce_temporal_loss):
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             inverse=inverse,
@@ -369,6 +400,8 @@ class CETemporalLoss(Loss, function=ce_temporal_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )
 
 
@@ -385,11 +418,13 @@ class FirstSpikeLoss(Loss, function=first_spike_loss):
         xi: float = 1.0,
         early_weight: float = 0.005,
         early_scale: float | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         *,
         population_code: bool = False,
         num_classes: int | None = None,
         population_pooling: str = "sum",
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             xi=xi,
@@ -399,4 +434,6 @@ class FirstSpikeLoss(Loss, function=first_spike_loss):
             population_code=population_code,
             num_classes=num_classes,
             population_pooling=population_pooling,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )

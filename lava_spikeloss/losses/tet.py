@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 
-from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.cross_entropy import cross_entropy
-from lava_spikeloss.losses.labels import canonical_labels
+from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, Labels, label_forms, read_form, read_labels
+from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
-from lava_spikeloss.losses.options import check_options
-from lava_spikeloss.losses.reduction import check_population, pool_population, reduce, squared_errors
+from lava_spikeloss.losses.options import Reduction, check_options
+from lava_spikeloss.losses.reduction import (
+    check_population,
+    compute_dtype,
+    pool_population,
+    reduce_steps,
+    squared_errors,
+)
+from lava_spikeloss.peers import also_called
 
 __all__ = ["TETLoss", "temporal_efficient_training_cross_entropy", "tet_loss"]
 
@@ -21,7 +30,7 @@ def tet_loss(
     labels: torch.Tensor,
     lam: float = 0.0,
     phi: float = 1.0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     weight: torch.Tensor | None = None,
     *,
     population_code: bool = False,
@@ -30,6 +39,9 @@ def tet_loss(
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    label_form: LabelForm | None = None,
+    ignore_index: int = IGNORED,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     r"""Cross entropy of every step's output, averaged over time, with a pull of the outputs towards a constant.
 
@@ -53,6 +65,9 @@ def tet_loss(
         temperature: the outputs are divided by it before the cross entropy.
         label_smoothing: as in ``torch.nn.CrossEntropyLoss``, in [0, 1].
         focal_gamma: :math:`\gamma` of the focal factor :math:`(1 - p)^\gamma`; 0 for none.
+        label_form: what the numbers of ``labels`` are, ``"indices"`` or ``"targets"``; needed where both could be.
+        ignore_index: the class index of samples, and of steps, that are left out.
+        lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
         - x: :math:`(N, C, T)` or :math:`(N, C, *, T)` with positions :math:`*`
@@ -81,27 +96,85 @@ def tet_loss(
         num_classes=num_classes,
         population_pooling=population_pooling,
     )
-    classes = check_population(x.shape[1], population_code, num_classes)
-    outputs = pool_population(x, classes, population_pooling)
-    rows, labels = _rows_per_position(outputs, labels)
+    given: dict[str, Any] = {
+        "reduction": reduction,
+        "population_code": population_code,
+        "num_classes": num_classes,
+        "population_pooling": population_pooling,
+        "label_form": label_form,
+        "ignore_index": ignore_index,
+        "lengths": lengths,
+    }
+    ce = _cross_entropy_of_steps(
+        x,
+        labels,
+        weight=weight,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        **given,
+    )
+    return ce if lam == 0 else torch.lerp(ce, _pull(x, labels, phi=phi, **given), lam)
+
+
+def _forms_of_call(arguments: dict[str, Any], x: torch.Tensor) -> list[Form]:
+    return _label_forms(x, arguments["num_classes"] if arguments["population_code"] else x.shape[1])
+
+
+@padded(forms=_forms_of_call, weighs_steps=True)
+def _cross_entropy_of_steps(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    reduction: str,
+    weight: torch.Tensor | None,
+    population_code: bool,
+    num_classes: int | None,
+    population_pooling: str,
+    temperature: float,
+    label_smoothing: float,
+    focal_gamma: float,
+    label_form: LabelForm | None,
+    ignore_index: int,
+    lengths: Lengths | None = None,
+) -> torch.Tensor:
+    outputs = pool_population(x, check_population(x.shape[1], population_code, num_classes), population_pooling)
+    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index)
     ce = cross_entropy(
         rows,
-        canonical_labels(labels, rows.shape, classes, integers_are_steps=True),
+        given,
         weight=weight,
         reduction=reduction,
         temperature=temperature,
         label_smoothing=label_smoothing,
         focal_gamma=focal_gamma,
     )
-    if reduction == "none":
-        ce = ce.reshape(x.shape[0], *x.shape[2:-1])
-    if lam == 0:
-        return ce
-    squares = squared_errors(outputs, torch.full((), phi, dtype=ce.dtype, device=x.device))
-    pull = squares.sum((1, -1)) / (classes * x.shape[-1])
-    return torch.lerp(ce, reduce(pull, reduction), lam)
+    return ce.reshape(x.shape[0], *x.shape[2:-1]) if reduction == "none" else ce
 
 
+@padded(forms=_forms_of_call)
+def _pull(
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    phi: float,
+    reduction: str,
+    population_code: bool,
+    num_classes: int | None,
+    population_pooling: str,
+    label_form: LabelForm | None,
+    ignore_index: int,
+    lengths: Lengths | None = None,
+) -> torch.Tensor:
+    """Mean over classes and time of the squared distance from ``phi``; labels say what is left out."""
+    outputs = pool_population(x, check_population(x.shape[1], population_code, num_classes), population_pooling)
+    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index)
+    squares = squared_errors(rows, torch.full((), phi, dtype=compute_dtype(x.dtype), device=x.device))
+    pull = reduce_steps(squares.sum(1) / rows.shape[1], reduction, given.kept)
+    return pull.reshape(x.shape[0], *x.shape[2:-1]) if reduction == "none" else pull
+
+
+@also_called(x_seq="x", target="labels")
 def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     r"""Cross entropy of every step's output, averaged over time: :func:`tet_loss` without its second term.
 
@@ -130,21 +203,38 @@ def temporal_efficient_training_cross_entropy(x: torch.Tensor, labels: torch.Ten
     return tet_loss(x, labels)
 
 
-def _rows_per_position(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _label_forms(outputs: torch.Tensor, classes: int) -> list[Form]:
+    """The forms of labels for outputs ``(N, C, *, T)``: those of every loss, and class indices of each position."""
+    samples, _, *places, steps = outputs.shape
+    forms = label_forms((samples, classes, steps), classes)
+    if places:
+        axes = ", ".join(map(str, (samples, *places)))
+        forms += [
+            Form("indices", f"{axes} positions", (samples, *places)),
+            Form("indices", f"{axes} positions, T={steps}", (samples, *places, steps), per_step=True),
+        ]
+    return forms
+
+
+def _rows_per_position(
+    x: torch.Tensor, labels: torch.Tensor, label_form: LabelForm | None, ignore_index: int
+) -> tuple[torch.Tensor, Labels]:
     """Outputs ``(N * positions, C, T)``, with each sample's labels repeated, or each position's own."""
     samples, classes, steps = x.shape[0], x.shape[1], x.shape[-1]
     places = tuple(x.shape[2:-1])
-    positions = prod(places)
-    if not places:
-        return x, labels
-    rows = x.movedim(1, -2).reshape(samples * positions, classes, steps)
-    if not isinstance(labels, torch.Tensor) or labels.dim() == 0 or labels.shape[0] != samples:
-        return rows, labels  # canonical_labels will say what is wrong
-    if labels.shape == (samples, *places):
-        return rows, labels.reshape(-1)
-    if labels.shape == (samples, *places, steps):
-        return rows, labels.reshape(-1, steps)
-    return rows, labels.repeat_interleave(positions, dim=0)
+    check_tensor("labels", labels)
+    rows = x.movedim(1, -2).reshape(-1, classes, steps) if places else x
+    if places == (steps,) and labels.shape == (samples, steps):
+        raise ValueError(
+            f"Argument `labels` of shape {tuple(labels.shape)} has two readings: class indices of {steps} positions, "
+            f"and of T={steps} steps. Give one for each step of each position, ({samples}, {steps}, T={steps})."
+        )
+    form = read_form(labels, _label_forms(x, classes), label_form, classes)
+    if places and form.shape[: 1 + len(places)] == (samples, *places) and form.numbers == "indices":
+        labels = labels.reshape(-1, steps) if form.per_step else labels.reshape(-1)
+    elif places:
+        labels = labels.repeat_interleave(prod(places), dim=0)
+    return rows, read_labels(labels, rows.shape, classes, label_form=form.numbers, ignore_index=ignore_index)
 
 
 class TETLoss(Loss, function=tet_loss):
@@ -158,7 +248,7 @@ class TETLoss(Loss, function=tet_loss):
         self,
         lam: float = 0.0,
         phi: float = 1.0,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: torch.Tensor | None = None,
         *,
         population_code: bool = False,
@@ -167,6 +257,8 @@ class TETLoss(Loss, function=tet_loss):
         temperature: float = 1.0,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        label_form: LabelForm | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(
             lam=lam,
@@ -179,4 +271,6 @@ class TETLoss(Loss, function=tet_loss):
             temperature=temperature,
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
+            label_form=label_form,
+            ignore_index=ignore_index,
         )

@@ -1,15 +1,21 @@
 """Tools for training networks of SLAYER blocks. None of them needs Lava itself to be imported."""
 
+from lava_spikeloss.training.backend import set_backend
 from lava_spikeloss.training.checkpoint import load, save
 from lava_spikeloss.training.fuse import (
     fold_norms,
     fuse_conv_bn,
+    fuse_convbn2d,
+    fused_conv2d_bias_of_convbn2d,
+    fused_conv2d_weight_of_convbn2d,
     fused_conv_bias,
     fused_conv_weight,
+    scale_fused_conv2d_bias_of_convbn2d,
+    scale_fused_conv2d_weight_of_convbn2d,
     scale_fused_conv_bias,
     scale_fused_conv_weight,
 )
-from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_
+from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_, kaiming_normal_conv_linear_weight
 from lava_spikeloss.training.local import LocalReadouts
 from lava_spikeloss.training.membrane import MembraneRecord, record_membrane
 from lava_spikeloss.training.online import (
@@ -22,7 +28,7 @@ from lava_spikeloss.training.online import (
 from lava_spikeloss.training.parameter_groups import parameter_groups
 from lava_spikeloss.training.sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
 from lava_spikeloss.training.shared_params import build_block, check_neuron_params
-from lava_spikeloss.training.state import detach_net, fresh_state, reset_net, set_backend
+from lava_spikeloss.training.state import detach_net, fresh_state, reset_net
 from lava_spikeloss.training.step_mode import set_step_mode
 from lava_spikeloss.training.threshold_margin import ThresholdMargin
 
@@ -41,9 +47,13 @@ __all__ = [
     "fptt_online_training_init_w_ra",
     "fresh_state",
     "fuse_conv_bn",
+    "fuse_convbn2d",
+    "fused_conv2d_bias_of_convbn2d",
+    "fused_conv2d_weight_of_convbn2d",
     "fused_conv_bias",
     "fused_conv_weight",
     "kaiming_normal_",
+    "kaiming_normal_conv_linear_weight",
     "load",
     "multi_step_forward",
     "ottt_online_training",
@@ -51,6 +61,8 @@ __all__ = [
     "record_membrane",
     "reset_net",
     "save",
+    "scale_fused_conv2d_bias_of_convbn2d",
+    "scale_fused_conv2d_weight_of_convbn2d",
     "scale_fused_conv_bias",
     "scale_fused_conv_weight",
     "seq_to_ann_forward",

@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from lava_spikeloss.arguments import check_number
+from lava_spikeloss.peers import also_called
 from lava_spikeloss.slayer_blocks import (
     effective_weight,
     is_leaky,
@@ -26,13 +27,19 @@ from lava_spikeloss.slayer_blocks import (
 __all__ = [
     "fold_norms",
     "fuse_conv_bn",
+    "fuse_convbn2d",
+    "fused_conv2d_bias_of_convbn2d",
+    "fused_conv2d_weight_of_convbn2d",
     "fused_conv_bias",
     "fused_conv_weight",
+    "scale_fused_conv2d_bias_of_convbn2d",
+    "scale_fused_conv2d_weight_of_convbn2d",
     "scale_fused_conv_bias",
     "scale_fused_conv_weight",
 ]
 
 
+@also_called(conv2d="conv", bn2d="bn")
 def fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
     r"""Weight of the one convolution that equals ``conv`` followed by ``bn`` in evaluation.
 
@@ -59,6 +66,7 @@ def fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tenso
     return effective_weight(conv, _stored_weight(conv)) * _per_output(conv, _gain(bn))
 
 
+@also_called(conv2d="conv", bn2d="bn")
 def fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
     r"""Bias of the one convolution that equals ``conv`` followed by ``bn`` in evaluation.
 
@@ -84,6 +92,7 @@ def fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.Tensor:
     return (bias - _running(bn)[0]) * _gain(bn) + _zero_if_none(bn.bias, bn)
 
 
+@also_called(conv2d="conv", bn2d="bn")
 def fuse_conv_bn(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.nn.Module:
     r"""One convolution that equals ``conv`` followed by ``bn`` in evaluation; both stay as they are.
 
@@ -116,6 +125,7 @@ def fuse_conv_bn(conv: torch.nn.Module, bn: torch.nn.Module) -> torch.nn.Module:
     return fused
 
 
+@also_called(conv2d="conv", bn2d="bn")
 def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float = 1.0, b: float = 0.0) -> None:
     r"""Change ``conv`` in place so that the fused weight :math:`W'` of the pair becomes :math:`k W' + b`.
 
@@ -151,6 +161,7 @@ def scale_fused_conv_weight(conv: torch.nn.Module, bn: torch.nn.Module, k: float
         conv.weight.copy_(weight if b == 0 else weight + b / _per_output(conv, gain))
 
 
+@also_called(conv2d="conv", bn2d="bn")
 def scale_fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module, k: float = 1.0, b: float = 0.0) -> None:
     r"""Change ``conv`` and ``bn`` in place so that the fused bias :math:`b'` of the pair becomes :math:`k b' + b`.
 
@@ -181,6 +192,18 @@ def scale_fused_conv_bias(conv: torch.nn.Module, bn: torch.nn.Module, k: float =
             bn.bias.add_(b)
         else:
             mean.sub_(b * (variance + bn.eps).sqrt())
+
+
+fuse_convbn2d = fuse_conv_bn
+"""SpikingJelly's name of :func:`fuse_conv_bn`."""
+fused_conv2d_weight_of_convbn2d = fused_conv_weight
+"""SpikingJelly's name of :func:`fused_conv_weight`."""
+fused_conv2d_bias_of_convbn2d = fused_conv_bias
+"""SpikingJelly's name of :func:`fused_conv_bias`."""
+scale_fused_conv2d_weight_of_convbn2d = scale_fused_conv_weight
+"""SpikingJelly's name of :func:`scale_fused_conv_weight`."""
+scale_fused_conv2d_bias_of_convbn2d = scale_fused_conv_bias
+"""SpikingJelly's name of :func:`scale_fused_conv_bias`."""
 
 
 def _check_scale(k: float, b: float) -> None:

@@ -14,7 +14,7 @@ from lava_spikeloss.arguments import check_choice, check_number, check_spikes
 from lava_spikeloss.slayer_blocks import is_neuron, is_spiking, named, weight_magnitude
 from lava_spikeloss.training.state import fresh_state, restore, snapshot
 
-__all__ = ["firing_rate_", "kaiming_normal_"]
+__all__ = ["firing_rate_", "kaiming_normal_", "kaiming_normal_conv_linear_weight"]
 
 LARGEST_GAIN = 2.0**12  # of the weights that were drawn; a block that is silent at it is not going to fire
 BISECTIONS = 24
@@ -58,6 +58,10 @@ def kaiming_normal_(
     for layer in _layers(net):
         drawn = torch.randn_like(_weight_like(layer)) * gain / math.sqrt(_fan(layer, mode))
         _set_weight(layer, drawn)
+
+
+kaiming_normal_conv_linear_weight = kaiming_normal_
+"""SpikingJelly's name of :func:`kaiming_normal_`."""
 
 
 def firing_rate_(

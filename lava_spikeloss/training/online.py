@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lava_spikeloss.arguments import check_number, check_spikes, check_tensor
+from lava_spikeloss.peers import also_called
 from lava_spikeloss.slayer_blocks import is_affine, is_block, is_delay, is_leaky, is_recurrent, named
 from lava_spikeloss.training.state import restore, snapshot
 from lava_spikeloss.training.step_mode import Carry, recurrent_feedback, streaming
@@ -59,6 +60,7 @@ def fptt_online_training_init_w_ra(optimizer: torch.optim.Optimizer) -> FPTTStat
     return FPTTState([p.detach().clone() for p in parameters], [torch.zeros_like(p) for p in parameters])
 
 
+@also_called(model="net", x_seq="x", target_seq="target", f_loss_t="loss", w_ra="state")
 def fptt_online_training(
     net: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -137,6 +139,7 @@ def fptt_online_training(
     return total / x.shape[-1]
 
 
+@also_called(model="net", x_seq="x", target_seq="target", f_loss_t="loss")
 def ottt_online_training(
     net: torch.nn.Module,
     optimizer: torch.optim.Optimizer,

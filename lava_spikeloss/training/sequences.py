@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from lava_spikeloss.arguments import check_spikes
+from lava_spikeloss.peers import also_called
 from lava_spikeloss.slayer_blocks import is_stateful, merged_steps, named
 from lava_spikeloss.training.step_mode import Carry, streaming
 
@@ -18,6 +19,7 @@ __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward
 Net: TypeAlias = "torch.nn.Module | Sequence[torch.nn.Module]"
 
 
+@also_called(x_seq="x", single_step_module="net")
 def multi_step_forward(x: torch.Tensor, net: Net) -> Any:
     r"""Run ``net`` over the steps of ``x`` one at a time, with state carried between them.
 
@@ -54,6 +56,7 @@ def multi_step_forward(x: torch.Tensor, net: Net) -> Any:
         return _joined(1, [net(step) for step in _pieces(1, x)])
 
 
+@also_called(split_size="split", x_seq="x", multi_step_module="net")
 def chunk_multi_step_forward(split: int, x: torch.Tensor, net: Net) -> Any:
     r"""Run ``net`` over chunks of ``split`` steps, with state carried between them.
 
@@ -156,6 +159,7 @@ def _check_split(split: int, net: torch.nn.Module) -> None:
         )
 
 
+@also_called(x_seq="x", stateless_module="module")
 def seq_to_ann_forward(x: torch.Tensor, module: Net) -> Any:
     r"""Run a stateless module over all steps at once, with time merged into the batch.
 

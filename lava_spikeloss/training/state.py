@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from lava_spikeloss.arguments import check_choice
-from lava_spikeloss.slayer_blocks import HELD_BACK, is_neuron, states
+from lava_spikeloss.slayer_blocks import HELD_BACK, states
 
-__all__ = ["Snapshot", "detach_net", "fresh_state", "reset_net", "restore", "set_backend", "snapshot"]
+__all__ = ["Snapshot", "detach_net", "fresh_state", "reset_net", "restore", "snapshot"]
 
 Snapshot = list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]
 
@@ -109,27 +108,3 @@ def restore(before: Snapshot) -> None:
     for module, values in before:
         for name, value in values.items():
             setattr(module, name, value)
-
-
-def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference"]) -> None:
-    r"""Choose which implementation SLAYER's neurons run on.
-
-    ``"accelerated"`` is SLAYER's default: its CUDA kernels for tensors on CUDA, its Python reference for tensors on the
-    CPU. ``"reference"`` takes the result of the Python reference on CUDA too. SLAYER offers that only as its debug
-    mode, which also runs the kernel and raises if the two disagree, so a CUDA compiler is needed either way. On the
-    CPU both are the same computation.
-
-    Args:
-        net: any module; those without a SLAYER neuron stay as they are.
-        backend: ``"accelerated"`` or ``"reference"``.
-
-    Raises:
-        ValueError: for another backend.
-
-    Example:
-        >>> set_backend(torch.nn.Linear(2, 2), "reference")
-    """
-    check_choice("backend", backend, ("accelerated", "reference"))
-    neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
-    for neuron in neurons:
-        neuron.debug = backend == "reference"

@@ -18,6 +18,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from lava_spikeloss.arguments import check_choice
+from lava_spikeloss.peers import also_called
 from lava_spikeloss.slayer_blocks import (
     effective_weight,
     is_affine,
@@ -253,6 +254,7 @@ def _hooks(net: torch.nn.Module) -> list[_Hooks]:
     return [hooks for module in net.modules() for hooks in vars(module).get("_step_hooks", [])]
 
 
+@also_called(step_mode="mode")
 def set_step_mode(net: torch.nn.Module, mode: Literal["s", "m"]) -> None:
     r"""Let every forward of ``net`` be a whole sequence (``"m"``), or continue where the last one ended (``"s"``).
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
@@ -50,10 +51,10 @@ _OPTIONS = {  # of the functions that the commands call
     "tolerance=": "--tolerance=",
     "`lava_samples`": "--lava-samples",
     "`allow_silent`": "--allow-silent",
+    "`lava_python`": "--lava-python",
     "or name them in allow_silent=": "or name each with --allow-silent: ",
     "The sample": "The data",
     "the sample": "the data",
-    "Give export a sample": "Give --data",
     "a sample of real data": "--data with real samples",
 }
 
@@ -78,6 +79,10 @@ Model = Annotated[str, typer.Option(help="module:factory, which makes the traine
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="The network's state_dict, as torch.save writes it, or a checkpoint of lava_spikeloss.training."),
+]
+LavaPython = Annotated[
+    str | None,
+    typer.Option(help="The Python 3.10 that runs Lava, or its environment, if not the one that is found."),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds that Lava may take; if not given, as the work needs.")]
 DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
@@ -117,6 +122,56 @@ def demo(out: Annotated[Path, typer.Option(help="Directory for digits.net, repor
 
 
 @app.command()
+def lava_env(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where to make it; if not given, among the user's own data.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="A Python 3.10; if not given, one that is found on the PATH, by uv or by pyenv.")
+    ] = None,
+    torch: Annotated[str | None, typer.Option(help="What pip installs as torch: a version, or a file.")] = None,
+    torch_index: Annotated[
+        str | None, typer.Option(help="A further package index, with torch's builds for the CPU.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Make an environment of Lava's own, for a Python that Lava does not run on; simulate and verify find it."""
+    from netx_export.command.lava_env import default_directory, make_lava_env
+
+    clean_up_when_interrupted()
+    console = _errors if as_json else _console
+    made = make_lava_env(
+        directory or default_directory(),
+        lambda sentence: console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True),
+        python=python,
+        torch=torch,
+        torch_index=torch_index,
+    )
+    if as_json:
+        print(json.dumps(made, indent=1))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Print what is installed, what works and what to do: 0 unless something that is there does not work."""
+    from netx_export.command.doctor import examine_everything
+
+    clean_up_when_interrupted()
+    findings = []
+    for finding in examine_everything():
+        findings.append(finding)
+        if not as_json:
+            print(
+                printable(f"{finding.state:7}  {finding.name}: {finding.found} {finding.advice}".rstrip()), flush=True
+            )
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    raise typer.Exit(FAILED if any(finding.state == "fails" for finding in findings) else OK)
+
+
+@app.command()
 def export(
     file: NewNetFile,
     model: Model,
@@ -139,6 +194,7 @@ def export(
     from netx_export.command.model import load_model, no_exit
     from netx_export.exporting import export as write
     from netx_export.file.npz import load_spikes
+    from netx_export.provenance import place_texts
     from netx_export.simulation.simulate import sample_tensor
 
     spikes, _ = load_spikes(data)
@@ -153,9 +209,16 @@ def export(
             allow_silent=allow_silent or (),
             tolerance=tolerance,
         )
-    print(result.description)
+    print(result.description.table(_width()))
     _print_findings(result.findings)
     print(printable(f"Wrote {file}: {_proof(result)}, on {len(spikes)} samples."))
+    for end, place in place_texts(result.begins_inside, result.ends_inside).items():
+        print(f"It {end} {place}.")
+
+
+def _width() -> int | None:
+    """Of the terminal; what goes into a file or another program keeps a line for each layer."""
+    return _console.width if _console.is_terminal else None
 
 
 def _proof(result: ExportResult) -> str:
@@ -172,7 +235,7 @@ def inspect(file: NetFile) -> None:
     from netx_export.file.netx import read
 
     description = read(file)
-    print(description)
+    print(description.table(_width()))
     for key, value in description.metadata.items():
         print(printable(f"{key}: {value}"))
 
@@ -217,6 +280,7 @@ def simulate(
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
     timeout: Timeout = None,
+    lava_python: LavaPython = None,
 ) -> None:
     """Write the spikes of a file's network on some data."""
     from netx_export.file.npz import load_spikes, save_simulation
@@ -232,6 +296,7 @@ def simulate(
         spike_exp=spike_exp,
         timeout=timeout,
         progress=_errors.is_terminal,
+        lava_python=lava_python,
     )
     save_simulation(out, simulation)
     print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
@@ -256,6 +321,7 @@ def verify(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For the draw of the samples to run on Lava.")] = 0,
     timeout: Timeout = None,
+    lava_python: LavaPython = None,
     stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
@@ -277,7 +343,7 @@ def verify(
 
     accepted = read_tolerances(tolerance or [])
 
-    spikes, labels = _load_data(file, data)
+    spikes, labels = _load_data(file, data, network=model is not None)
     # What the user's modules print on import does not belong between the lines of a JSON report.
     with redirect_stdout(sys.stderr), no_exit(), joined_ranks() as rank:
         net = None if model is None else load_model(model, checkpoint)
@@ -296,14 +362,16 @@ def verify(
             delay_shift=delay_shift,
             spike_exp=spike_exp,
             progress=_errors.is_terminal,
+            lava_python=lava_python,
         )
     if rank == 0:
-        _tell(result, report, as_json)
+        command = shlex.join(["netx-export", *sys.argv[1:]])
+        _tell(dataclasses.replace(result, run={**result.run, "command": command}), report, as_json)
     raise typer.Exit(OK if result.passed else FAILED)
 
 
-def _load_data(file: Path, data: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Spikes and labels that fit a file: what is wrong with them is said of them, not of the network that runs next."""
+def _load_data(file: Path, data: Path, *, network: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Spikes and labels; without a network, which may make something else of the spikes, they have to fit the file."""
     from netx_export.file.netx import read
     from netx_export.file.npz import load_spikes
     from netx_export.simulation.simulate import check_input
@@ -311,7 +379,8 @@ def _load_data(file: Path, data: Path) -> tuple[npt.NDArray[Any], npt.NDArray[An
 
     spikes, labels = load_spikes(data)
     description = read(file)
-    check_input(description, spikes)
+    if not network:
+        check_input(description, spikes)
     try:
         check_labels(labels, len(spikes), number_of_outputs(description))
     except ValueError as error:

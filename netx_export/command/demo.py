@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shlex
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def build_network() -> nn.Module:
             from lava.lib.dl.slayer.block import cuba
     except ImportError:
         raise NetxExportError(
-            "The demo needs lava-dl, which needs Python 3.10: pip install 'lava-spikeloss[demo]'."
+            "The demo needs lava-dl: on Python 3.10 pip install 'lava-spikeloss[demo]'; for a newer one "
+            "docs/tasks/train-anywhere.md says how to install it."
         ) from None
     warnings.filterwarnings("ignore", message=".*weight_norm is deprecated.*")  # it is how SLAYER does it
     neuron = {"threshold": 1.25, "current_decay": 1.0, "voltage_decay": 0.1, "scale_grad": 3.0}
@@ -148,8 +150,9 @@ def run_demo(
     spikes, labels = digits.test_spikes[:lava_samples], digits.test_labels[:lava_samples]
     running = f"Running {len(spikes)} test digits in SLAYER and on Lava."
     console.print(printable(f"Exported to {path}. {running}"), markup=False)
-    report = verify(net, path, spikes, labels, lava_samples=len(spikes))
-    report = dataclasses.replace(report, training=history)
+    report = verify(net, path, spikes, labels, lava_samples=len(spikes), progress=console.is_terminal)
+    command = shlex.join(["netx-export", "demo", "--out", str(out)])
+    report = dataclasses.replace(report, training=history, run={**report.run, "command": command})
     save_report(report.to_dict(), directory)
     console.print(_table(report))
     print_report(report.to_dict(), console)

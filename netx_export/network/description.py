@@ -31,7 +31,7 @@ from netx_export.network.layers import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.table import table
+from netx_export.network.table import html_table, table
 from netx_export.network.validation import check_layers, check_spike_exp, check_voltage_readout
 
 __all__ = [
@@ -174,4 +174,12 @@ class NetworkDescription(PlainData):
 
         Biases and the geometry of convolutions have columns if any layer has them.
         """
-        return table(self.layers, reads_voltage=self.reads_voltage)
+        return self.table()
+
+    def table(self, width: int | None = None) -> str:
+        """The network as :func:`str` gives it, in several tables below each other if it is wider than ``width``."""
+        return table(self.layers, reads_voltage=self.reads_voltage, width=width)
+
+    def _repr_html_(self) -> str:
+        """The same table, as a notebook shows it."""
+        return html_table(self.layers, reads_voltage=self.reads_voltage)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
+from typing import TypeAlias
+
 import numpy as np
 
 from netx_export.network.fixed_point import IntArray
@@ -19,7 +22,10 @@ from netx_export.network.layers import (
 )
 from netx_export.network.stock_loader import weight_format
 
-__all__ = ["table"]
+__all__ = ["html_table", "table"]
+
+_Column: TypeAlias = "tuple[str, ...]"
+_GAP = "  "
 
 _HEADER = (
     *("layer", "neuron", "shape", "neurons", "synapses", "weights", "bits", "exponent"),
@@ -29,20 +35,47 @@ _OPTIONAL = ("bias", "kernel", "stride", "padding", "dilation", "groups")  # sho
 _PAIRS = ("stride", "padding", "dilation")
 
 
-def table(layers: tuple[Layer, ...], *, reads_voltage: bool = False) -> str:
+def table(layers: tuple[Layer, ...], *, reads_voltage: bool = False, width: int | None = None) -> str:
     """A line for each layer, in columns as wide as what is in them.
 
     Args:
         layers: the layers.
         reads_voltage: whether the last one is read by its membrane potential.
+        width: where the columns do not fit into so many characters, those that are left follow in a table below, which
+            begins with the layers' names again.
     """
+    names, *others = _columns(layers, reads_voltage)
+    blocks: list[list[_Column]] = [[names]]
+    for column in others:
+        if width is not None and len(blocks[-1]) > 1 and _width([*blocks[-1], column]) > width:
+            blocks.append([names])
+        blocks[-1].append(column)
+    return "\n\n".join(_text(block) for block in blocks)
+
+
+def html_table(layers: tuple[Layer, ...], *, reads_voltage: bool = False) -> str:
+    """The same as an HTML table."""
+    header, *rows = zip(*_columns(layers, reads_voltage), strict=True)
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _columns(layers: tuple[Layer, ...], reads_voltage: bool) -> list[_Column]:
+    """The columns that are shown, each beginning with its heading."""
     rows = [[*_row(f"{layer.kind}{index}", layer), *_optional_cells(layer)] for index, layer in enumerate(layers)]
     if reads_voltage:
         rows[-1][1] += ", read by voltage"
-    used = [column for column in zip((*_HEADER, *_OPTIONAL), *rows, strict=True) if _is_shown(column)]
-    rows = [list(row) for row in zip(*used, strict=True)]
-    widths = [max(map(len, column)) for column in used]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return [column for column in zip((*_HEADER, *_OPTIONAL), *rows, strict=True) if _is_shown(column)]
+
+
+def _width(columns: list[_Column]) -> int:
+    return sum(max(map(len, column)) for column in columns) + len(_GAP) * (len(columns) - 1)
+
+
+def _text(columns: list[_Column]) -> str:
+    widths = [max(map(len, column)) for column in columns]
+    return "\n".join(_GAP.join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True))
 
 
 def _row(name: str, layer: Layer) -> tuple[str, ...]:
@@ -69,7 +102,7 @@ def _row(name: str, layer: Layer) -> tuple[str, ...]:
     )
 
 
-def _is_shown(column: tuple[str, ...]) -> bool:
+def _is_shown(column: _Column) -> bool:
     return column[0] not in _OPTIONAL or any(column[1:])
 
 

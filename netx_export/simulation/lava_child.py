@@ -29,6 +29,8 @@ _POLL_SECONDS = 0.2
 def serve(reply_fd: int, parent: int, directory: str) -> None:
     """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``.
 
+    An error that says that a module is not there is marked as ``missing``.
+
     Args:
         reply_fd: a file descriptor.
         parent: the process of the user's program, whose end is the end of this one too.
@@ -57,9 +59,9 @@ def _answer(reply_fd: int, parent: int) -> None:
                         network.stop()
                     network = _Network(parent, directory / "network.net", **task["key"])
                 network.run(directory)
-                reply = {}
+                reply: dict[str, Any] = {}
             except ImportError as error:
-                reply = {"error": f"{error}. Install Lava with: pip install 'lava-spikeloss[lava]'."}
+                reply = {"error": f"{error}.", "missing": True}  # what to do depends on whose Python this is
             except Exception as error:  # whatever Lava raises has to reach the user as one sentence
                 reply = {"error": f"{type(error).__name__}: {error}"}
             replies.write(json.dumps(reply) + "\n")
@@ -118,7 +120,7 @@ class _Network:
         if self.key["reads_voltage"]:
             dtypes[-1] = "int32"
         rasters = [
-            create(directory / f"{index}.npy", "w+", np.dtype(dtype), (*frames.shape[:2], *layer.out.shape))
+            create(directory / f"{index}.npy", "w+", np.dtype(dtype), (*frames.shape[:2], *map(int, layer.out.shape)))
             for index, (layer, dtype) in enumerate(zip(self._network.layers, dtypes, strict=True))
         ]
         for run, run_frames in enumerate(frames):

@@ -2,6 +2,9 @@
 
 An error inside a Lava run leaves processes waiting for each other and shared memory behind, so Lava never runs in the
 user's process. The child leads a process group of its own; at a time limit or an error the group is ended whole.
+
+The child may be of another Python with other packages (``lava_python.py``). What passes between the two are lines of
+JSON, netx files, and numbers in numpy's own file format, read without pickle: nothing that is received is executed.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,7 @@ from netx_export.file.netx import read, with_delay_shift, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 from netx_export.run import Spikes
+from netx_export.simulation.lava_python import LavaPython, examine, find_lava_python
 
 __all__ = ["run_on_lava"]
 
@@ -68,6 +71,7 @@ def run_on_lava(
     spikes: Spikes,
     timeout: float | None = None,
     advance: Callable[[int], None] = lambda samples: None,
+    lava_python: str | os.PathLike[str] | None = None,
 ) -> dict[str, Spikes]:
     """Run a file with the stock ``netx.hdf5.Network`` on Lava's fixed-point simulator.
 
@@ -79,6 +83,7 @@ def run_on_lava(
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
         timeout: seconds, or None for a limit in proportion to the work.
         advance: called with the number of samples of each block that is done.
+        lava_python: the Python that runs Lava, or None for the one that is found.
 
     Returns:
         For each spiking layer its spikes ``(N, C, ..., T)`` in local time, as the reference simulator does.
@@ -87,6 +92,8 @@ def run_on_lava(
         ExportError: if no file can hold a description.
         SimulationError: if Lava is missing, fails, or does not finish in time.
     """
+    _check_platform()
+    python = find_lava_python(lava_python)
     samples, steps = len(spikes), spikes.shape[-1]
     limit = timeout if timeout is not None else _time_limit(description, samples, steps)
     deadline = time.monotonic() + limit
@@ -98,7 +105,7 @@ def run_on_lava(
     size = _block_size(description, steps)
     for start in range(0, samples, size):
         block = slice(start, start + size)
-        for name, raster in _run_block(file, description, spikes[block], deadline, limit).items():
+        for name, raster in _run_block(python, file, description, spikes[block], deadline, limit).items():
             layers[name][block] = raster
         advance(len(spikes[block]))
     return layers
@@ -190,7 +197,7 @@ def _block_size(description: NetworkDescription, steps: int) -> int:
 
 
 def _run_block(
-    file: _File, description: NetworkDescription, spikes: Spikes, deadline: float, limit: float
+    python: LavaPython, file: _File, description: NetworkDescription, spikes: Spikes, deadline: float, limit: float
 ) -> dict[str, Spikes]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
@@ -219,7 +226,7 @@ def _run_block(
         # A reset clears what a bias did before its step; without resets the bias is set in at its step.
         "bias_starts": None if stream else _bias_starts(description),
     }
-    rasters = _worker.request(file, key, frames, depth, deadline, limit)
+    rasters = _worker.request(python, file, key, frames, depth, deadline, limit)
     return {
         name: _in_local_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
@@ -304,24 +311,32 @@ class _Worker:
         """Start anew, without the child: after a fork it belongs to the other process."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._python = ""
         self._replies = -1
         self._directory = ""
 
     def request(
-        self, file: _File, key: dict[str, Any], frames: Spikes, layers: int, deadline: float, limit: float
+        self,
+        python: LavaPython,
+        file: _File,
+        key: dict[str, Any],
+        frames: Spikes,
+        layers: int,
+        deadline: float,
+        limit: float,
     ) -> list[Spikes]:
         """Send one block to the child and wait for the spikes of its layers."""
-        _check_platform()
         with self._lock:
             try:
-                process = self._start()
+                process = self._start(python)
                 with tempfile.TemporaryDirectory(dir=self._directory) as directory:
                     Path(directory, "network.net").write_bytes(file.content)
                     np.save(Path(directory, "frames.npy"), frames)
                     reply = self._exchange(process, {"key": key, "directory": directory}, deadline, limit)
                     if "error" in reply:
-                        raise SimulationError(f"Lava could not run {file.path}: {reply['error']}")
-                    return [np.load(Path(directory, f"{index}.npy")) for index in range(layers)]
+                        advice = f" {python.how_to_install()}" if "missing" in reply else ""
+                        raise SimulationError(f"Lava could not run {file.path}: {reply['error']}{advice}")
+                    return [_load(Path(directory, f"{index}.npy"), frames.shape[:2]) for index in range(layers)]
             except BaseException as error:  # also Ctrl-C: nothing may be left behind
                 self.end()
                 if isinstance(error, OSError):
@@ -338,22 +353,25 @@ class _Worker:
         except OSError:
             raise SimulationError("Lava's process ended before it took the task. Try again.") from None
         line = self._read_line(process, deadline, limit)
-        try:
-            reply: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.") from None
-        return reply
+        with contextlib.suppress(ValueError):
+            reply = json.loads(line)
+            if isinstance(reply, dict):
+                return reply
+        raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.")
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
+    def _start(self, python: LavaPython) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None and self._python == python.path:
             return self._process
         self.end()
+        if not python.is_this_one:
+            examine(python)
+        self._python = python.path
         self._directory = _temporary_directory()
         self._replies, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [
-                    sys.executable,
+                    *python.command,
                     "-c",
                     _CHILD.format(file=str(_WORKER_FILE), fd=write_end, parent=os.getpid(), directory=self._directory),
                 ],
@@ -397,16 +415,27 @@ class _Worker:
 
 
 def _check_platform() -> None:
-    if sys.version_info[:2] != (3, 10):
-        version = ".".join(map(str, sys.version_info[:2]))
-        raise SimulationError(
-            f"Lava runs on Python 3.10 only, and this is Python {version}. Use backend='reference', or Python 3.10 "
-            f"with: pip install 'lava-spikeloss[lava]'."
-        )
     if not hasattr(os, "killpg"):
         raise SimulationError(
             "The Lava back end needs process groups, as Linux and macOS have. Use backend='reference'."
         )
+
+
+def _load(path: Path, runs_and_steps: tuple[int, ...]) -> Spikes:
+    """The numbers that the child wrote for a layer; whatever else a file may hold is not read.
+
+    Raises:
+        SimulationError: if it is no array, or not one of these runs and steps.
+    """
+    try:
+        raster: Spikes = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise SimulationError(f"Lava's process wrote what is no array of numbers: {error}. Try again.") from None
+    if raster.shape[:2] != runs_and_steps:
+        raise SimulationError(
+            f"Lava's process wrote {raster.shape[:2]} runs and steps where {runs_and_steps} were run. Try again."
+        )
+    return raster
 
 
 def _environment() -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""``simulate``: run a netx file, on the reference simulator or on Lava, and line the result up with SLAYER."""
+"""``simulate`` and ``Simulator``: run a netx file, on the reference or on Lava, and line the result up with SLAYER."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal, TypeAlias
@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from lava_spikeloss.arguments import check_number
 from netx_export.errors import NetxFormatError, SimulationError
@@ -20,11 +18,14 @@ from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
+from netx_export.progress import progress_bar
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
+from netx_export.simulation.lava_python import check_lava_python
 
 __all__ = [
+    "Simulator",
     "as_tensor",
     "check_input",
     "network_input",
@@ -36,6 +37,7 @@ __all__ = [
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
+_Advance: TypeAlias = Callable[[int], None]  # told of how many samples are done
 _Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"  # the input, once it is known to be one of both
 
 
@@ -48,35 +50,45 @@ def simulate(
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
+    lava_python: str | os.PathLike[str] | None = None,
+    layers: Sequence[str] | Literal["all"] | None = "all",
 ) -> Run:
     """Run a netx file on a batch of input spikes; each sample starts from rest.
 
     The samples are simulated in chunks, so that beyond input and result the memory is the same for any number of them.
+    To run one file many times, prepare it once: :class:`Simulator`.
 
     Args:
         path: a netx HDF5 file, or what :func:`netx_export.read` made of one.
         spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons, which then run on the host; a
             tensor on a CUDA device is simulated there by the reference.
         backend: ``"reference"`` (our own batched simulator) or ``"lava"`` (the stock ``netx.hdf5.Network`` on Lava's
-            fixed-point CPU simulator, in a child process; needs the extra ``lava`` and Python 3.10).
+            fixed-point CPU simulator, in a child process; needs Python 3.10 with the extra ``lava``, or an environment
+            of Lava's own, as ``netx-export lava-env`` makes it).
         delay_shift: whether SLAYER delays the output of each block by one step, as for :func:`netx_export.read`; None
             for what the file or the description says.
         spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
             message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
+        lava_python: the Python 3.10 that runs Lava, or the directory of its environment; None for the one that the
+            environment variable ``NETX_EXPORT_LAVA_PYTHON`` names, else this one if Lava is installed in it, else the
+            one that ``netx-export lava-env`` made.
+        layers: the names of the layers whose spikes to keep; None for the output alone.
 
     Returns:
-        The spikes of every layer. A last layer that is read by its voltage, such as lava-dl's Affine, gives its
-        membrane potential after each step, in SLAYER's scale; lava-dl's tutorials read it at the last one.
+        The output, and the spikes of every layer, or of those asked for. A last layer that is read by its voltage, such
+        as lava-dl's Affine, gives its membrane potential after each step, in SLAYER's scale; lava-dl's tutorials read
+        it at the last one.
 
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ExportError: if no file can hold a description that is to run on Lava.
         SimulationError: if the input does not fit the network, or is so short that no output depends on it, or if Lava
             is missing, fails or runs out of time.
-        ValueError: for an unknown back end, a `spike_exp` that is not from 0 to 6, or a time limit that is not above 0.
-        TypeError: if the time limit is no number, or `delay_shift` neither a bool nor None.
+        ValueError: for an unknown back end, a layer that is not in the network, a `spike_exp` that is not from 0 to 6,
+            or a time limit that is not above 0.
+        TypeError: if the time limit is no number, `delay_shift` neither a bool nor None, or `lava_python` no path.
 
     Example:
         >>> import numpy as np
@@ -89,19 +101,139 @@ def simulate(
         raise ValueError(f"Expected argument `backend` to be 'reference' or 'lava' but got {backend!r}.")
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
-    description = as_it_runs(path, delay_shift, spike_exp)
-    _refuse_unloadable(path, description)
+    check_lava_python(lava_python)
+    simulator = Simulator(path, delay_shift=delay_shift, spike_exp=spike_exp)
+    if backend == "reference":
+        return simulator(spikes, layers=layers, progress=progress)
+    return _run(
+        simulator.description,
+        spikes,
+        layers,
+        progress,
+        "Lava",
+        partial(_run_lava, path, timeout, lava_python, simulator.description),
+    )
+
+
+class Simulator:
+    """A netx network, read and prepared once for the reference simulator, to be run many times.
+
+    Calling it gives what :func:`simulate` gives for the file as it was. Each call starts from rest.
+
+    Args:
+        path: a netx HDF5 file, or what :func:`netx_export.read` made of one.
+        delay_shift: as for :func:`simulate`.
+        spike_exp: as for :func:`simulate`.
+
+    Attributes:
+        description: the network.
+
+    Raises:
+        NetxFormatError: if the file cannot be read, or netx cannot load it.
+        ValueError: for a `spike_exp` that is not from 0 to 6.
+        TypeError: if `delay_shift` is neither a bool nor None.
+
+    Example:
+        >>> import numpy as np
+        >>> from netx_export import Simulator
+        >>> simulator = Simulator("digits.net")  # doctest: +SKIP
+        >>> for spikes in batches:  # doctest: +SKIP
+        ...     output = simulator(spikes, layers=None).output
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | NetworkDescription,
+        *,
+        delay_shift: bool | None = None,
+        spike_exp: int = DEFAULT_SPIKE_EXP,
+    ) -> None:
+        self.description = as_it_runs(path, delay_shift, spike_exp)
+        _refuse_unloadable(path, self.description)
+        self._prepared: dict[torch.device, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {}
+
+    def __call__(
+        self,
+        spikes: npt.ArrayLike | torch.Tensor,
+        *,
+        layers: Sequence[str] | Literal["all"] | None = "all",
+        progress: bool = False,
+    ) -> Run:
+        """Run a batch.
+
+        Args:
+            spikes: as for :func:`simulate`.
+            layers: the names of the layers whose spikes to keep; None for the output alone.
+            progress: whether to show a progress bar.
+
+        Raises:
+            SimulationError: if the input does not fit the network, or is so short that no output depends on it.
+            ValueError: for a layer that is not in the network.
+        """
+        return _run(self.description, spikes, layers, progress, "reference", self._run_chunks)
+
+    def _run_chunks(self, spikes: _Array, kept: Collection[str], advance: _Advance) -> dict[str, Spikes]:
+        """Run chunk by chunk; each layer is written directly into the result."""
+        description, (samples, steps) = self.description, (spikes.shape[0], spikes.shape[-1])
+        layers = {name: _empty(description, name, samples, steps) for name in kept}
+        device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
+        run = self._on(device)
+
+        def run_chunk(chunk: slice) -> None:
+            with torch.inference_mode():
+                rasters = run(network_input(description, spikes[chunk]))
+                for name, target in layers.items():
+                    _line_up(description, name, rasters[name], torch.from_numpy(target[chunk]))
+            advance(len(spikes[chunk]))
+
+        size = reference.chunk_size(description, steps + description.lead, device)
+        chunks = [slice(start, start + size) for start in range(0, samples, size)]
+        reference.in_parallel(run_chunk, chunks, device)
+        return layers
+
+    def _on(self, device: torch.device) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
+        if device not in self._prepared:
+            self._prepared[device] = reference.prepare(self.description, device)
+        return self._prepared[device]
+
+
+def _run(
+    description: NetworkDescription,
+    spikes: npt.ArrayLike | torch.Tensor,
+    layers: Sequence[str] | Literal["all"] | None,
+    progress: bool,
+    backend: str,
+    run: Callable[[_Array, Collection[str], _Advance], dict[str, Spikes]],
+) -> Run:
+    """Check what is to be run and kept, run it under a progress bar, and make the output of the last layer."""
+    names = _chosen(description, layers)
     array = _check_shape(description, spikes)
     refuse_short(description, array.shape[-1])
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task(f"Simulating on {backend}", total=len(array))
+    last = list(description.spiking)[-1]
+    kept = {**dict.fromkeys(names), last: None}
+    if progress:
+        with progress_bar(shown=True) as bar:
+            task = bar.add_task(f"Simulating on {backend}", total=len(array))
+            found = run(array, kept, partial(bar.advance, task))
+    else:
+        found = run(array, kept, lambda samples: None)
+    return Run(_output(description, found[last]), {name: found[name] for name in names})
 
-        def advance(samples: int) -> None:
-            bar.advance(task, samples)
 
-        run = _run_reference if backend == "reference" else partial(_run_lava, path, timeout)
-        layers = run(description, array, advance)
-    return Run(_output(description, list(layers.values())[-1]), layers)
+def _chosen(description: NetworkDescription, layers: Sequence[str] | Literal["all"] | None) -> list[str]:
+    """The names of the layers whose spikes are kept, in the order of the network."""
+    known = list(description.spiking)
+    if layers is None:
+        return []
+    if isinstance(layers, str) and layers == "all":
+        return known
+    named = isinstance(layers, Iterable) and not isinstance(layers, str)
+    if not named or not all(name in known for name in layers):
+        raise ValueError(
+            f"Expected argument `layers` to be a list of some of the layers {', '.join(known)}, or 'all' of them, or "
+            f"None but got {layers!r}."
+        )
+    return [name for name in known if name in layers]
 
 
 def refuse_short(description: NetworkDescription, steps: int) -> None:
@@ -140,28 +272,6 @@ def _refuse_unloadable(path: str | os.PathLike[str] | NetworkDescription, descri
             )
 
 
-def _run_reference(
-    description: NetworkDescription, spikes: _Array, advance: Callable[[int], None]
-) -> dict[str, Spikes]:
-    """Run the reference simulator chunk by chunk; each layer is written directly into the result."""
-    samples, steps = spikes.shape[0], spikes.shape[-1]
-    layers = {name: _empty(description, name, samples, steps) for name in description.spiking}
-    device = spikes.device if isinstance(spikes, torch.Tensor) else torch.device("cpu")
-    run = reference.prepare(description, device)
-
-    def run_chunk(chunk: slice) -> None:
-        with torch.inference_mode():
-            rasters = run(network_input(description, spikes[chunk]))
-            for name, raster in rasters.items():
-                _line_up(description, name, raster, torch.from_numpy(layers[name][chunk]))
-        advance(len(spikes[chunk]))
-
-    size = reference.chunk_size(description, steps + description.lead, device)
-    chunks = [slice(start, start + size) for start in range(0, samples, size)]
-    reference.in_parallel(run_chunk, chunks, device)
-    return layers
-
-
 def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[str, Spikes]:
     """The output of each spiking layer for spikes, uint8, or messages, int32, that enter the first one."""
     spikes = torch.nn.functional.pad(frames, (description.lead, 0))
@@ -174,14 +284,17 @@ def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[st
 def _run_lava(
     path: str | os.PathLike[str] | NetworkDescription,
     timeout: float | None,
+    lava_python: str | os.PathLike[str] | None,
     description: NetworkDescription,
     spikes: _Array,
-    advance: Callable[[int], None],
+    kept: Collection[str],
+    advance: _Advance,
 ) -> dict[str, Spikes]:
     frames = network_input(description, spikes).cpu().numpy()
-    rasters = run_on_lava(path, description, frames, timeout, advance)
+    rasters = run_on_lava(path, description, frames, timeout, advance, lava_python)
     layers = {}
-    for name, raster in rasters.items():
+    for name in kept:
+        raster = rasters[name]
         layers[name] = _empty(description, name, len(raster), spikes.shape[-1])
         _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
     return layers

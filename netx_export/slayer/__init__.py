@@ -4,19 +4,26 @@ The only package that knows torch modules. Blocks are recognised by the qualifie
 without Lava.
 """
 
-from netx_export.slayer.blocks import layer_blocks
-from netx_export.slayer.describing import blocks_that_keep_state, describe, refusals
+from netx_export.slayer.chain import Chain, line_up, reaching, run_layers
+from netx_export.slayer.describing import coming_refusals, describe, keeps_state, read_chain, refusals
 from netx_export.slayer.rounding import RoundedParameter, round_parameters
-from netx_export.slayer.running import evaluation, record, unwrapped
+from netx_export.slayer.running import CannotRunError, Recording, evaluation, record, unwrapped
 
 __all__ = [
+    "CannotRunError",
+    "Chain",
+    "Recording",
     "RoundedParameter",
-    "blocks_that_keep_state",
+    "coming_refusals",
     "describe",
     "evaluation",
-    "layer_blocks",
+    "keeps_state",
+    "line_up",
+    "reaching",
+    "read_chain",
     "record",
     "refusals",
     "round_parameters",
+    "run_layers",
     "unwrapped",
 ]

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from lava_spikeloss import slayer_blocks
 from netx_export.errors import ExportError
 
-__all__ = ["Block", "Head", "family", "find_blocks", "is_layer", "kind", "layer_blocks", "parts", "refuse"]
+__all__ = ["Block", "Head", "family", "find_blocks", "is_layer", "kind", "parts", "refuse", "refuse_outside"]
 
 Block: TypeAlias = Any  # a lava-dl block; its classes cannot be named without importing Lava
 
@@ -69,7 +69,7 @@ def find_blocks(net: nn.Module) -> list[Block]:
     """The SLAYER blocks of a network in order of registration.
 
     Raises:
-        ExportError: if there are none, or two heads, or if the network has parameters outside of them.
+        ExportError: if there are none, or two heads.
     """
     blocks = list(_blocks(net))
     if not blocks:
@@ -77,14 +77,19 @@ def find_blocks(net: nn.Module) -> list[Block]:
             f"{type(net).__name__} holds no SLAYER block. Build the network from blocks of lava.lib.dl.slayer.block."
         )
     _refuse_two_heads(net, [block for block in blocks if isinstance(block, Head)])
+    return blocks
+
+
+def refuse_outside(net: nn.Module, blocks: list[Block]) -> None:
+    """Raise for parameters outside of all blocks, of which a forward that did not run could make anything."""
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     for name, parameter in net.named_parameters():
         if id(parameter) not in inside:
             raise ExportError(
                 f"Parameter `{name}` {tuple(parameter.shape)} lies outside of any SLAYER block, so it cannot be "
-                f"exported. Use blocks of lava.lib.dl.slayer.block for everything that is trained."
+                f"exported unless it belongs to what the network does before its first block or after its last one. "
+                f"Give a sample, which shows that, or use blocks of lava.lib.dl.slayer.block for everything between."
             )
-    return blocks
 
 
 def _blocks(net: nn.Module) -> Iterator[Block]:
@@ -106,11 +111,6 @@ def _refuse_two_heads(net: nn.Module, heads: list[Head]) -> None:
             f"holds a chain with one output, and netx connects each layer to the one before it. Export a network with "
             f"one of them."
         )
-
-
-def layer_blocks(net: nn.Module) -> list[Block]:
-    """The blocks that are layers of neurons in a file, ``NetworkDescription.spiking``, in its order."""
-    return [block for block in find_blocks(net) if is_layer(block)]
 
 
 def is_layer(block: Block) -> bool:

@@ -1,191 +1,288 @@
-"""Whether a network's forward is a chain: each block runs once, in order, on just what the block before it made.
+"""The chain of blocks that a forward runs: which block comes when, and what happens before, between and after them.
 
-What a block is given is compared with what was made for it, twice: on the caller's sample, and with outputs that were
-replaced by random ones, so that a silent or regular sample hides nothing that the forward does between its blocks.
+Nothing is read from the code of a forward: it is run, and what each block takes is compared with what the blocks before
+it made. Outputs of blocks are replaced by random ones, so that each value has a train of its own, by which it is known
+again wherever it goes: a forward that only rearranges values is an order of them, whichever functions it calls, and
+nothing else that it does passes for one. Such a run and the caller's own sample have to agree.
+
+What comes before the first block, and after the last one, belongs to the host: the file is the chain between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import Block, family, kind, parts, refuse
-from netx_export.slayer.running import CannotRunError, first_input, forward, main_output
+from netx_export.network.description import NetworkDescription
+from netx_export.network.fixed_point import IntArray
+from netx_export.slayer.blocks import Block, find_blocks, is_layer, kind, refuse, refuse_outside
+from netx_export.slayer.passes import Draw, Pass, Passes
+from netx_export.slayer.running import CannotRunError, evaluation, first_input, forward, same_values
+from netx_export.slayer.stretches import refuse_output, refuse_stretch
 
-__all__ = ["check_chain", "random_events", "random_numbers"]
+__all__ = ["Chain", "Link", "chain_of", "line_up", "reaching", "run_blocks", "run_layers"]
 
-_SAMPLES, _STEPS = 3, 16  # of a probe, at least
-_ONLY_A_CHAIN = "Only a chain can be exported: no branches, residual connections, or operations between the blocks."
+_TRACED_SAMPLES = 8
+_SAMPLES, _STEPS = 3, 16  # of a random run, at least
+_BITS = 64  # zeros and ones by which a value is told from all others
+_IN_ANY_SHAPE = ("Flatten", "Dense", "Output", "Recurrent", "KWTA", "Average", "Affine")
 
 
-@dataclass(frozen=True)
-class _Link:
-    """A module that the network calls to run a block, and the block with its position."""
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A block of a chain, and how it gets what the block before it made.
 
-    module: nn.Module
-    index: int
+    Attributes:
+        block: the block.
+        shape: shape of what it takes, without batch and time; None if no forward was run.
+        order: for each value that it takes, which one of those that the block before made; None if it takes them as
+            they were made.
+    """
+
     block: Block
+    shape: tuple[int, ...] | None = None
+    order: IntArray | None = None
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call of a link: which one, and whether it was given what the call before it made, or the network's input."""
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The blocks that a forward runs one after the other.
 
-    position: int
-    continues: bool
+    Attributes:
+        links: they, in the order of the forward.
+        inputs: what goes into a file of them: what the network was given, or what its forward made of it for the first
+            block; of a few samples. None if no forward was run.
+        begins_inside: whether it is the latter.
+        ends_inside: whether the network returns something else than what its last block made.
+    """
+
+    links: tuple[Link, ...]
+    inputs: torch.Tensor | None = None
+    begins_inside: bool = False
+    ends_inside: bool = False
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, in the order of the forward."""
+        return [link.block for link in self.links]
+
+    @property
+    def layers(self) -> list[Block]:
+        """Those that are layers of neurons in a file, ``NetworkDescription.spiking``."""
+        return [block for block in self.blocks if is_layer(block)]
 
 
-def check_chain(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> None:
-    """Run the network, inside of an :func:`evaluation`, and refuse it if its blocks do not run one after the other.
+def run_blocks(net: nn.Module, sample: torch.Tensor | None) -> list[Block]:
+    """The blocks that a forward runs, in its order; without a sample, or if it fails on it, all, as registered.
 
     Raises:
-        ExportError: for a block that does not run exactly once, in order, on what the block before it made, or a
-            network that begins with or returns something else.
+        ExportError: if there are none, or for one that runs more than once, or is run in another way than by a call;
+            without a sample, for parameters outside of all blocks, of which a forward could make anything.
     """
-    _check_run(net, blocks, sample, _as_made)
-    # Enough samples and steps for an operation along them to show, or those of the sample if it has to be these.
-    enough = (max(len(sample), _SAMPLES), *sample.shape[1:-1], max(sample.shape[-1], _STEPS))
-    try:
-        _check_at_random(net, blocks, enough)
-    except CannotRunError:
-        if enough == sample.shape:
-            raise
-        _check_at_random(net, blocks, tuple(sample.shape))
-
-
-def _check_at_random(net: nn.Module, blocks: list[Block], shape: tuple[int, ...]) -> None:
-    random = torch.Generator().manual_seed(0)
-    encodes = kind(blocks[0]).endswith(".Input") and blocks[0].neuron is not None
-    draw = partial(random_numbers, random) if encodes else partial(random_events, random, rate=0.5)
-    for _ in range(2):  # a forward that remembers the last one shows when it is run again
-        _check_run(net, blocks, draw(shape), partial(_at_random, random))
-
-
-def random_events(random: torch.Generator, shape: tuple[int, ...], rate: float | torch.Tensor) -> torch.Tensor:
-    """Spikes of 0 and 1 at a rate."""
-    return (torch.rand(shape, generator=random) < rate).float()
-
-
-def random_numbers(random: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers of both signs that float32 holds, in steps of 1/64."""
-    return (torch.randn(shape, generator=random) * 64).round() / 64
-
-
-def _as_made(block: Block, made: torch.Tensor) -> torch.Tensor:
-    return made
-
-
-def _at_random(random: torch.Generator, block: Block, made: torch.Tensor) -> torch.Tensor:
-    """What could have come out of a block instead; a block without neurons gives back what it was given."""
-    if getattr(block, "neuron", None) is None and not kind(block).endswith(".Average"):
-        return made
-    binary = family(block) != "sigma_delta" and not kind(block).endswith((".Average", ".Affine"))
-    values = random_events(random, made.shape, 0.5) if binary else random_numbers(random, made.shape)
-    return values.to(made)
-
-
-def _check_run(
-    net: nn.Module, blocks: list[Block], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
-) -> None:
-    links = [_Link(module, index, block) for index, block in enumerate(blocks) for module in parts(block)]
-    calls, made, output = _traced(net, links, inputs, replace)
-    _check_order(links, [call.position for call in calls])
-    if not calls[0].continues:
-        refuse(
-            0,
-            blocks[0],
-            "its input is not the one that the network was given",
-            "The network's forward changes it: do that outside of the network, and give the network and export what "
-            "comes of it.",
-        )
-    for call in calls:
-        if not call.continues:
-            link = links[call.position]
-            refuse(link.index, link.block, "its input is not what the block before it made", _ONLY_A_CHAIN)
-    returned = main_output(output, len(inputs))
-    if returned is None or not torch.equal(returned, made):
-        came = type(output).__name__ if returned is None else f"a tensor of shape {tuple(returned.shape)}"
-        raise ExportError(
-            f"Not exported: the network does not return what its last block made, of shape "
-            f"{tuple(made.shape)}, but something else: {came}. Only the chain of blocks can be exported: "
-            f"return what the last block made, alone or first in a tuple, and do the rest outside of the network."
-        )
-
-
-def _traced(
-    net: nn.Module, links: list[_Link], inputs: torch.Tensor, replace: Callable[[Block, torch.Tensor], torch.Tensor]
-) -> tuple[list[_Call], torch.Tensor, Any]:
-    """Run the network and note each call of a link, what the last one made, and what the network returned.
-
-    One output is kept at a time, as a copy, since a forward may write into it.
-    """
-    calls: list[_Call] = []
-    continues: dict[int, bool] = {}
-    made = torch.zeros(0)
-
-    def before(position: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            taken = first_input(args, kwargs)
-            continues[position] = torch.equal(made, taken) if calls else _same_values(inputs, taken)
-
-        return hook
-
-    def after(position: int) -> Callable[..., torch.Tensor]:
-        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-            nonlocal made
-            output = replace(links[position].block, output)
-            calls.append(_Call(position, continues[position]))
-            made = output.detach().clone()
-            return output
-
-        return hook
-
-    handles = [
-        handle
-        for position, link in enumerate(links)
-        for handle in (
-            link.module.register_forward_pre_hook(before(position), with_kwargs=True),
-            link.module.register_forward_hook(after(position)),
-        )
-    ]
-    try:
-        output = forward(net, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls, made, output
-
-
-def _check_order(links: list[_Link], order: list[int]) -> None:
-    missing = sorted(set(range(len(links))) - set(order))
-    if missing:
-        link = links[missing[0]]
-        refuse(
-            link.index,
-            link.block,
-            "the network's forward does not run it by calling it",
-            "Call the block, not its forward or its parts by themselves; or remove it from the network.",
-        )
-    for expected, position in enumerate(order):
-        if position != expected:
-            link = links[position]
+    blocks = find_blocks(net)
+    if sample is None:
+        refuse_outside(net, blocks)
+        return blocks
+    with evaluation(net), torch.no_grad():
+        try:
+            calls, touched = _calls(net, blocks, sample[:_TRACED_SAMPLES])
+        except CannotRunError:
+            return blocks
+    for index in range(len(blocks)):
+        if index in touched and index not in calls:
             refuse(
-                link.index,
-                link.block,
-                "the network's forward runs it again, or not in the order in which the blocks were registered",
-                "Only a chain can be exported: register the blocks in the order of the forward, each for one use.",
+                index,
+                blocks[index],
+                "the network's forward does not run it by calling it",
+                "Call the block, not its forward or its parts by themselves.",
+            )
+    _refuse_repeated([blocks[index] for index in calls])
+    if not calls:
+        raise ExportError("The network's forward runs none of its SLAYER blocks, so there is nothing to export.")
+    return [blocks[index] for index in calls]
+
+
+def run_layers(net: nn.Module, sample: torch.Tensor) -> list[Block]:
+    """Those of them that are layers of neurons in a file, in its order."""
+    return [block for block in run_blocks(net, sample) if is_layer(block)]
+
+
+def _calls(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> tuple[list[int], set[int]]:
+    """The blocks that a forward calls, in its order, and those of which it runs any part."""
+    calls: list[int] = []
+    touched: set[int] = set()
+    for index, block in enumerate(blocks):
+        block.register_forward_hook(lambda *_, index=index: calls.append(index))
+        for module in block.modules():
+            if module is not block:
+                module.register_forward_pre_hook(lambda *_, index=index: touched.add(index))
+    forward(net, sample)
+    return calls, touched
+
+
+def _refuse_repeated(calls: list[Block]) -> None:
+    for position, block in enumerate(calls):
+        first = next(index for index, other in enumerate(calls) if other is block)
+        if first != position:
+            before = ["the network's input" if place == 0 else _named(calls, place - 1) for place in (first, position)]
+            refuse(
+                first,
+                block,
+                f"the network's forward runs it again: first behind {before[0]}, then behind {before[1]}, and a file "
+                f"runs each layer once",
+                "Use a block of its own for each of the places, with the same weights if need be.",
             )
 
 
-def _same_values(given: torch.Tensor, taken: torch.Tensor) -> bool:
-    """Whether a block got the network's input, if in another shape: channels may be split up or joined in order."""
-    given = given.to(taken)
-    if given.shape[0] != taken.shape[0] or given.shape[-1] != taken.shape[-1] or given.numel() != taken.numel():
+def _named(blocks: list[Block], index: int) -> str:
+    return f"Block {index} ({kind(blocks[index])})"
+
+
+def chain_of(net: nn.Module, blocks: list[Block], sample: torch.Tensor | None) -> Chain:
+    """The chain that a forward makes of its blocks, inside of an :func:`evaluation`.
+
+    Args:
+        net: the network.
+        blocks: those that its forward runs, in its order.
+        sample: its input; without one, it is taken for granted that nothing happens between the blocks.
+
+    Raises:
+        ExportError: if a block takes anything but what the block before it made, in whatever order, or nothing that the
+            network returns depends on the last block alone.
+    """
+    if sample is None:
+        return Chain(tuple(map(Link, blocks)))
+    passes = Passes(net, blocks, sample[:_TRACED_SAMPLES])
+    own = passes.own()
+    own.check_rows(passes.parts)
+    runs = [own, *_random_runs(passes, own)]
+    links = _links(passes, runs)
+    begins_inside = not all(run.begins_with_input for run in runs) or _needs_another_shape(blocks[0], own)
+    ends_inside = not all(run.returns_last for run in runs)
+    if ends_inside:
+        refuse_output(passes)
+    inputs = _reaching(net, passes.sample) if begins_inside else passes.sample
+    return Chain(links, inputs, begins_inside, ends_inside)
+
+
+def _random_runs(passes: Passes, own: Pass) -> list[Pass]:
+    """Runs on random values, of which each value has a train of its own.
+
+    Enough samples and steps for an operation along them to show, or those of the sample if it has to be these, or the
+    sample itself if what comes before the first block takes no random numbers.
+    """
+    shape = tuple(passes.sample.shape)
+    enough = (max(shape[0], _SAMPLES), *shape[1:-1], max(shape[-1], _STEPS))
+    for passes.shape in dict.fromkeys([enough, shape, None]):
+        try:
+            first = passes.at_random(Draw(0))
+        except CannotRunError:
+            if passes.shape is None:
+                raise
+            continue
+        if first.shapes == own.shapes:
+            number = max(2, -(-_BITS // (first.rows * first.steps)))
+            return [first, *(passes.at_random(Draw(seed)) for seed in range(1, number))]
+    raise ExportError(
+        "Not exported: what the network's forward does between its blocks gives other shapes when other spikes come "
+        "in. A file has one shape for each layer."
+    )
+
+
+def _links(passes: Passes, runs: list[Pass]) -> tuple[Link, ...]:
+    """The blocks with the orders in which they take what was made for them."""
+    links = []
+    for position, part in enumerate(passes.parts):
+        order = None if position == 0 else _order(runs, position)
+        inner = position > 0 and passes.parts[position - 1].block is part.block
+        if position > 0 and (order is False or (inner and order is not None)):
+            refuse_stretch(passes, position)
+        if not inner:
+            links.append(Link(part.block, runs[0].taken[position].shape, None if order is False else order))
+    return tuple(links)
+
+
+def _order(runs: list[Pass], position: int) -> Any:
+    """The order of the values that a part takes among those that the part before made; None if it is the same, False
+    if they are not the same values.
+    """
+    pairs = [(run.made[position - 1], run.taken[position]) for run in runs]
+    if any(made.rows != taken.rows or made.steps != taken.steps for made, taken in pairs):
         return False
-    return torch.equal(given.flatten(1, -2), taken.flatten(1, -2))
+    made, taken = (torch.stack([each.codes for each in side]) for side in zip(*pairs, strict=True))
+    if torch.equal(made, taken):
+        return None
+    if made.shape != taken.shape:
+        return False
+    factors = torch.randint(-(2**62), 2**62, (len(runs), 1), generator=torch.Generator().manual_seed(1))
+    (names, places), (wanted, positions) = (
+        (codes * factors)[1:].sum(0).sort(stable=True)
+        for codes in (made, taken)  # the sample's own may be alike
+    )
+    order = torch.empty_like(places)
+    order[positions] = places
+    if not torch.equal(names, wanted) or not torch.equal(made[:, order], taken):
+        return False
+    found: IntArray = order.numpy()
+    return found
+
+
+def _needs_another_shape(block: Block, own: Pass) -> bool:
+    """Whether the first block takes values as they came, but in another shape, by which it goes."""
+    reshaped = own.given.shape != own.taken[0].shape
+    return reshaped and not kind(block).endswith(_IN_ANY_SHAPE)
+
+
+class _ReachedError(Exception):
+    """Ends a forward at its first block."""
+
+
+def reaching(net: nn.Module, sample: torch.Tensor, batch_size: int = 128) -> torch.Tensor:
+    """What a network's forward makes of its input for its first block; no more than that is run.
+
+    Args:
+        net: the network.
+        sample: its input.
+        batch_size: samples at a time, as for :func:`netx_export.slayer.record`.
+
+    Raises:
+        ExportError: if it cannot run on it.
+    """
+    with evaluation(net):
+        return torch.cat([_reaching(net, batch) for batch in sample.split(batch_size)])
+
+
+def _reaching(net: nn.Module, sample: torch.Tensor) -> torch.Tensor:
+    """The same of one batch, inside of an ``evaluation``."""
+    taken: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
+        taken.append(first_input(args, kwargs).detach().clone())
+        raise _ReachedError
+
+    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in find_blocks(net)]
+    try:
+        forward(net, sample)
+    except CannotRunError as error:
+        if not isinstance(error.__cause__, _ReachedError):
+            raise
+    finally:
+        for handle in handles:
+            handle.remove()
+    return taken[0]
+
+
+def line_up(inputs: torch.Tensor, reached: torch.Tensor, description: NetworkDescription) -> torch.Tensor:
+    """What goes into a file where ``reached`` reached the network's first block, in the shape that the file has for it.
+
+    That is the network's input itself, if it has that shape and reached the block as it is.
+    """
+    if same_values(inputs, reached) and inputs.shape[1:-1] == description.input_shape:
+        return inputs
+    fits = reached.dim() > 2 and reached[0, ..., 0].numel() == int(np.prod(description.input_shape))
+    return reached.reshape(len(reached), *description.input_shape, reached.shape[-1]) if fits else reached

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ from netx_export.network.fixed_point import (
     WEIGHT_SCALE,
     IntArray,
 )
-from netx_export.slayer.blocks import Block, family, find_blocks, is_layer, kind, layer_blocks, refuse
-from netx_export.slayer.chain import check_chain
+from netx_export.slayer.blocks import Block, family, is_layer, kind, refuse
+from netx_export.slayer.chain import Chain, chain_of, run_blocks
 from netx_export.slayer.probing import check_block
 from netx_export.slayer.reading import (
     BlockContext,
@@ -62,22 +63,26 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import evaluation
 
-__all__ = ["SUMS", "blocks_that_keep_state", "describe", "refusals", "refuse_not_finite"]
-
-_TRACED_SAMPLES = 8
+__all__ = ["SUMS", "coming_refusals", "describe", "keeps_state", "read_chain", "refusals", "refuse_not_finite"]
 
 
 def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescription:
     """Read a SLAYER network into plain data without changing it.
 
     Args:
-        net: a module whose SLAYER blocks, in the order in which they were registered, form a chain.
-        sample: spikes ``(N, C, ..., T)``; needed if the network never ran, since SLAYER learns its shapes then.
+        net: a module whose forward runs SLAYER blocks one after the other; without a sample, those that it holds, in
+            the order in which they were registered.
+        sample: its input; needed if the network never ran, since SLAYER learns its shapes then.
 
     Raises:
         ExportError: for a block, neuron or option that cannot be exact on Lava, with the block's index and class.
     """
-    blocks = find_blocks(net)
+    return read_chain(net, sample)[0]
+
+
+def read_chain(net: nn.Module, sample: torch.Tensor | None = None) -> tuple[NetworkDescription, Chain]:
+    """The same, and the chain of blocks that the network is."""
+    blocks = run_blocks(net, sample)
     for index, block in enumerate(blocks):
         _refuse_block(index, block)
     _refuse_without_neurons(blocks)
@@ -85,20 +90,39 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
     _refuse_behind_sums(blocks)
     _refuse_kept_state(blocks)
     with evaluation(net), torch.no_grad():
-        if sample is not None:
-            check_chain(net, blocks, sample[:_TRACED_SAMPLES])
-        return _describe_chain(blocks, None if sample is None else tuple(sample.shape[1:-1]))
+        chain = chain_of(net, blocks, sample)
+        return _describe_chain(chain), chain
 
 
 def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
     """Why a network cannot be exported: all blocks that are not supported, else the first thing that does not fit."""
     try:
-        blocks = find_blocks(net)
+        blocks = run_blocks(net, sample)
     except ExportError as error:
         return [error]
     attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
     found = [refusal for attempt in attempts if (refusal := _refusal(attempt))]
     return found or [refusal for refusal in [_refusal(partial(describe, net, sample))] if refusal]
+
+
+def coming_refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
+    """What will be refused once axonal delays have grown in training that are still below a step."""
+    try:
+        blocks = run_blocks(net, sample)
+    except ExportError:
+        return []
+    layers = [(index, block) for index, block in enumerate(blocks) if is_layer(block)]
+    return [
+        ExportError(
+            f"its axonal delays may grow in training, and {kind(behind)} behind it cannot make them in netx",
+            f"Block {index} ({kind(block)})",
+            "Use delay=False in this block, unless you keep its delays below a step.",
+        )
+        for (index, block), (_, behind) in pairwise(layers)
+        if getattr(block, "delay", None) is not None
+        and kind(block).endswith(_NO_DELAY_ON_THE_WAY_IN)
+        and (kind(behind).endswith(_NO_DELAY_ON_THE_WAY_IN) or family(behind) in ("rf", "rf_iz"))
+    ]
 
 
 def _refusal(attempt: Callable[[], object]) -> ExportError | None:
@@ -163,12 +187,8 @@ def _refuse_behind_sums(blocks: list[Block]) -> None:
             )
 
 
-def blocks_that_keep_state(net: nn.Module) -> list[bool]:
-    """For each spiking block, whether SLAYER carries its neurons' state from one batch to the next."""
-    return [_keeps_state(block) for block in layer_blocks(net)]
-
-
-def _keeps_state(block: Block) -> bool:
+def keeps_state(block: Block) -> bool:
+    """Whether SLAYER carries the state of a block's neurons from one batch to the next."""
     neuron: Any = getattr(block, "neuron", None)
     parts = [neuron, getattr(neuron, "sigma", None), getattr(neuron, "delta", None)]
     return any(getattr(part, "persistent_state", False) for part in parts)
@@ -183,7 +203,7 @@ def _refuse_kept_state(blocks: list[Block]) -> None:
     if any(kind(block).endswith((".Recurrent", ".KWTA")) for block in blocks):
         return
     for index, block in enumerate(blocks):
-        if _keeps_state(block):
+        if keeps_state(block):
             refuse(
                 index,
                 block,
@@ -194,33 +214,57 @@ def _refuse_kept_state(blocks: list[Block]) -> None:
             )
 
 
-def _describe_chain(blocks: list[Block], input_shape: tuple[int, ...] | None) -> NetworkDescription:
+def _describe_chain(chain: Chain) -> NetworkDescription:
     layers: list[Layer] = []
     shape: tuple[int, ...] = ()
+    order: IntArray | None = None  # of what the next block takes among what the last layer gives
     input_delay: IntArray | None = None  # axonal delays that the next dense layer has to take over, one per value
-    for index, block in enumerate(blocks):
+    for index, link in enumerate(chain.links):
+        block = link.block
         if index == 0:
             # The file always says what goes in: netx needs it for a convolution, people for everything.
-            layers.append(_read_input(block, input_shape or _input_shape(block)))
+            given = None if chain.inputs is None else tuple(chain.inputs.shape[1:-1])
+            layers.append(_read_input(block, given or _input_shape(block)))
             shape = layers[0].shape
             if kind(block).endswith(".Input"):
-                check_block(BlockContext(0, block, shape, False, None), layers)
+                check_block(BlockContext(0, block, shape, False, True), layers)
                 continue
-        context = BlockContext(index, block, shape, _is_flat(layers[-1]), input_delay)
+        shape = link.shape or shape
+        order = _composed(order, link.order)
+        flat = _is_flat(layers[-1])
+        context = BlockContext(index, block, shape, flat, not flat and shape == layers[-1].shape, order, input_delay)
         read = _READERS[kind(block)](context)
-        # Run by itself, a block gets input that was not delayed by the block before it.
-        check_block(context, read if input_delay is None else _READERS[kind(block)](replace(context, input_delay=None)))
+        # Run by itself, a block gets input that was neither delayed nor put in another order by what is before it.
+        alone = replace(context, order=None, input_delay=None)
+        check_block(context, read if order is input_delay is None else _READERS[kind(block)](alone))
         layers += read
         last = layers[-1]
-        shape = (int(np.prod(shape)),) if kind(block).endswith(".Flatten") else last.shape
+        if kind(block).endswith(".Flatten"):
+            shape = (int(np.prod(shape)),)
+            continue
+        shape, order = last.shape, None
         if is_layer(block):
             input_delay = _per_value(last)
-    if kind(blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
+    if order is not None:
+        refuse(
+            len(chain.links) - 1,
+            chain.blocks[-1],
+            "it gives out values in another order than the layer before made them, and no layer follows that could",
+            "Rearrange them behind the last block.",
+        )
+    if kind(chain.blocks[-1]).endswith(".Flatten") and layers[-1].shape != shape:
         layers.append(Flatten(shape))
     try:
         return NetworkDescription(tuple(layers))
     except DescriptionError as error:
         raise ExportError(f"Not exported: {error}") from None
+
+
+def _composed(before: IntArray | None, after: IntArray | None) -> IntArray | None:
+    """One order of values after another; None is the order in which they are."""
+    if before is None or after is None:
+        return after if before is None else before
+    return before[after]
 
 
 def _is_flat(layer: Layer) -> bool:
@@ -317,11 +361,15 @@ def _refuse_decays_along_the_width(index: int, block: Block) -> None:
 
 
 def _input_shape(block: Block) -> tuple[int, ...]:
+    """The shape of a first block's input, of a network that runs without a sample."""
     if getattr(block, "input_shape", None) is not None:
         return tuple(int(size) for size in block.input_shape)
-    if kind(block) != "cuba.Dense":
-        refuse(0, block, "the shape of its input is not known", "Give export a sample.")
-    return (int(block.synapse.in_channels),)
+    if not kind(block).endswith((".Dense", ".Recurrent", ".KWTA", ".Output")):
+        refuse(0, block, "the shape of its input is not known", "Give a sample of the network's input, which shows it.")
+    synapse: Any = getattr(block, "input_synapse", None) or block.synapse
+    weight = getattr(synapse, "real", synapse).weight
+    shape = tuple(int(size) for size in weight.shape[1:-1])
+    return shape[:1] if shape[1:] == (1, 1) else shape
 
 
 def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
@@ -329,7 +377,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
         return Input(shape, delay_shift=False)
     if block.neuron is None:
         return Input(shape, bool(block.delay_shift))
-    context = BlockContext(0, block, shape, False, None)
+    context = BlockContext(0, block, shape, False, True)
     if not passes_over_norm(block):
         refuse_norm(context)
     scale = block.neuron.w_scale
@@ -378,7 +426,7 @@ def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...
     # A delay on the way in would not delay the bias, so beside a bias the delay has to be made behind the neuron.
     delay_on_the_way_in = bias is None and len(weight) == shape[0]
     layer = Dense(
-        weight=weight,
+        weight=context.as_made(weight),
         neuron=neuron,
         delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
         bias=bias,
@@ -430,7 +478,7 @@ def _recurrent_layers(
             "Use current_decay=1, where the two are the same; or no norm, and half of the neurons as winners.",
         )
     layer = Recurrent(
-        weight=joined[:, : weight.shape[1]],
+        weight=context.as_made(joined[:, : weight.shape[1]]),
         recurrent_weight=joined[:, weight.shape[1] :],
         neuron=neuron,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
@@ -441,7 +489,7 @@ def _recurrent_layers(
 
 
 def _read_conv(context: BlockContext) -> list[Layer]:
-    if context.flat:
+    if not context.convolves:
         return _read_as_dense(context)
     synapse = context.block.synapse
     pairs = {name: _pair(getattr(synapse, name)) for name in ("stride", "padding", "dilation")}
@@ -449,7 +497,7 @@ def _read_conv(context: BlockContext) -> list[Layer]:
 
 
 def _read_pool(context: BlockContext) -> list[Layer]:
-    found = None if context.flat else pool_kernel(context, context.block.synapse)
+    found = pool_kernel(context, context.block.synapse) if context.convolves else None
     if found is None:
         return _read_as_dense(context)
     kernel, pairs = found
@@ -462,7 +510,7 @@ def _conv_layers(
     context.refuse_input_delay("a convolution")
     neuron = _neuron(context)
     weight, bias = fold_norm(context, weight)
-    weight, groups = fewer_groups(weight, groups)
+    weight, groups = fewer_groups(weight, groups) if context.order is None else _reordered(context, weight, groups)
     largest = max(max(pair) for pair in (*pairs.values(), weight.shape[2:]))
     if largest > MAX_CONV_SIZE:
         refuse(
@@ -490,6 +538,13 @@ def _conv_layers(
         **pairs,
     )
     return [replace(layer, bias=_bias_per_channel(context, bias, layer.shape))]
+
+
+def _reordered(context: BlockContext, weight: IntArray, groups: int) -> tuple[IntArray, int]:
+    """Kernels for channels in the order in which the block before made them, in one group."""
+    ungrouped, one = fewer_groups(weight, groups, most=1)
+    assert context.channel_order is not None
+    return ungrouped[:, np.argsort(context.channel_order)], one
 
 
 def _bias_per_channel(context: BlockContext, bias: IntArray | None, shape: tuple[int, ...]) -> IntArray | None:
@@ -526,8 +581,8 @@ def _resonator_layers(
     context.refuse_input_delay("a layer of resonators")
     refuse_norm(context)
     layer = Resonator(
-        weight=real,
-        imaginary_weight=imaginary,
+        weight=context.as_made(real),
+        imaginary_weight=context.as_made(imaginary),
         neuron=resonator_neuron(context, repeats=len(real) // shape[0]),
         delay_shift=bool(context.block.delay_shift),
         axon_delay=axon_delay(context),
@@ -537,6 +592,13 @@ def _resonator_layers(
 
 
 def _read_average(context: BlockContext) -> list[Layer]:
+    if context.order is not None:
+        refuse(
+            context.index,
+            context.block,
+            "it takes the mean of groups of values that come in another order than the block before made them",
+            "Let the block before it make them in that order.",
+        )
     return [Average((int(context.block.num_outputs),))]
 
 
@@ -548,7 +610,7 @@ def _read_affine(context: BlockContext) -> list[Layer]:
     neuron = cuba_neuron(context, threshold=0) if dynamics else None
     if dynamics:
         refuse_constant(context, "_threshold", block.neuron._threshold, -1)
-    return [Affine(weight.reshape(len(weight), -1), neuron, int(block.neuron.w_scale))]
+    return [Affine(context.as_made(weight.reshape(len(weight), -1)), neuron, int(block.neuron.w_scale))]
 
 
 def _flattened(context: BlockContext, weight: IntArray) -> list[Layer]:
@@ -573,6 +635,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
+_NO_DELAY_ON_THE_WAY_IN = (".Conv", ".Pool", ".Recurrent", ".KWTA")  # the next layer has to make theirs, if it can
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}

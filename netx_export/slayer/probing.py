@@ -25,7 +25,7 @@ from netx_export.network.fixed_point import MESSAGE_SCALE
 from netx_export.simulation import host, reference
 from netx_export.simulation.simulate import run_layers
 from netx_export.slayer.blocks import family, kind, refuse
-from netx_export.slayer.chain import random_events, random_numbers
+from netx_export.slayer.passes import random_events, random_numbers
 from netx_export.slayer.reading import BlockContext
 from netx_export.slayer.running import forward
 

@@ -82,19 +82,43 @@ class BlockContext:
         index, block: the block, and its position in the network.
         shape: shape of its input in SLAYER.
         flat: whether its input is a vector in netx.
-        input_delay: axonal delays of the block before that have to become this one's input delays, per input, or None.
+        image: whether it is channels, height and width there, the same as in SLAYER.
+        order: for each value of its input, which one of those that the block before made; None if they are in order.
+        input_delay: axonal delays of the block before that have to become this one's input delays, one for each value
+            that the block before made, or None.
     """
 
     index: int
     block: Block
     shape: tuple[int, ...]
     flat: bool
-    input_delay: IntArray | None
+    image: bool
+    order: IntArray | None = None
+    input_delay: IntArray | None = None
 
     @property
     def size(self) -> int:
         """Number of values in the input."""
         return int(np.prod(self.shape))
+
+    @property
+    def channel_order(self) -> IntArray | None:
+        """The same as ``order`` for whole channels; None if they are in order, or not whole."""
+        if self.order is None:
+            return None
+        pixels = self.size // self.shape[0]
+        channels = self.order[::pixels] // pixels
+        whole = (channels[:, np.newaxis] * pixels + np.arange(pixels)).reshape(-1)
+        return channels if np.array_equal(whole, self.order) else None
+
+    @property
+    def convolves(self) -> bool:
+        """Whether a convolution of its input can be one in netx."""
+        return self.image and (self.order is None or self.channel_order is not None)
+
+    def as_made(self, weight: IntArray) -> IntArray:
+        """Weights ``(out, in)`` in the order in which the block before made the inputs."""
+        return weight if self.order is None else weight[:, np.argsort(self.order)]
 
     @property
     def weight_scale(self) -> int:
@@ -205,9 +229,9 @@ def pool_kernel(context: BlockContext, synapse: Any) -> tuple[IntArray, dict[str
     return np.repeat(padded[np.newaxis, np.newaxis], context.shape[0], axis=0), pairs
 
 
-def fewer_groups(weight: IntArray, groups: int) -> tuple[IntArray, int]:
+def fewer_groups(weight: IntArray, groups: int, most: int = MAX_CONV_SIZE) -> tuple[IntArray, int]:
     """The same convolution in no more groups than Lava can count, with zeros between channels that had been apart."""
-    fewer = next(count for count in range(min(groups, MAX_CONV_SIZE), 0, -1) if groups % count == 0)
+    fewer = next(count for count in range(min(groups, most), 0, -1) if groups % count == 0)
     joined = groups // fewer
     inputs, outputs = weight.shape[1], len(weight) // groups
     wide = np.zeros((len(weight), joined * inputs, *weight.shape[2:]), np.int64)

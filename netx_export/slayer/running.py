@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -11,84 +14,165 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lava_spikeloss.activity.hooks import Hook
 from lava_spikeloss.slayer_blocks import is_bootstrap
 from lava_spikeloss.training import reset_net
 from netx_export.errors import ExportError
 from netx_export.run import Run, Spikes
-from netx_export.slayer.blocks import layer_blocks
+from netx_export.slayer.blocks import Block, find_blocks, is_layer
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = [
     "CannotRunError",
+    "Recording",
     "evaluation",
     "first_input",
     "forward",
-    "main_output",
     "record",
+    "same_values",
+    "tensors_in",
     "unwrapped",
 ]
 
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
+_ABS = (torch.abs, torch.Tensor.abs)
 _BLOCK = 2**20  # weights to quantise at a time
-_NO_OUTPUT = "the network returns something else than a tensor with a row of numbers per sample"
 
 
 class CannotRunError(ExportError):
     """A network's own forward failed."""
 
 
-def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Run:
+@dataclass(frozen=True, eq=False)
+class Recording(Run):
+    """What a network did between its first block and its last one.
+
+    Its output is what the last block made, whatever the network goes on to make of that.
+
+    Attributes:
+        inputs: what reached the first block, in the shape of the network's input if it is that.
+        begins_inside: whether the network's forward made something else of its input for its first block.
+        ends_inside: whether the network returned something else than what its last block made.
+    """
+
+    inputs: torch.Tensor | Any = None
+    begins_inside: bool = False
+    ends_inside: bool = False
+
+
+def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Recording:
     """Run the network in evaluation mode from rest and record every spiking block.
 
     Args:
         net: a SLAYER network; its state, mode and parameters are the same afterwards.
         inputs: input ``(N, C, ..., T)``.
-        names: names for the spiking blocks, in order; those of ``NetworkDescription.spiking``.
+        names: names for the spiking blocks, in the order of the forward; those of ``NetworkDescription.spiking``.
         batch_size: samples per forward pass, which bounds the memory.
 
     Returns:
-        The spikes of each block, and as the output what the network returned, or the first part of it; None if that is
-        no dense tensor of real numbers with a row per sample, all of one shape.
+        The spikes of each block, what the last one made as the output, and what the first one took.
 
     Raises:
         ExportError: if the network cannot run on them, or runs a block not once in a forward pass, or on something
             else than one row per sample.
     """
-    blocks = layer_blocks(net)
-    outputs: list[Spikes | None] = []
-    layers: dict[str, list[Spikes]] = {name: [] for name in names}
-
-    def keep(name: str) -> Callable[..., None]:
-        return lambda module, args, output: layers[name].append(_array(output))
-
+    passes = []
     for batch in torch.split(inputs, batch_size):
         with evaluation(net):
-            for name, block in zip(names, blocks, strict=True):
-                block.register_forward_hook(keep(name))
-            output = main_output(forward(net, batch), len(batch))
-            _check_calls({name: len(parts) for name, parts in layers.items()}, len(outputs))
-            outputs.append(None if output is None else _array(output))
-    known = [output for output in outputs if output is not None]
-    alike = len(known) == len(outputs) and len({output.shape[1:] for output in known}) == 1
-    recorded = {name: np.concatenate(parts) for name, parts in layers.items()}
+            passes.append(_record_batch(net, batch, names))
+    layers = {name: [each.layers[name] for each in passes] for name in names}
+    begins_inside = any(each.inputs is not None for each in passes)
+    reached = inputs
     try:
-        return Run(np.concatenate(known) if alike else None, recorded, None if alike else _NO_OUTPUT)
-    except ValueError as error:
+        if begins_inside:
+            batches = zip(passes, torch.split(inputs, batch_size), strict=True)
+            reached = torch.cat([batch if each.inputs is None else each.inputs for each, batch in batches])
+        return Recording(
+            np.concatenate([each.output for each in passes]),
+            {name: np.concatenate(parts) for name, parts in layers.items()},
+            inputs=reached,
+            begins_inside=begins_inside,
+            ends_inside=any(not each.returned for each in passes),
+        )
+    except (ValueError, RuntimeError) as error:
         raise ExportError(
             f"The network does not run its blocks on one row per sample, (N, C, ..., T), as a file does. {error}"
         ) from None
 
 
-def _check_calls(calls: dict[str, int], before: int) -> None:
-    """Raise unless each block ran once in a forward pass, as its layer in a file does, after ``before`` passes."""
-    for number, (name, ran) in enumerate(calls.items(), 1):
-        if ran != before + 1:
+@dataclass(eq=False)
+class _Batch:
+    """One forward pass.
+
+    Attributes:
+        layers: what each spiking block made.
+        output: what the last block made.
+        returned: whether the network returned that.
+        inputs: what reached the first block; None if that is the network's input.
+    """
+
+    layers: dict[str, Spikes] = field(default_factory=dict)
+    output: Spikes | Any = None
+    returned: bool = False
+    inputs: torch.Tensor | None = None
+
+
+def _record_batch(net: nn.Module, batch: torch.Tensor, names: list[str]) -> _Batch:
+    """Run one batch, inside of an ``evaluation``, which takes the hooks away again."""
+    calls: dict[int, int] = {}  # of each spiking block, in the order of their first ones
+    kept = _Batch()
+    made: list[torch.Tensor] = []
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not made:
+            taken = first_input(args, kwargs)
+            kept.inputs = None if same_values(batch, taken) else taken.detach().clone()
+
+    def after(block: Block) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+            made[:] = [output.detach().clone()]  # a forward may write into it later
+            if is_layer(block):
+                calls[id(block)] = calls.get(id(block), 0) + 1
+                if len(calls) <= len(names):
+                    kept.layers[names[len(calls) - 1]] = _array(output)
+
+        return hook
+
+    blocks = find_blocks(net)
+    for block in blocks:
+        block.register_forward_pre_hook(before, with_kwargs=True)
+        block.register_forward_hook(after(block))
+    output = forward(net, batch)
+    _check_calls(list(calls.values()), names, sum(map(is_layer, blocks)))
+    kept.output = _array(made[0])
+    kept.returned = any(torch.equal(each.to(made[0]), made[0]) for each in tensors_in(output))
+    return kept
+
+
+def _check_calls(calls: list[int], names: list[str], registered: int) -> None:
+    """Raise unless each spiking block ran once in a forward pass, as its layer in a file does."""
+    if len(calls) > len(names) or registered < len(names):
+        raise ExportError(
+            f"The network has {max(len(calls), registered)} spiking blocks but the file has {len(names)} spiking "
+            f"layers, so one is not an export of the other. Give the network that the file was exported from."
+        )
+    for number, name in enumerate(names):
+        ran = calls[number] if number < len(calls) else 0
+        if ran != 1:
             raise ExportError(
-                f"The network runs its spiking block {number}, which is {name} in the file, {ran - before} times in a "
+                f"The network runs its spiking block {number + 1}, which is {name} in the file, {ran} times in a "
                 f"forward pass, and a file runs each layer once. Give the network that the file was exported from."
             )
+
+
+def same_values(given: torch.Tensor, taken: torch.Tensor) -> bool:
+    """Whether a block got the network's input, if in another shape: channels may be split up or joined in order."""
+    given = given.to(taken)
+    if given.dim() < 3 or (given.shape[0], given.shape[-1]) != (taken.shape[0], taken.shape[-1]):
+        return False
+    return given.numel() == taken.numel() and torch.equal(given.flatten(1, -2), taken.flatten(1, -2))
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
@@ -120,15 +204,45 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
-        with torch.no_grad(), _sparing_synapses(net):
-            return unwrapped(net)(inputs.detach().to(parameter.device, parameter.dtype, copy=True))
+        with torch.no_grad(), _sparing_synapses(net), _AbsOfTruth():  # type: ignore[no-untyped-call]
+            own = unwrapped(net)
+            return own(inputs.detach().to(parameter.device, parameter.dtype, copy=True), **_mode(own))
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own forward raises
         raise CannotRunError(
             f"The network cannot run on input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}. Give "
-            f"spikes of the shape (N, C, ..., T) that it was trained on, and a network whose forward takes only them."
+            f"what it was trained on, spikes of shape (N, C, ..., T) say, and a network whose forward takes only that."
         ) from error
+
+
+class _AbsOfTruth(TorchFunctionMode):
+    """``torch.abs`` of truth values as it is on a GPU, where lava-dl's PilotNet and YOLO-KP count their events with it.
+
+    On a CPU torch has none, and their forwards fail.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _ABS and args and getattr(args[0], "dtype", None) == torch.bool:
+            return args[0].clone()
+        return func(*args, **(kwargs or {}))
+
+
+def _mode(net: nn.Module) -> dict[str, Any]:
+    """The ``mode`` that a bootstrap network's forward asks for, as lava-dl's scheduler gives it: spiking."""
+    block: Any = next(filter(is_bootstrap, net.modules()), None)
+    if block is None or is_bootstrap(net) or "mode" not in inspect.signature(net.forward).parameters:
+        return {}
+    modes = type(block.mode)
+    layer_mode: Any = sys.modules[modes.__module__].LayerMode
+
+    class Spiking(layer_mode):  # type: ignore[misc]  # of the scheduler; and equal to the mode of a single block
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return other is self.base_mode
+
+    return {"mode": Spiking(0, modes.SNN)}
 
 
 @contextmanager
@@ -162,19 +276,28 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return tensor
 
 
-def main_output(output: Any, samples: int) -> torch.Tensor | None:
-    """What a forward returns, or the first part of it: networks as in lava-dl's tutorials return (spikes, counts).
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Copies of the tensors in what a forward returns, however deep they lie, dense and of real numbers.
 
-    None if that is no dense tensor of real numbers with a row per sample, as a dictionary is none.
+    Numbers and arrays are tensors too.
     """
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    return first if isinstance(first, torch.Tensor) and _is_plain(first) and first.shape[:1] == (samples,) else None
+    if isinstance(value, torch.Tensor):
+        return _dense(value.detach())
+    if isinstance(value, np.ndarray | np.generic | bool | int | float):
+        array = np.asarray(value)
+        return [torch.from_numpy(array.copy())] if array.dtype.kind in "bif" else []
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [tensor for each in inside for tensor in tensors_in(each)]
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether float32 can say what it holds: of complex numbers it would keep the real parts alone."""
-    dense = tensor.layout == torch.strided and not tensor.is_nested
-    return dense and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
+def _dense(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """A copy of a tensor, if it holds numbers that can be compared."""
+    if tensor.is_nested or tensor.is_meta or tensor.is_quantized:
+        return []
+    dense = (tensor.to_dense() if tensor.layout != torch.strided else tensor).clone()
+    return [torch.view_as_real(dense) if dense.is_complex() else dense]
 
 
 def _array(output: torch.Tensor) -> npt.NDArray[np.float32]:

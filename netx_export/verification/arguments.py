@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,10 +16,20 @@ from lava_spikeloss.arguments import check_count, check_number
 from lava_spikeloss.losses.labels import are_whole, judged_classes
 from netx_export.network.description import NetworkDescription
 from netx_export.run import OUTPUT
+from netx_export.simulation.lava_python import check_lava_python
 from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 
-__all__ = ["Options", "check_labels", "check_loss", "check_names", "check_net", "check_spikes", "number_of_outputs"]
+__all__ = [
+    "Options",
+    "check_labels",
+    "check_loss",
+    "check_names",
+    "check_net",
+    "check_numbers",
+    "check_spikes",
+    "number_of_outputs",
+]
 
 _UNSIGNED = ("torch.uint16", "torch.uint32", "torch.uint64")  # not every torch has them
 
@@ -40,6 +51,7 @@ class Options:
     tolerance: Tolerances
     delay_shift: bool | None
     spike_exp: int
+    lava_python: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         check_count("lava_samples", self.lava_samples, minimum=0)
@@ -50,6 +62,7 @@ class Options:
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"Expected argument `{name}` to be True or False but got {getattr(self, name)!r}.")
         _check_tolerances(self.tolerance)
+        check_lava_python(self.lava_python)
 
 
 def check_net(net: object) -> None:
@@ -66,21 +79,28 @@ def check_loss(loss: object, labels: object) -> None:
         raise ValueError("Argument `loss` needs `labels`, which it is called with, but there are none.")
 
 
-def check_spikes(spikes: npt.ArrayLike | torch.Tensor, description: NetworkDescription) -> Any:
+def check_numbers(spikes: npt.ArrayLike | torch.Tensor) -> Any:
     """The input as an array or a tensor, as large and of the type that it was given.
 
     Raises:
         TypeError: if it is no array of real numbers.
-        SimulationError: if it does not fit the file, or holds nothing. Of the values, those of the first sample are
-            looked at here, and those of the others before they run.
     """
     array = _as_array("spikes", spikes)
     if not _has_numbers(array):
         raise TypeError(f"Expected argument `spikes` to be a dense array of real numbers but got {_describe(array)}.")
+    return array
+
+
+def check_spikes(array: Any, description: NetworkDescription) -> None:
+    """Raise unless input fits a file.
+
+    Raises:
+        SimulationError: if it does not fit, or holds nothing. Of the values, those of the first sample are looked at
+            here, and those of the others before they run.
+    """
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
     check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
     refuse_short(description, array.shape[-1])
-    return array
 
 
 def number_of_outputs(description: NetworkDescription) -> int:

@@ -26,9 +26,9 @@ from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input, simulate
-from netx_export.slayer import describe, evaluation, layer_blocks
+from netx_export.slayer import describe, evaluation, line_up, reaching, run_layers
 from netx_export.slayer.reading import output_delay
-from netx_export.slayer.running import forward
+from netx_export.slayer.running import CannotRunError, forward
 from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, shifted, trace, variations
 from netx_export.verification.result import Cause, Comparison
 from netx_export.verification.sums import Origin
@@ -88,10 +88,20 @@ class Data:
         return self.choose(np.arange(first, end))
 
     def choose(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
-        """The samples with these indices."""
+        """The samples with these indices, as they were given."""
         if isinstance(self.inputs, torch.Tensor):
             return self.inputs[torch.from_numpy(samples)]
         return as_tensor(self.inputs[samples])
+
+    def entering(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
+        """What goes into the file of these samples: what reaches the network's first block, if there is a network."""
+        chosen = self.choose(samples)
+        if self.net is None:
+            return chosen
+        try:
+            return line_up(chosen, reaching(self.net, chosen), self.description)
+        except CannotRunError:  # of a network that runs on batches, but not on so few samples
+            return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +244,7 @@ def _layer_inputs(data: Data, name: str, samples: npt.NDArray[np.int64]) -> Spik
 
 
 def _inputs(data: Data, samples: npt.NDArray[np.int64]) -> torch.Tensor:
-    return network_input(data.description, data.choose(samples))
+    return network_input(data.description, data.entering(samples))
 
 
 def _in_local_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
@@ -312,7 +322,7 @@ def _message_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
     given = data.description.spike_exp
     if given == DEFAULT_SPIKE_EXP:
         return
-    finest = simulate(data.description, data.samples(scene.sample), spike_exp=DEFAULT_SPIKE_EXP)
+    finest = simulate(data.description, data.entering(np.array([scene.sample])), spike_exp=DEFAULT_SPIKE_EXP)
     if np.array_equal(finest.layers[scene.name][0], scene.other):
         yield (
             "coarser messages",
@@ -423,7 +433,7 @@ def _with_seed(data: Data, scene: _Scene, inputs: torch.Tensor, seed: int, train
 
 def _block(data: Data, name: str) -> Any:
     assert data.net is not None
-    return layer_blocks(data.net)[list(data.description.spiking).index(name)]
+    return run_layers(data.net, data.samples(0))[list(data.description.spiking).index(name)]
 
 
 def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]) -> tuple[float, ...] | None:

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["curve", "histogram", "raster", "scatter"]
+from markupsafe import Markup, escape
+
+__all__ = ["curve", "histogram", "raster", "scatter", "with_axes"]
 
 _Event = tuple[int, int]  # row and step
+
+
+def with_axes(picture: str, x: tuple[object, object], y: tuple[object, object]) -> Markup:
+    """A picture with what stands at the lower and at the upper end of its two axes."""
+    left, right, bottom, top = (f"<span>{escape(end)}</span>" for end in (*x, *y))
+    return Markup(
+        f'<div class="plot"><div class="y">{top}{bottom}</div>{picture}<div class="x">{left}{right}</div></div>'
+    )
 
 
 def raster(layer_raster: Mapping[str, Any], side: str, steps: int) -> str:

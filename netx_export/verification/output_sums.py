@@ -98,9 +98,16 @@ def sum_outputs(
 
 
 def _predict(output: Spikes) -> npt.NDArray[np.int64]:
-    """The class with the largest sum over time, the first of equals; none where the whole output was silent."""
+    """The class with the largest sum over time, the first of equals; none where the whole output was silent or NaN.
+
+    One output alone answers yes, 1, where its sum is above 0, or no, 0.
+    """
     sums = output.reshape(len(output), -1, output.shape[-1]).sum(-1, dtype=np.float64)
-    return np.where(output.reshape(len(output), -1).any(1), sums.argmax(1), SILENT)
+    if sums.shape[1] == 1:
+        classes = (sums[:, 0] > 0).astype(np.int64)
+    else:
+        classes = np.where(output.reshape(len(output), -1).any(1), sums.argmax(1), SILENT)
+    return np.where(np.isnan(sums).any(1), SILENT, classes)
 
 
 def _losses(loss: Loss, output: Spikes, labels: torch.Tensor, samples: npt.NDArray[np.int64]) -> list[float]:

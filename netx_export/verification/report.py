@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich.console import Console
 from rich.text import Text
 
@@ -20,7 +21,7 @@ from netx_export.provenance import recorded_deviations
 from netx_export.run import OUTPUT
 from netx_export.verification import drawing
 
-__all__ = ["print_report", "save_html", "save_report"]
+__all__ = ["print_report", "save_html", "save_report", "to_frame", "to_html", "to_text", "verdict_text"]
 
 _WORDS = {"exact": "PASSED", "within tolerance": "PASSED", "different": "FAILED", "untested": "UNTESTED"}
 _SKIPPED = "SKIPPED"  # not compared: it counts neither for nor against the network
@@ -49,8 +50,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _print(console, _WORDS[comparison["output"]["status"]], _output_line(comparison["output"]))
         if comparison["cause"] is not None:
             _print(console, "", _cause_line(comparison["cause"]))
-    if deviations := _deviations_line(report):
-        _print(console, "", deviations)
+    for line in filter(None, [_places_line(report), _deviations_line(report)]):
+        _print(console, "", line)
     _print(console, "PASSED" if report["passed"] else "FAILED", verdict_text(report))
 
 
@@ -120,6 +121,18 @@ def _cause_line(cause: Mapping[str, Any]) -> str:
     return f"Cause: {cause['name']}. {cause['detail']} {_place(cause)}"
 
 
+def _places_line(report: Mapping[str, Any]) -> str:
+    """Where the file begins and ends inside of the network's forward; nothing if it is all of it."""
+    begins = "begins with what reaches the network's first block" if report.get("begins_inside") else ""
+    ends = (
+        "ends with what its last block makes, which is not what the network returns"
+        if report.get("ends_inside")
+        else ""
+    )
+    places = " and ".join(filter(None, [begins, ends]))
+    return f"The file lies inside of the network's forward: it {places}. The rest stays on the host." if places else ""
+
+
 def _deviations_line(report: Mapping[str, Any]) -> str:
     """How far the file deviated at its export; nothing if it was equal."""
     deviations, tolerance = recorded_deviations(report["metadata"])
@@ -185,11 +198,18 @@ def save_report(report: Mapping[str, Any], directory: str | os.PathLike[str]) ->
 
 
 def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Render a report, as made by ``VerificationReport.to_dict`` or read from its JSON, into one HTML file.
+    """Write the page of a report, as :func:`to_html` makes it, into a file.
 
     Raises:
         ExportError: if the file cannot be written.
     """
+    page = to_html(report)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def to_html(report: Mapping[str, Any]) -> str:
+    """A report, as made by ``VerificationReport.to_dict`` or read from its JSON, as a page that needs nothing else."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("netx_export.verification"),
         autoescape=True,
@@ -199,18 +219,29 @@ def save_html(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     )
     environment.filters.update(percent=_percent, place=_place, number=_number, joule=_joule)
     environment.tests["graded"] = _is_graded
-    page = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         report=report,
         verdict=verdict_text(report),
         deviations=_deviations_line(report),
+        places=_places_line(report),
         words=_WORDS,
         not_compared=_not_compared,
         confusion=_confusion,
         top_rate=_top_rate,
         draw=drawing,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+
+
+def to_text(report: Mapping[str, Any]) -> str:
+    """What :func:`print_report` prints, without colours."""
+    text = io.StringIO()
+    print_report(report, Console(file=text, color_system=None))
+    return text.getvalue().rstrip()
+
+
+def to_frame(report: Mapping[str, Any]) -> str:
+    """The page as an element for a notebook, whose styles it is not to mix with."""
+    return f'<iframe srcdoc="{escape(to_html(report))}" style="width: 100%; height: 40rem; border: 0"></iframe>'
 
 
 def _without_controls(value: Any) -> Any:

@@ -236,8 +236,9 @@ class OutputComparison:
         ignored: samples with the label -100, which count neither as right nor as wrong, and not in the loss.
         expected_loss, got_loss: mean over the samples of the task loss; None without a loss, or if it is not finite.
         unbounded_losses: samples whose loss is infinite or NaN in one of the runs.
-        changed_predictions: samples whose predicted class differs. A silent output predicts no class, -1. None for
-            numbers without class labels, which need not stand for classes.
+        changed_predictions: samples whose predicted class differs. A silent output predicts no class, -1; one output
+            neuron alone predicts 1, yes, if it fires and 0, no, if it does not. None for numbers without class labels,
+            which need not stand for classes.
         differing: number of output values that differ.
         confusion: (label or None, class in the expected run, class in the other run, number of samples).
         deviations: as in a layer.

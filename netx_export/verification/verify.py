@@ -6,31 +6,31 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import nn
 
 from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
-from netx_export.errors import ExportError, SimulationError
+from netx_export.errors import ExportError, NetxExportError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
-from netx_export.provenance import recorded_budgets
+from netx_export.progress import progress_bar
+from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
 from netx_export.simulation.simulate import network_input, simulate
-from netx_export.slayer import layer_blocks, record
+from netx_export.slayer import line_up, record
 from netx_export.verification.arguments import (
     Options,
     check_labels,
     check_loss,
     check_names,
     check_net,
+    check_numbers,
     check_spikes,
     number_of_outputs,
 )
@@ -47,7 +47,7 @@ __all__ = ["VerificationReport", "verify"]
 SCHEMA = 3
 _CHUNK_BYTES = 2**28
 _CHUNK_SAMPLES = 256
-_INSTEAD = "its last layer is compared, not what it returns"
+_FIRST_SAMPLES = 8  # on which to see where the file begins and ends in the network's forward
 
 _Samples: TypeAlias = "npt.NDArray[np.int64]"
 _Runner: TypeAlias = Callable[[_Samples], Run]
@@ -71,6 +71,11 @@ class VerificationReport:
         energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
         spike_exp: with which the simulators ran, of a sigma-delta network; None of another.
+        run: what ran and when: ``file``, ``date``, the versions, and the ``command`` if there was one.
+        begins_inside: whether the network's forward makes something else of its input for its first block, which is
+            what goes into the file.
+        ends_inside: whether the network returns something else than what its last block made, which is what is compared
+            with the file's output; no accuracy is given then.
     """
 
     network: str
@@ -80,6 +85,21 @@ class VerificationReport:
     energy_table: EnergyTable = LOIHI_1
     training: Sequence[Mapping[str, float]] = ()
     spike_exp: int | None = None
+    run: Mapping[str, str] = field(default_factory=dict)
+    begins_inside: bool = False
+    ends_inside: bool = False
+
+    def __str__(self) -> str:
+        """The verdict on each layer and on the whole, as ``netx-export verify`` prints it."""
+        from netx_export.verification.report import to_text
+
+        return to_text(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """The page, as a notebook shows it."""
+        from netx_export.verification.report import to_frame
+
+        return to_frame(self.to_dict())
 
     @property
     def passed(self) -> bool:
@@ -108,6 +128,9 @@ class VerificationReport:
             "energy_table": dataclasses.asdict(self.energy_table),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "spike_exp": self.spike_exp,
+            "run": dict(self.run),
+            "begins_inside": self.begins_inside,
+            "ends_inside": self.ends_inside,
             "training": [dict(row) for row in self.training],
         }
 
@@ -142,6 +165,7 @@ def verify(
     spike_exp: int = DEFAULT_SPIKE_EXP,
     timeout: float | None = None,
     progress: bool = False,
+    lava_python: str | os.PathLike[str] | None = None,
 ) -> VerificationReport:
     """Compare an exported file with the network it came from, spike for spike, in every layer.
 
@@ -153,13 +177,16 @@ def verify(
     not exist for them (the rate of a layer that only sums up, an energy) are None.
 
     Only equal spikes prove anything: a layer, or an output, that gave nothing but zeros is ``untested``, and the report
-    does not pass. What the network returns is compared as its output where it has the shape of the file's output. Where
-    it is something else, the layers are compared, and the report says that the output was not; no accuracy is given.
+    does not pass. What the network does before its first block and after its last one stays on the host: the spikes go
+    into the network, what reaches its first block goes into the file, and what its last block makes is compared with
+    the file's output. Where that is not what the network takes or returns, the report says so; accuracies are given
+    only of what it returns.
 
     Args:
         net: the trained SLAYER network, or None for the file alone. It is not changed.
         path: the netx file, or what :func:`netx_export.read` made of one.
-        spikes: binary input ``(N, C, ..., T)``, or numbers if the file has input neurons; on every rank the same.
+        spikes: what the network takes, or without one the file: binary input ``(N, C, ..., T)``, or numbers if the file
+            has input neurons; on every rank the same.
         labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
             and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
         lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
@@ -178,6 +205,7 @@ def verify(
         spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
+        lava_python: which Python runs Lava, as for :func:`simulate`.
 
     Raises:
         ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
@@ -196,7 +224,9 @@ def verify(
     """
 
     def prepare() -> _Subject:
-        options = Options(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp)
+        options = Options(
+            *(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp, lava_python)
+        )
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
     subject = together(prepare)
@@ -216,6 +246,9 @@ def verify(
         budgets=recorded_budgets(description),
         energy_table=LOIHI_2 if description.graded else LOIHI_1,
         spike_exp=description.spike_exp if description.graded else None,
+        run=run_texts(path),
+        begins_inside=subject.begins_inside,
+        ends_inside=subject.ends_inside,
     )
 
 
@@ -229,6 +262,8 @@ class _Subject:
         content: the hash of what it held when it was read.
         recorded: the recorded run, or None.
         options: those of the caller.
+        steps: of what goes into the file.
+        begins_inside, ends_inside: as in the report.
         labels: class indices ``(N,)``, or other labels, or None.
         loss: the task loss, or None.
     """
@@ -238,6 +273,9 @@ class _Subject:
     content: str
     recorded: Run | None
     options: Options
+    steps: int
+    begins_inside: bool
+    ends_inside: bool
     labels: torch.Tensor | None = None
     loss: Loss | None = None
 
@@ -257,11 +295,10 @@ class _Subject:
         content = hash_source(path)
         description = as_it_runs(path, options.delay_shift, options.spike_exp)
         check_names(options.tolerance, description)
-        inputs = check_spikes(spikes, description)
-        if net is not None:
-            _check_blocks(net, description)
-        run = None if recorded is None else check_recording(recorded, description, len(inputs), inputs.shape[-1])
-        return cls(Data(net, description, inputs), path, content, run, options)
+        data = Data(net, description, check_numbers(spikes))
+        begins_inside, ends_inside, steps = _look_inside(data)
+        run = None if recorded is None else check_recording(recorded, description, len(data.inputs), steps)
+        return cls(data, path, content, run, options, steps, begins_inside, ends_inside)
 
     def with_task(self, labels: npt.ArrayLike | torch.Tensor | None, loss: Loss | None) -> _Subject:
         """The same with labels and a task loss."""
@@ -284,13 +321,12 @@ class _Subject:
     def comparisons(self) -> Iterator[Comparison]:
         """All comparisons, one by one, each run when it is asked for."""
         everything = np.arange(len(self.data.inputs))
-        own_output = True
-        if self.data.net is not None:
-            trained = self._compare(("SLAYER", self._slayer), ("reference", self._reference), everything)
-            own_output = trained.output is not None
-            yield trained
         # Labels judge what the network returns. If that is not the file's output, they say nothing about the latter.
+        own_output = not self.ends_inside
         subject = self if own_output else dataclasses.replace(self, labels=None, loss=None)
+        if self.data.net is not None:
+            pair = ("SLAYER", subject._slayer), ("reference", subject._reference)
+            yield subject._compare(*pair, everything, predicts=own_output)
         if self.recorded is not None:
             pair = ("reference", subject._reference), ("recording", subject._recording)
             yield subject._compare(*pair, everything, predicts=own_output)
@@ -314,11 +350,11 @@ class _Subject:
         """Add up both runs of these samples; whether it ended early."""
         description = self.data.description
         # The Lava back end shows its own progress.
-        hidden = not self._shows_progress or got[0] == "Lava"
-        with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        shown = self._shows_progress and got[0] != "Lava"
+        with progress_bar(shown) as bar:
             task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
-            for chunk in _chunks(samples, description, self.data.inputs.shape[-1]):
-                frames = network_input(description, self.data.choose(chunk))[..., description.lead :].cpu().numpy()
+            for chunk in _chunks(samples, description, self.steps):
+                frames = network_input(description, self.data.entering(chunk))[..., description.lead :].cpu().numpy()
                 runs = _comparable(expected[1](chunk), got[1](chunk))
                 tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
                 bar.advance(task, len(chunk))
@@ -331,17 +367,13 @@ class _Subject:
         return self.options.progress and rank_and_size()[0] == 0
 
     def _slayer(self, samples: _Samples) -> Run:
-        assert self.data.net is not None
-        run = self._record(self.data.net, samples)
-        return run if run.no_output is None else dataclasses.replace(run, no_output=f"{run.no_output}; {_INSTEAD}")
-
-    def _record(self, net: nn.Module, samples: _Samples) -> Run:
         """What SLAYER gives; a last layer that is read by its voltage is no block of neurons, but the output."""
+        assert self.data.net is not None
         description = self.data.description
         names = _block_names(description)
-        run = record(net, self.data.choose(samples), names)
+        run = record(self.data.net, self.data.choose(samples), names)
         for name in list(description.spiking)[len(names) :]:
-            if run.output is not None and run.output.shape[1:-1] == description.spiking[name].shape:
+            if run.output.shape[1:-1] == description.spiking[name].shape:
                 run.layers[name] = run.output
         return run
 
@@ -349,12 +381,13 @@ class _Subject:
         return self._simulated(samples, "reference")
 
     def _lava(self, samples: _Samples) -> Run:
-        return self._simulated(samples, "lava", timeout=self.options.timeout, progress=self._shows_progress)
+        options = {"timeout": self.options.timeout, "lava_python": self.options.lava_python}
+        return self._simulated(samples, "lava", progress=self._shows_progress, **options)
 
     def _simulated(self, samples: _Samples, backend: Literal["reference", "lava"], **options: Any) -> Run:
         return simulate(
             self.path,
-            self.data.choose(samples),
+            self.data.entering(samples),
             backend=backend,
             delay_shift=self.options.delay_shift,
             spike_exp=self.options.spike_exp,
@@ -366,8 +399,43 @@ class _Subject:
         return self.recorded.choose(samples)
 
 
+def _look_inside(data: Data) -> tuple[bool, bool, int]:
+    """Whether the file begins inside of the network's forward, whether it ends there, and the steps of what goes in.
+
+    Raises:
+        SimulationError: if what was given does not fit the file, and is what reaches the network's first block.
+        ExportError: if the network cannot run on what was given, or makes something of it that does not fit the file.
+    """
+    array, description = data.inputs, data.description
+    if data.net is None or array.ndim < 2 or 0 in array.shape:
+        check_spikes(array, description)
+        return False, False, array.shape[-1]
+    first = data.samples(0, _FIRST_SAMPLES)
+    try:
+        run = record(data.net, first, _block_names(description))
+    except NetxExportError:
+        check_spikes(array, description)  # what is wrong with them comes before what the network makes of them
+        raise
+    entering = line_up(first, run.inputs, description)
+    reshaped = entering.shape[1:-1] == description.input_shape  # by the network's forward
+    if entering is first or not (run.begins_inside or reshaped):
+        check_spikes(array, description)
+    else:
+        _check_made(entering, description)
+    return entering is not first, run.ends_inside, entering.shape[-1]
+
+
+def _check_made(entering: torch.Tensor, description: NetworkDescription) -> None:
+    try:
+        check_spikes(entering, description)
+    except SimulationError as error:
+        raise ExportError(
+            f"What the network's forward makes of the spikes for its first block is no input of the file. {error}"
+        ) from None
+
+
 def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
-    """Both runs; without an output where the network returns something else than the file's output.
+    """Both runs; without an output where the network's last block gives another one than the file.
 
     Raises:
         SimulationError: if a layer has not the same shape in both runs, or holds no numbers.
@@ -377,10 +445,9 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
         if shapes[0] != shapes[1]:
             raise SimulationError(f"Layer {name} has shape {shapes[0]} in one run and {shapes[1]} in the other.")
     if expected.output is not None and got.output is not None and expected.output.shape != got.output.shape:
-        reason = (
-            f"the network returns an output of shape {expected.output.shape} and the file one of {got.output.shape}"
-        )
-        expected = dataclasses.replace(expected, output=None, no_output=f"{reason}; {_INSTEAD}")
+        shapes = expected.output.shape, got.output.shape
+        reason = f"the network's last block gives an output of shape {shapes[0]} and the file one of {shapes[1]}"
+        expected = dataclasses.replace(expected, output=None, no_output=reason)
     for name, values in expected.arrays.items():
         if not np.isfinite(values).all():
             raise SimulationError(
@@ -404,15 +471,6 @@ def _block_names(description: NetworkDescription) -> list[str]:
     """The layers that are blocks of neurons in SLAYER."""
     names = list(description.spiking)
     return names[:-1] if description.reads_voltage else names
-
-
-def _check_blocks(net: nn.Module, description: NetworkDescription) -> None:
-    number, layers = len(layer_blocks(net)), len(_block_names(description))
-    if number != layers:
-        raise ExportError(
-            f"The network has {number} spiking blocks but the file has {layers} spiking layers, so "
-            f"one is not an export of the other. Give the network that the file was exported from."
-        )
 
 
 def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:

@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,15 +15,15 @@ import torch
 
 import lava_spikeloss
 from benchmarks import __main__ as everything
-from benchmarks import losses, networks, report, simulator, training_step, verification
+from benchmarks import backends, losses, networks, report, simulator, training_step, verification
 from benchmarks.memory import peak_allocated, peak_resident
 from benchmarks.peers import CASES
 from benchmarks.report import Bound, Wish, bound_on, figure, fill_page, table
 from benchmarks.timing import Effort, Times, joined, paired, ratio
+from lava_spikeloss import training
 from lava_spikeloss.losses.module import Loss
 
 TINY = Wish(tiny=True)
-Measure = Callable[[Wish], tuple[list[str], list[Bound]]]
 
 
 class TestTinyRun:
@@ -33,9 +33,11 @@ class TestTinyRun:
         assert len(bounds) >= 1  # peers may not be installed
 
     @pytest.mark.slayer
-    @pytest.mark.parametrize("measure", [training_step.measure, networks.measure, verification.measure])
-    def test_networks(self, measure: Measure) -> None:
-        (rows,), _ = measure(TINY)
+    @pytest.mark.parametrize("part", [training_step, networks, verification, backends])
+    def test_networks(self, part: ModuleType) -> None:
+        if part is backends:
+            pytest.importorskip("numba")
+        (rows,), _ = part.measure(TINY)
         assert len(rows.splitlines()) >= 3
 
     @pytest.mark.slow
@@ -71,6 +73,17 @@ def test_a_peer_that_is_not_equal_is_not_timed() -> None:
         losses.assert_equal(case, [value, gradient], [1.1 * value, time_first])
     with pytest.raises(AssertionError, match="ce_count_loss is not what snnTorch says"):
         losses.assert_equal(case, [value, gradient], [value, 2 * time_first])
+
+
+@pytest.mark.slayer
+def test_backends_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(training, "set_backend", lambda _, backend: chosen.append(backend))
+    net = torch.nn.Linear(2, 2)
+    backends.assert_equal(net, torch.ones(1, 2))
+    net.register_forward_hook(lambda *arguments: arguments[-1] * (1.0 + (chosen[-1] == "compiled")))
+    with pytest.raises(AssertionError, match="The backends differ"):
+        backends.assert_equal(net, torch.ones(1, 2))
 
 
 class TestTiming:

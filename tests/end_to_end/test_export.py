@@ -140,10 +140,10 @@ class Branch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = dense()
-        self.readout = nn.Linear(5, 2)
+        self.readout = nn.Linear(16, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.first(x)
+        return self.first[1](self.readout(self.first[0](x).mT).mT)
 
 
 def refused(build: str) -> nn.Module:
@@ -174,7 +174,7 @@ def refused(build: str) -> nn.Module:
         ("threshold", r"Block 0 \(cuba\.Dense\).*3000\.0"),
         ("unquantised", r"Block 0 \(cuba\.Dense\).*not quantised.*pre_hook_fx"),
         ("no block", "Linear holds no SLAYER block"),
-        ("outside", r"Parameter `readout\.weight`"),
+        ("outside", r"Block 1 \(cuba\.Dense\).*the network's forward computes with the values"),
         ("residual", r"Block 1 \(cuba\.Dense\).*its input is not what the block before it made"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, relu
 
+from lava_spikeloss.training import load
 from netx_export import ExportError, export, round_parameters, verify
 
 pytestmark = pytest.mark.slayer
@@ -24,13 +25,7 @@ class YoloKP(nn.Module):
         super().__init__()
         whole = yolo_kp.Network()
         self.input_blocks, self.blocks, self.heads = whole.input_blocks, whole.blocks, whole.heads
-        weights = Path(yolo_kp.__file__).parent / "Trained_yolo_kp" / "network.pt"
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        del state["anchors"]
-        for name, buffer in self.named_buffers():
-            if name in state:  # the norms' means, which SLAYER makes in training only
-                buffer.data = state[name]
-        self.load_state_dict(state)
+        load(Path(yolo_kp.__file__).parent / "Trained_yolo_kp" / "network.pt", whole)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

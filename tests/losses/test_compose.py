@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
+import torch._dynamo  # torch 2.3 fails where it is imported inside of torch.func.vmap
 
 import lava_spikeloss as L
 from lava_spikeloss import functional
@@ -111,6 +113,98 @@ def test_classifiers_say_when_an_output_was_silent() -> None:
 
 def test_negative_graded_spikes_are_not_silence() -> None:
     assert functional.classify_rate(torch.tensor([[[-1.0], [-2.0]]])).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "classify",
+    [
+        functional.classify_rate,
+        functional.classify_first_spike,
+        pytest.param(lambda x, **k: functional.classify_membrane(x, "mean", **k), id="membrane"),
+        lambda x, **k: functional.classify_window(x, 20, **k)[:, -1],
+    ],
+)
+def test_classifiers_know_the_population_code(classify: Any) -> None:
+    spikes = torch.zeros(3, 6, 6)
+    spikes[0, 5, 2:5] = 1  # the second class, by its last neuron
+    spikes[0, 0, 3] = 1
+    spikes[1, 1, 1] = 1
+    options = {"population_code": True, "num_classes": 2}
+    assert classify(spikes, **options).tolist()[:2] == [1, 0]
+    with pytest.raises(ValueError, match="`population_code` to be True with `num_classes=2` but got False"):
+        classify(spikes, num_classes=2)
+    with pytest.raises(ValueError, match="`num_classes` to divide the number of output neurons, 6, but got 4"):
+        classify(spikes, population_code=True, num_classes=4)
+
+
+def test_a_first_spike_of_a_group_is_that_of_its_first_neuron_whatever_its_sign() -> None:
+    spikes = torch.zeros(1, 4, 5)
+    spikes[0, 0, 1], spikes[0, 1, 1], spikes[0, 2, 3] = 1, -1, 1
+    assert functional.classify_first_spike(spikes, population_code=True, num_classes=2).tolist() == [0]
+
+
+@pytest.mark.parametrize("loss", [L.CECountLoss, L.SpikeMax, L.MSECountLoss, L.TETLoss, L.FirstSpikeLoss])
+def test_a_number_of_classes_without_a_population_code_is_refused(loss: Any) -> None:
+    with pytest.raises(ValueError, match="`population_code` to be True with `num_classes=3` but got False"):
+        loss(num_classes=3)
+
+
+def test_the_membrane_classifier_takes_the_largest_or_the_mean_potential() -> None:
+    membrane = torch.tensor([[[-2.0, 3.0, -2.0], [1.0, 1.0, 1.0]]])
+    assert functional.classify_membrane(membrane).tolist() == [0]
+    assert functional.classify_membrane(membrane, "mean").tolist() == [1]
+    assert L.MembraneClassifier("mean")(membrane).tolist() == [1]
+    with pytest.raises(ValueError, match="`over_time` to be one of 'max', 'mean' but got 'sum'"):
+        L.MembraneClassifier("sum")
+
+
+def test_one_output_answers_yes_or_no() -> None:
+    spikes = torch.zeros(3, 1, 4)
+    spikes[0, 0, 2] = 1
+    for classifier in (L.RateClassifier(), L.FirstSpikeClassifier(), L.MembraneClassifier()):
+        predictions = classifier(spikes)
+        assert predictions.tolist() == [1, 0, 0]
+        assert functional.accuracy(predictions, torch.tensor([1, 0, 1]), num_classes=1) == L.Accuracy(2, 0, 3)
+    assert L.WindowClassifier(2)(spikes).tolist() == [[0, 0, 1, 1], [0] * 4, [0] * 4]
+    group = L.RateClassifier(population_code=True, num_classes=1)
+    assert group(spikes.expand(3, 2, 4)).tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match=r"\(0 for no and 1 for yes\), or -100 .* got 2, which no output can have"):
+        functional.accuracy(torch.tensor([1]), torch.tensor([2]), num_classes=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.nan])
+def test_nan_is_no_class(value: float) -> None:
+    spikes = torch.zeros(2, 3, 4)
+    spikes[1, 2, 1] = 1
+    spikes[0, 0, 0] = value
+    for classifier in (L.RateClassifier(), L.FirstSpikeClassifier(), L.WindowClassifier(2), L.MembraneClassifier()):
+        with pytest.raises(ValueError, match=r"`(spikes|membrane)` to hold numbers but got NaN"):
+            classifier(spikes)
+        as_on_a_device = torch.func.vmap(lambda x, c=classifier: c(x.unsqueeze(0)).squeeze(0))(spikes)
+        assert (as_on_a_device[0] == L.SILENT).all()
+        assert (as_on_a_device[1] == 2).any()
+
+
+def test_accuracies_of_batches_add_up() -> None:
+    first, second = L.Accuracy(3, 1, 4), L.Accuracy(1, 0, 2)
+    assert first + second == sum([first, second]) == L.Accuracy(4, 1, 6)
+    with pytest.raises(TypeError):
+        first + 1  # type: ignore[operator]
+    with pytest.raises(TypeError):
+        1 + first  # type: ignore[operator]
+
+
+def test_another_label_may_be_the_one_to_ignore() -> None:
+    predictions, labels = torch.tensor([0, 1, 1]), torch.tensor([0, 255, 0])
+    assert functional.accuracy(predictions, labels, 3, ignore_index=255) == L.Accuracy(1, 0, 2)
+    with pytest.raises(ValueError, match=r"or 255 for what is left out, but got -100, which no output can have"):
+        functional.accuracy(predictions, torch.tensor([0, -100, 0]), 3, ignore_index=255)
+
+
+def test_classifiers_show_their_options() -> None:
+    assert repr(L.WindowClassifier(3)) == "WindowClassifier(population_code=False, num_classes=None, window=3)"
+    assert "num_classes=4" in repr(L.FirstSpikeClassifier(population_code=True, num_classes=4))
+    assert "over_time='max'" in repr(L.MembraneClassifier())
 
 
 def test_accuracy_counts_silent_outputs_apart() -> None:

@@ -397,18 +397,7 @@ class TestLavaDl:
 
 
 class TestLabels:
-    """The one ambiguity, C == T, is resolved as documented."""
-
-    def test_integers_are_steps_where_the_loss_is_per_step(self) -> None:
-        x = torch.rand(3, 4, 4)
-        labels = torch.tensor([[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])
-        per_step = L.SpikeRate(0.9, 0.1, moving_window=2)
-        one_hot = F.one_hot(labels, 4).transpose(1, 2)
-        torch.testing.assert_close(per_step(x, labels), per_step(x, one_hot))
-        torch.testing.assert_close(per_step(x, labels.float()), per_step(x, labels.unsqueeze(-1).expand(3, 4, 4)))
-        whole = L.SpikeRate(0.9, 0.1)
-        torch.testing.assert_close(whole(x, labels), whole(x, labels.float()))
-        torch.testing.assert_close(whole(x, labels), whole(x, labels.argmax(1)))
+    """How labels are read at all is tested in test_labels.py."""
 
     def test_spatial_dimensions_are_collapsed(self) -> None:
         x = torch.rand(2, 3, 2, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from typing import Any
 
 import pytest
@@ -309,15 +310,6 @@ def test_a_teacher_does_not_learn() -> None:
     assert teacher.grad is None
 
 
-@pytest.mark.parametrize("loss", [functional.spike_max, functional.spike_moid])
-def test_labels_do_not_learn(loss: Any) -> None:
-    """Value and gradient of these are not those of one function, so there is none for the labels."""
-    spikes, labels = trains([[1, 3]], 8), torch.tensor([[0.5, 0.5]], requires_grad=True)
-    loss(spikes, labels).backward()
-    assert spikes.grad.abs().sum() > 0
-    assert labels.grad is None
-
-
 @pytest.mark.parametrize("per_step", [False, True])
 def test_class_weights_of_unsure_labels(per_step: bool) -> None:
     """Each sample, or step, weighs the sum of its targets times the weights; a mean is not divided by weights."""
@@ -422,6 +414,59 @@ def test_spike_clusters_may_reach_beyond_the_train() -> None:
     assert int(functional.spike_cluster(v, 1.0, 2)[0]) == 2
 
 
+@pytest.mark.parametrize(("steps", "tolerance"), [(100_000, 1e-6), (1024, 1e-5)])
+def test_a_window_of_a_long_graded_train_keeps_its_digits(steps: int, tolerance: float) -> None:
+    x = torch.rand(2, steps, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x.data[:, -30:] = 0
+    weights = torch.rand(2, steps, generator=torch.Generator().manual_seed(1))
+    exact = x.detach().double().requires_grad_()
+    rate, expected = functional.moving_window_rate(x, 20), functional.moving_window_rate(exact, 20)
+    assert rate.dtype == torch.float32
+    torch.testing.assert_close(rate.double(), expected, rtol=0, atol=tolerance)
+    assert (rate[:, -10:] == 0).all()
+    (slope,) = torch.autograd.grad((rate * weights).sum(), x)
+    (expected_slope,) = torch.autograd.grad((expected * weights).sum(), exact)
+    torch.testing.assert_close(slope.double(), expected_slope, rtol=0, atol=tolerance)
+
+
+def test_target_times_of_float64_spikes_keep_their_digits() -> None:
+    spikes = torch.zeros(1, 1, 10, dtype=torch.float64)
+    spikes[0, 0, 3] = 1
+    loss = functional.mse_temporal_loss(spikes, torch.tensor([0]), on_target=0.1)
+    assert float(loss) == pytest.approx(((3 - 0.1) / 10) ** 2, rel=1e-15)
+    soft = torch.tensor([[0.1]], dtype=torch.float64)
+    loss = functional.mse_temporal_loss(spikes, soft, on_target=1, off_target=2)
+    assert float(loss) == pytest.approx(((3 - (2 - 0.1)) / 10) ** 2, rel=1e-15)
+
+
+def test_a_student_of_spikes_reaches_its_teacher_with_a_scale() -> None:
+    """Rates in [0, 1] stand for scores in [0, 8]."""
+    teacher = torch.tensor([[8.0, 0.0, 4.0]])
+    student = trains([[10, 0, 5]], 10)
+    assert functional.distillation_loss(student, teacher) > 1
+    assert float(functional.distillation_loss(student, teacher, scale=8.0)) == pytest.approx(0, abs=1e-6)
+    assert float(L.DistillationLoss(scale=8.0)(student, teacher)) == pytest.approx(0, abs=1e-6)
+    per_step = functional.distillation_loss(student, teacher, per_step=True, scale=8.0)
+    torch.testing.assert_close(per_step, functional.distillation_loss(8 * student, teacher, per_step=True))
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [L.SpikeMax, L.CECountLoss, L.CountBoundsLoss, L.DistillationLoss, L.SpikeTime])
+def test_type_checkers_know_the_reductions(loss: type[torch.nn.Module]) -> None:
+    hints = typing.get_type_hints(loss.__init__)
+    assert typing.get_args(hints["reduction"]) == ("mean", "sum", "none")
+    assert "mode" not in hints or typing.get_args(hints["mode"])[-1] == "count"
+
+
+@pytest.mark.parametrize("module", [L.SpikeMax, L.WeightedSum, L.TimeFirst, L.CountBoundsLoss, L.RateClassifier])
+def test_type_checkers_know_what_a_call_returns(module: type[torch.nn.Module]) -> None:
+    own = next(base for base in module.__mro__ if "__call__" in vars(base).get("__annotations__", {}))
+    assert own is not torch.nn.Module
+    assert own.__annotations__["__call__"] == "Callable[..., torch.Tensor]"
+
+
 # --- time first -------------------------------------------------------------------------------------------------------
 
 
@@ -438,21 +483,28 @@ def test_labels_per_step_are_moved_where_their_shape_is_that_of_steps_and_sample
 
 def test_labels_that_could_be_one_hot_are_not_moved() -> None:
     """With as many steps as samples and classes a square of labels is one-hot for the samples."""
-    spikes, labels = torch.rand(3, 3, 3), torch.tensor([[1, 0, 0], [1, 0, 0], [0, 0, 1]])
+    spikes, labels = torch.rand(3, 3, 3), torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])
     expected = L.SpikeMoid()(spikes.movedim(0, -1), labels)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, labels), expected)
     torch.testing.assert_close(L.TimeFirst(L.SpikeMoid())(spikes, target=labels), expected)
 
 
-# --- labels per step -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("population", [False, True])
+def test_square_labels_per_step_are_moved_where_their_numbers_or_the_loss_say_so(population: bool) -> None:
+    options = {"population_code": True, "num_classes": 3} if population else {}
+    spikes, zeros_and_ones = torch.rand(3, 3, 6 if population else 3), torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1]])
+    for loss, steps in (
+        (L.CERateLoss(**options), zeros_and_ones + 1),
+        (L.CERateLoss(label_form="indices", **options), zeros_and_ones),
+    ):
+        torch.testing.assert_close(L.TimeFirst(loss)(spikes, steps), loss(spikes.movedim(0, -1), steps.T))
+    targets = torch.rand(3, 3)
+    torch.testing.assert_close(
+        L.TimeFirst(L.CERateLoss(**options))(spikes, targets), L.CERateLoss(**options)(spikes.movedim(0, -1), targets)
+    )
 
 
-@pytest.mark.parametrize("loss", [L.TETLoss, L.CERateLoss], ids=lambda loss: loss.__name__)
-def test_whole_numbers_are_classes_of_steps_where_they_could_be_those_of_classes(loss: type[torch.nn.Module]) -> None:
-    """With as many steps as classes, ``(N, T)`` and ``(N, C)`` are one shape."""
-    x, steps = torch.rand(2, 3, 3), torch.tensor([[0, 1, 1], [1, 0, 1]])
-    of_each_step = torch.nn.functional.one_hot(steps, 3).transpose(1, 2).float()
-    torch.testing.assert_close(loss()(x, steps), loss()(x, of_each_step))
+# --- given counts ----------------------------------------------------------------------------------------------------
 
 
 def test_counts_of_classes_are_for_class_indices_and_given_counts_stay_as_they_are() -> None:

@@ -484,3 +484,66 @@ def test_current_that_wraps_is_what_lava_does_and_slayer_does_not(tmp_path: Path
     lava = simulate(path, spikes, backend="lava").output
     np.testing.assert_array_equal(simulate(path, spikes).output, lava)
     assert 0 < lava.sum() < 20
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("trained", [False, True], ids=["before training", "after training"])
+def test_learned_delays_that_no_layer_could_make_are_warned_of(trained: bool) -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    cuba = block.cuba
+    net = Chain(
+        [
+            *(cuba.Conv(CUBA, 2, 2, 3, padding=1, delay=True, weight_scale=8) for _ in range(2)),
+            cuba.Flatten(),
+            cuba.Dense(CUBA, 32, 4, delay=True, weight_scale=8),
+            cuba.Recurrent(dict(CUBA), 4, 3, weight_scale=8),
+        ]
+    )
+    if trained:
+        with torch.no_grad():
+            net(torch.ones(1, 2, 4, 4, 8))
+    found = [finding for finding in check(net, sample=torch.ones(1, 2, 4, 4, 8)) if finding.rule == "delay"]
+    # The second one's are made by the dense layer behind it, and that layer's own on the way into it.
+    assert [(finding.level, finding.layer) for finding in found] == [("warning", "Block 0 (cuba.Conv)")]
+    assert "cuba.Conv behind it cannot make them" in found[0].value
+    assert "delay=False" in found[0].hint
+
+
+@pytest.mark.slayer
+def test_a_network_is_checked_without_a_sample_where_its_weights_say_what_goes_in() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, RF, Chain
+
+    for first in (
+        block.cuba.Dense(CUBA, 6, 5),
+        block.cuba.Dense(CUBA, (2, 3, 5), 5),
+        block.cuba.Recurrent(dict(CUBA), 6, 5),
+        block.cuba.KWTA(dict(CUBA), 6, 5, 2),
+        block.rf.Dense(RF, 6, 5),
+    ):
+        assert check(Chain([first])) == []
+    (unknown,) = check(Chain([block.cuba.Conv(CUBA, 2, 3, 3)]))
+    assert unknown.hint == "Give a sample of the network's input, which shows it."
+
+
+@pytest.mark.slayer
+def test_numbers_are_looked_for_in_what_reaches_the_first_block() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    class Inverting(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(1 - x)
+
+    net = Inverting([block.cuba.Dense({**CUBA, "current_decay": 0.001}, 900, 3, weight_scale=1)])
+    with torch.no_grad():
+        net.blocks[0].synapse.weight.fill_(3.9)
+    rules = [{finding.rule for finding in check(net, sample=sample)} for sample in (_steady(0), _steady(1))]
+    assert "current wraps" in rules[0]
+    assert "current wraps" not in rules[1]
+
+
+def _steady(value: int) -> torch.Tensor:
+    return torch.full((1, 900, 20), value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -292,6 +293,29 @@ def test_a_printed_network_says_what_runs_on_the_host() -> None:
     dense = Dense(2 * np.arange(-24, 24).reshape(2, 24), NEURON)
     lines = str(NetworkDescription((Input((2, 3, 3), False), CONV, Flatten((24,)), dense, Average((2,))))).splitlines()
     assert ["on the host" in line for line in lines] == [False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_printed_network_fits_a_narrow_terminal(width: int) -> None:
+    conv = Conv(np.ones((4, 2, 3, 3), np.int64), NEURON, stride=(2, 1), input_shape=(2, 9, 9))
+    dense = Dense(np.ones((5, 112), np.int64), NEURON)
+    description = NetworkDescription((Input((2, 9, 9)), conv, Flatten((4 * 4 * 7,)), dense))
+    blocks = [block.splitlines() for block in description.table(width).split("\n\n")]
+    assert all(len(line) <= width for block in blocks for line in block)
+    assert all(
+        [line.split()[0] for line in block] == ["layer", "input0", "conv1", "flatten2", "dense3"] for block in blocks
+    )
+    headings = re.split(r"  +", "  ".join([blocks[0][0], *(block[0].removeprefix("layer") for block in blocks[1:])]))
+    assert headings == re.split(r"  +", str(description).splitlines()[0])
+    assert len(blocks) == {60: 4, 80: 3}[width]
+    assert description.table(10_000) == str(description)
+
+
+def test_a_network_shows_itself_in_a_notebook_as_a_table() -> None:
+    description = NetworkDescription((Dense(np.array([[-3, 4]]), NEURON),))
+    page = description._repr_html_()
+    assert page.startswith("<table><thead><tr><th>layer</th><th>neuron</th>")
+    assert "<tr><td>dense0</td><td>CUBA</td><td>1</td><td>1</td><td>2</td><td>-3..4</td>" in page
 
 
 @pytest.mark.parametrize("value", [-(2**31), 2**31 - 1])

@@ -9,7 +9,6 @@ import contextlib
 import copy
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from netx_export import ExportError, SimulationError, check, export, read, simul
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, NetworkDescription
 from netx_export.simulation import lava_parent
+from netx_export.simulation.lava_python import find_lava_python
 
 pytestmark = pytest.mark.slayer
 
@@ -183,6 +183,7 @@ def test_other_blocks_that_write_into_the_callers_dictionary(name: str, written:
     assert shared == before
 
 
+@pytest.mark.imports_lava
 def test_a_file_that_netx_left_open_in_this_process_can_be_written_again(tmp_path: Path) -> None:
     from lava.lib.dl.netx.utils import NetDict
 
@@ -198,7 +199,7 @@ def test_a_file_that_netx_left_open_in_this_process_can_be_written_again(tmp_pat
     opened.f.close()
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 def test_a_bias_under_the_wrong_keyword(tmp_path: Path) -> None:
     """Lava's LIF takes ``bias=`` for nothing; a bias of ours arrives."""
     from lava.proc.lif.process import LIF
@@ -249,7 +250,7 @@ def test_the_default_run_configuration_and_a_source_that_replays(tmp_path: Path)
     sample = (torch.rand(1, 12, 30, generator=torch.Generator().manual_seed(1)) < 0.3).float()
     path = export(net, tmp_path / "a.net", sample).path
     np.save(tmp_path / "frames.npy", sample[0].numpy().astype(int))
-    arguments = [sys.executable, "-c", _STOCK, str(path), str(tmp_path / "frames.npy")]
+    arguments = [*find_lava_python().command, "-c", _STOCK, str(path), str(tmp_path / "frames.npy")]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RUNS "))
     fixed, default, longer = (np.array(run) for run in json.loads(line.removeprefix("RUNS ")))

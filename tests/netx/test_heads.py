@@ -93,7 +93,7 @@ def test_two_heads_are_refused_with_their_names(tmp_path: Path) -> None:
     [
         (lambda synapse, sigma, x: sigma(synapse(x) * 2), "its input is not what the block before it made"),
         (lambda synapse, sigma, x: sigma(synapse(x * 2)), "its input is not what the block before it made"),
-        (lambda synapse, sigma, x: sigma(synapse(x)) * 2, "does not return what its last block made"),
+        (lambda synapse, sigma, x: sigma(synapse(x)) + x.mean(), "does not return what its last block made"),
         (lambda synapse, sigma, x: synapse(x), "does not run it by calling it"),
         (lambda synapse, sigma, x: sigma(sigma(synapse(x))), "runs it again"),
     ],
@@ -129,8 +129,12 @@ def test_a_head_that_keeps_its_sums_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_synapse_without_a_sigma_is_no_head(tmp_path: Path) -> None:
+    net = _with(head("Dense", 10, 5)[0])
     with pytest.raises(ExportError, match=r"Parameter `blocks\.2\.weight` .* lies outside of any SLAYER block"):
-        export(_with(head("Dense", 10, 5)[0]), tmp_path / "a.net", _sample(12))
+        export(net, tmp_path / "a.net")
+    result = export(net, tmp_path / "a.net", _sample(12))
+    assert result.ends_inside
+    assert list(result.description.spiking) == ["dense1"]
 
 
 def test_a_head_behind_spikes_is_refused(tmp_path: Path) -> None:

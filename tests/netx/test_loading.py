@@ -65,6 +65,7 @@ def _stock(weight: np.ndarray, split: int) -> list[tuple[np.ndarray, int]]:
     return loaded
 
 
+@pytest.mark.imports_lava
 @given(_matrices())
 @example(np.array([[-256, 1]]))
 @example(np.array([[300, 0]]))
@@ -77,6 +78,7 @@ def test_one_matrix(weight: np.ndarray) -> None:
     _assert_as_stock(weight)
 
 
+@pytest.mark.imports_lava
 @given(_matrices(), _matrices())
 def test_two_matrices_together(weight: np.ndarray, recurrent: np.ndarray) -> None:
     _assert_as_stock(weight, recurrent)
@@ -94,6 +96,7 @@ def _assert_as_stock(*weights: np.ndarray) -> None:
             np.testing.assert_array_equal(loaded.mantissa, mantissa)
 
 
+@pytest.mark.imports_lava
 @pytest.mark.parametrize("weight", [[[-64, -64]], [[0, -128]], [[-256, -254]], [[300, 2]]])
 def test_the_facts_that_are_known_to_break(weight: list[list[int]]) -> None:
     matrix = np.array(weight)
@@ -205,6 +208,7 @@ def test_all_zero_has_no_format() -> None:
         weight_format(np.zeros((2, 2), np.int64))
 
 
+@pytest.mark.imports_lava
 @given(st.integers(1, 4095) | st.integers(-4095, -1), st.integers(-4095, 4095))
 def test_a_resonators_rotation_is_written_so_that_it_loads_exactly(sin: int, cos: int) -> None:
     from lava.lib.dl.slayer.neuron.rf import neuron_params

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 
 from netx_export import DescriptionError, check, read, simulate, verify
 from netx_export.file.netx import write
@@ -37,13 +37,6 @@ def _network(folder: Path, **options: Any) -> tuple[torch.nn.Module, Path, np.nd
         for index, block in enumerate(net):
             block.export_hdf5(file.create_group(f"layer/{index}"))
     return net, folder / "affine.net", spikes
-
-
-def _shipped(name: str) -> Path:
-    spec = find_spec("tests.lava")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(next(iter(spec.submodule_search_locations)), "lib", "dl", "netx", name)
 
 
 @pytest.mark.slayer
@@ -106,7 +99,7 @@ def test_a_voltage_that_reaches_the_highest_threshold_is_reset_as_on_lava(
     [("mnist.net", (784,)), pytest.param("gts/pilotnet_lif/network.net", (3, 66, 200), marks=pytest.mark.slow)],
 )
 def test_the_networks_that_lava_dl_ships_are_judged_by_their_voltages(name: str, shape: tuple[int, ...]) -> None:
-    path = _shipped(name)
+    path = shipped("netx", name)
     report = verify(None, path, np.random.default_rng(0).random((2, *shape, 16)), lava_samples=2)
     assert report.exact
     assert report.passed
@@ -117,8 +110,8 @@ def test_the_networks_that_lava_dl_ships_are_judged_by_their_voltages(name: str,
 @pytest.mark.slayer
 @pytest.mark.parametrize("name", ["mnist.net", "gts/pilotnet_lif/network.net"])
 def test_check_asks_nobody_to_train_what_lava_dl_wrote(name: str) -> None:
-    last = list(read(_shipped(name)).spiking)[-1]
-    for finding in check(_shipped(name)):
+    last = list(read(shipped("netx", name)).spiking)[-1]
+    for finding in check(shipped("netx", name)):
         assert finding.level == "warning"
         assert finding.layer == last
         assert "rain" not in finding.hint

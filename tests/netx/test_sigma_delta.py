@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 
 from netx_export import ExportError, NetxFormatError, SimulationError, check, export, read, simulate, verify
 from netx_export.checking import _bits
@@ -46,13 +46,6 @@ def _file(path: Path, *layers: Layer, shape: tuple[int, ...] = (12,), encoder: E
 
 def _values(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).cumsum(-1) / 4
-
-
-def _shipped(name: str) -> Path:
-    spec = find_spec("tests.lava")
-    locations = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = [Path(place, "lib", "dl", "netx", "gts", name) for place in locations]
-    return next(path for path in found if path.exists())
 
 
 def _assert_equals_lava(path: Path | NetworkDescription, values: torch.Tensor, **options: Any) -> Run:
@@ -106,7 +99,7 @@ def test_messages_of_another_fraction_are_those_of_netx_with_this_spike_exp(spik
             assert not np.array_equal(reference.output, simulate(path, values).output)
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @pytest.mark.parametrize("spike_exp", [3, 4, 6])
 def test_the_input_is_sent_as_lavas_delta_neurons_send_it(spike_exp: int) -> None:
     from lava.proc.sdn.models import PyDeltaModelFixed
@@ -212,7 +205,7 @@ def test_chunks_of_samples_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slayer
 def test_changes_of_the_input_that_lava_dl_recorded() -> None:
-    folder = _shipped("tinynet_sdnn")
+    folder = shipped("netx", "gts", "tinynet_sdnn")
     wave = np.sin(2 * np.pi * np.arange(15) / 15)
     values = torch.from_numpy((np.load(folder / "input_bias.npy")[..., None] * wave).astype(int)).movedim(-1, 0)
     np.testing.assert_array_equal(send_changes(values << 6, 20 << 6).movedim(0, -1), np.load(folder / "input.npy"))
@@ -224,7 +217,7 @@ def test_changes_of_the_input_that_lava_dl_recorded() -> None:
     [("square_network.net", (3, 33, 33)), pytest.param("network.net", (3, 33, 100), marks=pytest.mark.slow)],
 )
 def test_the_network_that_lava_dl_ships(name: str, shape: tuple[int, ...]) -> None:
-    _assert_equals_lava(_shipped("pilotnet_sdnn") / name, _values(2, *shape, 4))
+    _assert_equals_lava(shipped("netx", "gts", "pilotnet_sdnn", name), _values(2, *shape, 4))
 
 
 def _with_a_head(folder: Path) -> Path:

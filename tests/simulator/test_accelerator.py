@@ -14,7 +14,7 @@ import pytest
 import torch
 from accelerator import DEVICE, Accelerator
 
-from netx_export import NetworkDescription
+from netx_export import NetworkDescription, Simulator
 from netx_export.network.description import (
     Conv,
     CubaNeuron,
@@ -29,7 +29,7 @@ from netx_export.network.description import (
     SpikingLayer,
 )
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import _run_reference, network_input
+from netx_export.simulation.simulate import network_input
 
 STEPS = 7
 CUBA = CubaNeuron(200, np.array([1024]), np.array([128]))
@@ -105,7 +105,7 @@ def test_input_and_output_are_waited_for_once_for_all_samples(dtype: torch.dtype
     def waits(samples: int) -> Counter[str]:
         with Accelerator() as accelerator:
             spikes = torch.ones(samples, 12, STEPS, dtype=dtype, device=DEVICE)
-            layers = _run_reference(description, spikes, lambda samples: None)
+            layers = Simulator(description)(spikes).layers
         assert [layer.shape for layer in layers.values()] == [(samples, 5, STEPS)]
         return accelerator.waits
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import shipped
 
 from netx_export import NetworkDescription, SimulationError, read, simulate
 from netx_export.file.netx import write
@@ -138,17 +138,10 @@ def test_random_networks_equal_lava(seed, saved):
     _assert_backends_agree(saved(NetworkDescription(tuple(layers))), spikes, spiking=False)
 
 
-def _shipped() -> list[Path]:
-    pytest.importorskip("lava.lib.dl")
-    import lava.lib.dl
-
-    return sorted((Path(lava.lib.dl.__path__[0]).parents[2] / "tests" / "lava" / "lib" / "dl" / "netx").rglob("*.net"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny.net", "ntidigits.net", "mnist.net", "pilotnet_lif/network.net"])
 def test_networks_that_lava_dl_ships_equal_lava(name, rng):
-    path = next(path for path in _shipped() if path.as_posix().endswith(name))
+    path = next(path for path in sorted(shipped("netx").rglob("*.net")) if path.as_posix().endswith(name))
     spikes = rng.random((2, *read(path).input_shape, 20)) < 0.1
     _assert_backends_agree(path, spikes, spiking=False)
 

@@ -301,8 +301,10 @@ def test_a_fork_leaves_the_child_to_its_parent(mlp_file, mlp_spikes):
     assert lava_parent._worker._process.pid == leader
 
 
-def test_a_wrong_python(mlp_file, mlp_spikes, monkeypatch):
-    monkeypatch.setattr(lava_parent.sys, "version_info", (3, 12, 1))
+def test_a_wrong_python(mlp_file, mlp_spikes, tmp_path, monkeypatch):
+    monkeypatch.delenv("NETX_EXPORT_LAVA_PYTHON", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.version_info", (3, 12, 1))
     with pytest.raises(SimulationError, match=r"^Lava runs on Python 3\.10 only, and this is Python 3\.12"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 

@@ -21,7 +21,7 @@ from netx_export.verification import neuron_trace
 from netx_export.verification.neuron_trace import trace
 
 pytestmark = pytest.mark.usefixtures("loops")
-_LAVA = pytest.param("lava", marks=pytest.mark.lava)
+_LAVA = pytest.param("lava", marks=pytest.mark.imports_lava)
 on_reference_and_lava = pytest.mark.parametrize("run", ["reference", _LAVA])
 in_every_form = pytest.mark.parametrize("run", ["reference", "neuron of a diagnosis", _LAVA])
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def _lava_neurons(activation: np.ndarray, neuron: CubaNeuron, bias: np.ndarray |
     return np.stack(spikes)
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -161,7 +161,7 @@ def _our_resonators(neuron: ResonatorNeuron, real: np.ndarray, imag: np.ndarray)
     return resonate_and_fire(neuron, torch.from_numpy(real), torch.from_numpy(imag)).numpy()
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -247,7 +247,7 @@ def _lava_sigma_delta(neuron: SigmaDeltaNeuron, bias: np.ndarray | None, weighte
     return np.stack(sent)
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -284,7 +284,7 @@ def test_sigma_delta_neurons_send_at_their_edges_what_lavas_do(weighted, sent, r
     assert got.flatten().tolist() == sent
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=500, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -311,7 +311,7 @@ def test_sums_of_loaded_weights_equal_lavas(seed, low, span, step):
     assert np.array_equal(dense_synapses(load_dense_weights(weight), CPU)(frames)[0].numpy(), expected)
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -357,7 +357,7 @@ def _our_convolution(layer: Conv, messages: np.ndarray) -> np.ndarray:
     return message_synapses(layer, CPU)(frames)[0, 0].numpy()
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("multiple", [1, 2, 3, 5, 255, 256, 257])  # at 256 times it Lava's int32 ends too
@@ -372,7 +372,7 @@ def test_sums_of_messages_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, s
     assert np.array_equal(_our_convolution(layer, messages), _lava_convolution(layer, messages))
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("multiple", [1, 2, 3, 255, 256, 257])
@@ -385,7 +385,7 @@ def test_sums_of_spikes_at_the_edge_of_24_bits_equal_lavas(multiple, beyond, sig
     assert np.array_equal(spike_synapses(layer, CPU)(frames)[0, 0].numpy(), expected)
 
 
-@pytest.mark.lava
+@pytest.mark.imports_lava
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -380,6 +380,8 @@ def test_only_blocks_that_put_out_events_are_watched():
         ({"max_rate": -0.1}, ValueError, r"`max_rate` to be at least 0.0 but got -0.1"),
         ({"max_rate": "1"}, TypeError, r"`max_rate` to be a number but got str"),
         ({"lam": "big"}, TypeError, r"`lam` to be a number"),
+        ({"lam": -0.1}, ValueError, r"`lam` to be at least 0 but got -0.1"),
+        ({"lam": float("nan")}, ValueError, r"`lam` to be at least 0 but got nan"),
         ({"per": "batch"}, ValueError, r"`per` to be one of 'layer', 'channel', 'neuron' but got 'batch'"),
         ({"max_rate": 0.1, "min_rate": 0.2}, ValueError, r"`min_rate` to be at most 0.1 but got 0.2"),
         ({"power": 3}, ValueError, r"`power` to be one of 1, 2 but got 3"),
@@ -388,6 +390,17 @@ def test_only_blocks_that_put_out_events_are_watched():
 def test_wrong_arguments(arguments, error, text):
     with pytest.raises(error, match=text):
         SparsityEnforcer(**arguments)
+
+
+def test_a_schedule_that_falls_below_0():
+    """It would reward what is over the budget."""
+    enforcer = SparsityEnforcer(0.1, lambda passes: 0.5 - passes)
+    enforcer.append(torch.ones(1, 2, 3, requires_grad=True))
+    enforcer.loss.backward()
+    enforcer.clear()
+    enforcer.append(torch.ones(1, 2, 3))
+    with pytest.raises(ValueError, match=r"`lam` to be at least 0 but got -0.5"):
+        _ = enforcer.loss
 
 
 def test_wrong_spikes():

@@ -34,7 +34,7 @@ def test_the_callback_writes_the_statistics_of_the_validation_set(lookalike, tmp
         def configure_optimizers(self):
             return torch.optim.SGD(self.net.parameters(), lr=0.0)  # what is measured stays as it is
 
-    block = re.search(r"```python\n(class Sparsity\(.*?)```", PAGE.read_text(), re.DOTALL)
+    block = re.search(r"```python\nimport lightning\n\n\n(class Sparsity\(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block is not None
     namespace = {"lightning": lightning, "SpikeStatistics": lava_spikeloss.SpikeStatistics}
     exec(compile(block[1], PAGE.name, "exec"), namespace)

@@ -27,7 +27,8 @@ from lava_spikeloss.slayer_blocks import (
 )
 from lava_spikeloss.training import firing_rate_, set_step_mode
 from netx_export import ExportError, export
-from netx_export.slayer.blocks import find_blocks, is_layer
+from netx_export.slayer.blocks import is_layer
+from netx_export.slayer.chain import run_blocks
 
 # What each block of lava-dl is: has neurons, puts out events, is a layer of neurons in a file.
 SPIKES, SUMS, HOST = (True, True, True), (True, False, True), (True, False, False)
@@ -142,7 +143,7 @@ def test_a_block_of_your_own_is_watched_but_not_exported(tmp_path: Any) -> None:
 def test_a_block_of_your_own_beside_slayers_is_refused_by_the_export(slayer: Any) -> None:
     net = torch.nn.Sequential(slayer.block.cuba.Dense(dict(CUBA), 6, 6), LookalikeBlock(6, 5))
     with pytest.raises(ExportError, match=r"`1\.synapse\.weight` \(5, 6, 1, 1, 1\) lies outside of any SLAYER block"):
-        find_blocks(net)
+        run_blocks(net, None)
 
 
 @pytest.mark.slayer

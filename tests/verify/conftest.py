@@ -164,13 +164,13 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(net, path, values, torch.arange(16) % 5)
 
 
-def small_network(readout: Any = None) -> Any:
+def small_network(readout: Any = None, outputs: int = 3) -> Any:
     """A file's network without SLAYER, 4-6-3 neurons, and what is read out of them, if anything."""
     from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 
     neuron = CubaNeuron(200, np.array([1024]), np.array([128]))
     draw = np.random.default_rng(0)
-    layers = [Dense(draw.integers(-20, 40, shape) * 2, neuron) for shape in ((6, 4), (3, 6))]
+    layers = [Dense(draw.integers(-20, 40, shape) * 2, neuron) for shape in ((6, 4), (outputs, 6))]
     return NetworkDescription((Input((4,), delay_shift=False), *layers, *([] if readout is None else [readout])))
 
 
@@ -200,8 +200,8 @@ def record(description: Any, path: Path, samples: int = 12) -> Recorded:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Recorded]:
-    """A small network with a readout, or none."""
-    return lambda readout=None: record(small_network(readout), tmp_path / "small.net")
+    """A small network with a readout, or none, and as many outputs as it is told."""
+    return lambda readout=None, outputs=3: record(small_network(readout, outputs), tmp_path / "small.net")
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_types_of_which_torch_cannot_choose_samples(name: str, plain: Any) -> No
     report = verify(None, plain.path, spikes, labels, recorded=plain.run)
     known = verify(None, plain.path, plain.spikes, np.arange(12) % 3, recorded=plain.run)
     assert report.passed
-    assert report.to_json() == known.to_json()
+    assert {**report.to_dict(), "run": {}} == {**known.to_dict(), "run": {}}
 
 
 def test_what_is_masked_is_not_taken_for_what_lies_under_the_mask(plain: Any) -> None:

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lava_spikeloss.training import save
-from netx_export import read, simulate
+from netx_export import SimulationError, read, simulate
 from netx_export.command import cli
 from netx_export.file.npz import load_simulation
 
@@ -157,6 +157,22 @@ def test_a_terminal_shows_progress_and_nothing_else_does(
     assert b"\x1b" not in run.stdout
 
 
+@pytest.mark.parametrize(("columns", "widest"), [(60, 60), (300, 130)])
+def test_inspect_fits_the_terminal(columns: int, widest: int, here: Path) -> None:
+    mine, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "netx_export", "inspect", "net.net"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": str(columns)},
+        stdout=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    lines = os.read(mine, 2**16).decode().split("content sha256")[0].splitlines()
+    os.close(mine)
+    assert widest - 20 < max(map(len, lines)) <= widest
+    assert any("voltage decay" in line for line in lines)
+
+
 def test_simulate_then_verify_against_the_recording(command: Command, here: Path, mlp: Any) -> None:
     assert command("simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz") == 0
     recorded = load_simulation(here / "spikes.npz")
@@ -227,7 +243,7 @@ def _spikes(change: Callable[[Any], Any]) -> Callable[[], dict[str, Any]]:
         (_spikes(lambda x: x * 255), "values between 0 and 255"),
         (_spikes(lambda x: np.where(x, np.nan, 0.0)), "NaN|nan"),
         (_spikes(lambda x: x * 0.5), "values between 0 and 0.5"),
-        (_spikes(lambda x: x.astype(str)), "numeric type|numpy.str_"),
+        (_spikes(lambda x: x.astype(str)), "numeric type|numpy.str_|real numbers"),
         (_spikes(lambda x: x.astype(object)), "expected arrays of numbers only"),
         (_spikes(lambda x: x[:0]), "at least one sample"),
         (lambda: {"inputs": np.load("data.npz")["spikes"]}, "expected an array `spikes`"),
@@ -299,11 +315,12 @@ def test_a_report_that_cannot_be_written(command: Command, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("closes", ["sys.exit(1)", "sys.exit(0)"])
+@pytest.mark.parametrize("name", ["verify", "export"])
 def test_a_module_that_ends_the_process_gives_no_verdict(
-    closes: str, command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+    name: str, closes: str, command: Command, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "script_of_the_test.py").write_text(f"import sys\n{closes}\n")
-    assert command("verify", "net.net", "--data", "data.npz", "--model", "script_of_the_test:make") == 2
+    assert command(name, "net.net", "--data", "data.npz", "--model", "script_of_the_test:make") == 2
     status = closes.removeprefix("sys.exit(").removesuffix(")")
     error = capsys.readouterr().err
     assert f"error: sys.exit was called, with status {status}, before there was a result. If a module of" in error
@@ -461,6 +478,20 @@ def test_tolerances(command: Command, capsys: pytest.CaptureFixture[str]) -> Non
     assert command(*recorded, *layers[:2]) == 1
 
 
+def test_options_of_a_run_reach_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def refuse(*_: Any, **options: Any) -> None:
+        given.update(options)
+        raise SimulationError("enough was seen")
+
+    monkeypatch.setattr("netx_export.verification.verify.verify", refuse)
+    options = ("--lava-samples", "5", "--seed", "3", "--timeout", "9", "--no-delay-shift", "--spike-exp", "4")
+    assert command("verify", "net.net", "--data", "data.npz", *options) == 2
+    expected = {"lava_samples": 5, "seed": 3, "timeout": 9.0, "delay_shift": False, "spike_exp": 4}
+    assert {name: given[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -494,15 +525,18 @@ def test_version_help_and_completion_need_neither_torch_nor_slayer(here: Path) -
     assert started("check", "net.net", PYTHONPATH=path).returncode == 2  # the trap works
 
 
-@pytest.mark.parametrize("after", [0.1, 0.4, 1.0])
-def test_ctrl_c_at_the_start(after: float, here: Path) -> None:
+@pytest.mark.parametrize("library", ["libtorch_cpu", "/h5py/"])
+def test_ctrl_c_at_the_start(library: str, here: Path) -> None:
+    """In the middle of what is imported, which takes a second or more."""
     process = subprocess.Popen(
         [sys.executable, "-m", "netx_export", "export", "new.net", "--data", "data.npz", *TRAINED],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(after)
+    while library not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130

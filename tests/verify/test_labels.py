@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from netx_export import verify
+from netx_export import simulate, verify
+from netx_export.network.description import Affine
+from netx_export.verification.output_sums import sum_outputs
 from netx_export.verification.report import print_report
 from netx_export.verification.result import OutputComparison
 
@@ -110,6 +113,32 @@ def test_whole_numbers_of_any_type_are_classes(dtype: torch.dtype, plain: Any) -
 
 def test_true_and_false_are_classes(plain: Any) -> None:
     assert output_of(plain, LABELS > 0).got_accuracy == right(plain, (LABELS > 0).astype(int))
+
+
+@pytest.mark.parametrize("readout", [False, True])
+def test_one_output_answers_yes_or_no(readout: bool, small: Any) -> None:
+    """1 where it fires, or where what is read out of it is above 0 in sum; 0 elsewhere."""
+    subject = small(Affine(np.array([[64, -64, 32]]), None)) if readout else small(outputs=1)
+    subject.spikes[:5] = 0
+    run = simulate(subject.path, subject.spikes)
+    subject = replace(subject, run={**run.layers, "output": run.output})
+    yes = subject.run["output"].sum((1, 2)) > 0
+    assert 0 < yes.sum() < 12
+    for labels in (yes, yes.astype(np.int64), yes.astype(np.float32)):
+        assert output_of(subject, labels).got_accuracy == 1
+    assert output_of(subject, ~yes).got_accuracy == 0
+    labels = np.where(np.arange(12) == 2, -100, yes)
+    assert output_of(subject, labels).ignored == 1
+    with pytest.raises(ValueError, match=r"`labels` .*0 for no and 1 for yes.* got 2, which no output can have"):
+        output_of(subject, 2 * yes)
+
+
+def test_nan_is_no_class() -> None:
+    output = np.zeros((2, 3, 4), np.float32)
+    output[0, 0, 0] = np.nan
+    output[1, 2, 1] = 1
+    sums = sum_outputs(output, output, np.arange(2), torch.tensor([0, 2]), None, has_classes=True)
+    assert dict(sums.confusion) == {(0, -1, -1): 1, (2, 2, 2): 1}
 
 
 def test_fractions_serve_the_loss_alone(plain: Any) -> None:

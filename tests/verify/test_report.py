@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -15,7 +16,15 @@ import pytest
 import torch
 
 from netx_export import ExportError, NetxExportError, Tolerance, simulate, verify
-from netx_export.verification.report import _joule, _number, print_report, save_html, save_report, verdict_text
+from netx_export.verification.report import (
+    _joule,
+    _number,
+    print_report,
+    save_html,
+    save_report,
+    to_html,
+    verdict_text,
+)
 from netx_export.verification.verify import SCHEMA, VerificationReport
 
 SCHEMA_DOC = Path(__file__).parents[2] / "docs" / "report-schema.md"
@@ -115,12 +124,17 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "br"):
             self.open.append(tag)
-        self.fetched += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "srcset") or name[:2] == "on"]
+        values = {name: value or "" for name, value in attrs}
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values.pop("href")[1:]] if values.get("href", "").startswith("#") else []
+        self.fetched += [f"{tag} {name}" for name in values if name in ("src", "href", "srcset") or name[:2] == "on"]
         self.fetched += [tag] if tag in ("script", "link", "iframe", "img", "object") else []
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -151,6 +165,54 @@ def test_the_page_is_one_file_made_of_the_json(
     assert text.count('class="raster"') == 2 * layers
     assert text.count('class="scatter"') == layers
     assert ("Cause: " in text) == (kind in ("failed", "tolerated", "recorded"))
+
+
+@pytest.mark.slayer
+def test_the_page_says_what_ran_and_leads_to_each_of_its_parts(reports: dict[str, VerificationReport]) -> None:
+    report = dataclasses.replace(
+        reports["failed"], run={**reports["failed"].run, "command": "netx-export verify a.net"}
+    )
+    assert report.run["file"] == "spoiled.net"
+    assert report.run["torch"] == torch.__version__
+    text = to_html(report.to_dict())
+    for said in report.run.values():
+        assert said in text
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.links) <= set(page.ids)
+    assert {"comparison-1", "energy", "network", "layer-1-3"} <= set(page.links)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("layers", [8, 9])
+def test_the_pictures_of_many_layers_are_folded(layers: int, reports: dict[str, VerificationReport]) -> None:
+    report = reports["passed"].to_dict()
+    report["comparisons"][0]["layers"] = report["comparisons"][0]["layers"][:1] * layers
+    assert to_html(report).count("<details>") == (0 if layers == 8 else layers + 2)
+
+
+@pytest.mark.slayer
+def test_axes_have_numbers_at_their_ends(reports: dict[str, VerificationReport]) -> None:
+    text = to_html(reports["passed"].to_dict())
+    raster = reports["passed"].layers[0].raster
+    steps = reports["passed"].comparisons[0].steps
+    first, last = raster.neurons[0], raster.neurons[-1]
+    assert f'<div class="y"><span>{last}</span><span>neuron {first}</span></div><svg class="raster"' in text
+    assert f'</svg><div class="x"><span>step 0</span><span>{steps - 1}</span></div>' in text
+    assert text.count('class="plot"') == text.count("<svg")
+
+
+@pytest.mark.slayer
+def test_a_report_prints_as_in_the_terminal_and_shows_itself_in_a_notebook(
+    reports: dict[str, VerificationReport], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    print_report(reports["failed"].to_dict(), Console())
+    assert str(reports["failed"]) == capsys.readouterr().out.rstrip()
+    frame = reports["failed"]._repr_html_()
+    assert frame.startswith('<iframe srcdoc="')
+    assert html.unescape(frame[len('<iframe srcdoc="') :].split('"')[0]) == to_html(reports["failed"].to_dict())
 
 
 @pytest.mark.slayer

@@ -53,7 +53,7 @@ def test_chunks_of_any_size_give_the_same_report(mlp: Any, spoiled: Path, monkey
     at_once = verify(mlp.net, spoiled, mlp.spikes, mlp.labels, lava_samples=0)
     monkeypatch.setattr(VERIFY, "_CHUNK_SAMPLES", 3)
     in_chunks = verify(mlp.net, spoiled, mlp.spikes, mlp.labels, lava_samples=0)
-    assert in_chunks.to_json() == at_once.to_json()
+    assert {**in_chunks.to_dict(), "run": {}} == {**at_once.to_dict(), "run": {}}
 
 
 @pytest.mark.slayer
@@ -232,7 +232,7 @@ def test_a_description_is_verified_as_its_file_is(plain: Any) -> None:
         for network in (read(plain.path), plain.path)
     )
     assert not report.passed
-    assert report.to_json() == of_file.to_json()
+    assert {**report.to_dict(), "run": {}} == {**of_file.to_dict(), "run": {}}
 
 
 @pytest.mark.slayer

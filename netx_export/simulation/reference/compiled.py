@@ -16,13 +16,15 @@ from netx_export.network.fixed_point import STATE_LIMIT
 __all__ = [
     "Feedback",
     "Neurons",
+    "Resonators",
     "Taps",
     "add_messages",
     "add_weights",
-    "convolve_messages",
+    "convolve_events",
     "delay",
     "integrate_and_fire",
     "place",
+    "resonate_and_fire",
     "send_changes",
     "sigma_delta",
 ]
@@ -100,29 +102,29 @@ class Taps(NamedTuple):
 
 
 @compiled
-def convolve_messages(
-    messages: npt.NDArray[np.int32],
+def convolve_events(
+    events: npt.NDArray[Any],
     taps: tuple[Taps, Taps],
     weight: npt.NDArray[Any],
     groups: int,
     sums: npt.NDArray[np.int32],
 ) -> None:
-    """Write the convolutions of ``(rows, C, H, W)`` messages to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
+    """Write the convolutions of ``(rows, C, H, W)`` events to ``sums``, ``(rows, out, pixels)``, wrapped at 24 bits.
 
     ``weight`` holds a flat kernel ``(H, W, outputs of its group)`` of each input channel, ``taps`` those of both axes.
     The sums have to fit int32.
     """
-    channels, height, width = messages.shape[1:]
+    channels, height, width = events.shape[1:]
     outputs, pixels = sums.shape[1:]
     together = np.uint64(outputs // groups)
     vertical, horizontal = taps
     total, active = np.empty(pixels * outputs, np.int32), np.empty(width + 1, np.int32)
-    for row in range(len(messages)):
+    for row in range(len(events)):
         total[:] = 0
         for channel in range(channels):
             kernel, first = weight[channel], np.uint64(channel // (channels // groups)) * together
             for y in range(height):
-                line = messages[row, channel, y]
+                line = events[row, channel, y]
                 for place in range(_find(line, active)):
                     x = active[place]
                     for i in range(vertical.met[y]):
@@ -221,6 +223,64 @@ def integrate_and_fire(
             if len(feedback.weight) > 0:
                 _add_rows(fired, feedback.weight, active, recurrent)
                 recurrent >>= feedback.shift
+
+
+class Resonators(NamedTuple):
+    """The resonators of a layer, each array ``(C,)``.
+
+    Attributes:
+        sin, cos: what is left of the state after a step, and turns with it.
+        threshold: in units of the state.
+        phase: whether a neuron fires as its phase passes 0, and is not reset; else as its imaginary part is high.
+        scale: what aligns the synaptic input with the state.
+    """
+
+    sin: npt.NDArray[np.float64]
+    cos: npt.NDArray[np.float64]
+    threshold: float
+    phase: bool
+    scale: int
+
+
+@compiled
+def resonate_and_fire(
+    neurons: Resonators,
+    real_input: npt.NDArray[np.int32],
+    imag_input: npt.NDArray[np.int32],
+    spikes: npt.NDArray[np.uint8],
+) -> None:
+    """Write the spikes ``(N, T, C)`` of resonators with inputs ``(N, T, C)``: ``Rotation`` in another form."""
+    samples, steps, size = spikes.shape
+    for sample in range(samples):
+        state = np.zeros(size), np.zeros(size)
+        for step in range(steps):
+            rows = real_input[sample, step], imag_input[sample, step], spikes[sample, step]
+            _rotate(neurons, state, *rows)
+
+
+@compiled
+def _rotate(
+    neurons: Resonators,
+    state: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    real_input: npt.NDArray[np.int32],
+    imag_input: npt.NDArray[np.int32],
+    fired: npt.NDArray[np.uint8],
+) -> None:
+    sin, cos, threshold, phase, scale = neurons
+    reals, imags = state
+    low, high = float(1 - STATE_LIMIT), float(STATE_LIMIT - 1)
+    for index in range(len(fired)):
+        real, before = reals[index], imags[index]
+        turned = np.trunc(real * cos[index]) - np.trunc(before * sin[index]) + float(real_input[index]) * scale
+        imag = np.trunc(real * sin[index]) + np.trunc(before * cos[index]) + float(imag_input[index]) * scale
+        turned, imag = min(max(turned, low), high), min(max(imag, low), high)
+        if phase:
+            fire = (turned >= threshold) & (imag >= 0.0) & (before < 0.0)
+            reals[index], imags[index] = turned, imag
+        else:
+            fire = imag >= threshold
+            reals[index], imags[index] = (0.0 if fire else turned), (threshold - 1.0 if fire else imag)
+        fired[index] = fire
 
 
 @compiled

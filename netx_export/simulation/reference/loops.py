@@ -15,7 +15,7 @@ import torch
 
 from lava_spikeloss.compiling import numba_runs
 
-__all__ = ["compiled_loops", "in_parallel", "one_thread"]
+__all__ = ["compiled_loops", "exact_convolutions", "in_parallel", "one_thread"]
 
 _Item = TypeVar("_Item")
 
@@ -45,7 +45,7 @@ def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], devic
     if others < 1:
         work()
         return
-    with one_thread(), ThreadPoolExecutor(others) as pool:
+    with one_thread(), exact_convolutions(), ThreadPoolExecutor(others) as pool:
         started = [pool.submit(work) for _ in range(others)]
         work()  # on this thread too: if it only waited, the others would begin on its core
         for one in started:
@@ -61,3 +61,13 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Keep torch from NNPACK's convolutions inside, which are Winograd's and not exact on integers.
+
+    The switch is one for all threads: whoever starts threads has to turn it before.
+    """
+    with torch.backends.nnpack.flags(enabled=False):
+        yield

@@ -174,6 +174,24 @@ def resonate_and_fire(neuron: ResonatorNeuron, real_input: torch.Tensor, imag_in
     Returns:
         Spikes, uint8.
     """
+    loops = compiled_loops(real_input.device)
+    if loops is None or {real_input.dtype, imag_input.dtype} != {torch.int32}:  # others are beyond it, or on a GPU
+        return _rotate_step_by_step(neuron, real_input, imag_input)
+    real, imag = (part.transpose(0, 1).contiguous() for part in (real_input, imag_input))
+    spikes = torch.empty_like(real, dtype=torch.uint8)
+    resonators = loops.Resonators(
+        sin=_rotated(neuron.sin_decay, real[:1, 0]).flatten().numpy(),
+        cos=_rotated(neuron.cos_decay, real[:1, 0]).flatten().numpy(),
+        threshold=float(neuron.threshold * ALIGNMENT),
+        phase=neuron.reset == "phase",
+        scale=ALIGNMENT,
+    )
+    loops.resonate_and_fire(resonators, *(part.flatten(2).numpy() for part in (real, imag, spikes)))
+    return spikes.transpose(0, 1)
+
+
+@one_thread()
+def _rotate_step_by_step(neuron: ResonatorNeuron, real_input: torch.Tensor, imag_input: torch.Tensor) -> torch.Tensor:
     rotation = Rotation(neuron, torch.zeros_like(real_input[0], dtype=torch.float64))
     spikes = torch.empty_like(real_input, dtype=torch.uint8)
     for fired, real, imag in zip(spikes, real_input, imag_input, strict=True):
@@ -187,8 +205,7 @@ class Rotation:
     def __init__(self, neuron: ResonatorNeuron, rest: torch.Tensor) -> None:
         self._phase = neuron.reset == "phase"
         self._threshold = float(neuron.threshold * ALIGNMENT)
-        self._sin = per_channel(neuron.sin_decay, rest) / UNITY_DECAY
-        self._cos = per_channel(neuron.cos_decay, rest) / UNITY_DECAY
+        self._sin, self._cos = _rotated(neuron.sin_decay, rest), _rotated(neuron.cos_decay, rest)
         self._real = self._imag = rest
 
     def advance(self, real_input: torch.Tensor, imag_input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,6 +224,11 @@ class Rotation:
             real, imag = real.masked_fill(fired, 0), imag.masked_fill(fired, self._threshold - 1)
         self._real, self._imag = real, imag
         return fired
+
+
+def _rotated(decay: IntArray, state: torch.Tensor) -> torch.Tensor:
+    """The share of a state that one part of the rotation makes of it in a step."""
+    return per_channel(decay, state) / UNITY_DECAY
 
 
 def sigma_delta(

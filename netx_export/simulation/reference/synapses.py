@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, cached_property, partial, reduce
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from netx_export.network.description import Conv, Dense, Recurrent, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY, STATE_LIMIT, IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_dense_weights, load_weights
-from netx_export.simulation.reference.loops import compiled_loops, one_thread
+from netx_export.simulation.reference.loops import compiled_loops, exact_convolutions, one_thread
 
 __all__ = [
     "Synapses",
@@ -34,17 +34,19 @@ __all__ = [
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 _CAST_LIMIT = 2**31
-# Up to this share of active inputs it is faster to add up weights than to multiply matrices; for messages it is that of
-# a convolution, since in a dense layer it always is.
-_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "messages": 0.25}
-# Spikes to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
-_BLOCK_SPIKES = {"cpu": 2**20, "cuda": 2**28}
+# Up to this share of active inputs it is faster to add up weights than to multiply matrices, in torch and compiled, or
+# to convolve; for messages in a dense layer it always is.
+_SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "spikes": 0.06, "messages": 0.25}
+# Numbers to multiply by weights at a time; on a CPU few enough to stay in its cache, on a GPU enough to fill it.
+_BLOCK_SPIKES = {"cpu": 2**19, "cuda": 2**28}
+# From so many channels on, torch's convolution of each channel by itself takes several at a time.
+_VECTOR_CHANNELS = 8
 
 
 def spike_synapses(layer: SpikingLayer, device: torch.device) -> Synapses:
     """Weighted sums ``(T, N, C, ...)`` of spikes from outside of the layer: integers of any type."""
     if isinstance(layer, Conv):
-        return _convolution(layer, device)
+        return partial(_by_rows, Convolution(layer, device, "spikes"))
     if isinstance(layer, Dense) and layer.delay is not None:
         return _delayed(load_dense_weights(layer.weight), layer.delay, partial(WeightedSums, device=device))
     weights = [layer.weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [layer.weight]
@@ -135,7 +137,7 @@ class WeightedSums:
         if loops is None or not self.fits:
             sums = _in_blocks(rows, self.matrix)
             return (sums * 2.0**self.exponent).floor() if self.exponent else sums
-        if _active_share(rows.view(torch.bool)) > _SPARSE_RATE["compiled"]:
+        if _active_share(rows) > _SPARSE_RATE["compiled"]:
             sums = (rows.to(self.matrix.dtype) @ self.matrix).to(torch.int32)
         else:
             sums = torch.empty((len(rows), self.integers.shape[1]), dtype=torch.int32)
@@ -145,7 +147,8 @@ class WeightedSums:
 
 def _active_share(inputs: torch.Tensor) -> float:
     """The share of inputs on a CPU that spike or send a message."""
-    return np.count_nonzero(inputs.numpy()) / inputs.numel()
+    events = inputs.view(torch.bool) if inputs.dtype == torch.uint8 else inputs  # of which numpy counts bytes faster
+    return np.count_nonzero(events.numpy()) / inputs.numel()
 
 
 def _short(weight: IntArray) -> IntArray:
@@ -158,8 +161,7 @@ def _short(weight: IntArray) -> IntArray:
 def _in_blocks(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The product of ``(rows, in)`` spikes and ``(in, out)`` weights."""
     sums = torch.empty((len(spikes), weight.shape[1]), dtype=weight.dtype, device=weight.device)
-    rows = max(1, _BLOCK_SPIKES.get(spikes.device.type, _BLOCK_SPIKES["cpu"]) // spikes.shape[1])
-    for block, target in zip(spikes.split(rows), sums.split(rows), strict=True):
+    for block, target in zip(*_blocks(spikes, sums), strict=True):
         active = _active(block.reshape(-1))
         if len(active) > _SPARSE_RATE["torch"] * block.numel():
             torch.mm(block.to(weight.dtype), weight, out=target)
@@ -183,47 +185,22 @@ def _sum_active(active: torch.Tensor, weight: torch.Tensor, sums: torch.Tensor) 
     sums.copy_(F.embedding_bag(active % inputs, weight, torch.searchsorted(active, starts), mode="sum"))
 
 
-def _convolution(layer: Conv, device: torch.device) -> Synapses:
-    """Synaptic input ``(T, N, C, H, W)`` of spikes ``(T, N, C, H, W)``: integers in a floating-point type."""
-    weight = torch.as_tensor(layer.weight, device=device)
-    magnitude = np.abs(layer.weight)
-    largest_sum = int(magnitude.reshape(len(magnitude), -1).sum(1).max())
-    # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none, and an error of its
-    # Fourier transforms is far below the half that :func:`_whole` rounds away.
-    dtype = torch.float64 if device.type != "cpu" else _exact_dtype(largest_sum, int(magnitude.max()))
-    kernel = weight.to(dtype)
-
-    def convolve(rows: torch.Tensor) -> torch.Tensor:
-        options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        return _whole(F.conv2d(rows.to(dtype), kernel, *options))
-
-    def sums(frames: torch.Tensor) -> torch.Tensor:
-        with torch.backends.nnpack.flags(enabled=False):  # NNPACK's convolution is Winograd's too
-            values = _by_rows(convolve, frames.reshape(*frames.shape[:2], *layer.input_shape))
-        return _wrap_activation(values) if largest_sum >= STATE_LIMIT else values
-
-    return sums
-
-
-def _whole(sums: torch.Tensor) -> torch.Tensor:
-    """Sums of integers that a GPU's convolution may have taken by Fourier transforms, rounded to integers in place."""
-    return sums if sums.device.type == "cpu" else sums.round_()
-
-
-def _wrap_activation(sums: torch.Tensor) -> torch.Tensor:
+def _wrap_activation(sums: torch.Tensor, largest: int) -> torch.Tensor:
     """What Lava keeps of a convolution's sums, 24 bits of the int32 that it casts them to; changes ``sums``.
 
     Lava 0.10.0 sums up in float64, by scipy: ``TORCH_IS_AVAILABLE`` in its ``proc/conv/utils.py`` is false. So nothing
     is rounded as float32 would, and ``signed_clamp`` wraps at 24 bits.
+
+    Args:
+        sums: whole numbers in a floating-point type.
+        largest: a size that none of them exceeds.
     """
-    largest = _largest(sums)
     if largest >= _CAST_LIMIT:
         above, below = _cast_beyond()
         sums.masked_fill_(sums >= _CAST_LIMIT, above).masked_fill_(sums < -_CAST_LIMIT, below)
-    activation = sums.to(torch.int32)
-    if largest >= STATE_LIMIT:
-        activation.add_(STATE_LIMIT).bitwise_and_(2 * STATE_LIMIT - 1).sub_(STATE_LIMIT)
-    return activation
+    if largest < STATE_LIMIT:
+        return sums
+    return sums.to(torch.int32).add_(STATE_LIMIT).bitwise_and_(2 * STATE_LIMIT - 1).sub_(STATE_LIMIT)
 
 
 def _largest(values: torch.Tensor) -> int:
@@ -251,7 +228,7 @@ def _exact_dtype(largest_sum: int, largest_weight: int) -> torch.dtype:
 def message_synapses(layer: Dense | Conv, device: torch.device) -> Synapses:
     """Weighted sums of messages, int32, time first, as Lava holds them: those of a convolution wrap at 24 bits."""
     if isinstance(layer, Conv):
-        return partial(_by_rows, MessageConvolution(layer, device))
+        return partial(_by_rows, Convolution(layer, device, "messages"))
     loaded = load_dense_weights(layer.weight)
     if layer.delay is not None:
         return _delayed(loaded, layer.delay, partial(MessageSums, device=device))
@@ -280,26 +257,30 @@ class MessageSums:
         return sums >> self._bits
 
 
-class MessageConvolution:
-    """Convolutions ``(rows, C, H, W)`` of messages ``(rows, C, H, W)``, int32, of which Lava keeps 24 bits."""
+class Convolution:
+    """Convolutions ``(rows, C, H, W)`` of spikes, uint8, or messages, int32, of which Lava keeps 24 bits, int32."""
 
-    def __init__(self, layer: Conv, device: torch.device) -> None:
-        self._layer = layer
-        self._kernel = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
+    def __init__(self, layer: Conv, device: torch.device, events: Literal["spikes", "messages"]) -> None:
+        self._layer, self._events = layer, events
         self._largest_sum = int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(1).max())
+        # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none, and an error of
+        # its Fourier transforms is far below the half that :func:`_convolve` rounds away.
+        exact = device.type == "cpu" and events == "spikes"
+        dtype = _exact_dtype(self._largest_sum, int(np.abs(layer.weight).max())) if exact else torch.float64
+        self._kernel = torch.as_tensor(layer.weight, dtype=dtype, device=device)
 
-    def __call__(self, messages: torch.Tensor) -> torch.Tensor:
-        rows = messages.reshape(-1, *self._layer.input_shape).contiguous()
+    def __call__(self, events: torch.Tensor) -> torch.Tensor:
+        rows = events.reshape(-1, *self._layer.input_shape).contiguous()
+        largest = self._largest_sum * (1 if self._events == "spikes" else _largest(rows))
+        sums = torch.empty((len(rows), *self._layer.spatial_shape), dtype=torch.int32, device=rows.device)
         loops = compiled_loops(rows.device)
-        if loops is None or self._may_leave_int32(rows) or _active_share(rows) > _SPARSE_RATE["messages"]:
-            return _wrap_activation(_convolve_messages(self._layer, self._kernel, rows))
-        sums = torch.empty((len(rows), *self._layer.spatial_shape), dtype=torch.int32)
+        if loops is None or largest >= _CAST_LIMIT or _active_share(rows) > _SPARSE_RATE[self._events]:
+            for block, target in zip(*_blocks(rows, sums), strict=True):
+                target.copy_(_wrap_activation(_convolve(self._layer, self._kernel, block), largest))
+            return sums
         taps = tuple(loops.Taps(*axis) for axis in self._taps)
-        loops.convolve_messages(rows.numpy(), taps, self._integers, self._layer.groups, sums.flatten(2).numpy())
+        loops.convolve_events(rows.numpy(), taps, self._integers, self._layer.groups, sums.flatten(2).numpy())
         return sums
-
-    def _may_leave_int32(self, rows: torch.Tensor) -> bool:
-        return self._largest_sum * _largest(rows) >= _CAST_LIMIT
 
     @cached_property
     def _integers(self) -> npt.NDArray[Any]:
@@ -335,7 +316,7 @@ def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
     """Weighted sums of messages before Lava cuts them off, float64, time first."""
     if isinstance(layer, Conv):
         weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
-        return partial(_by_rows, partial(_convolve_messages, layer, weight))
+        return partial(_by_rows, partial(_convolve, layer, weight))
     loaded = load_dense_weights(layer.weight)
     if layer.delay is not None:
         return _delayed(loaded, layer.delay, partial(_whole_sums, device=device))
@@ -347,6 +328,30 @@ def _whole_sums(loaded: LoadedWeights, device: torch.device) -> Synapses:
     return lambda rows: (rows.flatten(1).double() @ weight * 2.0**loaded.exponent).floor()
 
 
-def _convolve_messages(layer: Conv, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    messages = rows.reshape(-1, *layer.input_shape).double()
-    return _whole(F.conv2d(messages, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups))
+def _convolve(layer: Conv, kernel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Convolutions of spikes or messages in the type of the kernel, in which they are exact."""
+    inputs = rows.reshape(-1, *layer.input_shape).to(kernel.dtype)
+    if _pools(layer):
+        sums = F.avg_pool2d(inputs, layer.weight.shape[2:], layer.stride, layer.padding, divisor_override=1)
+        return sums.mul_(kernel[:, 0, :1, :1])
+    with exact_convolutions():
+        sums = F.conv2d(inputs, kernel, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return sums if sums.device.type == "cpu" else sums.round_()  # a GPU may have taken them by Fourier transforms
+
+
+def _pools(layer: Conv) -> bool:
+    """Whether each output is the sum of a window of one channel, all of it weighted alike, and best taken as a pool.
+
+    A ``Pool`` is written so. With more channels torch's convolution is faster.
+    """
+    one_each = layer.groups == len(layer.weight) == layer.input_shape[0]
+    narrow = all(2 * pad <= size for pad, size in zip(layer.padding, layer.weight.shape[2:], strict=True))
+    alike = bool((layer.weight == layer.weight[:, :, :1, :1]).all())
+    return one_each and narrow and alike and layer.dilation == (1, 1) and layer.groups < _VECTOR_CHANNELS
+
+
+def _blocks(rows: torch.Tensor, sums: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Inputs and sums of so many rows at a time that what is made of them stays in a CPU's cache, or fills a GPU."""
+    together = _BLOCK_SPIKES.get(rows.device.type, _BLOCK_SPIKES["cpu"])
+    size = max(1, together * len(rows) // max(rows.numel(), sums.numel()))
+    return rows.split(size), sums.split(size)

@@ -1,0 +1,149 @@
+"""The loops over time of SLAYER's neurons, compiled by numba for the CPU: bit for bit what lava-dl's Python computes.
+
+Importing this module needs numba. Rows are the neurons of all samples; arrays are written in place.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lava_spikeloss.compiling import compiled
+
+__all__ = ["add_weights", "count_spikes", "integrate", "integrate_backward", "recurrent_spikes"]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+_BLOCK = 64  # steps whose sums are kept side by side, in the processor's cache
+_PIECE = 4096  # values that are looked at before the first of another kind ends the search
+_compiled = partial(compiled, error_model="numpy")  # a division by zero is infinite, as in torch
+
+
+@_compiled
+def _decayed(state: Any, kept: Any) -> Any:
+    """A state times ``kept / 4096``, cut off towards zero; what exceeds 64 bits wraps as in lava-dl."""
+    product = state * kept
+    return product >> 12 if product > 0 else -(-product >> 12)
+
+
+@_compiled
+def integrate(
+    inputs: Floats, kept: Integers, start: Floats, scale: np.float32, highest_silent: int, states: Floats
+) -> None:
+    """Write the states ``(rows, T)`` of leaky integrators to ``states``.
+
+    ``kept`` is what each row keeps of its state in a step, of 4096; ``start`` its state before. Above
+    ``highest_silent``, in units of ``1 / scale``, a neuron fires, and the next step starts at zero.
+    """
+    steps = inputs.shape[1]
+    for row in range(len(inputs)):
+        old = np.int64(start[row] * scale)
+        for step in range(steps):
+            new = _decayed(old, kept[row]) + np.int64(inputs[row, step] * scale)
+            states[row, step] = np.float32(new) / scale
+            old = new if new <= highest_silent else np.int64(0)
+
+
+@_compiled
+def integrate_backward(gradient: Floats, kept: Floats, summed: Floats) -> None:
+    """Write the gradient of the inputs, given that of the states, both ``(rows, T)``, to ``summed``."""
+    steps = gradient.shape[1]
+    for row in range(len(gradient)):
+        later = gradient[row, steps - 1]
+        summed[row, steps - 1] = later
+        for step in range(steps - 2, -1, -1):
+            later = kept[row] * later + gradient[row, step]
+            summed[row, step] = later
+
+
+@_compiled
+def _add_rows(weight: Floats, active: npt.NDArray[np.int32], total: Floats) -> None:
+    """Write the sum of the active rows of ``weight`` to ``total``, in another order than torch: it has to be exact."""
+    total[:] = 0
+    whole = len(active) - len(active) % 4
+    for place in range(0, whole, 4):  # by four, so that the total is read and written a quarter as often
+        first, second = weight[active[place]], weight[active[place + 1]]
+        third, fourth = weight[active[place + 2]], weight[active[place + 3]]
+        for output in range(len(total)):
+            total[output] += first[output] + second[output] + third[output] + fourth[output]
+    for place in range(whole, len(active)):
+        row = weight[active[place]]
+        for output in range(len(total)):
+            total[output] += row[output]
+
+
+@_compiled
+def recurrent_spikes(
+    inputs: Floats,
+    weight: Floats,
+    kept: Integers,
+    states: Floats,
+    scale: np.float32,
+    threshold: np.float32,
+    voltages: Floats,
+    spikes: Floats,
+) -> None:
+    """Write the voltages and spikes ``(N, C, T)`` of neurons that feed each other to ``voltages`` and ``spikes``.
+
+    ``weight`` is ``(C, C)``, from the neuron in its row, ``kept`` ``(2, C)`` what is kept of current and voltage in a
+    step, of 4096, and ``states`` ``(2, N, C)`` holds both, before and after.
+    """
+    samples, size, steps = inputs.shape
+    for sample in range(samples):
+        current, voltage = states[0, sample], states[1, sample]
+        feedback, active = np.zeros(size, np.float32), np.empty(size + 1, np.int32)
+        for step in range(steps):
+            for index in range(size):
+                drive = inputs[sample, index, step] + feedback[index]
+                u = _decayed(np.int64(current[index] * scale), kept[0, index]) + np.int64(drive * scale)
+                current[index] = np.float32(u) / scale
+                v = _decayed(np.int64(voltage[index] * scale), kept[1, index]) + np.int64(current[index] * scale)
+                voltage[index] = np.float32(v) / scale
+                voltages[sample, index, step] = voltage[index]
+            count = 0
+            for index in range(size):
+                fires = voltage[index] >= threshold
+                spikes[sample, index, step] = fires
+                voltage[index] = 0 if fires else voltage[index]
+                active[count] = index
+                count += fires
+            _add_rows(weight, active[:count], feedback)
+
+
+@_compiled
+def count_spikes(values: Floats) -> int:
+    """How many of the values are 1, if all others are 0; else -1."""
+    count = 0
+    for first in range(0, values.size, _PIECE):
+        others = False
+        for value in values[first : first + _PIECE]:
+            count += value == 1
+            others |= (value != 0) & (value != 1)
+        if others:
+            return -1
+    return count
+
+
+@_compiled
+def add_weights(spikes: Floats, weight: Floats, sums: Floats) -> None:
+    """Write the product of ``(in, out)`` weights and the spikes ``(N, in, T)`` to ``sums``, ``(N, out, T)``."""
+    samples, inputs, steps = spikes.shape
+    outputs = weight.shape[1]
+    active, counts = np.empty((steps, inputs + 1), np.int32), np.empty(steps, np.int64)
+    block = np.empty((_BLOCK, outputs), np.float32)
+    for sample in range(samples):
+        counts[:] = 0
+        for index in range(inputs):
+            for step in range(steps):  # without a branch, which rare spikes would mislead
+                active[step, counts[step]] = index
+                counts[step] += spikes[sample, index, step] != 0
+        for first in range(0, steps, _BLOCK):
+            length = min(_BLOCK, steps - first)
+            for place in range(length):
+                _add_rows(weight, active[first + place, : counts[first + place]], block[place])
+            for output in range(outputs):
+                for place in range(length):
+                    sums[sample, output, first + place] = block[place, output]

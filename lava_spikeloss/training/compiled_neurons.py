@@ -1,0 +1,277 @@
+"""Functions of lava-dl that run over time, in compiled form: each takes the place of one, with its arguments.
+
+Each is given lava-dl's own function too, and calls it for what is not covered: other devices and number types, graded
+spikes, second derivatives. Values and gradients are lava-dl's to the last bit, and so are the strides of what comes
+out, since what follows adds up in their order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.autograd.function import once_differentiable
+
+from lava_spikeloss.compiling import in_threads
+from lava_spikeloss.slayer_blocks import effective_weight
+from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training.backend import is_compiled
+from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
+
+__all__ = ["custom_recurrent", "leaky_dynamics", "spike"]
+
+_WHOLE = 1 << 12  # a decay by this leaves nothing
+_NEVER = 2**63 - 1
+_PIECE = 2**17  # numbers whose surrogate gradient is computed at a time: they stay in the processor's cache
+
+
+def leaky_dynamics(
+    slayers: Any,
+    inputs: torch.Tensor,
+    decay: torch.Tensor,
+    state: torch.Tensor,
+    scale: int,
+    threshold: float | None = None,
+    debug: bool = False,
+) -> torch.Tensor:
+    """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``."""
+    if not (plain(inputs, decay, state) and _broadcast(inputs, decay, state)):
+        result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
+        return result
+    return _Leak.apply(inputs, decay, state, scale, -1 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _broadcast(inputs: torch.Tensor, decay: torch.Tensor, state: torch.Tensor) -> bool:
+    """Whether each neuron has one decay and one state: lava-dl lays decays along the last axis before time."""
+    return (
+        inputs.dim() > 1
+        and inputs.numel() > 0
+        and tuple(decay.shape) in ((1,), tuple(inputs.shape[-2:-1]))
+        and (state.numel() == 1 or state.shape == inputs.shape[:-1])
+    )
+
+
+class _Leak(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: torch.Tensor,
+        decay: torch.Tensor,
+        state: torch.Tensor,
+        scale: int,
+        threshold: float,
+        slayers: Any,
+    ) -> torch.Tensor:
+        neurons = inputs.shape[:-1]
+        by_row = (_per_row(_WHOLE - decay.to(torch.int64), neurons), _per_row(state, neurons))
+        numbers = (np.float32(scale), _highest_silent(threshold * scale))
+
+        def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+            kept, start = (values[rows] for values in by_row)
+            compiled_loops.integrate(source[rows], kept, start, *numbers, target[rows])
+
+        states = _filled(inputs, fill)
+        ctx.save_for_backward(states, decay)
+        ctx.slayers = slayers
+        return states
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (gradient,) = gradients
+        states, decay = ctx.saved_tensors
+        if torch.is_grad_enabled() or not plain(gradient):  # somebody wants second derivatives
+            return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), None, None, None, None
+        kept = _per_row(1 - decay / _WHOLE, gradient.shape[:-1])
+
+        def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+            compiled_loops.integrate_backward(source[rows], kept[rows], target[rows])
+
+        of_inputs = _filled(gradient, fill)
+        of_decay = _gradient_of_decay(of_inputs, states, decay) if ctx.needs_input_grad[1] else None
+        return of_inputs, of_decay, None, None, None, None
+
+
+def _per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
+    spread = values.detach().reshape(()) if values.numel() == 1 else values.detach()
+    rows: npt.NDArray[Any] = spread.expand(neurons).reshape(-1).contiguous().numpy()
+    return rows
+
+
+def _filled(model: torch.Tensor, fill: Callable[[slice, npt.NDArray[Any], npt.NDArray[Any]], None]) -> torch.Tensor:
+    """What ``fill`` makes of the rows ``(rows, T)`` of a tensor, with its shape and strides."""
+    result = torch.empty_like(model)
+    target = result if result.is_contiguous() else torch.empty(model.shape)
+    rows = (-1, model.shape[-1])
+    source = model.detach().contiguous().reshape(rows).numpy()
+    written = target.reshape(rows).numpy()
+    in_threads(lambda part: fill(part, source, written), len(source), source.size)
+    return result if target is result else result.copy_(target)
+
+
+@cache
+def _highest_silent(threshold: float) -> int:
+    """The largest whole state below a threshold, with which lava-dl compares it as float32; no limit without one."""
+    if not (threshold > 0 and np.float32(threshold) <= 2.0**63):
+        return _NEVER
+    return bisect_left(range(_NEVER), True, key=lambda state: bool(np.float32(state) >= np.float32(threshold))) - 1
+
+
+def _gradient_of_decay(of_inputs: torch.Tensor, states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
+    """That of lava-dl: of what is kept, and not of what decays; 4096 times as large."""
+    product = of_inputs[..., 1:] * states[..., :-1]
+    if decay.numel() == 1:
+        return product.flatten().sum(dim=0, keepdim=True)
+    per_neuron = product.sum(dim=[0, -1])
+    return per_neuron if per_neuron.dim() == 1 else per_neuron.reshape(len(per_neuron), -1).sum(dim=1)
+
+
+def spike(
+    slayers: Any,
+    voltage: torch.Tensor,
+    threshold: Any,
+    tau_rho: float,
+    scale_rho: float,
+    graded: bool,
+    voltage_last: torch.Tensor,
+    scale: int,
+) -> torch.Tensor:
+    """``Spike.apply`` of lava-dl, whose class is ``slayers``."""
+    if graded or isinstance(threshold, torch.Tensor) or not plain(voltage):
+        result: torch.Tensor = slayers.apply(voltage, threshold, tau_rho, scale_rho, graded, voltage_last, scale)
+        return result
+    return _Spike.apply(voltage, threshold, tau_rho, scale_rho)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, voltage: torch.Tensor, threshold: float, tau_rho: float, scale_rho: float) -> torch.Tensor:
+        ctx.save_for_backward(voltage)
+        ctx.shape_of_gradient = (threshold, tau_rho, scale_rho)
+        return torch.ge(voltage, threshold).to(voltage.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (gradient,), (voltage,) = gradients, ctx.saved_tensors
+        threshold, tau, scale = (torch.tensor(number, dtype=voltage.dtype) for number in ctx.shape_of_gradient)
+        if torch.is_grad_enabled():  # somebody wants second derivatives
+            return scale / 2 / tau * torch.exp(-torch.abs(voltage - threshold) / tau) * gradient, None, None, None
+        return _surrogate(voltage, threshold, tau, scale, gradient), None, None, None
+
+
+def _surrogate(
+    voltage: torch.Tensor,
+    threshold: torch.Tensor,
+    tau: torch.Tensor,
+    scale: torch.Tensor,
+    gradient: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """``scale / 2 / tau * exp(-|voltage - threshold| / tau)``, times a gradient; in place, a piece at a time."""
+    result, factor = torch.empty_like(voltage), torch.ones(()) if gradient is None else gradient
+    whole = (result, voltage, factor.expand_as(voltage))
+    flat = all(tensor.is_contiguous() for tensor in whole[:2])
+    pieces = zip(*(tensor.reshape(-1).split(_PIECE) for tensor in whole), strict=True) if flat else [whole]
+    for target, v, g in pieces:
+        torch.sub(v, threshold, out=target).abs_().neg_().div_(tau).exp_().mul_(scale / 2 / tau).mul_(g)
+    return result
+
+
+def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -> torch.Tensor:
+    """``recurrent.custom_recurrent`` of lava-dl, whose module is ``slayers``."""
+    weight = effective_weight(synapse, synapse.weight.reshape(synapse.weight.shape[:2]))
+    if _runs_alone(neuron) and plain(z, weight) and z.shape[1:-1] == neuron.shape and sums_are_exact(weight):
+        return _Recurrent.apply(z, weight, neuron)  # type: ignore[no-untyped-call,no-any-return]
+    result: torch.Tensor = slayers.CustomRecurrent.apply(z, neuron, weight)
+    return result
+
+
+def _runs_alone(neuron: Any) -> bool:
+    """Whether a neuron does nothing in a step but decay, add, spike and reset, and nobody looks on."""
+    replaced = {"forward", "dynamics", "spike"} & vars(neuron).keys()
+    hooks = (neuron._forward_pre_hooks, neuron._forward_hooks, neuron._backward_pre_hooks, neuron._backward_hooks)
+    does_more = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike
+    return (
+        is_compiled(neuron)
+        and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # which is lava-dl's
+        and neuron.persistent_state is True
+        and not (replaced or any(hooks) or does_more)
+        and plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
+    )
+
+
+class _Recurrent(torch.autograd.Function):
+    """Neurons that feed each other. As in lava-dl the gradient runs back through their spikes, not their states."""
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor, weight: torch.Tensor, neuron: Any) -> torch.Tensor:
+        kept, states = _decays(neuron).numpy(), _states(neuron, z.shape[:-1])
+        threshold, scale = neuron.threshold + neuron.threshold_eps, np.float32(neuron.s_scale)
+        inputs, from_neuron = z.detach().contiguous().numpy(), weight.detach().t().contiguous().numpy()
+        voltages, spikes = torch.empty(z.shape), torch.empty(z.shape)
+
+        def run(part: slice) -> None:
+            compiled_loops.recurrent_spikes(
+                inputs[part],
+                from_neuron,
+                kept,
+                states.numpy()[:, part],
+                scale,
+                np.float32(threshold),
+                voltages.numpy()[part],
+                spikes.numpy()[part],
+            )
+
+        in_threads(run, len(z), z.numel())
+        neuron.current_state, neuron.voltage_state = states
+        ctx.save_for_backward(voltages, spikes, weight)
+        ctx.neuron, ctx.threshold = neuron, threshold
+        return torch.empty_like(z).copy_(spikes)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        neuron = ctx.neuron
+        voltages, spikes, weight = ctx.saved_tensors
+        constants = type(neuron).spike.__globals__
+        tau, scale = neuron.tau_rho * constants["TAU_RHO_MULT"], neuron.scale_rho * constants["SCALE_RHO_MULT"]
+        numbers = (torch.tensor(number, dtype=torch.float32) for number in (ctx.threshold, tau, scale))
+        slope = _surrogate(voltages, *numbers).movedim(-1, 0).contiguous()  # (T, N, C), as the loop needs it
+        of_spikes = gradient.movedim(-1, 0).contiguous()
+        of_drive, later = torch.empty_like(of_spikes), torch.zeros(())
+        for step in range(len(slope) - 1, -1, -1):
+            torch.mul(slope[step], later + of_spikes[step], out=of_drive[step])
+            later = torch.matmul(of_drive[step], weight)
+        _leave_no_gradient(neuron.current_decay, neuron.voltage_decay)
+        of_z = torch.empty_like(gradient).copy_(of_drive.movedim(0, -1))
+        if not ctx.needs_input_grad[1]:
+            return of_z, None, None
+        outgoing = of_z[..., 1:].transpose(0, 1).reshape(len(weight), -1)
+        return of_z, torch.matmul(outgoing, spikes[..., :-1].transpose(1, 2).reshape(-1, len(weight))), None
+
+
+def _decays(neuron: Any) -> torch.Tensor:
+    """What current and voltage keep in a step, of 4096: ``(2, C)``."""
+    if neuron.requires_grad is True:
+        neuron.clamp()
+    decays = (neuron.current_decay, neuron.voltage_decay)
+    kept = [_WHOLE - decay.detach().round().to(torch.int64) for decay in decays]
+    return torch.stack([one.expand(neuron.shape) for one in kept])
+
+
+def _states(neuron: Any, shape: torch.Size) -> torch.Tensor:
+    """The current and voltage to go on from: ``(2, N, C)``, at rest if there were other samples before."""
+    states = (neuron.current_state, neuron.voltage_state)
+    if len(states[0]) != shape[0]:
+        return torch.zeros(2, *shape)
+    return torch.stack([state.expand(shape) for state in states])
+
+
+def _leave_no_gradient(*decays: torch.Tensor) -> None:
+    """A step by itself says nothing of a decay: lava-dl adds up zeros."""
+    for decay in decays:
+        if decay.requires_grad and decay.grad is None:
+            decay.grad = torch.zeros_like(decay)

@@ -1,0 +1,99 @@
+"""The sums of a dense synapse from its spikes alone, where they are rare and every order of adding gives the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from lava_spikeloss.compiling import in_threads
+from lava_spikeloss.training import compiled_loops
+
+__all__ = ["conv3d", "plain", "sums_are_exact"]
+
+_FEWEST_OUTPUTS = 32  # for fewer, finding the spikes costs more than torch's product
+_FEWEST_STEPS = 64  # of all samples together: for fewer, looking at the weights does
+_HIGHEST_RATE = 0.15  # above it, torch's product is faster
+
+
+def plain(*tensors: torch.Tensor) -> bool:
+    """Whether all are ordinary tensors of float32 on the CPU, and torch would compute with them in float32."""
+    float32 = torch.get_default_dtype() == torch.float32 and not torch.is_autocast_cpu_enabled()
+    return float32 and all(
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        for tensor in tensors
+    )
+
+
+def sums_are_exact(weight: torch.Tensor) -> bool:
+    """Whether float32 holds all sums of entries in a row of ``(out, in)`` weights, so that their order is free.
+
+    Quantised weights are whole multiples of one step; so are their sums, as long as they stay below 2**24 steps.
+    """
+    values = weight.detach()
+    largest = float(values.abs().sum(dim=1).max())
+    if not 2.0**-100 < largest < 2.0**100:  # no step of which float32 could hold
+        return largest == 0
+    finest = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # that these sums allow, with a bit to spare
+    steps = values / finest
+    return torch.equal(steps, steps.round())
+
+
+def conv3d(
+    slayers: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, *rest: Any
+) -> torch.Tensor:
+    """``conv3d`` of ``torch.nn.functional``, which is ``slayers``, as lava-dl's dense synapse calls it."""
+    as_built = bias is None and not any(padding) and set(stride) == {1}
+    dense = as_built and plain(inputs, weight) and _is_dense(inputs, weight)
+    if dense and _are_rare_spikes(inputs) and sums_are_exact(weight.reshape(len(weight), -1)):
+        return _Dense.apply(inputs, weight, (stride, padding, *rest))  # type: ignore[no-untyped-call,no-any-return]
+    result: torch.Tensor = slayers.conv3d(inputs, weight, bias, stride, padding, *rest)
+    return result
+
+
+def _is_dense(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether the kernel is as large as the image, and there is enough to gain."""
+    steps = len(inputs) * inputs.shape[-1]
+    covers = tuple(weight.shape[1:]) == (*inputs.shape[1:-1], 1)
+    return covers and len(weight) >= _FEWEST_OUTPUTS and steps >= _FEWEST_STEPS
+
+
+def _are_rare_spikes(inputs: torch.Tensor) -> bool:
+    """Whether the inputs are spikes of 1, and rare."""
+    spikes: int = compiled_loops.count_spikes(inputs.detach().reshape(-1).numpy())
+    return 0 <= spikes <= _HIGHEST_RATE * inputs.numel()
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, options: tuple[Any, ...]) -> torch.Tensor:
+        spikes = inputs.detach().reshape(len(inputs), -1, inputs.shape[-1]).contiguous().numpy()
+        rows = weight.detach().reshape(len(weight), -1).t().contiguous().numpy()
+        sums = torch.empty(len(inputs), len(weight), inputs.shape[-1])
+        target = sums.numpy()
+        in_threads(lambda part: compiled_loops.add_weights(spikes[part], rows, target[part]), len(spikes), spikes.size)
+        ctx.save_for_backward(inputs, weight)
+        ctx.options = options
+        return sums[:, :, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        inputs, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.options
+        made = torch.ops.aten.convolution_backward(  # type: ignore[attr-defined]  # torch's own, which has a derivative
+            *gradients,
+            inputs,
+            weight,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0, 0, 0],
+            groups,
+            [*ctx.needs_input_grad[:2], False],
+        )
+        return made[0], made[1], None

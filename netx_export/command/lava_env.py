@@ -1,0 +1,197 @@
+"""``netx-export lava-env``: an environment of Lava's own, with a Python 3.10 and what the stock loader needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from netx_export.errors import NetxExportError
+from netx_export.simulation.lava_python import LAVA_NEEDS, LavaPython, examine, find_lava_python, remember
+
+__all__ = ["default_directory", "find_base", "make_lava_env"]
+
+# What the stock loader and Lava's simulator import. lava-nc and lava-dl ask for more, such as pytest and scikit-learn,
+# and for a torch and a numpy of their time; the versions here are those of their pins that matter.
+_LAVA = ["lava-nc==0.10.0", "lava-dl==0.6.0"]
+_NEEDS = [
+    *("numpy>=1.24.4,<2", "scipy>=1.10.1,<2", "h5py>=3.7,<4", "networkx<=2.8.7", "asteval>=0.9.31,<0.10"),
+    *("matplotlib>=3.5.2,<4", "pillow>=10.0.1", "opencv-python-headless>=4.8.1.78,<4.12"),  # 4.12 asks for numpy 2
+]
+_TORCH = ["torch==2.3.1", "torchvision==0.18.1"]
+_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_MARK = "made-by-netx-export-lava-env"
+_STANDARD_ERROR = 2
+_SECONDS = 60.0  # for a Python to say its version, however cold its disk is
+_HOW_TO_GET_ONE = (
+    "Get one with `uv python install 3.10`, `pyenv install 3.10` or `conda create -n python310 python=3.10`, or from "
+    "your system's packages; then name it with --python unless it is called python3.10."
+)
+
+
+def make_lava_env(
+    directory: Path,
+    tell: Callable[[str], None],
+    *,
+    python: str | None = None,
+    torch: str | None = None,
+    torch_index: str | None = None,
+) -> dict[str, Any]:
+    """Make an environment, prove that Lava runs in it, and remember it.
+
+    Args:
+        directory: where; it may be there if it is empty, or such an environment, which then is brought up to date.
+        tell: called with each sentence for the user.
+        python: a Python 3.10, or None for one that is found.
+        torch: what pip is to install as torch, or None for the version that lava-dl asks for.
+        torch_index: address of a further package index, with torch's builds for the CPU.
+
+    Returns:
+        What was made, as plain data.
+
+    Raises:
+        NetxExportError: if there is no Python 3.10, the directory is something else, pip fails, or Lava does not run.
+    """
+    base = find_base(python)
+    directory = Path(os.path.abspath(directory))
+    is_new = _check_directory(directory)
+    tell(f"Making an environment for Lava in {directory}, with {base}.")
+    tell(_size(torch, torch_index, directory))
+    path = str(directory / "bin" / "python")
+    try:
+        _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment")
+        (directory / _MARK).touch()
+        install = [path, "-I", "-m", "pip", "install", "--disable-pip-version-check"]
+        index = [] if torch_index is None else ["--extra-index-url", torch_index]
+        wanted = _TORCH if torch is None else [torch, "torchvision"]
+        _run([*install, *index, *wanted, *_NEEDS], "pip could not install what Lava needs")
+        _run([*install, "--no-deps", *_LAVA], "pip could not install Lava")
+        tell("Installed. Running a network of two layers on Lava.")
+        return _proved(path, tell)
+    except BaseException:
+        if is_new:  # also at Ctrl-C: half an environment is of no use
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _proved(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    from netx_export.simulation.trial import try_lava  # imports torch
+
+    spikes = try_lava(path)
+    facts = examine(LavaPython(path, "netx-export lava-env"))
+    file = remember(path)
+    tell(f"Lava runs: all {spikes} spikes of a network of two layers are those of the reference simulator.")
+    tell(f"{file} remembers it: simulate and verify find it from now on.")
+    taken = find_lava_python()
+    if taken.path != path:
+        tell(f"But {taken.path}, named by {taken.origin}, comes first.")
+    return {
+        "python": path,
+        "version": ".".join(map(str, facts.version)),
+        "packages": dict(facts.packages),
+        "spikes": spikes,
+        "remembered": str(file),
+        "taken": taken.path,
+    }
+
+
+def default_directory() -> Path:
+    """Where the environment lies if the user names no place."""
+    folder = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(folder) if os.path.isabs(folder) else Path.home() / ".local" / "share") / "netx-export" / "lava"
+
+
+def find_base(named: str | None) -> str:
+    """A Python 3.10 to make an environment with: the one that is named, else one that is there.
+
+    Raises:
+        NetxExportError: if the named one is none, or none is found.
+    """
+    wanted = ".".join(map(str, LAVA_NEEDS))
+    if named is not None:
+        path = shutil.which(named) or named
+        version = _version(path)
+        if version != wanted:
+            what = f"Python {version}" if version else "no Python that runs"
+            raise NetxExportError(f"Lava runs on Python {wanted} only, and {named} is {what}. {_HOW_TO_GET_ONE}")
+        return path
+    for path in _candidates(wanted):
+        if _version(path) == wanted:
+            return path
+    raise NetxExportError(
+        f"Lava needs a Python {wanted}, and none was found: this is another, no python{wanted} on the PATH runs, and "
+        f"neither uv nor pyenv has one. {_HOW_TO_GET_ONE}"
+    )
+
+
+def _candidates(wanted: str) -> Iterator[str]:
+    """Where a Python may be, the nearest first; not all of them need to be there, or to be of that version."""
+    yield sys.executable
+    yield from filter(None, [shutil.which(f"python{wanted}")])
+    yield from _lines("uv", "python", "find", wanted)
+    for root in _lines("pyenv", "root"):
+        found = Path(root, "versions").glob(f"{wanted}.*/bin/python")
+        yield from sorted(map(str, found), key=lambda path: (len(path), path), reverse=True)  # 3.10.13 before 3.10.9
+
+
+def _lines(*command: str) -> list[str]:
+    """What a command prints, in lines; nothing if it is not there or fails."""
+    with suppress(OSError, subprocess.SubprocessError):
+        run = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=True)
+        return os.fsdecode(run.stdout).splitlines()
+    return []
+
+
+def _version(path: str) -> str:
+    """The version of a Python as "3.10"; an empty text if it does not run."""
+    return "".join(_lines(path, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"))
+
+
+def _check_directory(directory: Path) -> bool:
+    """Whether there is nothing yet; False if there is an environment that was made here, perhaps by an older version.
+
+    Raises:
+        NetxExportError: if there is something else, such as an environment that the user trains in.
+    """
+    if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
+        return True
+    if (directory / _MARK).is_file():
+        return False
+    raise NetxExportError(
+        f"{directory} is there and was not made by netx-export lava-env. Name another directory, or remove it."
+    )
+
+
+def _size(torch: str | None, torch_index: str | None, directory: Path) -> str:
+    there = next(folder for folder in directory.parents if folder.exists())
+    free = f"{shutil.disk_usage(there).free / 1e9:.0f} GB are free there."
+    if torch is not None:
+        return f"The stock loader imports torch: the size is mostly that of {torch}. {free}"
+    if torch_index is not None:
+        return f"The stock loader imports torch. Its builds for the CPU take about 1.5 GB on disk. {free}"
+    if sys.platform != "linux":
+        return f"The stock loader imports torch, with which it takes about 1.5 GB on disk. {free}"
+    return (
+        "The stock loader imports torch, whose usual build comes with CUDA: about 3 GB to download and 5.5 GB on "
+        f"disk. With --torch-index {_CPU_INDEX} it is a fraction of that. {free}"
+    )
+
+
+def _run(command: list[str], failure: str) -> None:
+    """Run a command, whose progress the user sees on standard error.
+
+    Raises:
+        NetxExportError: if it fails.
+    """
+    sys.stderr.flush()
+    try:
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR).returncode
+    except OSError as error:
+        raise NetxExportError(f"{failure}: {error.strerror}.") from None
+    if status != 0:
+        raise NetxExportError(f"{failure}: it ended with status {status}, and says above why.")

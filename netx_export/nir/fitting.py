@@ -1,0 +1,288 @@
+"""Real numbers made whole numbers of netx units, and what that changes.
+
+The weights, the bias and the threshold of one neuron may be multiplied by the same factor without any effect on its
+spikes. So all neurons of a layer can have the one threshold that netx holds. Where no scale was asked for and 64 does
+not fit, a layer gets the threshold that serves its weights best.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal, NoReturn, TypeAlias
+
+import numpy as np
+
+from netx_export.network.fixed_point import (
+    ALIGNMENT,
+    MAX_BIAS,
+    MAX_QUANTISED,
+    MAX_STATE,
+    MAX_THRESHOLD,
+    MAX_WEIGHT,
+    MIN_BIAS,
+    MIN_WEIGHT,
+    UNITY_DECAY,
+    IntArray,
+)
+from netx_export.nir.library import FloatArray, refuse
+
+__all__ = ["Fit", "Fitted", "Reals", "Rounding", "RoundingMode"]
+
+RoundingMode: TypeAlias = Literal["refuse", "nearest"]
+
+_TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
+_NOTHING = 1e-9  # a number as small as this is an error of computing; a larger one would be lost as 0
+_EXACT = 1e-4  # of one unit, where a scale is looked for with which all numbers are whole
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What :func:`from_nir` changed in the numbers of one parameter.
+
+    Attributes:
+        node: name of the NIR node; ``graph.node`` inside of a nested graph.
+        parameter: name of its parameter.
+        changed: how many numbers were changed.
+        of: of how many.
+        before: the number that was changed most, as it was. A weight and a bias are given as they act on the membrane
+            potential in one step, gains included; all else in NIR's units.
+        after: the number that netx holds instead, in the same units.
+        note: what else there is to know; empty if nothing.
+    """
+
+    node: str
+    parameter: str
+    changed: int
+    of: int
+    before: float
+    after: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reals:
+    """The numbers of one layer as NIR gives them, each row those of a neuron or of a channel.
+
+    Attributes:
+        names: of the nodes of the weights, of the recurrent weights and of the neurons.
+        weight: what a spike adds to the current, gains included; the first axis counts rows.
+        recurrent: likewise from the layer's own neurons, or None.
+        bias: what is added to the membrane potential at each step, or None.
+        threshold: one per row.
+        current_decay: share of 4096 that a current loses in one step, one per row.
+    """
+
+    names: tuple[str, str, str]
+    weight: FloatArray
+    recurrent: FloatArray | None
+    bias: FloatArray | None
+    threshold: FloatArray
+    current_decay: IntArray
+
+    def scaled(self, threshold: float) -> tuple[FloatArray | None, ...]:
+        """Weights, recurrent weights and bias as they are with this common threshold."""
+        factors = threshold / self.threshold
+        return tuple(None if rows is None else _by_row(rows, factors) for rows in self.rows)
+
+    @property
+    def rows(self) -> tuple[FloatArray | None, ...]:
+        """Weights, recurrent weights and bias."""
+        return self.weight, self.recurrent, self.bias
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The same in netx units."""
+
+    weight: IntArray
+    recurrent: IntArray | None
+    bias: IntArray | None
+    threshold: int
+
+
+@dataclass
+class Fit:
+    """Makes numbers whole, or refuses them; keeps what it rounded.
+
+    Attributes:
+        rounding: what to do with a number that is not whole.
+        scale: netx units per NIR unit.
+        free: whether a layer may get another scale, as nobody asked for this one.
+        found: what was rounded so far.
+    """
+
+    rounding: RoundingMode
+    scale: float
+    free: bool
+    found: list[Rounding] = field(default_factory=list)
+
+    def whole(
+        self,
+        name: str,
+        parameter: str,
+        values: FloatArray,
+        back: Callable[[FloatArray], FloatArray] = lambda values: values,
+        step: int = 1,
+        unit: str = "netx units",
+    ) -> IntArray:
+        """The nearest whole numbers, all of them multiples of ``step``, noted in NIR's units by way of ``back``."""
+        off = _off(values / step) * step
+        rounded = np.rint(values / step) * step
+        if (off > _TOLERANCE).any():
+            if self.rounding == "refuse":
+                refuse(
+                    name,
+                    f"{parameter} is up to {float(off.max()):.3g} away from a whole number of {unit}. "
+                    f"Use rounding='nearest', and verify what it does",
+                )
+            before, after = back(values), back(rounded) + 0.0  # no -0.0
+            worst = int(np.where(off > _TOLERANCE, np.abs(before - after), -1).argmax())
+            farthest = float(before.flat[worst]), float(after.flat[worst])
+            self.found.append(Rounding(name, parameter, int((off > _TOLERANCE).sum()), values.size, *farthest))
+        whole: IntArray = rounded.astype(np.int64)
+        return whole
+
+    def layer(self, reals: Reals, dense: bool) -> Fitted:
+        """Weights, bias and the common threshold of one layer.
+
+        Args:
+            reals: what they are in NIR.
+            dense: whether it is a dense layer, whose weights the stock loader takes in steps of two if some are
+                positive and some negative.
+        """
+        self._check_thresholds(reals)
+        wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
+        # Of recurrent weights the loader takes no others, while it takes any of a dense layer written as a convolution.
+        step = 2 if reals.recurrent is not None else 1
+        exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, step)), None)
+        if exact is None and self.free:
+            exact = _exact_threshold(reals, _largest_threshold(reals, step), step)
+        if exact is None:
+            exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, 1)), None)
+        if exact is not None:
+            return self._made(reals, exact, 1)
+        if self.free and self.rounding == "nearest":
+            return self._largest(reals, dense)
+        if len(wanted) > 1 and self.rounding == "refuse":
+            refuse(
+                reals.names[2],
+                f"v_threshold from {wanted[-1]:g} to {wanted[0]:g} netx units; netx holds one for all neurons of a "
+                f"layer, and with the difference in the weights these are not whole numbers that it holds. "
+                f"Use rounding='nearest', and verify what it does",
+            )
+        return self._made(reals, wanted[0], step if self.rounding == "nearest" else 1)
+
+    def _check_thresholds(self, reals: Reals) -> None:
+        for value in (reals.threshold.min(), reals.threshold.max()):
+            units = float(value) * self.scale
+            if not 0 < units <= MAX_THRESHOLD + _TOLERANCE:
+                self._refuse_threshold(reals, units)
+
+    def _refuse_threshold(self, reals: Reals, units: float) -> NoReturn:
+        refuse(
+            reals.names[2],
+            f"v_threshold of {units:.9g} netx units, which is {units / self.scale:.9g} at a scale of {self.scale:g}; "
+            f"netx neurons can have 1 to {MAX_THRESHOLD}",
+        )
+
+    def _largest(self, reals: Reals, dense: bool) -> Fitted:
+        """With the largest threshold that the weights leave, at which rounding matters least."""
+        step = 2 if dense else 1
+        threshold = _largest_threshold(reals, step)
+        if threshold < 1:
+            ratio = max(float(np.abs(rows).max(initial=0)) for rows in reals.scaled(1.0)[:2] if rows is not None)
+            refuse(
+                reals.names[0],
+                f"weights of up to {ratio:g} times the threshold; with a threshold of 1 netx holds up to {MAX_WEIGHT}",
+            )
+        return self._made(reals, threshold, step)
+
+    def _made(self, reals: Reals, threshold: float, step: int) -> Fitted:
+        factors = threshold / reals.threshold
+        weight, recurrent, bias = reals.scaled(threshold)
+        names, back = reals.names, lambda values: _by_row(values, 1 / factors)
+        mantissa = self.whole(names[2], "v_threshold", np.array([threshold]), lambda values: values / self.scale)
+        if not 1 <= mantissa[0] <= MAX_THRESHOLD:
+            self._refuse_threshold(reals, threshold)
+        assert weight is not None
+        fitted = self.whole(names[0], "weight", weight, back, step)
+        _check_weights(names[0], fitted)
+        returning = None
+        if recurrent is not None:
+            returning = self.whole(names[1], "weight", recurrent, back, step)
+            _check_weights(names[1], returning)
+        driven = None if bias is None else self.whole(names[2], "bias", bias, back)
+        return Fitted(fitted, returning, driven, int(mantissa[0]))
+
+    def as_text(self) -> str:
+        """All roundings, to be kept beside the network."""
+        return json.dumps([asdict(rounding) for rounding in self.found])
+
+
+def _by_row(rows: FloatArray, factors: FloatArray) -> FloatArray:
+    return rows * factors.reshape(-1, *[1] * (rows.ndim - 1))
+
+
+def _off(values: FloatArray) -> FloatArray:
+    """How far numbers are from whole ones; one that would become 0 without being it is as far as one can be."""
+    rounded = np.rint(values)
+    lost = (rounded == 0) & (np.abs(values) > _NOTHING)
+    distance: FloatArray = np.where(lost, np.maximum(np.abs(values), 2 * _TOLERANCE), np.abs(values - rounded))
+    return distance
+
+
+def _check_weights(name: str, weight: IntArray) -> None:
+    low, high = weight.min(initial=0), weight.max(initial=0)
+    if low < MIN_WEIGHT or high > MAX_WEIGHT:
+        refuse(name, f"weights from {low} to {high} netx units; netx holds {MIN_WEIGHT} to {MAX_WEIGHT}")
+
+
+def _fits(reals: Reals, threshold: float, tolerance: float, step: int) -> bool:
+    """Whether all numbers are whole (weights multiples of ``step``) and within netx's range at this threshold."""
+    weight, recurrent, bias = reals.scaled(threshold)
+    parts: Sequence[tuple[FloatArray | None, int, int, int]] = (
+        (np.array([threshold]), 1, 1, MAX_THRESHOLD),
+        (weight, step, MIN_WEIGHT, MAX_WEIGHT),
+        (recurrent, step, MIN_WEIGHT, MAX_WEIGHT),
+        (bias, 1, -(2**15), 2**15 - 1),
+    )
+    return all(
+        rows is None
+        or bool(
+            (_off(rows / unit) * unit <= tolerance).all() and np.rint(rows).min() >= low and np.rint(rows).max() <= high
+        )
+        for rows, unit, low, high in parts
+    )
+
+
+def _largest_threshold(reals: Reals, step: int) -> int:
+    """The largest threshold at which weights and bias are in range and no current can wrap around.
+
+    In steps of two the loader takes weights of either sign that are not larger than those of SLAYER.
+    """
+    lowest, highest = (-MAX_QUANTISED, MAX_QUANTISED) if step == 2 else (MIN_WEIGHT, MAX_WEIGHT)
+    weight, recurrent, bias = reals.scaled(1.0)
+    rows = np.hstack([part.reshape(len(part), -1) for part in (weight, recurrent) if part is not None])
+    current = np.abs(rows).sum(1) * ALIGNMENT * UNITY_DECAY / reals.current_decay
+    limits = [(rows, lowest, highest), (current, -MAX_STATE, MAX_STATE)]
+    if bias is not None:
+        limits.append((bias, MIN_BIAS, MAX_BIAS))
+    largest = float(MAX_THRESHOLD)
+    for values, low, high in limits:
+        if values.max() > 0:
+            largest = min(largest, high / values.max())
+        if values.min() < 0:
+            largest = min(largest, low / values.min())
+    return int(largest + 1e-9)
+
+
+def _exact_threshold(reals: Reals, largest: int, step: int) -> float | None:
+    """The largest threshold at which all numbers are whole, if there is one."""
+    weights = np.concatenate([part.reshape(-1) for part in reals.scaled(1.0)[:2] if part is not None])
+    every = np.unique(weights)
+    some = every[:: max(1, len(every) // 16)][:16]
+    thresholds = np.arange(largest, 0, -1)
+    likely = thresholds[(_off(thresholds[:, None] * some / step) <= _EXACT).all(1)]
+    return next((float(threshold) for threshold in likely[:100] if _fits(reals, threshold, _EXACT, step)), None)

@@ -1,0 +1,315 @@
+"""From a NIR graph to a network for netx."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from netx_export.errors import DescriptionError, NetxFormatError
+from netx_export.network.description import (
+    Conv,
+    CubaNeuron,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    NetworkDescription,
+    Recurrent,
+    SpikingLayer,
+)
+from netx_export.network.fixed_point import DEFAULT_THRESHOLD, UNITY_DECAY, WEIGHT_SCALE, IntArray
+from netx_export.network.validation import layer_problem
+from netx_export.nir.fitting import Fit, Fitted, Reals, Rounding, RoundingMode
+from netx_export.nir.graph import Stage, chain_of, gives_voltage
+from netx_export.nir.library import (
+    OWN_KEY,
+    FloatArray,
+    Named,
+    check_positive,
+    library,
+    read_file,
+    refuse,
+)
+from netx_export.nir.maps import Kernel, LinearMap, delay_steps, flattened, linear_map
+from netx_export.nir.neurons import Cell, cell_of
+from netx_export.nir.steps import step_of
+
+__all__ = ["from_nir", "roundings"]
+
+_ROUNDED_KEY = "nir_rounded"
+
+
+def from_nir(
+    graph: Any, *, dt: float | None = None, scale: float | None = None, rounding: RoundingMode = "refuse"
+) -> NetworkDescription:
+    """Convert a NIR graph to a network for netx.
+
+    :func:`netx_export.file.netx.write` makes a file of it.
+
+    Args:
+        graph: a ``nir.NIRGraph`` that is a chain of layers, each of which may lead back to itself, or the path of a NIR
+            file.
+        dt: seconds per step; None for the one in the metadata of the graph or of its nodes. Without one there, the
+            error names the values with which the time constants come nearest to Loihi's decays.
+        scale: netx units per NIR unit; None for the one in the graph's metadata, else 64. Without one there, a layer
+            whose numbers are not whole at 64 gets another scale, at which they are, if there is one. This changes no
+            spike: weights, biases and threshold have one factor in common.
+        rounding: what to do with a number that is not a whole number of netx units: ``"refuse"`` it, or take the
+            ``"nearest"``, at the largest scale that fits if none is given. :func:`roundings` then says what was changed
+            and how far. A constant current in front of neurons that filter it is likewise refused, or taken as the bias
+            that it settles at. A value out of range is always refused.
+
+    Raises:
+        NetxFormatError: for a node, parameter or connection that netx cannot hold, with the node's name; without
+            ``dt``.
+        NetxExportError: without the library ``nir``.
+        ValueError: for an unknown ``rounding``, or if ``dt`` or ``scale`` is not positive.
+
+    Example:
+        >>> from netx_export.nir import from_nir
+        >>> from netx_export.file.netx import write
+        >>> write(from_nir("digits.nir"), "digits.net")  # doctest: +SKIP
+    """
+    if rounding not in ("refuse", "nearest"):
+        raise ValueError(f"Expected argument `rounding` to be 'refuse' or 'nearest' but got {rounding!r}.")
+    nir = library()
+    if isinstance(graph, str | os.PathLike):
+        graph = read_file(nir, Path(graph))
+    own = _own_metadata(graph)
+    free = scale is None and "scale" not in own
+    scale = own.get("scale", WEIGHT_SCALE) if scale is None else scale
+    check_positive(**({} if dt is None else {"dt": dt}), scale=scale)
+    if dt is None:
+        dt = own["dt"] if "dt" in own else step_of(nir, graph)
+    check_positive(dt=dt)
+    return _Reader(nir, dt, Fit(rounding, scale, free)).network(graph, own)
+
+
+def roundings(network: NetworkDescription) -> tuple[Rounding, ...]:
+    """What :func:`from_nir` with ``rounding="nearest"`` changed in a network, in the order of its layers.
+
+    It is kept among the network's texts, so that a file made of it says it too.
+
+    Args:
+        network: what ``from_nir`` returned, or what :func:`netx_export.read` made of a file of it.
+
+    Returns:
+        One :class:`Rounding` per parameter with changed numbers; none if the network is what the graph says.
+
+    Raises:
+        NetxFormatError: if the text is not one that ``from_nir`` wrote.
+
+    Example:
+        >>> from netx_export.nir import from_nir, roundings
+        >>> for rounding in roundings(from_nir("lif.nir", dt=1e-4, rounding="nearest")):  # doctest: +SKIP
+        ...     print(rounding.node, rounding.parameter, rounding.before, rounding.after)
+        1 tau 0.0025 0.0024975610
+    """
+    try:
+        return tuple(Rounding(**entry) for entry in json.loads(network.metadata.get(_ROUNDED_KEY, "[]")))
+    except (TypeError, ValueError):
+        raise NetxFormatError(f"The network's text `{_ROUNDED_KEY}` is none of from_nir's.") from None
+
+
+def _own_metadata(graph: Any) -> dict[str, Any]:
+    """What ``to_nir`` noted, if the graph comes from there."""
+    if not hasattr(graph, "nodes") or not hasattr(graph, "edges"):
+        raise NetxFormatError(f"Expected a nir.NIRGraph or the path of a NIR file but got {type(graph).__name__}.")
+    text = (getattr(graph, "metadata", None) or {}).get(OWN_KEY, "{}")
+    try:
+        own = json.loads(text)
+    except (TypeError, ValueError):
+        raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` cannot be read. Remove it.") from None
+    if not isinstance(own, dict) or not all(isinstance(own.get(key, 1.0), int | float) for key in ("dt", "scale")):
+        raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` is none of to_nir's. Remove it.")
+    return own
+
+
+@dataclass(frozen=True)
+class _Reader:
+    nir: ModuleType
+    dt: float
+    fit: Fit
+
+    def network(self, graph: Any, own: Mapping[str, Any]) -> NetworkDescription:
+        chain = chain_of(self.nir, graph)
+        shape = chain.shape
+        layers: list[Layer] = [Input(shape, delay_shift=False)]
+        for stage in chain.stages:
+            if stage is not chain.stages[-1] and gives_voltage(self.nir, stage.neuron[1]):
+                refuse(stage.neuron[0], "gives its membrane potential, and netx reads that of the last layer only")
+            made = self.stage(stage, shape)
+            layers += made
+            shape = made[-1].shape
+        layers = self.with_tail(layers, chain.tail)
+        layers, metadata = _restored(layers, own)
+        if self.fit.found:
+            metadata[_ROUNDED_KEY] = self.fit.as_text()
+        reads_voltage = gives_voltage(self.nir, chain.stages[-1].neuron[1])
+        try:
+            return NetworkDescription(tuple(layers), metadata, reads_voltage=reads_voltage)
+        except DescriptionError as error:
+            raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
+
+    def stage(self, stage: Stage, shape: tuple[int, ...]) -> list[Layer]:
+        """One layer of neurons, with a Flatten in front of it or behind it where the graph has one."""
+        name = stage.neuron[0]
+        made = linear_map(self.nir, stage.path, shape, name, self.dt, self.fit)
+        cell = cell_of(self.nir, stage.neuron, made.rows, self.dt, self.fit)
+        loop = None if stage.loop is None else self.loop(stage, made)
+        fitted = self.fitted(name, made, loop, cell)
+        threshold = DEFAULT_THRESHOLD if cell.threshold is None else fitted.threshold
+        neuron = CubaNeuron(threshold, _shared(cell.current_decay), _shared(cell.voltage_decay))
+        layer = _layer(made, shape, fitted, neuron)
+        problem = layer_problem(layer)
+        if problem is not None:
+            refuse(name, problem)
+        before = [Flatten((int(np.prod(shape)),))] if made.flatten else []
+        behind = [Flatten(made.shape)] if flattened(made) else []
+        return [*before, layer, *behind]
+
+    def loop(self, stage: Stage, made: LinearMap) -> LinearMap:
+        """The way back from the neurons to themselves."""
+        assert stage.loop is not None
+        name = stage.neuron[0]
+        if isinstance(made.weight, Kernel):
+            refuse(name, "leads back to itself, and netx has no recurrent convolutions")
+        loop = linear_map(self.nir, stage.loop, made.shape, name, self.dt, self.fit)
+        if made.delays or loop.delays:
+            refuse([*made.delays, *loop.delays][0], "a delay of a recurrent layer, of which netx has none")
+        if loop.shape != made.shape:
+            refuse(loop.name, f"leads back with {loop.shape} values to {made.shape} neurons")
+        return loop
+
+    def fitted(self, name: str, made: LinearMap, loop: LinearMap | None, cell: Cell) -> Fitted:
+        weight = made.weight.weight if isinstance(made.weight, Kernel) else made.weight
+        assert weight is not None
+        gain = cell.gain.reshape(-1, *[1] * (weight.ndim - 1))
+        names = made.name, name if loop is None else loop.name, name
+        recurrent = None
+        if loop is not None:
+            assert isinstance(loop.weight, np.ndarray)
+            recurrent = loop.weight * gain
+        bias = self.bias([made] if loop is None else [made, loop], cell)
+        dense = isinstance(made.weight, np.ndarray)
+        if cell.threshold is None:  # whose voltage is read in units of the scale: there is no other to choose
+            unit = np.full(len(weight), 1 / self.fit.scale)
+            reals = Reals(names, weight * gain, recurrent, bias, unit, cell.current_decay)
+            return replace(self.fit, free=False).layer(reals, dense)
+        reals = Reals(names, weight * gain, recurrent, bias, cell.threshold, cell.current_decay)
+        return self.fit.layer(reals, dense)
+
+    def bias(self, maps: list[LinearMap], cell: Cell) -> FloatArray | None:
+        """What is added to the membrane potential at each step: the neurons' own drive, and constant currents."""
+        total = cell.drive
+        for part in maps:
+            if part.bias is not None:
+                settled = part.bias * cell.gain * UNITY_DECAY / cell.current_decay
+                if not cell.instant:
+                    self.note_settling(part.name, settled, cell)
+                total = total + settled
+        return total if total.any() else None
+
+    def note_settling(self, name: str, settled: FloatArray, cell: Cell) -> None:
+        if self.fit.rounding == "refuse":
+            refuse(
+                name,
+                "a bias that the synaptic current would filter; Loihi's acts on the voltage. rounding='nearest' takes "
+                "the bias at which the current settles, and says how much that adds in the first steps",
+            )
+        share = cell.current_decay / UNITY_DECAY
+        extra = np.abs(settled) * (1 - share) / share
+        of_threshold = extra if cell.threshold is None else extra / cell.threshold
+        worst = int(of_threshold.argmax())
+        note = (
+            "in the first step: NIR's current comes near to its constant value, Loihi's bias has it from the start. "
+            f"That adds {extra[worst]:.3g} to the membrane potential in all"
+        )
+        if cell.threshold is not None:
+            note += f", {of_threshold[worst]:.3g} of the threshold"
+        before, after = float(settled[worst] * share[worst]), float(settled[worst])
+        self.fit.found.append(Rounding(name, "bias", int((extra > 0).sum()), settled.size, before, after, note))
+
+    def with_tail(self, layers: list[Layer], tail: tuple[Named, ...]) -> list[Layer]:
+        """Delays and a Flatten between the last neurons and the output."""
+        for index, (name, node) in enumerate(tail):
+            last = layers[-1]
+            if isinstance(node, self.nir.Delay) and isinstance(last, SpikingLayer) and last.axon_delay is None:
+                layers[-1] = replace(last, axon_delay=self.output_delay((name, node), last.shape))
+            elif isinstance(node, self.nir.Flatten):
+                made = linear_map(self.nir, tail[index : index + 1], last.shape, name, self.dt, self.fit)
+                layers += [Flatten(made.shape)] if made.flatten else []
+            else:
+                refuse(name, "expected CubaLIF, LIF or IF neurons after it, but the graph ends")
+        return layers
+
+    def output_delay(self, named: Named, shape: tuple[int, ...]) -> IntArray:
+        steps = delay_steps(named, shape, self.dt, self.fit).reshape(shape[0], -1)
+        if (steps != steps[:, :1]).any():
+            refuse(named[0], "delays that differ within a channel")
+        first: IntArray = steps[:, 0]
+        return first
+
+
+def _layer(made: LinearMap, shape: tuple[int, ...], fitted: Fitted, neuron: CubaNeuron) -> SpikingLayer:
+    if isinstance(made.weight, Kernel):
+        options = made.weight.options
+        return Conv(fitted.weight, neuron, shape, **options, bias=fitted.bias, delay_shift=False)
+    if fitted.recurrent is not None:
+        return Recurrent(fitted.weight, fitted.recurrent, neuron, fitted.bias, delay_shift=False)
+    return Dense(fitted.weight, neuron, _delay(made), fitted.bias, delay_shift=False)
+
+
+def _delay(made: LinearMap) -> IntArray | None:
+    """The delays as a dense layer has them, to which one axis means neurons if it could be either."""
+    before, after = made.before, made.after
+    if before is None or (after is None and before.size != made.shape[0]):
+        return after if before is None else before
+    return before[None, :] + (np.zeros(made.shape[0], np.int64) if after is None else after)[:, None]
+
+
+def _shared(values: IntArray) -> IntArray:
+    """One value if all are equal."""
+    return values[:1] if (values == values[0]).all() else values
+
+
+def _restored(layers: list[Layer], own: Mapping[str, Any]) -> tuple[list[Layer], dict[str, str]]:
+    """Put back what NIR cannot express and ``to_nir`` noted in the graph's metadata."""
+    if not own:
+        return layers, {}
+    try:
+        if not own["input"]:
+            layers = layers[1:]
+        shifts = own["delay_shift"]
+        restored = [
+            _with(layer, shift, own["axon_delay"].get(str(index)), own["output_shape"].get(str(index)))
+            for index, (layer, shift) in enumerate(zip(layers, shifts, strict=True))
+        ]
+        return restored, {str(key): str(value) for key, value in own["metadata"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise NetxFormatError(
+            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed. Remove it."
+        ) from None
+
+
+def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None) -> Layer:
+    if isinstance(layer, Flatten):
+        return layer
+    changes: dict[str, Any] = {"delay_shift": bool(shift)}
+    if isinstance(layer, Dense | Conv | Recurrent):
+        output_shape = None if shape is None else tuple(int(size) for size in shape)
+        delay = None if axon_delay is None else np.array(axon_delay, np.int64)
+        made = layer.spatial_shape if isinstance(layer, Conv) else (len(layer.weight),)
+        if output_shape is not None and np.prod(output_shape) != np.prod(made):
+            raise ValueError("another size")
+        if delay is not None and (delay.shape != (output_shape or made)[:1] or delay.min() < 0):
+            raise ValueError("delays of other channels")
+        changes |= {"axon_delay": delay, "output_shape": output_shape}
+    return replace(layer, **changes)

@@ -1,0 +1,258 @@
+"""``netx-export lava-env`` and ``netx-export doctor``: from a Python without Lava to one that Lava runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netx_export import NetxExportError, SimulationError
+from netx_export.command import doctor, lava_env
+from netx_export.command.lava_env import find_base, make_lava_env
+from netx_export.simulation import trial
+from netx_export.simulation.lava_python import VARIABLE, find_lava_python, remember, remembered
+
+HAS_LAVA = os.environ.get(VARIABLE)
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(tmp_path, monkeypatch):
+    """No Python is named or remembered on this machine."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def without_lava_here(monkeypatch):
+    """As on a Python that Lava does not run on."""
+    monkeypatch.setattr("sys.version_info", (3, 12, 1))
+
+
+def _script(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``netx-export`` as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "netx_export", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine on which nothing is found unless a test puts it there: an empty PATH, and a Python of 3.12."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
+    monkeypatch.setattr("sys.executable", _script(tmp_path / "this", "echo 3.12"))
+    return tmp_path
+
+
+def test_a_python_is_found_by_its_name(machine):
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+    assert find_base(None) == python
+
+
+def test_a_name_that_does_not_run_is_passed_over_for_what_uv_finds(machine):
+    _script(machine / "bin" / "python3.10", "exit 127")  # as pyenv puts one on the PATH for each version
+    python = _script(machine / "uv" / "python", "echo 3.10")
+    _script(machine / "bin" / "uv", f'[ "$*" = "python find 3.10" ] && echo {python}')
+    assert find_base(None) == python
+
+
+def test_the_newest_that_pyenv_has_is_found(machine):
+    _script(machine / "bin" / "uv", "exit 2")
+    for version in ("3.9.1", "3.10.2", "3.10.13", "3.11.1"):
+        _script(machine / "pyenv" / "versions" / version / "bin" / "python", f"echo {version.rpartition('.')[0]}")
+    _script(machine / "bin" / "pyenv", f"echo {machine / 'pyenv'}")
+    assert find_base(None) == str(machine / "pyenv" / "versions" / "3.10.13" / "bin" / "python")
+
+
+def test_no_python_is_found(machine):
+    message = r"Lava needs a Python 3\.10, and none was found.*uv python install 3\.10.*--python"
+    with pytest.raises(NetxExportError, match=message):
+        find_base(None)
+
+
+@pytest.mark.parametrize(("text", "what"), [("echo 3.9", r"Python 3\.9"), ("exit 1", "no Python that runs")])
+def test_a_named_python_of_another_version_is_refused(machine, text, what):
+    path = _script(machine / "other", text)
+    with pytest.raises(NetxExportError, match=rf"Lava runs on Python 3\.10 only, and {path} is {what}\."):
+        find_base(path)
+    _script(machine / "bin" / "python3.10", "echo 3.10")
+    with pytest.raises(NetxExportError, match=what):
+        find_base(path)
+
+
+def test_a_directory_with_something_else_is_left_as_it_is(machine):
+    (machine / "mine").mkdir()
+    (machine / "mine" / "pyvenv.cfg").write_text("home = elsewhere")
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+    told: list[str] = []
+    with pytest.raises(NetxExportError, match="mine is there and was not made by netx-export lava-env"):
+        make_lava_env(machine / "mine", told.append, python=python)
+    assert [file.name for file in (machine / "mine").iterdir()] == ["pyvenv.cfg"]
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, "about 3 GB to download and 5.5 GB on disk"),
+        ({"torch": "torch==9.9"}, "mostly that of torch==9.9"),
+        ({"torch_index": "https://packages.example"}, "for the CPU take about 1.5 GB"),
+    ],
+)
+def test_the_size_is_said_before_anything_is_made(machine, options, size, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    python = _script(machine / "bin" / "python3.10", '[ "$3" = venv ] && exit 3; echo 3.10')
+    told: list[str] = []
+    with pytest.raises(NetxExportError, match="could not make an environment: it ended with status 3"):
+        make_lava_env(machine / "lava", told.append, python=python, **options)
+    assert size in told[1]
+    assert " GB are free there." in told[1]
+
+
+def test_what_pip_is_asked_for(machine, monkeypatch):
+    commands: list[list[str]] = []
+
+    def run(command: list[str], failure: str) -> None:
+        commands.append(command)
+        (machine / "lava").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(lava_env, "_run", run)
+    monkeypatch.setattr(lava_env, "_proved", lambda path, tell: {"python": path})
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+    for options in ({}, {"torch": "wheels/torch.whl", "torch_index": "https://packages.example"}):
+        made = make_lava_env(machine / "lava", lambda sentence: None, python=python, **options)
+    assert made == {"python": str(machine / "lava" / "bin" / "python")}
+    usual, lava, named = commands[1], commands[2], commands[4]
+    assert {"torch==2.3.1", "torchvision==0.18.1", "numpy>=1.24.4,<2"} < set(usual)
+    assert lava[-3:] == ["--no-deps", "lava-nc==0.10.0", "lava-dl==0.6.0"]
+    assert {"wheels/torch.whl", "torchvision", "--extra-index-url", "https://packages.example"} < set(named)
+    assert "torch==2.3.1" not in named
+
+
+@pytest.fixture
+def python_310(monkeypatch) -> str:
+    """A Python 3.10 with Lava."""
+    if HAS_LAVA is not None:
+        monkeypatch.setenv(VARIABLE, HAS_LAVA)
+    python = find_lava_python().path
+    monkeypatch.delenv(VARIABLE, raising=False)
+    return python
+
+
+@pytest.mark.lava
+def test_when_pip_fails_nothing_is_kept_or_remembered(python_310, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    run = _command("lava-env", tmp_path / "lava", "--python", python_310, "--json")
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "error: pip could not install what Lava needs: it ended with status 1, and says above why." in run.stderr
+    assert "No matching distribution found" in run.stderr
+    assert not (tmp_path / "lava").exists()
+    assert remembered() is None
+
+
+@pytest.mark.lava
+def test_an_environment_is_proved_remembered_and_found(python_310, tmp_path, monkeypatch):
+    """Of packages that are there already, which its pip would download."""
+    monkeypatch.setitem(sys.modules, "lava", None)  # as if it were not installed here
+
+    def install(command: list[str], failure: str) -> None:
+        if "venv" in command:
+            run(command, failure)
+            ask = "import site; print('\\n'.join(site.getsitepackages()))"
+            packages = subprocess.run([python_310, "-c", ask], capture_output=True, text=True, check=True).stdout
+            next(Path(tmp_path, "lava").glob("lib/*/site-packages")).joinpath("there.pth").write_text(packages)
+
+    run = lava_env._run
+    monkeypatch.setattr(lava_env, "_run", install)
+    told: list[str] = []
+    made = make_lava_env(tmp_path / "lava", told.append, python=python_310)
+    python = str(tmp_path / "lava" / "bin" / "python")
+    assert made["python"] == made["taken"] == remembered() == find_lava_python().path == python
+    assert made["packages"]["lava-nc"] == "0.10.0"
+    assert made["spikes"] > 50
+    assert told[-2].startswith(f"Lava runs: all {made['spikes']} spikes")
+    again: list[str] = []
+    monkeypatch.setenv(VARIABLE, python_310)
+    make_lava_env(tmp_path / "lava", again.append, python=python_310)
+    assert again[-1] == f"But {python_310}, named by {VARIABLE}, comes first."
+    json.dumps(made)
+
+
+@pytest.mark.lava
+def test_other_spikes_on_lava_are_no_proof(python_310, monkeypatch):
+    simulate = trial.simulate
+
+    def with_one_spike_less(*arguments: Any, backend: str = "reference", **options: Any) -> Any:
+        run = simulate(*arguments, backend=backend, **options)
+        if backend == "lava":
+            np.put(run.layers["dense2"], np.flatnonzero(run.layers["dense2"])[0], 0)
+        return run
+
+    monkeypatch.setattr(trial, "simulate", with_one_spike_less)
+    with pytest.raises(SimulationError, match="gives other spikes than the reference simulator in dense2"):
+        trial.try_lava(python_310)
+
+
+@pytest.mark.lava
+def test_doctor_tells_that_all_is_well(python_310, monkeypatch):
+    monkeypatch.setenv(VARIABLE, python_310)
+    run = _command("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(run.stdout)}
+    assert run.returncode == 0
+    assert found["SLAYER"]["state"] == found["Lava"]["state"] == "works"
+    assert f"{python_310}, named by {VARIABLE}: Python 3.10." in found["Lava's Python"]["found"]
+    assert "lava-nc 0.10.0" in found["Lava's Python"]["found"]
+
+
+def test_doctor_fails_for_a_python_that_is_named_and_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone"))
+    run = _command("doctor")
+    assert run.returncode == 1
+    assert f"fails    Lava: There is no Python {tmp_path / 'gone'}, which is named by {VARIABLE}." in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def _found() -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in doctor._lava()}
+
+
+def test_doctor_says_how_to_get_lava(monkeypatch, without_lava_here):
+    lava = _found()["Lava"]
+    assert lava.state == "missing"
+    assert "netx-export lava-env" in lava.found
+    monkeypatch.setattr("sys.version_info", (3, 10, 13))
+    monkeypatch.setitem(sys.modules, "lava", None)
+    lava = _found()["Lava"]
+    assert (lava.state, lava.found) == ("missing", "not installed here")
+    assert "pip install 'lava-spikeloss[lava]'" in lava.advice
+
+
+def test_doctor_fails_for_what_was_remembered_and_does_not_work(tmp_path, without_lava_here):
+    remember(_script(tmp_path / "python", "exit 1"))
+    found = _found()
+    assert {found["Lava's Python"].state, found["Lava"].state} == {"fails"}
+
+
+@pytest.mark.parametrize(("version", "state"), [("(not installed as a package)", "missing"), ("0.6.0", "fails")])
+def test_doctor_tells_slayer_that_is_missing_from_slayer_that_fails(version, state, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lava.lib.dl.slayer", None)
+    monkeypatch.setattr(doctor, "_version", lambda name: version)
+    slayer = doctor._slayer()
+    assert slayer.state == state
+    assert "train-anywhere" in slayer.advice

@@ -1,0 +1,495 @@
+"""A compiled network trains as SLAYER's own does, to the last bit, and is in all else what it was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slayer_nets import ADAPTIVE, CUBA, NETS, chain, dense, kwta, recurrent
+
+import netx_export
+from lava_spikeloss import training
+from lava_spikeloss.compiling import in_threads
+from lava_spikeloss.training import backend as backends
+
+pytest.importorskip("numba")
+from lava_spikeloss.training import compiled_loops, compiled_neurons, compiled_synapses  # they import numba
+
+pytestmark = pytest.mark.slayer
+
+FULL = 2**12  # a decay by this leaves nothing
+DECAYS = st.sampled_from([0.0, 1.0, 7.0, 1024.0, 4095.0, 4096.0]) | st.integers(0, FULL).map(float)
+THRESHOLDS = st.sampled_from([None, -1.0, 0.0, 1e-30, 1.0, 64.01, 65.0, 5e3, 2.0**51, 1e30]) | st.floats(0.01, 4)
+
+
+@pytest.fixture(params=[1, 4], ids=["1 thread", "4 threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr("lava_spikeloss.compiling._WORTH_A_THREAD", 1)
+    for name in ("_FEWEST_OUTPUTS", "_FEWEST_STEPS", "_HIGHEST_RATE"):  # small layers count too, at any rate
+        monkeypatch.setattr(compiled_synapses, name, 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def same(ours: torch.Tensor | None, slayers: torch.Tensor | None) -> bool:
+    """Equal to the last bit, and laid out alike."""
+    if ours is None or slayers is None:
+        return ours is slayers
+    alike = (ours.shape, ours.stride(), ours.dtype) == (slayers.shape, slayers.stride(), slayers.dtype)
+    return alike and torch.equal(ours.contiguous().view(torch.int32), slayers.contiguous().view(torch.int32))
+
+
+def twins(build: Callable[[], Any], x: torch.Tensor) -> tuple[Any, Any]:
+    """A network that ran once, and the same one compiled."""
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        net = build()
+        with torch.no_grad():  # a KWTA block has no other way
+            net(x[:1])
+        training.reset_net(net)
+        nets.append(net)
+    training.set_backend(nets[1], "compiled")
+    return nets[0], nets[1]
+
+
+def trained(net: Any, x: torch.Tensor, steps: int = 3) -> list[torch.Tensor | None]:
+    """Everything that some training steps make: outputs, gradients, parameters, buffers, states."""
+    torch.manual_seed(2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    made: list[torch.Tensor | None] = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        x = x.detach().requires_grad_()
+        y = net(x)
+        (y * torch.linspace(-0.5, 1, y.numel()).reshape(y.shape)).sum().backward()
+        made += [y.detach(), x.grad, *(parameter.grad for parameter in net.parameters())]
+        optimizer.step()
+    made += [parameter.detach() for parameter in net.parameters()] + list(net.buffers())
+    return made
+
+
+def assert_same_training(build: Callable[[], Any], x: torch.Tensor, steps: int = 3) -> Any:
+    slayers, ours = twins(build, x)
+    expected, found = trained(slayers, x, steps), trained(ours, x, steps)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+    assert expected[0].any()
+    return ours
+
+
+# -- one integrator ----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def integrators(draw: st.DrawFn) -> dict[str, Any]:
+    shape = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+    count = draw(st.sampled_from([1, shape[1]]))
+    if count > 1:
+        shape[-1] = count  # else SLAYER cannot run decays per neuron, or has no fitting gradient for them
+    steps = draw(st.sampled_from([1, 2, 3, 17, 400]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    size = draw(st.sampled_from([0.0, 0.3, 2.0, 1e3, 1e9, 1e16, 1e30]))  # the state overflows 24 and 64 bits
+    inputs = size * torch.randn(*shape, steps, generator=generator)
+    if draw(st.booleans()):  # laid out as a convolution in channels-last format does
+        inputs = inputs.movedim(1, -1).contiguous().movedim(-1, 1)
+    state = draw(st.sampled_from([torch.zeros(1), size * torch.randn(*shape, generator=generator)]))
+    return {
+        "inputs": inputs,
+        "decay": torch.tensor([draw(DECAYS) for _ in range(count)]),
+        "state": state,
+        "w_scale": draw(st.sampled_from([4096, 1, 100, 2**20])),
+        "threshold": draw(THRESHOLDS),
+        "gradient": torch.randn(inputs.shape, generator=generator) * draw(st.sampled_from([1.0, 1e-36, 1e30])),
+    }
+
+
+def run_integrator(dynamics: Callable[..., torch.Tensor], case: dict[str, Any]) -> list[torch.Tensor]:
+    inputs, decay = case["inputs"].clone().requires_grad_(), case["decay"].clone().requires_grad_()
+    states = dynamics(inputs, decay, case["state"], case["w_scale"], case["threshold"])
+    states.backward(case["gradient"])
+    return [states.detach(), inputs.grad, decay.grad]
+
+
+@given(integrators())
+@settings(max_examples=300, deadline=None)
+def test_an_integrator_makes_the_same_states_and_gradients(case: dict[str, Any]) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    expected = run_integrator(leaky_integrator.dynamics, case)
+    found = run_integrator(lambda *arguments: compiled_neurons.leaky_dynamics(leaky_integrator, *arguments), case)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("above", [0, 1, 2**24, 2**40])
+def test_a_state_is_compared_with_the_threshold_as_float32(above: int) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    near = torch.tensor([[[float(above + near)] * 2 for near in range(-3, 4)]])
+    case = {"inputs": near, "decay": torch.zeros(1), "state": torch.zeros(1), "w_scale": 1, "threshold": above + 0.01}
+    case["gradient"] = torch.ones_like(near)
+    expected = run_integrator(leaky_integrator.dynamics, case)
+    found = run_integrator(lambda *arguments: compiled_neurons.leaky_dynamics(leaky_integrator, *arguments), case)
+    assert same(found[0], expected[0])
+
+
+@given(
+    st.floats(0.01, 100), st.floats(0.01, 1000), st.floats(0.01, 10), st.integers(0, 99), st.sampled_from([1, 5, 70000])
+)
+@settings(max_examples=60, deadline=None)
+def test_spikes_and_their_surrogate_gradient(threshold: float, tau: float, scale: float, seed: int, steps: int) -> None:
+    from lava.lib.dl.slayer.spike.spike import Spike
+
+    generator = torch.Generator().manual_seed(seed)
+    voltage, gradient = (torch.randn(2, 3, steps, generator=generator) * threshold * size for size in (4, 1))
+    results = []
+    for apply in (Spike.apply, lambda *arguments: compiled_neurons.spike(Spike, *arguments)):
+        v = voltage.clone().requires_grad_()
+        spikes = apply(v, threshold, tau, scale, False, torch.zeros(1), 1)
+        spikes.backward(gradient)
+        results.append([spikes.detach(), v.grad])
+    assert [same(*pair) for pair in zip(*results, strict=True)] == [True, True]
+
+
+# -- sums of a dense synapse -------------------------------------------------------------------------------------------
+
+
+def assert_same_sums(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    results = []
+    for conv3d in (torch.nn.functional.conv3d, partial(compiled_synapses.conv3d, torch.nn.functional)):
+        x, w = inputs.clone().requires_grad_(), weight.clone().requires_grad_()
+        sums = conv3d(x, w, None, (1, 1, 1), (0, 0, 0), (1, 1, 1), 1)
+        sums.backward(torch.randn(sums.shape, generator=torch.Generator().manual_seed(3)))
+        results.append([sums.detach(), x.grad, w.grad])
+    assert [same(*pair) for pair in zip(*results, strict=True)] == [True] * 3
+    return results[0][0]
+
+
+@pytest.mark.parametrize("image", [(5, 1, 1), (70, 1, 1), (2, 3, 4)])
+@pytest.mark.parametrize(("samples", "steps"), [(1, 64), (3, 131), (64, 1)])
+@pytest.mark.parametrize("rate", [0.0, 0.03, 0.14, 0.6])
+def test_sums_of_rare_spikes(image: tuple[int, ...], samples: int, steps: int, rate: float) -> None:
+    spikes = (torch.rand(samples, *image, steps) < rate).float()
+    assert_same_sums(spikes, (50 * torch.randn(32, *image, 1)).round() / 32)
+    assert_same_sums(spikes, torch.randn(32, *image, 1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "value", "step", "outputs", "compiled"),
+    [
+        (0.1, 1.0, 1 / 32, 32, True),
+        (0.2, 1.0, 1 / 32, 32, False),  # not rare
+        (0.1, 0.5, 1 / 32, 32, False),  # not spikes of 1
+        (0.1, 1.0, 0.1, 32, False),  # not exact
+        (0.1, 1.0, 1 / 32, 31, False),  # not worth it
+    ],
+)
+def test_spikes_are_added_up_where_they_are_rare_and_sums_exact(
+    rate: float, value: float, step: float, outputs: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, add_weights = [], compiled_loops.add_weights
+    monkeypatch.setattr(compiled_loops, "add_weights", lambda *arguments: calls.append(1) or add_weights(*arguments))
+    spikes = value * (torch.rand(2, 40, 1, 1, 50) < rate).float()
+    assert_same_sums(spikes, (50 * torch.randn(outputs, 40, 1, 1, 1)).round() * step)
+    assert bool(calls) is compiled
+
+
+@pytest.mark.parametrize(
+    ("weight", "exact"),
+    [
+        ([[0.0, 0.0]], True),
+        ([[2.0**-140, 0.0]], False),
+        ([[1.0, 2.0**-23]], False),
+        ([[1.0, 2.0**-22]], True),
+        ([[1.0, 2.0**-22], [4.0, 0.0]], False),
+        ([[0.1, 0.2]], False),
+        ([[float("nan"), 1.0]], False),
+        ([[float("inf"), 1.0]], False),
+        ([[2.0**120, 1.0]], False),
+    ],
+)
+def test_sums_are_exact_on_a_grid_that_float32_holds(weight: list[list[float]], exact: bool) -> None:
+    assert compiled_synapses.sums_are_exact(torch.tensor(weight)) is exact
+
+
+def test_under_autocast_all_runs_as_before(spikes: torch.Tensor) -> None:
+    slayers, ours = twins(lambda: chain(8, 40, 6, weight_scale=4), spikes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ours((spikes > 0.9).float()), slayers((spikes > 0.9).float()))
+        assert not compiled_synapses.plain(spikes)
+
+
+def test_rows_are_shared_out_among_the_threads(threads: int) -> None:
+    parts: list[slice] = []
+    in_threads(parts.append, rows=10, numbers=10)
+    sizes = {1: [10], 4: [2, 3, 2, 3]}[threads]
+    assert [part.stop - part.start for part in sorted(parts, key=lambda part: part.start)] == sizes
+    assert sorted(row for part in parts for row in range(10)[part]) == list(range(10))
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+TRAINED = {**CUBA, "requires_grad": True}
+PER_NEURON = {**TRAINED, "shared_param": False, "current_decay": (0.1, 0.9), "voltage_decay": (0.0, 0.3)}
+
+
+def normed(norm: str, **params: Any) -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    return chain(8, 16, 6, params={**TRAINED, **params, "norm": getattr(slayer.neuron.norm, norm)}, weight_scale=4)
+
+
+def dropped() -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    return chain(8, 16, 6, params={**TRAINED, "dropout": slayer.neuron.Dropout(0.4)}, weight_scale=4)
+
+
+def per_neuron_recurrent() -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    return torch.nn.Sequential(
+        slayer.block.cuba.Recurrent(dict(PER_NEURON), 8, 12, weight_scale=4),
+        slayer.block.cuba.Recurrent(dict(PER_NEURON), 12, 6, weight_scale=4, delay_shift=False),
+    )
+
+
+COVERED: dict[str, Callable[[], torch.nn.Module]] = {
+    **{name: NETS[name] for name in ("dense", "recurrent", "recurrent delayed", "conv", "affine")},
+    "decays trained": lambda: chain(8, 16, 6, params=TRAINED, weight_scale=4),
+    "decays per neuron": lambda: chain(8, 16, 6, params=PER_NEURON, weight_scale=4),
+    "weight norm, delays": lambda: dense(weight_norm=True, delay=True),
+    "no shift": lambda: dense(delay_shift=False),
+    "mean-only norm": lambda: normed("MeanOnlyBatchNorm"),
+    "weight-scale norm": lambda: normed("WgtScaleBatchNorm"),
+    "dropout": dropped,
+    "persistent state": lambda: chain(8, 16, 6, params={**CUBA, "persistent_state": True}, delay_shift=False),
+    "graded": lambda: chain(8, 16, 6, params={**CUBA, "graded_spike": True}, weight_scale=4),
+    "recurrent, decays per neuron": per_neuron_recurrent,
+    "recurrent, shared decays": lambda: recurrent(delay_shift=False),
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_networks_train_alike(name: str, spikes: torch.Tensor, threads: int) -> None:
+    assert_same_training(COVERED[name], spikes)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 8, 5), (2, 8, 700)])
+@pytest.mark.parametrize("name", ["decays per neuron", "recurrent"])
+def test_one_sample_one_step_and_many(name: str, shape: tuple[int, ...]) -> None:
+    x = (torch.rand(shape) < 0.6).float()
+    slayers, ours = twins(COVERED[name], (torch.rand(1, 8, 9) < 0.5).float())
+    for net in (slayers, ours):
+        for block in net:
+            block.delay_shift = False
+    expected, found = trained(slayers, x), trained(ours, x)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
+def test_the_batch_may_change_its_size(spikes: torch.Tensor) -> None:
+    for build in (COVERED["persistent state"], recurrent):
+        slayers, ours = twins(build, spikes)
+        for batch in (spikes, spikes[:2], spikes[:1], spikes):
+            with torch.no_grad():
+                assert same(ours(batch), slayers(batch))
+
+
+@pytest.mark.parametrize("name", ["decays trained", "recurrent, decays per neuron"])
+def test_decays_beyond_their_range_are_clamped(name: str, spikes: torch.Tensor) -> None:
+    nets = twins(COVERED[name], spikes)
+    for net in nets:
+        net[0].neuron.current_decay.data -= 2000
+        net[0].neuron.voltage_decay.data += 4000
+    expected, found = (trained(net, spikes, steps=1) for net in nets)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+    assert nets[1][0].neuron.voltage_decay.max() == FULL
+
+
+def test_a_network_that_never_ran_draws_its_decays_as_before(spikes: torch.Tensor) -> None:
+    results = []
+    for backend in ("accelerated", "compiled"):
+        torch.manual_seed(3)
+        net = COVERED["decays per neuron"]()
+        training.set_backend(net, backend)
+        results.append(trained(net, spikes))
+    assert [same(*pair) for pair in zip(*results, strict=True)] == [True] * len(results[0])
+
+
+def test_recurrent_neurons_that_somebody_watches_run_as_before(spikes: torch.Tensor) -> None:
+    slayers, ours = twins(recurrent, spikes)
+    calls = []
+    ours[1].neuron.register_forward_hook(lambda *_: calls.append(1))
+    assert same(ours(spikes), slayers(spikes))
+    assert len(calls) == spikes.shape[-1]
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.0**20])
+def test_recurrent_weights_with_inexact_sums_are_added_up_in_the_order_of_torch(
+    factor: float, spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slayers, ours = twins(recurrent, spikes)
+    monkeypatch.setattr(compiled_loops, "recurrent_spikes", lambda *_: pytest.fail("sums rows"))
+    for net in (slayers, ours):
+        net[1].recurrent_synapse.pre_hook_fx = lambda weight: weight * factor
+    assert same(ours(spikes), slayers(spikes))
+
+
+def test_decays_that_slayer_cannot_spread_over_an_image_give_its_own_error() -> None:
+    import lava.lib.dl.slayer as slayer
+
+    block = slayer.block.cuba.Conv(dict(PER_NEURON), 1, 3, 1)
+    errors = []
+    for backend in ("accelerated", "compiled"):
+        training.set_backend(block, backend)
+        with pytest.raises(RuntimeError) as error:
+            block(torch.ones(1, 1, 2, 2, 4))
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+
+
+def test_none_of_slayer_s_loops_runs(spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+    from lava.lib.dl.slayer.spike.spike import Spike
+    from lava.lib.dl.slayer.utils import recurrent as recurrent_module
+
+    nets = [twins(COVERED[name], spikes)[1] for name in ("dense", "recurrent", "mean-only norm", "affine")]
+    for place in (leaky_integrator._LIDynamics, Spike, recurrent_module.CustomRecurrent):
+        monkeypatch.setattr(place, "apply", lambda *_: pytest.fail("runs as before"))
+    for net in nets:
+        net(spikes).sum().backward()
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("build", [dense, recurrent, kwta, lambda: normed("MeanOnlyBatchNorm")])
+def test_step_modes_carry_the_same_state(build: Callable[[], Any], mode: str, spikes: torch.Tensor) -> None:
+    slayers, ours = twins(build, spikes)
+    for net in (slayers, ours):
+        net.eval()
+        training.set_step_mode(net, mode)
+    for piece in (spikes[..., :7], spikes[..., 7:8], spikes[..., 8:]):
+        assert same(ours(piece), slayers(piece))
+
+
+def test_membranes_and_margins_are_those_of_the_network(spikes: torch.Tensor) -> None:
+    found = []
+    for net in twins(dense, spikes):
+        with training.record_membrane(net[-1]) as record:
+            net(spikes)
+        with training.ThresholdMargin(net[-1])(torch.tensor([0, 1, 2])):
+            found.append([record.potential.detach(), net(spikes).detach()])
+    assert [same(*pair) for pair in zip(*found, strict=True)] == [True, True]
+
+
+def test_second_derivatives(spikes: torch.Tensor) -> None:
+    found = []
+    for net in twins(dense, spikes):
+        weight = net[0].synapse.weight
+        (first,) = torch.autograd.grad((net(spikes) ** 2).sum(), weight, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), weight)
+        found.append([first.detach(), second])
+    assert [same(*pair) for pair in zip(*found, strict=True)] == [True, True]
+
+
+def test_other_number_types_run_as_before(spikes: torch.Tensor) -> None:
+    slayers, ours = twins(dense, spikes)
+    assert torch.equal(ours.double()(spikes.double()), slayers.double()(spikes.double()))
+
+
+# -- the choice --------------------------------------------------------------------------------------------------------
+
+
+def is_compiled(net: torch.nn.Module) -> list[bool]:
+    return [backends.is_compiled(module) for module in net.modules() if hasattr(module, "dynamics")]
+
+
+def test_the_choice_is_undone(spikes: torch.Tensor) -> None:
+    net = recurrent()
+    classes = [type(module) for module in net.modules()]
+    training.set_backend(net, "compiled")
+    training.set_backend(net, "compiled")
+    assert is_compiled(net) == [True] * 3
+    assert backends.is_compiled(net[1])
+    training.set_backend(net, "reference")
+    assert [type(module) for module in net.modules()] == classes
+
+
+def test_another_network_is_not_touched() -> None:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    names = dict(vars(cuba.Neuron))
+    net, other = dense(), dense()
+    training.set_backend(net, "compiled")
+    assert is_compiled(other) == [False, False]
+    assert vars(cuba.Neuron) == names
+    assert all(isinstance(block.neuron, cuba.Neuron) for block in net)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net, 0))])
+def test_a_copy_is_compiled_and_stands_by_itself(copied: Callable[[Any], Any], spikes: torch.Tensor) -> None:
+    slayers, ours = twins(recurrent, spikes)
+    training.reset_net(slayers)
+    twin = copied(ours)
+    assert is_compiled(twin) == [True] * 3
+    assert twin[1].neuron is not ours[1].neuron
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.zero_()
+    expected, found = trained(slayers, spikes), trained(twin, spikes)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
+def test_a_checkpoint_is_that_of_the_network(spikes: torch.Tensor) -> None:
+    slayers, ours = twins(lambda: normed("MeanOnlyBatchNorm"), spikes)
+    assert list(ours.state_dict()) == list(slayers.state_dict())
+    slayers.load_state_dict(ours.state_dict())
+
+
+def test_export_reads_a_compiled_network_as_before(spikes: torch.Tensor, tmp_path: Any) -> None:
+    files = []
+    for number, net in enumerate(twins(dense, spikes)):
+        files.append(tmp_path / f"{number}.net")
+        netx_export.export(net.eval(), files[-1], spikes)
+    assert netx_export.read(files[0]) == netx_export.read(files[1])
+
+
+class _OwnDynamics:
+    """A neuron whose dynamics are somebody's own."""
+
+    def dynamics(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        current, voltage = super().dynamics(x)  # type: ignore[misc]
+        return current, 2 * voltage
+
+
+def test_other_neurons_are_named_and_run_as_before(spikes: torch.Tensor) -> None:
+    net = torch.nn.Sequential(*dense(), *chain(6, 5, family="alif", params={**CUBA, **ADAPTIVE}), *dense()[:1])
+    own = net[-1].neuron
+    own.__class__ = type("Own", (_OwnDynamics, type(own)), {})
+    expected = net[2](net[:2](spikes))
+    with pytest.warns(UserWarning, match=r"running as before: `2.neuron` \(Neuron\), `3.neuron` \(Own\)\.$"):
+        training.set_backend(net, "compiled")
+    assert is_compiled(net) == [True, True, False, False]
+    assert same(net[2](net[:2](spikes)), expected)
+
+
+def test_without_numba_it_is_refused_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "numba_runs", lambda: False)
+    net = dense()
+    with pytest.raises(ImportError, match=r"needs numba: pip install 'lava-spikeloss\[fast\]'"):
+        training.set_backend(net, "compiled")
+    assert is_compiled(net) == [False, False]
+
+
+def test_a_copy_opens_where_numba_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = dense()
+    training.set_backend(net, "compiled")
+    monkeypatch.setattr(backends, "numba_runs", lambda: False)
+    assert is_compiled(pickle.loads(pickle.dumps(net))) == [False, False]
