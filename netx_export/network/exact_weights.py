@@ -9,6 +9,7 @@ kernels cover its whole input, and so is every layer before it, since netx canno
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     ]
     if not altered:
         return description
+    if description.reads_voltage and altered[-1] == len(description.layers) - 1:
+        raise ExportError(
+            f"Layer {list(description.spiking)[-1]}: the stock loader alters its weights. As a convolution they would "
+            f"arrive, but it is read by its voltage, which only a dense layer is."
+        )
     for index in range(altered[-1] + 1):
         _refuse_unless_convertible(description.layers, index, next(other for other in altered if other >= index))
     last = altered[-1]
@@ -53,7 +59,7 @@ def loadable(description: NetworkDescription) -> NetworkDescription:
     layers = [*converted, *description.layers[last + 1 :]]
     if len(converted) < len(layers) and isinstance(layers[len(converted)], SpikingLayer):
         layers.insert(len(converted), Flatten((int(np.prod(converted[-1].shape)),)))
-    return NetworkDescription(tuple(layers), description.metadata)
+    return replace(description, layers=tuple(layers), ignored=())
 
 
 def loads_exactly(layer: SpikingLayer) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from shipped import shipped
 
-from netx_export import DescriptionError, check, read, simulate, verify
+from netx_export import DescriptionError, ExportError, check, read, simulate, verify
 from netx_export.file.netx import write
 from netx_export.network.description import Average, CubaNeuron, Dense, Input, NetworkDescription
 
@@ -133,3 +133,13 @@ def test_it_is_kept_when_such_a_network_is_written_again(tmp_path: Path) -> None
 def test_only_a_dense_layer_at_the_end_can_be_read_so() -> None:
     with pytest.raises(DescriptionError, match="layer 1: it is read by its voltage; expected a dense layer"):
         NetworkDescription((Dense(np.array([[2, 4], [4, 2]]), CUBA), Average((1,))), reads_voltage=True)
+
+
+def test_a_layer_that_is_rewritten_leaves_the_readout_as_it_is(tmp_path: Path) -> None:
+    altered, readout = Dense(np.full((9, 12), -64), CUBA), Dense(np.full((4, 9), 2), CUBA, delay_shift=False)
+    write(NetworkDescription((altered, readout), reads_voltage=True), tmp_path / "a.net")
+    description = read(tmp_path / "a.net")
+    assert description.layers[1].kind == "conv"
+    assert description.reads_voltage
+    with pytest.raises(ExportError, match=r"Layer dense0: .* it is read by its voltage"):
+        write(NetworkDescription((altered,), reads_voltage=True), tmp_path / "b.net")
