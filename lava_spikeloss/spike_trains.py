@@ -94,7 +94,7 @@ def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:
     ahead = min(ahead, total.shape[-1] - 1)
     beyond = total[..., -1:].expand(*total.shape[:-1], ahead)
     sums = torch.cat((total[..., ahead:], beyond), -1)
-    sums[..., behind + 1 :] -= total[..., : -behind - 1]
+    sums[..., behind + 1 :].sub_(total[..., : -behind - 1])
     return sums
 
 

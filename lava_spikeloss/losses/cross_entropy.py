@@ -101,7 +101,7 @@ def _targets(scores: torch.Tensor, given: Labels, weight: torch.Tensor | None, s
 
 def _focal(scores: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch.Tensor:
     log_p = F.log_softmax(scores, dim=1)
-    factor = (-torch.expm1(log_p)).clamp(min=torch.finfo(scores.dtype).tiny).pow(gamma)
     if targets.dtype == torch.int64:
-        return -(factor * log_p).gather(1, targets).squeeze(1)
+        log_p, targets = log_p.gather(1, targets), torch.ones((), dtype=log_p.dtype, device=log_p.device)
+    factor = (-torch.expm1(log_p)).clamp(min=torch.finfo(scores.dtype).tiny).pow(gamma)
     return -(targets * factor * log_p).sum(1)

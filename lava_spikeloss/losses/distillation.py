@@ -9,7 +9,7 @@ from lava_spikeloss.arguments import check_spikes, check_tensor
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
-from lava_spikeloss.losses.reduction import as_float, check_population, collapse, pool_population, reduce
+from lava_spikeloss.losses.reduction import as_float, check_population, collapse, matmul, pool_population, reduce
 from lava_spikeloss.spike_trains import spike_count
 
 __all__ = ["DistillationLoss", "distillation_loss"]
@@ -89,7 +89,9 @@ def distillation_loss(
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
     log_p = F.log_softmax(as_float(outputs) / (tau / scale), dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
-    divergence = (log_q.exp() * (log_q - log_p)).sum((1, 2)) / log_p.shape[-1]
+    difference = log_q - log_p
+    q = log_q.exp_().expand_as(difference)  # a teacher may have the same scores at every step
+    divergence = matmul(q.flatten(1).unsqueeze(1), difference.flatten(1).unsqueeze(2)).flatten() / log_p.shape[-1]
     return reduce(tau**2 * divergence, reduction)
 
 

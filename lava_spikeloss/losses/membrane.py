@@ -25,7 +25,9 @@ from lava_spikeloss.losses.reduction import (
     check_weight_length,
     collapse,
     compute_dtype,
+    kept_samples,
     matmul,
+    reduce,
     reduce_steps,
     reduce_weighted,
     squared_errors,
@@ -293,7 +295,8 @@ def membrane_suppression_loss(
     .. math::
         \ell_{nc} = \frac{1 - y_{nc}}{T} \sum_{t=0}^{T-1} \operatorname{relu}\left(v_{nc}[t] - v_\text{max}\right)^2
 
-    Meant beside a loss on spikes, such as :func:`spike_max` in mode ``"count"``.
+    Meant beside a loss on spikes that is a mean too, such as :func:`ce_count_loss`, with a weight of about 0.1; with 1
+    the outputs may fall silent.
 
     Args:
         membrane: membrane potentials; the dimensions between batch and time are collapsed into classes.
@@ -324,12 +327,14 @@ def membrane_suppression_loss(
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
     potentials = collapse(membrane)
-    classes = potentials.shape[1]
+    classes, steps = potentials.shape[1:]
     given = read_labels(labels, membrane.shape, classes, label_form=label_form, ignore_index=ignore_index)
     false = 1 - targets_per_step(given, classes, compute_dtype(membrane.dtype))
-    excess = (as_float(potentials) - ceiling).relu()
-    squares = squared_errors(excess, excess.new_zeros(())).mul_(false)
-    return reduce_steps(squares, reduction, given.kept)
+    above = as_float(potentials).clamp(min=ceiling)
+    squares = squared_errors(above, above.new_full((), ceiling))
+    if false.shape[-1] == 1:  # one label for all steps can wait for their sum
+        return reduce(squares.sum(-1) * false.squeeze(-1) / steps, reduction, kept_samples(given.kept))
+    return reduce_steps(squares * false, reduction, given.kept)
 
 
 def information_maximization_loss(

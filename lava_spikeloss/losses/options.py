@@ -152,6 +152,7 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "lower": _optional(_not_negative),
     "upper": _optional(_not_negative),
     "power": partial(check_choice, choices=(1, 2)),
+    "per": partial(check_choice, choices=("neuron", "layer")),
     "tau": _positive,
     "per_step": _check_flag,
     "error": partial(check_choice, choices=("mse", "l1", "smooth_l1")),

@@ -201,6 +201,10 @@ def spike_max(
     every class counts as if it had fired at least once. There the gradient passes the maximum unchanged, so
     :math:`\partial L / \partial m_c = (p_c - y_c) / m_c`: a silent label is pushed up.
 
+    In mode "probability", lava-dl's, outputs may fall silent all the same, for these gradients sum to 0 where all of
+    them are. Mode "softmax" with the number of steps as ``scale``, mode "count", or
+    ``CountBoundsLoss(lower=4, per="layer")`` beside ``reduction="mean"`` keep them awake.
+
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.
         labels: any form of label. Without a window, labels per step are averaged over time.
@@ -296,6 +300,9 @@ def spike_moid(
     The value is lava-dl's: where the sigmoid rounds to 0 or 1 a wrong answer costs 100. The gradient is that of the
     logits, :math:`(p - y) / \alpha` by the rate, so a confident wrong answer keeps learning. With a moving
     window of :math:`W` steps the rate is that of the last :math:`W` steps, and the sum runs over time too.
+
+    With the defaults, lava-dl's, a silent class is as likely as not, and a classifier falls silent: set ``theta``
+    between the rates of false and true classes and ``alpha`` well below it, such as 0.2 and 0.05.
 
     Args:
         spikes: output spikes; the dimensions between batch and time are collapsed into classes.

@@ -123,6 +123,7 @@ BUILT = [
     ("SpikeTime-region", lambda: L.SpikeTime(**REGIONS), ValueError, r"start < stop but got \[4, 4\)"),
     ("RegionCount-region", lambda: L.RegionCountLoss(3, 0, **REGIONS), ValueError, r"start < stop but got \[4, 4\)"),
     ("CountBounds-none", lambda: L.CountBoundsLoss(), ValueError, "`lower` or `upper` to be a number"),
+    ("CountBounds-per", lambda: L.CountBoundsLoss(1, per="net"), ValueError, "`per` to be one of 'neuron', 'layer'"),
     ("CountBounds-crossed", lambda: L.CountBoundsLoss(3, 2), ValueError, "`lower` to be at most `upper`, 2, but got 3"),
     ("MSETemporal-list", lambda: L.MSETemporalLoss(**TIMES), TypeError, "`on_target` to be a number without `multi_s"),
     ("MSETemporal-one", lambda: L.MSETemporalLoss(on_target=[0, 1], multi_spike=True), ValueError, "`on_target`, 2"),
@@ -146,6 +147,35 @@ def test_bounds_may_be_equal() -> None:
     assert loss(trains([[1, 2, 4]], 5)).tolist() == [[1, 0, 4]]
     with pytest.raises(ValueError, match=r"`lower` to be at most `upper`, 2, but got 2\.5"):
         functional.count_bounds_loss(trains([[1]], 2), 2.5, 2)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_lower_bound_of_a_layer_wakes_it_as_a_whole(power: int) -> None:
+    """The same push on every neuron and step of a sample with too few spikes; none on one that has enough."""
+    spikes = torch.zeros(3, 2, 2, 5)
+    spikes[1, 0, 1, 2] = 1
+    spikes[2, ..., 0] = 1
+    spikes.requires_grad_()
+    values = functional.count_bounds_loss(spikes, 4, power=power, reduction="none", per="layer")
+    assert values.tolist() == [4**power, 3**power, 0]
+    values.sum().backward()
+    push = [-power * 4.0 ** (power - 1), -power * 3.0 ** (power - 1), 0.0]
+    torch.testing.assert_close(spikes.grad, torch.tensor(push).view(3, 1, 1, 1).expand(3, 2, 2, 5))
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
+        functional.count_bounds_loss(torch.zeros(5), 4, per="layer")
+
+
+def test_a_loss_on_classes_leaves_a_silent_layer_silent_and_the_bound_does_not() -> None:
+    """The gradients of a silent sample's outputs add up to 0, so nothing says that they should fire more."""
+    spikes, labels = torch.zeros(4, 10, 16), torch.tensor([0, 3, 3, 9])
+    softmax, first = L.SpikeMax(mode="softmax"), L.FirstSpikeLoss(early_weight=0)
+    for loss in (L.SpikeMax(), L.SpikeMax(mode="count"), softmax, L.CECountLoss(), first):
+        x = spikes.clone().requires_grad_()
+        loss(x, labels).backward()
+        torch.testing.assert_close(x.grad.sum((1, 2)), torch.zeros(4), atol=1e-3, rtol=0)
+        x = spikes.clone().requires_grad_()
+        (loss + 0.1 * L.CountBoundsLoss(lower=4, per="layer"))(x, labels).backward()
+        assert (x.grad.sum((1, 2)) < -1).all()
 
 
 def test_a_region_may_be_a_single_step_at_either_end() -> None:

@@ -115,6 +115,7 @@ _ORDER3 = {"time_constant": 3, "length": 4, "filter_order": 3}
 _REGION = {"time_constant": 3, "filter_order": 2, "start": 2, "stop": 5}
 _COUNT = {"true_count": 3, "false_count": 0.5, "start": 1, "stop": 5}
 _PATH = {"time_var_targets": True}
+_LAYER = {"lower": 9.0, "upper": 10.0, "per": "layer"}
 _MEAN = {"v_threshold": 1.2}
 _MULTI = {"on_target": [0, 2, 3], "off_target": [-1, -1, 4], "multi_spike": True, "tolerance": 2}
 _INVERSE = {"inverse": "reciprocal", "temperature": 0.25}
@@ -147,6 +148,7 @@ CASES = [
     Case("MSECount-rate", L.MSECountLoss, ref.mse_count_rate, {"time_scale": "rate"}),
     Case("RegionCount", L.RegionCountLoss, ref.region_count, _COUNT, free="nc"),
     Case("CountBounds", L.CountBoundsLoss, ref.count_bounds, {"lower": 1.5, "upper": 2.0}, None),
+    Case("CountBounds-layer", L.CountBoundsLoss, ref.count_bounds_layer, _LAYER, None),
     Case("CEMaxMembrane", L.CEMaxMembraneLoss, ref.ce_max_membrane, membrane=True),
     Case("CEMembraneIntegral", L.CEMembraneIntegralLoss, ref.ce_membrane_integral, free="nc", membrane=True),
     Case("MSEMembrane", L.MSEMembraneLoss, ref.mse_membrane, {"on_target": 1.5, "off_target": -0.5}, membrane=True),

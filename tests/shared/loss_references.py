@@ -165,6 +165,11 @@ def count_bounds(x: Values) -> Values:
     return [[max(0.0, 1.5 - sum(s)) ** 2 + max(0.0, sum(s) - 2.0) ** 2 for s in sample] for sample in x]
 
 
+def count_bounds_layer(x: Values) -> Values:
+    totals = [sum(map(sum, sample)) for sample in x]
+    return [max(0.0, 9.0 - n) ** 2 + max(0.0, n - 10.0) ** 2 for n in totals]
+
+
 # --- membrane potentials ----------------------------------------------------------------------------------------------
 
 
