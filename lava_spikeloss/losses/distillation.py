@@ -89,9 +89,9 @@ def distillation_loss(
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
     log_p = F.log_softmax(as_float(outputs) / (tau / scale), dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
-    difference = (log_q - log_p).flatten(1).unsqueeze(2)
-    q = log_q.exp_().flatten(1).unsqueeze(1)
-    divergence = matmul(q, difference).flatten() / log_p.shape[-1]
+    difference = log_q - log_p
+    q = log_q.exp_().expand_as(difference)  # a teacher may have the same scores at every step
+    divergence = matmul(q.flatten(1).unsqueeze(1), difference.flatten(1).unsqueeze(2)).flatten() / log_p.shape[-1]
     return reduce(tau**2 * divergence, reduction)
 
 

@@ -25,7 +25,9 @@ from lava_spikeloss.losses.reduction import (
     check_weight_length,
     collapse,
     compute_dtype,
+    kept_samples,
     matmul,
+    reduce,
     reduce_steps,
     reduce_weighted,
     squared_errors,
@@ -325,12 +327,14 @@ def membrane_suppression_loss(
     check_spikes("membrane", membrane, min_dims=3)
     check_options(ceiling=ceiling, reduction=reduction)
     potentials = collapse(membrane)
-    classes = potentials.shape[1]
+    classes, steps = potentials.shape[1:]
     given = read_labels(labels, membrane.shape, classes, label_form=label_form, ignore_index=ignore_index)
     false = 1 - targets_per_step(given, classes, compute_dtype(membrane.dtype))
     above = as_float(potentials).clamp(min=ceiling)
-    squares = squared_errors(above, above.new_full((), ceiling)).mul_(false)
-    return reduce_steps(squares, reduction, given.kept)
+    squares = squared_errors(above, above.new_full((), ceiling))
+    if false.shape[-1] == 1:  # one label for all steps can wait for their sum
+        return reduce(squares.sum(-1) * false.squeeze(-1) / steps, reduction, kept_samples(given.kept))
+    return reduce_steps(squares * false, reduction, given.kept)
 
 
 def information_maximization_loss(
