@@ -27,6 +27,8 @@ _SLAYER = "lava.lib.dl.slayer"
 _COMPILED = {
     (f"{_SLAYER}.neuron.cuba", "dynamics"): ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics"),
     (f"{_SLAYER}.neuron.cuba", "spike"): ("Spike", "apply", "compiled_neurons.spike"),
+    (f"{_SLAYER}.neuron.rf", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
+    (f"{_SLAYER}.neuron.rf_iz", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
     (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
     (f"{_SLAYER}.synapse.layer", "forward"): ("F", "conv3d", "compiled_synapses.conv3d"),
 }
@@ -41,9 +43,9 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
     CPU both are the same computation.
 
     ``"compiled"`` runs that computation on the CPU in loops compiled by numba (the extra ``fast``), with the same
-    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA neurons,
-    Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of dense synapses where
-    spikes are rare and weights quantised, so that no order of adding can change them. A warning names the other
+    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, RF and RF_IZ
+    neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of dense synapses
+    where spikes are rare and weights quantised, so that no order of adding can change them. A warning names the other
     neurons, which run as before. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
     float32, graded spikes. Call this again after adding a module.
 
@@ -81,9 +83,9 @@ def is_compiled(module: object) -> bool:
 @cache
 def _compiled_class(plain: Any) -> Any:
     """A class of modules with compiled loops; the class itself if the methods are not lava-dl's own."""
-    names = ("dynamics", "spike") if hasattr(plain, "dynamics") else ("forward",)
-    methods = {name: _compiled_method(getattr(plain, name, None), name) for name in names}
-    if None in methods.values():
+    found = {name: _compiled_method(getattr(plain, name, None), name) for name in ("dynamics", "spike", "forward")}
+    methods = {name: method for name, method in found.items() if method is not None}
+    if ("dynamics" if hasattr(plain, "dynamics") else "forward") not in methods:
         return plain
     known_as = {name: getattr(plain, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(plain)(

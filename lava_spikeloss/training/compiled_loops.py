@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from lava_spikeloss.compiling import compiled
 
-__all__ = ["add_weights", "count_spikes", "integrate", "integrate_backward", "recurrent_spikes"]
+__all__ = [
+    "add_weights",
+    "count_spikes",
+    "integrate",
+    "integrate_backward",
+    "recurrent_spikes",
+    "resonate",
+    "resonate_backward",
+]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -147,3 +155,50 @@ def add_weights(spikes: Floats, weight: Floats, sums: Floats) -> None:
             for output in range(outputs):
                 for place in range(length):
                     sums[sample, output, first + place] = block[place, output]
+
+
+@_compiled
+def resonate(
+    inputs: tuple[Floats, Floats],
+    turn: tuple[Integers, Integers],
+    start: tuple[Floats, Floats],
+    scale: np.float32,
+    resets: bool,
+    threshold: np.float32,
+    reset_to: np.float32,
+    states: tuple[Floats, Floats],
+) -> None:
+    """Write the real and imaginary states ``(rows, T)`` of resonators to ``states``.
+
+    ``turn`` is the sine and cosine by which each row turns and decays in a step, of 4096; ``start`` its states before.
+    Neurons that reset do so where the imaginary state reaches the threshold, both in units of ``1 / scale``.
+    """
+    steps = inputs[0].shape[1]
+    for row in range(len(inputs[0])):
+        sin, cos = turn[0][row], turn[1][row]
+        x, y = np.int64(start[0][row] * scale), np.int64(start[1][row] * scale)
+        for step in range(steps):
+            real = _decayed(x, cos) - _decayed(y, sin) + np.int64(inputs[0][row, step] * scale)
+            imag = _decayed(x, sin) + _decayed(y, cos) + np.int64(inputs[1][row, step] * scale)
+            states[0][row, step] = np.float32(real) / scale
+            states[1][row, step] = np.float32(imag) / scale
+            fires = resets and np.float32(imag) >= threshold
+            x = np.int64(0) if fires else real
+            y = np.int64(reset_to if fires else np.float32(imag)) if resets else imag  # through float32, as in lava-dl
+
+
+@_compiled
+def resonate_backward(
+    gradients: tuple[Floats, Floats], turn: tuple[Floats, Floats], summed: tuple[Floats, Floats]
+) -> None:
+    """Write the gradients of the inputs, given those of the states, all ``(rows, T)``, to ``summed``."""
+    steps = gradients[0].shape[1]
+    for row in range(len(gradients[0])):
+        sin, cos = turn[0][row], turn[1][row]
+        real, imag = gradients[0][row, steps - 1], gradients[1][row, steps - 1]
+        summed[0][row, steps - 1], summed[1][row, steps - 1] = real, imag
+        for step in range(steps - 2, -1, -1):
+            later = real
+            real = cos * later + sin * imag + gradients[0][row, step]
+            imag = -sin * later + cos * imag + gradients[1][row, step]
+            summed[0][row, step], summed[1][row, step] = real, imag

@@ -23,9 +23,9 @@ from lava_spikeloss.training import compiled_loops
 from lava_spikeloss.training.backend import is_compiled
 from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
 
-__all__ = ["custom_recurrent", "leaky_dynamics", "spike"]
+__all__ = ["WHOLE", "custom_recurrent", "leaky_dynamics", "one_each", "over_neurons", "per_row", "spike"]
 
-_WHOLE = 1 << 12  # a decay by this leaves nothing
+WHOLE = 1 << 12  # a decay by this leaves nothing
 _NEVER = 2**63 - 1
 _PIECE = 2**17  # numbers whose surrogate gradient is computed at a time: they stay in the processor's cache
 
@@ -40,13 +40,13 @@ def leaky_dynamics(
     debug: bool = False,
 ) -> torch.Tensor:
     """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``."""
-    if not (plain(inputs, decay, state) and _broadcast(inputs, decay, state)):
+    if not (plain(inputs, decay, state) and one_each(inputs, decay, state)):
         result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
         return result
     return _Leak.apply(inputs, decay, state, scale, -1 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _broadcast(inputs: torch.Tensor, decay: torch.Tensor, state: torch.Tensor) -> bool:
+def one_each(inputs: torch.Tensor, decay: torch.Tensor, state: torch.Tensor) -> bool:
     """Whether each neuron has one decay and one state: lava-dl lays decays along the last axis before time."""
     return (
         inputs.dim() > 1
@@ -68,7 +68,7 @@ class _Leak(torch.autograd.Function):
         slayers: Any,
     ) -> torch.Tensor:
         neurons = inputs.shape[:-1]
-        by_row = (_per_row(_WHOLE - decay.to(torch.int64), neurons), _per_row(state, neurons))
+        by_row = (per_row(WHOLE - decay.to(torch.int64), neurons), per_row(state, neurons))
         numbers = (np.float32(scale), _highest_silent(threshold * scale))
 
         def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
@@ -86,7 +86,7 @@ class _Leak(torch.autograd.Function):
         states, decay = ctx.saved_tensors
         if torch.is_grad_enabled() or not plain(gradient):  # somebody wants second derivatives
             return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), None, None, None, None
-        kept = _per_row(1 - decay / _WHOLE, gradient.shape[:-1])
+        kept = per_row(1 - decay / WHOLE, gradient.shape[:-1])
 
         def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
             compiled_loops.integrate_backward(source[rows], kept[rows], target[rows])
@@ -96,7 +96,8 @@ class _Leak(torch.autograd.Function):
         return of_inputs, of_decay, None, None, None, None
 
 
-def _per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
+def per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
+    """One of the values, of each neuron or of all, for each row of samples and neurons."""
     spread = values.detach().reshape(()) if values.numel() == 1 else values.detach()
     rows: npt.NDArray[Any] = spread.expand(neurons).reshape(-1).contiguous().numpy()
     return rows
@@ -123,7 +124,11 @@ def _highest_silent(threshold: float) -> int:
 
 def _gradient_of_decay(of_inputs: torch.Tensor, states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     """That of lava-dl: of what is kept, and not of what decays; 4096 times as large."""
-    product = of_inputs[..., 1:] * states[..., :-1]
+    return over_neurons(of_inputs[..., 1:] * states[..., :-1], decay)
+
+
+def over_neurons(product: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
+    """The sum of ``(N, C, ..., T)`` numbers over all that share a decay, in lava-dl's order."""
     if decay.numel() == 1:
         return product.flatten().sum(dim=0, keepdim=True)
     per_neuron = product.sum(dim=[0, -1])
@@ -196,6 +201,7 @@ def _runs_alone(neuron: Any) -> bool:
     does_more = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike
     return (
         is_compiled(neuron)
+        and "spike" in vars(type(neuron))  # nobody's own
         and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # which is lava-dl's
         and neuron.persistent_state is True
         and not (replaced or any(hooks) or does_more)
@@ -258,7 +264,7 @@ def _decays(neuron: Any) -> torch.Tensor:
     if neuron.requires_grad is True:
         neuron.clamp()
     decays = (neuron.current_decay, neuron.voltage_decay)
-    kept = [_WHOLE - decay.detach().round().to(torch.int64) for decay in decays]
+    kept = [WHOLE - decay.detach().round().to(torch.int64) for decay in decays]
     return torch.stack([one.expand(neuron.shape) for one in kept])
 
 

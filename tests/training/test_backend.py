@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slayer_nets import ADAPTIVE, CUBA, NETS, chain, dense, kwta, recurrent
+from slayer_nets import ADAPTIVE, CUBA, NETS, RESONATOR, chain, dense, kwta, recurrent, resonator
 
 import netx_export
 from lava_spikeloss import training
@@ -20,7 +20,12 @@ from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import backend as backends
 
 pytest.importorskip("numba")
-from lava_spikeloss.training import compiled_loops, compiled_neurons, compiled_synapses  # they import numba
+from lava_spikeloss.training import (  # they import numba
+    compiled_loops,
+    compiled_neurons,
+    compiled_resonators,
+    compiled_synapses,
+)
 
 pytestmark = pytest.mark.slayer
 
@@ -127,6 +132,30 @@ def test_an_integrator_makes_the_same_states_and_gradients(case: dict[str, Any])
     expected = run_integrator(leaky_integrator.dynamics, case)
     found = run_integrator(lambda *arguments: compiled_neurons.leaky_dynamics(leaky_integrator, *arguments), case)
     assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * 3
+
+
+@given(integrators(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_resonator_makes_the_same_states_and_gradients(case: dict[str, Any], data: st.DataObject) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import resonator as slayers
+
+    real, large = case["inputs"], data.draw(st.sampled_from([1.0, 1e8]))  # more than float32 holds
+    sin, cos = (torch.tensor([float(data.draw(st.integers(-FULL, FULL))) for _ in case["decay"]]) for _ in range(2))
+    size = (sin.square() + cos.square()).sqrt().clamp(min=FULL)
+    sin, cos = ((FULL * decay / size).trunc() for decay in (sin, cos))  # as a neuron clamps them
+    results = []
+    for dynamics in (slayers.dynamics, partial(compiled_resonators.resonator_dynamics, slayers)):
+        leaves = [one.clone().requires_grad_() for one in (real, real.flip(-1), sin, cos)]
+        threshold = None if case["threshold"] is None else float(case["threshold"])
+        states = dynamics(*leaves, case["state"], -case["state"], case["w_scale"], threshold)
+        gradients = (large * case["gradient"], large * case["gradient"].flip(0))
+        try:
+            torch.autograd.backward(states, gradients)
+            results.append([*(state.detach() for state in states), *(leaf.grad for leaf in leaves)])
+        except Exception as error:  # lava-dl's own of what is not finite
+            results.append([*(state.detach() for state in states), str(error)])
+    pairs = list(zip(*results, strict=True))
+    assert [one == other if isinstance(one, str) else same(one, other) for one, other in pairs] == [True] * len(pairs)
 
 
 @pytest.mark.parametrize("above", [0, 1, 2**24, 2**40])
@@ -273,6 +302,12 @@ COVERED: dict[str, Callable[[], torch.nn.Module]] = {
     "dropout": dropped,
     "persistent state": lambda: chain(8, 16, 6, params={**CUBA, "persistent_state": True}, delay_shift=False),
     "graded": lambda: chain(8, 16, 6, params={**CUBA, "graded_spike": True}, weight_scale=4),
+    **{kind: partial(resonator, kind, requires_grad=True) for kind in ("rf", "rf_iz")},
+    "rf, decays per neuron": lambda: resonator("rf", shared_param=False, period=(4, 20), requires_grad=True),
+    "rf_iz, decays per neuron": lambda: resonator("rf_iz", shared_param=False, period=(4, 20), requires_grad=True),
+    "rf_iz, persistent state": lambda: chain(
+        8, 16, 6, family="rf_iz", params={**RESONATOR, "persistent_state": True}, weight_scale=6, delay_shift=False
+    ),
     "recurrent, decays per neuron": per_neuron_recurrent,
     "recurrent, shared decays": lambda: recurrent(delay_shift=False),
 }
@@ -330,6 +365,21 @@ def test_recurrent_neurons_that_somebody_watches_run_as_before(spikes: torch.Ten
     ours[1].neuron.register_forward_hook(lambda *_: calls.append(1))
     assert same(ours(spikes), slayers(spikes))
     assert len(calls) == spikes.shape[-1]
+
+
+def test_recurrent_neurons_with_somebody_s_own_spikes_run_as_before(spikes: torch.Tensor) -> None:
+    def every_second(neuron: Any, voltage: torch.Tensor) -> torch.Tensor:
+        fired: torch.Tensor = plain.spike(neuron, voltage)
+        return fired * (torch.arange(fired.shape[1]) % 2)[:, None]
+
+    net = recurrent()
+    plain = type(net[1].neuron)
+    nets = [net, copy.deepcopy(net)]
+    for net in nets:
+        net[1].neuron.__class__ = type("Own", (plain,), {"spike": every_second})
+        net(spikes)
+    training.set_backend(nets[1], "compiled")
+    assert same(nets[1](spikes), nets[0](spikes))
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.0**20])

@@ -1,0 +1,101 @@
+"""``resonator.dynamics`` of lava-dl in compiled form, as :mod:`lava_spikeloss.training.compiled_neurons` has others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lava_spikeloss.compiling import in_threads
+from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training.compiled_neurons import WHOLE, one_each, over_neurons, per_row
+from lava_spikeloss.training.compiled_synapses import plain
+
+__all__ = ["resonator_dynamics"]
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+def resonator_dynamics(
+    slayers: Any,
+    real_input: torch.Tensor,
+    imag_input: torch.Tensor,
+    sin_decay: torch.Tensor,
+    cos_decay: torch.Tensor,
+    real_state: torch.Tensor,
+    imag_state: torch.Tensor,
+    scale: int,
+    threshold: float | None = None,
+    debug: bool = False,
+) -> Pair:
+    """``resonator.dynamics`` of lava-dl, whose module is ``slayers``."""
+    tensors = (real_input, imag_input, sin_decay, cos_decay, real_state, imag_state)
+    covered = (
+        plain(*tensors)
+        and _alike(real_input, imag_input)
+        and one_each(real_input, sin_decay, real_state)
+        and one_each(real_input, cos_decay, imag_state)
+        and not isinstance(threshold, int)  # which lava-dl would not round to float32
+    )
+    if not covered:
+        result: Pair = slayers.dynamics(*tensors, scale, threshold, debug)
+        return result
+    return _Resonate.apply(*tensors, scale, -1.0 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and one.is_contiguous() and other.is_contiguous()
+
+
+class _Resonate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Pair:
+        real_input, imag_input, sin_decay, cos_decay, real_state, imag_state, scale, threshold, slayers = arguments
+        neurons, rows = real_input.shape[:-1], (-1, real_input.shape[-1])
+        inputs = [one.detach().reshape(rows).numpy() for one in (real_input, imag_input)]
+        turn = [per_row(decay.to(torch.int64), neurons) for decay in (sin_decay, cos_decay)]
+        start = [per_row(state, neurons) for state in (real_state, imag_state)]
+        real, imag = torch.empty_like(real_input), torch.empty_like(imag_input)
+        states = [one.view(rows).numpy() for one in (real, imag)]
+        level = threshold * scale
+        numbers = (np.float32(scale), level >= 0, np.float32(level), np.float32(level - 1))
+
+        def run(part: slice) -> None:
+            of_part = [tuple(one[part] for one in pair) for pair in (inputs, turn, start, states)]
+            compiled_loops.resonate(*of_part[:3], *numbers, of_part[3])
+
+        in_threads(run, len(inputs[0]), inputs[0].size)
+        ctx.save_for_backward(real, imag, sin_decay, cos_decay)
+        ctx.slayers = slayers
+        return real, imag
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        made = None if torch.is_grad_enabled() else _backward(ctx, [one.contiguous() for one in gradients])
+        if made is None:  # somebody wants second derivatives, or lava-dl has to say what is not finite
+            made = ctx.slayers._res_dynamics_bwd(*gradients, *ctx.saved_tensors)
+        return *made, None, None, None, None, None
+
+
+def _backward(ctx: Any, gradients: list[torch.Tensor]) -> Any:
+    real, imag, sin_decay, cos_decay = ctx.saved_tensors
+    rows = (-1, real.shape[-1])
+    given = [one.view(rows).numpy() for one in gradients]
+    turn = [per_row(decay / WHOLE, real.shape[:-1]) for decay in (sin_decay, cos_decay)]
+    of_real, of_imag = (torch.empty_like(one) for one in gradients)
+    summed = [one.view(rows).numpy() for one in (of_real, of_imag)]
+
+    def run(part: slice) -> None:
+        compiled_loops.resonate_backward(*(tuple(one[part] for one in pair) for pair in (given, turn, summed)))
+
+    in_threads(run, len(given[0]), given[0].size)
+    if not (of_real.isfinite().all() and of_imag.isfinite().all()):
+        return None
+    if not any(ctx.needs_input_grad[2:4]):
+        return of_real, of_imag, None, None
+    of_sin = -of_real[..., 1:] * imag[..., :-1] + of_imag[..., 1:] * real[..., :-1]
+    of_cos = of_real[..., 1:] * real[..., :-1] + of_imag[..., 1:] * imag[..., :-1]
+    if of_sin.isnan().any() or of_cos.isnan().any():
+        return None
+    return of_real, of_imag, over_neurons(of_sin, cos_decay), over_neurons(of_cos, cos_decay)
