@@ -163,9 +163,8 @@ def doctor(
     for finding in examine_everything():
         findings.append(finding)
         if not as_json:
-            print(
-                printable(f"{finding.state:7}  {finding.name}: {finding.found} {finding.advice}".rstrip()), flush=True
-            )
+            advice = f". {finding.advice}" if finding.advice else ""
+            print(printable(f"{finding.state:7}  {finding.name}: {finding.found}{advice}"), flush=True)
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
     raise typer.Exit(FAILED if any(finding.state == "fails" for finding in findings) else OK)
