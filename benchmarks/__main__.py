@@ -13,7 +13,7 @@ import sys
 
 from benchmarks.report import BROKEN, KEEP_MEMORY, PAGE, fill_page, machine
 
-PARTS = ("losses", "training_step", "backends", "networks", "verification", "simulator")
+PARTS = ("losses", "passes", "training_step", "backends", "networks", "verification", "simulator")
 
 
 def main() -> None:

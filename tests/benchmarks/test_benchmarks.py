@@ -15,7 +15,18 @@ import torch
 
 import lava_spikeloss
 from benchmarks import __main__ as everything
-from benchmarks import backends, losses, networks, report, simulator, training_step, verification
+from benchmarks import (
+    backends,
+    digit_networks,
+    learning,
+    losses,
+    networks,
+    passes,
+    report,
+    simulator,
+    training_step,
+    verification,
+)
 from benchmarks.memory import peak_allocated, peak_resident
 from benchmarks.peers import CASES
 from benchmarks.report import Bound, Wish, bound_on, figure, fill_page, table
@@ -218,3 +229,78 @@ class TestReport:
         assert report._commit() == commit
         code.write_text("after")
         assert report._commit() == f"{commit}-dirty"
+
+
+class TestPasses:
+    def test_reads_and_writes_are_counted(self) -> None:
+        x = torch.empty(10, 100, device="meta", requires_grad=True)
+        counted = passes.traffic(lambda: (x.t() * 2).sum())
+        # reads and writes the product, reads it again and writes a number; the view costs nothing
+        assert (counted.moved, counted.kernels) == (4 * (1000 + 1000 + 1000 + 1), 2)
+        assert 4000 <= counted.peak <= 4004 + 4
+        assert counted.waits == 0
+
+    def test_an_expanded_tensor_is_read_once_and_one_written_in_place_is_read_and_written(self) -> None:
+        x, row = torch.empty(10, 100, device="meta"), torch.empty(1, 100, device="meta").expand(10, 100)
+        counted = passes.traffic(lambda: x.add_(row))
+        assert counted.moved == 4 * (1000 + 100 + 1000)
+
+    def test_every_loss_keeps_the_bounds(self) -> None:
+        (rows,), bounds = passes.measure(Wish())
+        assert {case.name for case in CASES if case.backward} <= {row.split("`")[1] for row in rows.splitlines()[2:]}
+        assert all(bound.kept for bound in bounds), bounds
+        assert passes.measure(Wish("nothing")) == ([], [])
+
+
+class TestLearning:
+    def test_every_loss_has_a_lesson_and_the_gallery_shows_what_it_recommends(self) -> None:
+        gallery = Path(learning.PAGE).read_text()
+        settings = [setting for lesson in learning.LESSONS for setting in (lesson.default, lesson.recommended)]
+        written = " ".join(text for setting in settings for text in vars(setting).values())
+        modules = [v for v in vars(lava_spikeloss).values() if isinstance(v, type) and issubclass(v, Loss)]
+        for module in modules:
+            assert f"{module.__name__}(" in written or module.__module__.endswith("module"), module
+        for lesson in learning.LESSONS:
+            name = lesson.name.partition(",")[0]
+            page = gallery.partition(f"### {name}\n")[2].partition("\n### ")[0]
+            for text in filter(None, vars(lesson.recommended).values()):
+                assert f"`{text}`" in page, (lesson.name, text)
+
+    @pytest.mark.parametrize("lesson", learning.LESSONS, ids=lambda lesson: lesson.name)
+    def test_every_lesson_runs(self, lesson: learning.Lesson) -> None:
+        pytest.importorskip("sklearn")
+        networks = digit_networks.Networks(decays=((1.0, 0.1),), seeds=(0,))
+        (result,) = learning.learn(lesson, lesson.recommended, networks, epochs=0)
+        assert 0 <= result.right <= 100
+
+    def test_networks_side_by_side_learn_what_each_learns_alone(self) -> None:
+        pytest.importorskip("sklearn")
+        setting = learning.Setting("CECountLoss()")
+        lesson = learning.Lesson("CECountLoss", setting, setting)
+        alone = [
+            learning.learn(lesson, setting, digit_networks.Networks((pair,), (1,)), epochs=1)[0]
+            for pair in digit_networks.DECAYS
+        ]
+        together = learning.learn(lesson, setting, digit_networks.Networks(seeds=(1,)), epochs=1)
+        for one, other in zip(alone, together, strict=True):
+            assert abs(one.right - other.right) < 2  # sums in another order
+        assert min(result.right for result in alone) > 30  # ten classes
+
+    @pytest.mark.slayer
+    def test_neurons_are_those_of_slayer(self) -> None:
+        import lava.lib.dl.slayer as slayer
+
+        x = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(0)).mul(32).round().div(64)
+        for decays in digit_networks.DECAYS:
+            names = ("threshold", "current_decay", "voltage_decay", "tau_grad", "scale_grad")
+            neuron = slayer.neuron.cuba.Neuron(
+                **dict(zip(names, (digit_networks.THRESHOLD, *decays, 0.03, 3), strict=True))
+            )
+            theirs, ours = x.clone().requires_grad_(), x.clone().requires_grad_()
+            spikes, _ = digit_networks.cuba(ours.movedim(1, 2).unsqueeze(0), torch.tensor([decays]))
+            spikes, expected = spikes[0].movedim(1, 2), neuron(theirs)
+            assert (spikes != expected).float().mean() < 0.02  # SLAYER rounds its states
+            assert expected.sum() > 5
+            spikes.sum().backward()
+            expected.sum().backward()
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=0.05, atol=1e-3)
