@@ -102,3 +102,13 @@ def test_the_citation_names_this_version() -> None:
     assert citation["cff-version"] == "1.2.0"
     assert citation["authors"]
     assert {"message", "title", "license"} <= citation.keys()
+
+
+@pytest.mark.parametrize("module", ["lava_spikeloss", "lava_spikeloss.functional", "lava_spikeloss.training"])
+def test_every_public_name_is_on_a_page_of_the_reference(module: str) -> None:
+    """The pages list names by family, so a new one is on none by itself. The build of the site looks at all modules."""
+    reference = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    listed = re.findall(rf"^::: {re.escape(module)}\n    options: .*?(?<!_)members: \[(.*?)\]", reference, re.MULTILINE)
+    names = {name for members in listed for name in members.split(", ")}
+    separately = set(re.findall(rf"^::: {re.escape(module)}\.(?:\w+\.)*(\w+)$", reference, re.MULTILINE))
+    assert not set(importlib.import_module(module).__all__) - names - separately
