@@ -24,7 +24,6 @@ _NEEDS = [
     *("matplotlib>=3.5.2,<4", "pillow>=10.0.1", "opencv-python-headless>=4.8.1.78,<4.12"),  # 4.12 asks for numpy 2
 ]
 _TORCH = ["torch==2.3.1", "torchvision==0.18.1"]
-_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _MARK = "made-by-netx-export-lava-env"
 _STANDARD_ERROR = 2
 _SECONDS = 60.0  # for a Python to say its version, however cold its disk is
@@ -178,7 +177,7 @@ def _size(torch: str | None, torch_index: str | None, directory: Path) -> str:
         return f"The stock loader imports torch, with which it takes about 1.5 GB on disk. {free}"
     return (
         "The stock loader imports torch, whose usual build comes with CUDA: about 3 GB to download and 5.5 GB on "
-        f"disk. With --torch-index {_CPU_INDEX} it is a fraction of that. {free}"
+        f"disk. With --torch-index and PyTorch's index of builds for the CPU it is a fraction of that. {free}"
     )
 
 
