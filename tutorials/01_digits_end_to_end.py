@@ -14,7 +14,7 @@
 # simulator, and prove that every spike is where it was in training. This is what `netx-export demo` does, step by step.
 #
 # Open it as a notebook with `jupytext --to notebook 01_digits_end_to_end.py`, or run it as a script. It needs
-# `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from pathlib import Path

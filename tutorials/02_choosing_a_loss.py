@@ -14,7 +14,7 @@
 # distance to a wished-for spike train (van Rossum), and the membrane. Accuracy, latency, spikes and energy side by
 # side.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from collections.abc import Callable

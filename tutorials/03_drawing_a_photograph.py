@@ -14,7 +14,7 @@
 # one of the two photographs that lie inside scikit-learn, the flower. Each output neuron is a row of pixels, each time
 # step a column, and a spike is a bright dot. The loss is `SpikeTime`, the van Rossum distance to the wished-for raster.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from itertools import pairwise

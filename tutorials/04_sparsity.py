@@ -13,7 +13,7 @@
 # Five budgets for the hidden block's event rate, from 8 % to 0.5 %: for each a network is trained under it, exported,
 # and its rate measured on Lava. The result is a curve: accuracy and energy over the budget.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from pathlib import Path

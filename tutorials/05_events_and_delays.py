@@ -15,7 +15,7 @@
 # saccades of 100 ms each. Here a convolutional network with axonal delays learns to read such recordings, under a
 # budget, and is verified on Lava.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10. With `tonic` it reads N-MNIST itself; without, it makes
+# It needs `pip install '.[demo]'` on Python 3.10. With `tonic` it reads N-MNIST itself; without, it makes
 # small recordings of the same form from scikit-learn's digits.
 
 # %%

@@ -14,7 +14,7 @@
 # nothing, since dropped and stray spikes blur it; what says it is the time between them. Three networks with one hidden
 # block each: feed-forward, recurrent, and resonate-and-fire.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from pathlib import Path

