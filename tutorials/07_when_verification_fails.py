@@ -143,8 +143,8 @@ for step, in_slayer, in_file in zip(wrapped.steps, wrapped.expected_membrane, wr
 # %% [markdown]
 # ## 3. Dropout that is always on
 #
-# A network of one's own that calls `dropout(..., training=True)`, so that `net.eval()` has no effect. The file holds no
-# dropout.
+# A network of one's own that calls `dropout(..., training=True)` between its layers, so that `net.eval()` has no effect.
+# The file holds no dropout.
 
 
 # %%
@@ -154,7 +154,8 @@ class Dropping(torch.nn.Module):
         self.blocks = blocks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.blocks(torch.nn.functional.dropout(x, 0.2, training=True) * 0.8)
+        hidden = torch.nn.functional.dropout(self.blocks[0](x), 0.2, training=True)
+        return self.blocks[1:](hidden * 0.8)
 
 
 dropping = read_out(verify(Dropping(net), path, spikes, lava_samples=0))
