@@ -118,7 +118,7 @@ for case in CASES:
     loss = lambda v: case(v, *target)
     torch.func.vmap(torch.func.grad(loss))(torch.stack((x, x)))
     torch.func.jacfwd(loss)(x)
-    assert "torch._dynamo" not in sys.modules, case.name
+    assert "torch._dynamo" not in sys.modules or not torch.__version__.startswith("2.3"), case.name
 """
 
 
