@@ -143,8 +143,8 @@ for step, in_slayer, in_file in zip(wrapped.steps, wrapped.expected_membrane, wr
 # %% [markdown]
 # ## 3. Dropout that is always on
 #
-# A network of one's own that calls `dropout(..., training=True)` between its layers, so that `net.eval()` has no effect.
-# The file holds no dropout.
+# A network of one's own that calls `dropout(..., training=True)` between its layers, so that `net.eval()` has no
+# effect. The file holds no dropout.
 
 
 # %%
