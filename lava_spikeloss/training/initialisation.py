@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes
 from lava_spikeloss.slayer_blocks import is_neuron, is_spiking, named, weight_magnitude
@@ -32,8 +33,8 @@ def kaiming_normal_(
 
     The fan is that of the operation: for a transposed convolution the input channels of a group times the kernel, where
     :func:`torch.nn.init.kaiming_normal_` counts the output channels. Under weight norm, direction and magnitude are set
-    so that the weight in use is the one drawn. Recurrent weights and both parts of complex synapses are drawn too; the
-    fixed weights of Pool and Unpool, and biases, stay.
+    so that the weight in use is the one drawn; weights that were pruned stay zero. Recurrent weights and both parts of
+    complex synapses are drawn too; the fixed weights of Pool and Unpool, and biases, stay.
 
     Args:
         net: any module.
@@ -43,6 +44,7 @@ def kaiming_normal_(
 
     Raises:
         ValueError: for another mode or an unknown nonlinearity.
+        TypeError: for a weight that a hook or parametrization computes in another way; no weight is drawn then.
 
     References:
         He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015.
@@ -90,7 +92,8 @@ def firing_rate_(
         and a norm cancels the scale of what it normalises.
 
     Raises:
-        TypeError: if ``sample`` is not a tensor.
+        TypeError: if ``sample`` is not a tensor, or a hook or parametrization computes a weight in another way than
+            weight norm or pruning.
         ValueError: if a number is out of range, ``net`` has no block to scale, or a block is silent at any factor.
 
     References:
@@ -122,12 +125,12 @@ def firing_rate_(
 
 
 def _bisect(net: torch.nn.Module, block: Any, x: torch.Tensor, rate: float, tolerance: float) -> float:
-    layers = list(_layers(block))
-    drawn = [_stored(layer).clone() for layer in layers]
+    scales: list[Any] = [_stored(layer) for layer in _layers(block)]
+    drawn = [scale.clone() for scale in scales]
 
     def fires(gain: float) -> float:
-        for layer, weight in zip(layers, drawn, strict=True):
-            _stored(layer).copy_(gain * weight)
+        for scale, weight in zip(scales, drawn, strict=True):
+            scale.copy_(gain * weight)
         with _trial(block):
             return float((block(x) != 0).float().mean())
 
@@ -189,10 +192,25 @@ def _input_of(block: Any, net: torch.nn.Module, sample: torch.Tensor) -> torch.T
     return inputs[0]
 
 
-def _layers(net: torch.nn.Module) -> Iterator[Any]:
-    for module in net.modules():
-        if isinstance(module, (_ConvNd, torch.nn.Linear)) and _weight_like(module).requires_grad:
-            yield module
+def _layers(net: torch.nn.Module) -> list[Any]:
+    """The layers with trainable weights.
+
+    Raises:
+        TypeError: for a weight that is computed from others in a way in which it cannot be given another value.
+    """
+    layers = [module for module in net.modules() if isinstance(module, (_ConvNd, torch.nn.Linear))]
+    trained = [layer for layer in layers if _is_trained(layer)]
+    for layer in trained:
+        if _stored(layer) is None:
+            raise TypeError(
+                f"Expected the weight of {named(net, layer)} to be a parameter, under weight norm, or pruned, but a "
+                f"hook or parametrization computes it from others. Take that away first."
+            )
+    return trained
+
+
+def _is_trained(layer: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for name, parameter in layer.named_parameters() if name != "bias")
 
 
 def _weight_like(layer: Any) -> torch.Tensor:
@@ -201,15 +219,22 @@ def _weight_like(layer: Any) -> torch.Tensor:
     return weight
 
 
-def _stored(layer: Any) -> torch.Tensor:
-    """The parameter that scales the weight: under weight norm its magnitude, else the weight itself."""
-    if hasattr(layer, "weight_g"):
-        weight: torch.Tensor = layer.weight_g
-    elif hasattr(layer, "parametrizations"):
-        weight = layer.parametrizations.weight.original0
-    else:
-        weight = layer.weight
-    return weight
+def _stored(layer: Any) -> torch.Tensor | None:
+    """The parameter that scales the weight: under weight norm its magnitude, else the weight itself, pruned or not."""
+    own: dict[str, torch.Tensor | None] = layer._parameters
+    if "weight_g" in own:
+        return own["weight_g"] if "weight_v" in own else None
+    if parametrize.is_parametrized(layer, "weight"):
+        made_by = [type(step).__name__ for step in layer.parametrizations.weight]
+        scale: torch.Tensor | None = layer.parametrizations.weight.original0 if made_by == ["_WeightNorm"] else None
+        return scale
+    if _is_pruned(layer):
+        return own["weight_orig"]
+    return own.get("weight")
+
+
+def _is_pruned(layer: Any) -> bool:
+    return "weight_orig" in layer._parameters and "weight_mask" in layer._buffers
 
 
 def _set_weight(layer: Any, weight: torch.Tensor) -> None:
@@ -217,8 +242,11 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
         if hasattr(layer, "weight_g"):
             layer.weight_v.copy_(weight)
             layer.weight_g.copy_(weight_magnitude(layer, weight))
-        elif hasattr(layer, "parametrizations"):
+        elif parametrize.is_parametrized(layer, "weight"):
             layer.weight = weight  # torch splits it into direction and magnitude
+        elif _is_pruned(layer):
+            layer.weight_orig.copy_(weight)
+            layer.weight = layer.weight_orig * layer.weight_mask  # what the next forward would make of it
         else:
             layer.weight.copy_(weight)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from slayer_nets import CUBA, NETS, dense, normed
+from torch.nn.utils import prune
 
 from lava_spikeloss.training import firing_rate_, fresh_state, kaiming_normal_
 
@@ -45,6 +46,36 @@ def test_the_older_weight_norm_over_any_dimension(dim: int | None) -> None:
     kaiming_normal_(layer)
     layer(torch.ones(1, 300))
     assert layer.weight.std().item() == pytest.approx((2 / 300) ** 0.5, rel=0.03)
+
+
+def test_pruned_weights_stay_zero_and_the_others_are_drawn() -> None:
+    layer = torch.nn.Linear(300, 100)
+    prune.random_unstructured(layer, "weight", 0.5)
+    before, kept = layer.weight.clone(), layer.weight_mask.bool()
+    kaiming_normal_(layer)
+    drawn = layer.weight.clone()
+    layer(torch.ones(1, 300))
+    assert torch.equal(layer.weight, drawn)  # what the next forward uses
+    assert bool((drawn[kept] != before[kept]).all())
+    assert not drawn[~kept].any()
+    assert drawn[kept].std().item() == pytest.approx((2 / 300) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [
+        torch.nn.utils.spectral_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+        torch.nn.utils.parametrizations.orthogonal,
+        lambda layer: prune.random_unstructured(torch.nn.utils.weight_norm(layer), "weight_v", 0.5),
+    ],
+)
+def test_a_weight_that_is_computed_in_another_way_is_refused_and_nothing_is_drawn(computed: Any) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(6, 6), computed(torch.nn.Linear(6, 6)))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(TypeError, match=r"Expected the weight of `1` .* to be a parameter"):
+        kaiming_normal_(net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_gain_of_the_nonlinearity() -> None:
