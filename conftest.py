@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -51,3 +52,16 @@ def _needs(item: pytest.Item) -> list[str]:
     if isinstance(item, pytest.DoctestItem):
         return ["slayer"] * any("import lava." in example.source for example in item.dtest.examples)
     return [name for name in ("slayer", "lava", "imports_lava") if item.get_closest_marker(name)]
+
+
+@pytest.fixture
+def nothing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Python for Lava is named or remembered on this machine."""
+    monkeypatch.delenv("NETX_EXPORT_LAVA_PYTHON", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def without_lava_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Python that Lava does not run on."""
+    monkeypatch.setattr("sys.version_info", (3, 12, 1))

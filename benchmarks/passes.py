@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import lava_spikeloss as L
 from benchmarks.losses import call
-from benchmarks.peers import CASES, Case, Loss, Size
+from benchmarks.peers import CASES, Case, Loss, Size, loss_of_enforcer
 from benchmarks.report import Bound, Wish, bound_on, figure, main, table
 
 __all__ = ["Traffic", "measure", "traffic"]
@@ -95,25 +95,13 @@ def _plain(size: Size) -> Loss:
     return lambda x, labels: torch.nn.functional.cross_entropy(x, labels.unsqueeze(1).expand(-1, x.shape[-1]))
 
 
-def _with_least_rate(size: Size) -> Loss:
-    enforcer: Any = L.SparsityEnforcer(min_rate=0.01)
-
-    def loss(spikes: torch.Tensor, target: None) -> torch.Tensor:
-        enforcer.clear()
-        enforcer.append(spikes)
-        value: torch.Tensor = enforcer.loss
-        return value
-
-    return loss
-
-
 OPTIONS = [
     Case("F.cross_entropy of torch, per step", _plain),
     Case("ce_rate_loss, temperature", lambda s: L.CERateLoss(temperature=2.0)),
     Case("ce_rate_loss, smoothing", lambda s: L.CERateLoss(label_smoothing=0.1)),
     Case("ce_rate_loss, focal", lambda s: L.CERateLoss(focal_gamma=2.0)),
     Case("spike_time, not cut", lambda s: L.SpikeTime(length=None), lambda s: torch.zeros(s.n, s.c, s.t)),
-    Case("sparsity_enforcer, min_rate", _with_least_rate, lambda s: None),
+    Case("sparsity_enforcer, min_rate", lambda s: loss_of_enforcer(L.SparsityEnforcer(min_rate=0.01)), lambda s: None),
 ]
 
 

@@ -205,7 +205,9 @@ def _jelly_clusters() -> Peer:
 # --- ours that need more than a constructor ---------------------------------------------------------------------------
 
 
-def _enforcer(enforcer: Any) -> Loss:
+def loss_of_enforcer(enforcer: Any) -> Loss:
+    """What an enforcer asks for one layer's spikes."""
+
     def loss(spikes: torch.Tensor, target: None) -> torch.Tensor:
         enforcer.clear()
         enforcer.append(spikes)
@@ -216,7 +218,7 @@ def _enforcer(enforcer: Any) -> Loss:
 
 
 def _dl_enforcer() -> Peer:
-    return Peer("lava-dl", lambda module, size: _enforcer(module.SparsityEnforcer()), time_first=False)
+    return Peer("lava-dl", lambda module, size: loss_of_enforcer(module.SparsityEnforcer()), time_first=False)
 
 
 def _decolle(size: Size) -> Loss:
@@ -263,8 +265,8 @@ CASES = [
     Case("spike_max", lambda s: L.SpikeMax(), peer=_dl("SpikeMax")),
     Case("spike_max, softmax", lambda s: L.SpikeMax(**_SOFTMAX), peer=_dl("SpikeMax", **_SOFTMAX)),
     Case("spike_moid", lambda s: L.SpikeMoid(), _one_hot, _dl("SpikeMoid")),
-    Case("sparsity_enforcer", lambda s: _enforcer(L.SparsityEnforcer()), _nothing, _dl_enforcer()),
-    Case("sparsity_enforcer, per neuron", lambda s: _enforcer(L.SparsityEnforcer(per="neuron")), _nothing),
+    Case("sparsity_enforcer", lambda s: loss_of_enforcer(L.SparsityEnforcer()), _nothing, _dl_enforcer()),
+    Case("sparsity_enforcer, per neuron", lambda s: loss_of_enforcer(L.SparsityEnforcer(per="neuron")), _nothing),
     Case("distillation_loss", lambda s: L.DistillationLoss(), _scores),
     Case("ce_max_membrane_loss", lambda s: L.CEMaxMembraneLoss(), peer=_snn("ce_max_membrane_loss"), membrane=True),
     Case("ce_membrane_integral_loss", lambda s: L.CEMembraneIntegralLoss(), membrane=True),

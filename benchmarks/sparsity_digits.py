@@ -1,6 +1,6 @@
 """Train handwritten digits to a budget of hidden events, and compare with hand-tuned constant factors.
 
-    OMP_NUM_THREADS=1 python benchmarks/sparsity_digits.py --jobs 2
+    OMP_NUM_THREADS=1 python -m benchmarks.sparsity_digits --jobs 2
 
 Needs the extra `demo` (lava-dl and scikit-learn). Every run has the same 64-128-10 CUBA network, data, optimiser and
 number of steps; only the weighting factor of the sparsity loss differs, and the seed. Prints a table in Markdown.
@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import lava.lib.dl.slayer as slayer
 import torch
-from sklearn.datasets import load_digits
 
+from benchmarks.digit_networks import Digits, digits
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeStatistics
 
-STEPS_PER_SAMPLE = 16
 HIDDEN = "blocks.0"
 EPOCHS = 16
 BATCHES = 23  # per epoch
@@ -35,13 +34,6 @@ class Job(NamedTuple):
     budget: float | None  # None: no sparsity loss
     constant: float | None  # None: a Lagrange multiplier
     seed: int
-
-
-class Digits(NamedTuple):
-    train: torch.Tensor
-    train_labels: torch.Tensor
-    test: torch.Tensor
-    test_labels: torch.Tensor
 
 
 class Result(NamedTuple):
@@ -68,24 +60,11 @@ class Net(torch.nn.Module):
         return x
 
 
-def load() -> Digits:
-    """The digits as regular spikes: a pixel of brightness p in [0, 1] fires p times per step, each at its own phase."""
-    digits = load_digits()
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(digits.target), generator=generator)
-    pixels = torch.tensor(digits.data, dtype=torch.float32)[order] / 16
-    labels = torch.tensor(digits.target)[order]
-    phase = torch.rand(pixels.shape[1], 1, generator=generator)
-    spikes = (pixels[..., None] * torch.arange(STEPS_PER_SAMPLE + 1) + phase).floor().diff()
-    split = 1437
-    return Digits(spikes[:split], labels[:split], spikes[split:], labels[split:])
-
-
 def train(job: Job) -> Result:
     """Train one network; the learning rate falls along a cosine, so that the last steps are small."""
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
-    digits, net = load(), Net()
+    data, net = digits(), Net()
     enforcer = None
     if job.budget is not None:
         lam = job.constant or LagrangeMultiplier()
@@ -93,29 +72,29 @@ def train(job: Job) -> Result:
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * BATCHES)
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(digits.train)).chunk(BATCHES):
-            counts = net(digits.train[batch]).sum(-1)
-            loss = torch.nn.functional.cross_entropy(counts, digits.train_labels[batch])
+        for batch in torch.randperm(len(data.x)).chunk(BATCHES):
+            counts = net(data.x[batch].transpose(1, 2)).sum(-1)
+            loss = torch.nn.functional.cross_entropy(counts, data.labels[batch])
             if enforcer is not None:
                 loss = loss + enforcer.loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return evaluate(net, digits)
+    return evaluate(net, data)
 
 
 @torch.no_grad()
-def evaluate(net: Net, digits: Digits) -> Result:
+def evaluate(net: Net, data: Digits) -> Result:
     """Rates of the hidden layer on both sets, task loss on the training set, accuracy on the test set."""
     rates, outputs = [], []
-    for spikes in (digits.train, digits.test):
+    for spikes in (data.x.transpose(1, 2), data.test_x.transpose(1, 2)):
         activity = SpikeStatistics().attach(net)
         outputs.append(net(spikes).sum(-1))
         activity.detach()
         rates.append(activity.compute().layers[HIDDEN].rate)
-    train_loss = torch.nn.functional.cross_entropy(outputs[0], digits.train_labels).item()
-    accuracy = (outputs[1].argmax(1) == digits.test_labels).float().mean().item()
+    train_loss = torch.nn.functional.cross_entropy(outputs[0], data.labels).item()
+    accuracy = (outputs[1].argmax(1) == data.test_labels).float().mean().item()
     return Result(*rates, train_loss, accuracy)
 
 

@@ -131,6 +131,7 @@ def test_the_rates_of_snntorch_are_in_the_same_report(first: First) -> None:
     assert "reference against recording" in (first.folder / "snntorch.html").read_text()
 
 
+# It trains in snnTorch, which a test environment need not have either.
 @pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ["nir", "snntorch", "nirtorch", "sklearn"])),

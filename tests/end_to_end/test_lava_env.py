@@ -21,17 +21,7 @@ from netx_export.simulation.lava_python import VARIABLE, find_lava_python, remem
 HAS_LAVA = os.environ.get(VARIABLE)
 
 
-@pytest.fixture(autouse=True)
-def nothing_named(tmp_path, monkeypatch):
-    """No Python is named or remembered on this machine."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture
-def without_lava_here(monkeypatch):
-    """As on a Python that Lava does not run on."""
-    monkeypatch.setattr("sys.version_info", (3, 12, 1))
+pytestmark = pytest.mark.usefixtures("nothing_named")
 
 
 def _script(path: Path, text: str) -> str:

@@ -553,6 +553,7 @@ def test_snntorch_gives_the_same_rates(name: str) -> None:
     assert np.abs(rates - others).max() < 0.01
 
 
+# Norse is one too; the extra `peers` has both, and the weekly workflow installs it.
 @pytest.mark.skipif(not all(map(importlib.util.find_spec, ["norse", "nirtorch"])), reason="needs norse and nirtorch")
 @pytest.mark.parametrize("name", ["dense", "LIF", "IF", "conv", "conv with LIF and bias", "recurrent"])
 def test_norse_gives_the_same_spikes(name: str) -> None:

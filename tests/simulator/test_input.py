@@ -187,9 +187,8 @@ def test_progress_is_shown_on_request_and_never_on_standard_output(mlp_file, mlp
 
 # The refusal is that of every other Python: on 3.10 the same call runs Lava, which is tested where Lava is installed.
 @pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="Lava can be there on Python 3.10")
-def test_lava_needs_python_3_10(mlp_file, mlp_spikes, monkeypatch, tmp_path):
-    monkeypatch.delenv("NETX_EXPORT_LAVA_PYTHON", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # where another Python may be remembered
+@pytest.mark.usefixtures("nothing_named")
+def test_lava_needs_python_3_10(mlp_file, mlp_spikes):
     with pytest.raises(SimulationError, match=r"Lava runs on Python 3\.10 only"):
         simulate(mlp_file, mlp_spikes, backend="lava")
 

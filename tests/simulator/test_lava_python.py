@@ -17,17 +17,7 @@ from netx_export import SimulationError, simulate, verify
 from netx_export.simulation import lava_parent, lava_python
 from netx_export.simulation.lava_python import VARIABLE, LavaPython, examine, find_lava_python, remember
 
-
-@pytest.fixture(autouse=True)
-def nothing_named(tmp_path, monkeypatch):
-    """No Python is named or remembered on this machine."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture
-def without_lava_here(monkeypatch):
-    monkeypatch.setattr("sys.version_info", (3, 12, 1))
+pytestmark = pytest.mark.usefixtures("nothing_named")
 
 
 def _script(path: Path, text: str) -> Path:
