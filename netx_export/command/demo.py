@@ -86,7 +86,7 @@ def build_network() -> nn.Module:
             "The demo needs lava-dl: on Python 3.10 pip install 'lava-spikeloss[demo]'; for a newer one "
             "docs/tasks/train-anywhere.md says how to install it."
         ) from None
-    warnings.filterwarnings("ignore", message=".*weight_norm is deprecated.*")  # it is how SLAYER does it
+    warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated.*")  # it is how SLAYER does it
     neuron = {"threshold": 1.25, "current_decay": 1.0, "voltage_decay": 0.1, "scale_grad": 3.0}
     return nn.Sequential(
         cuba.Dense(neuron, 64, HIDDEN_NEURONS, weight_norm=True, weight_scale=2),
