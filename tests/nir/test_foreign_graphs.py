@@ -175,6 +175,29 @@ def test_a_graph_that_netx_can_express_is_converted_exactly(name: str, tmp_path:
         assert from_nir(tmp_path / "graph.nir", dt=dt) == description
 
 
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+def test_without_a_scale_currents_get_one_at_which_they_cannot_wrap_around(rounding: str) -> None:
+    """At 64 all numbers would be whole too, but 900 spikes at once would wrap the current around."""
+    graph = chain(nir.Linear(np.full((1, 900), 2.0)), cuba(1, threshold=1000.0), shape=(900,), output=(1,))
+    spikes = np.ones((1, 900, 20), np.uint8)
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    assert simulate(description, spikes).output.sum() == euler(graph, spikes, DT).sum() == 20
+    asked = from_nir(graph, dt=DT, scale=64)
+    assert asked.spiking["dense1"].neuron.threshold == 64000  # type: ignore[union-attr]
+    unknown = chain(nir.Linear(np.array([[2.0, *[255 / 64] * 899]])), graph.nodes["1"], shape=(900,), output=(1,))
+    assert from_nir(unknown, dt=DT).spiking["dense1"].neuron.threshold == 64000  # type: ignore[union-attr]
+
+
+def test_a_scale_at_which_the_bias_is_whole_too_is_found_among_many_for_the_weights() -> None:
+    graph = chain(
+        nir.Affine(np.array([[1 / 100]]), np.array([1 / 13100])), lif(1, threshold=1.0), shape=(1,), output=(1,)
+    )
+    layer = from_nir(graph, dt=DT).spiking["dense1"]
+    assert layer.bias is not None  # type: ignore[union-attr]
+    assert (layer.weight[0, 0], layer.bias[0], layer.neuron.threshold) == (131, 1, 13100)  # type: ignore[union-attr]
+
+
 def recurrent(cell: Any, back: Any, inner: tuple[str, str] = ("lif", "w_rec"), nested: bool = False) -> Any:
     """``fc``, a layer that leads back to itself, ``out``; as snnTorch writes it nested."""
     neurons, weights = inner
