@@ -291,18 +291,19 @@ def _restored(layers: list[Layer], own: Mapping[str, Any]) -> tuple[list[Layer],
         if not own["input"]:
             layers = layers[1:]
         shifts = own["delay_shift"]
+        last = max(index for index, layer in enumerate(layers) if isinstance(layer, SpikingLayer))
         restored = [
-            _with(layer, shift, own["axon_delay"].get(str(index)), own["output_shape"].get(str(index)))
+            _with(layer, shift, own["axon_delay"].get(str(index)), own["output_shape"].get(str(index)), index == last)
             for index, (layer, shift) in enumerate(zip(layers, shifts, strict=True))
         ]
         return restored, {str(key): str(value) for key, value in own["metadata"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise NetxFormatError(
-            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed. Remove it."
+            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed, or not this `dt`. Remove it."
         ) from None
 
 
-def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None) -> Layer:
+def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None, last: bool) -> Layer:
     if isinstance(layer, Flatten):
         return layer
     changes: dict[str, Any] = {"delay_shift": bool(shift)}
@@ -314,5 +315,12 @@ def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[i
             raise ValueError("another size")
         if delay is not None and (delay.shape != (output_shape or made)[:1] or delay.min() < 0):
             raise ValueError("delays of other channels")
+        if last and not np.array_equal(_each_delay(delay, made[0]), _each_delay(layer.axon_delay, made[0])):
+            raise ValueError("the nodes hold these delays, and others")
         changes |= {"axon_delay": delay, "output_shape": output_shape}
     return replace(layer, **changes)
+
+
+def _each_delay(delay: IntArray | None, channels: int) -> IntArray:
+    """The delays of an output, of whose channels of neurons the weights may make several."""
+    return np.zeros(channels, np.int64) if delay is None else np.repeat(delay, channels // len(delay))
