@@ -8,6 +8,7 @@ taken in a type in which no partial sum can round, as in ``PyDenseModelBitAcc`` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property, partial, reduce
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ __all__ = [
     "Synapses",
     "WeightedSums",
     "dense_synapses",
+    "message_sizes",
     "message_sums",
     "message_synapses",
     "recurrent_sums",
@@ -317,9 +319,21 @@ def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
     if isinstance(layer, Conv):
         weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
         return partial(_by_rows, partial(_convolve, layer, weight))
+    return _dense_sums(load_dense_weights(layer.weight), layer.delay, device)
+
+
+def message_sizes(layer: Dense | Conv, device: torch.device) -> Synapses:
+    """Sums, of either sign, of the sizes of weighted messages, given the sizes of messages, float64, time first."""
+    if isinstance(layer, Conv):
+        return message_sums(replace(layer, weight=np.abs(layer.weight)), device)
     loaded = load_dense_weights(layer.weight)
-    if layer.delay is not None:
-        return _delayed(loaded, layer.delay, partial(_whole_sums, device=device))
+    # Lava rounds sums down, which makes no negative one smaller in size than it is.
+    return _dense_sums(LoadedWeights(-np.abs(loaded.mantissa), loaded.exponent), layer.delay, device)
+
+
+def _dense_sums(loaded: LoadedWeights, delay: IntArray | None, device: torch.device) -> Synapses:
+    if delay is not None:
+        return _delayed(loaded, delay, partial(_whole_sums, device=device))
     return partial(_by_rows, _whole_sums(loaded, device))
 
 
