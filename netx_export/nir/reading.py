@@ -37,7 +37,7 @@ from netx_export.nir.library import (
     read_file,
     refuse,
 )
-from netx_export.nir.maps import Kernel, LinearMap, delay_steps, flattened, linear_map
+from netx_export.nir.maps import Kernel, LinearMap, delay_steps, flatten, flattened, linear_map
 from netx_export.nir.neurons import Cell, cell_of
 from netx_export.nir.steps import step_of
 
@@ -242,12 +242,13 @@ class _Reader:
 
     def with_tail(self, layers: list[Layer], tail: tuple[Named, ...]) -> list[Layer]:
         """Delays and a Flatten between the last neurons and the output."""
-        for index, (name, node) in enumerate(tail):
+        for name, node in tail:
             last = layers[-1]
             if isinstance(node, self.nir.Delay) and isinstance(last, SpikingLayer) and last.axon_delay is None:
                 layers[-1] = replace(last, axon_delay=self.output_delay((name, node), last.shape))
             elif isinstance(node, self.nir.Flatten):
-                made = linear_map(self.nir, tail[index : index + 1], last.shape, name, self.dt, self.fit)
+                made = LinearMap(name, last.shape)
+                flatten(made, (name, node))
                 layers += [Flatten(made.shape)] if made.flatten else []
             else:
                 refuse(name, "expected CubaLIF, LIF or IF neurons after it, but the graph ends")

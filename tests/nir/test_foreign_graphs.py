@@ -12,6 +12,7 @@ import torch
 
 from netx_export import NetworkDescription, NetxFormatError, read, simulate
 from netx_export.file.netx import write
+from netx_export.network.description import Flatten
 from netx_export.nir import Rounding, from_nir, roundings
 from netx_export.simulation import reference
 
@@ -135,6 +136,10 @@ EXACT = {
         shape=(2, 3, 3), output=(5,),
     ),
     "an input with a batch of one": chain(LINEAR, lif(5), shape=(1, 6), output=(5,)),
+    "neurons with a batch of one": chain(lif(1, 6), shape=(1, 6), output=(1, 6)),
+    "a scale and neurons with a batch of one": chain(
+        nir.Scale(np.arange(1.0, 7).reshape(1, 6)), lif(1, 6, threshold=6.0), shape=(1, 6), output=(1, 6)
+    ),
     "convolution, flatten, neurons": chain(
         PLAIN, nir.Flatten(np.array([4, 2, 2]), 0), lif(16), nir.Linear(even(3, 16)), lif(3),
         shape=(2, 4, 4), output=(3,),
@@ -320,6 +325,12 @@ def nested_with_two_inputs() -> Any:
 
 
 REFUSED = {
+    "'0': expected input of shape \\(C,\\) or \\(C, H, W\\), without a batch, but got \\(2, 5\\)": chain(
+        lif(2, 5), shape=(2, 5), output=(2, 5)
+    ),
+    "'0': expected input of .* without a batch, but got \\(1, 2, 5, 5\\)": chain(
+        nir.Scale(np.ones((1, 2, 5, 5))), lif(1, 2, 5, 5), shape=(1, 2, 5, 5), output=(1, 2, 5, 5)
+    ),
     "'1': goes to both '2' and 'aside'; netx holds a chain": branching(),
     "'1': takes from more than one node": long_loop(),
     "'lif': leads back to itself on more than one way": with_two_loops(),
@@ -416,6 +427,12 @@ def test_the_step_comes_from_the_metadata_of_the_graph_or_of_a_node(tmp_path: Pa
         assert from_nir(graph) == expected
         nir.write(tmp_path / "graph.nir", graph)
         assert from_nir(tmp_path / "graph.nir") == expected
+
+
+def test_a_large_image_is_flattened_at_the_end_in_no_memory() -> None:
+    """A matrix of what it gives would take 32 GiB."""
+    graph = chain(lif(16, 64, 64), nir.Flatten(np.array([16, 64, 64]), 0), shape=(16, 64, 64), output=(2**16,))
+    assert from_nir(graph, dt=DT).layers[-1] == Flatten((2**16,))
 
 
 @pytest.mark.parametrize("bad", ["x", np.nan, -1.0, 0.0, np.ones(2)])
