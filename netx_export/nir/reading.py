@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,7 +90,6 @@ def from_nir(
     check_positive(**({} if dt is None else {"dt": dt}), scale=scale)
     if dt is None:
         dt = own["dt"] if "dt" in own else step_of(nir, graph)
-    check_positive(dt=dt)
     return _Reader(nir, dt, Fit(rounding, scale, free)).network(graph, own)
 
 
@@ -128,9 +128,13 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
         own = json.loads(text)
     except (TypeError, ValueError):
         raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` cannot be read. Remove it.") from None
-    if not isinstance(own, dict) or not all(isinstance(own.get(key, 1.0), int | float) for key in ("dt", "scale")):
+    if not isinstance(own, dict) or not all(_is_positive(own.get(key, 1.0)) for key in ("dt", "scale")):
         raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` is none of to_nir's. Remove it.")
     return own
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= sys.float_info.max
 
 
 @dataclass(frozen=True)

@@ -448,6 +448,13 @@ def test_different_steps_in_the_metadata_are_refused() -> None:
         from_nir(graph)
 
 
+def test_the_step_in_the_metadata_of_a_nested_graph_counts() -> None:
+    inner = chain(LINEAR, lif(1), shape=(6,), output=(5,), metadata={"dt": DT})
+    assert from_nir(chain(inner, shape=(6,), output=(5,))) == from_nir(EXACT["single numbers"], dt=DT)
+    with pytest.raises(NetxFormatError, match=r"different `dt`: 0\.0001 and 0\.001"):
+        from_nir(chain(inner, shape=(6,), output=(5,), metadata={"dt": 1e-3}))
+
+
 @pytest.mark.parametrize(
     ("neurons", "offered"),
     [
@@ -471,10 +478,8 @@ def test_every_offered_step_that_makes_decays_whole_converts() -> None:
     with pytest.raises(NetxFormatError) as refused:
         from_nir(graph)
     dt = float(str(refused.value).split("; dt=")[1].split(" (all decays are whole)")[0])
-    for name, layer in from_nir(graph, dt=dt, rounding="nearest").spiking.items():
-        assert layer.neuron.voltage_decay * 1e-3 * int(name[-1] == "1") == pytest.approx(
-            4096 * dt * int(name[-1] == "1")
-        )
+    for layer, tau in zip(from_nir(graph, dt=dt, rounding="nearest").spiking.values(), (1e-3, 3e-3), strict=True):
+        assert layer.neuron.voltage_decay * tau == pytest.approx(4096 * dt)
 
 
 def test_what_was_rounded_is_told_and_kept_in_the_file(tmp_path: Path) -> None:

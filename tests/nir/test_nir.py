@@ -525,6 +525,10 @@ def test_a_nir_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
         ('"output_shape": {}', '"output_shape": {"2": [2]}', "does not fit its nodes"),
         ('"dt": 0.0001', '"dt": [1]', "is none of to_nir's"),
         ('"scale": 64', '"scale": "x"', "is none of to_nir's"),
+        ('"scale": 64', '"scale": 0', "is none of to_nir's"),
+        ('"dt": 0.0001', '"dt": -1', "is none of to_nir's"),
+        ('"dt": 0.0001', '"dt": NaN', "is none of to_nir's"),
+        ('"dt": 0.0001', f'"dt": 1{400 * "0"}', "is none of to_nir's"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(old: str, new: str, message: str) -> None:
