@@ -248,7 +248,13 @@ class _Reader:
         """Delays and a Flatten between the last neurons and the output."""
         for name, node in tail:
             last = layers[-1]
-            if isinstance(node, self.nir.Delay) and isinstance(last, SpikingLayer) and last.axon_delay is None:
+            if isinstance(node, self.nir.Delay):
+                if not isinstance(last, SpikingLayer):
+                    refuse(
+                        name, "a delay behind a Flatten; netx delays channels of neurons, so put it in front of that"
+                    )
+                if last.axon_delay is not None:
+                    refuse(name, "a second delay behind the last neurons; give the sum of both in one")
                 layers[-1] = replace(last, axon_delay=self.output_delay((name, node), last.shape))
             elif isinstance(node, self.nir.Flatten):
                 made = LinearMap(name, last.shape)

@@ -394,6 +394,15 @@ REFUSED = {
     "'1': a delay behind a bias": chain(
         nir.Affine(even(5, 6), np.ones(5)), nir.Delay(np.full(5, DT)), lif(5), shape=(6,), output=(5,)
     ),
+    "'3': a second delay behind the last neurons; give the sum of both in one": chain(
+        LINEAR, lif(5), nir.Delay(np.full(5, DT)), nir.Delay(np.full(5, DT)), shape=(6,), output=(5,)
+    ),
+    "'3': a delay behind a Flatten; .* put it in front of that": chain(
+        IMAGE, lif(4, 6, 6), nir.Flatten(None, 0), nir.Delay(np.full(144, DT)), shape=(2, 6, 6), output=(144,)
+    ),
+    "'2': expected CubaLIF, LIF or IF neurons after it, but the graph ends": chain(
+        LINEAR, lif(5), nir.Linear(np.eye(5)), shape=(6,), output=(5,)
+    ),
     "'0': a bias that the synaptic current would filter": chain(
         nir.Affine(even(5, 6), np.ones(5)), cuba(5), shape=(6,), output=(5,)
     ),
