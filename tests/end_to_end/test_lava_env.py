@@ -270,6 +270,17 @@ def test_doctor_fails_for_what_was_remembered_and_does_not_work(tmp_path, withou
     assert {found["Lava's Python"].state, found["Lava"].state} == {"fails"}
 
 
+@pytest.mark.parametrize("error", ["ImportError", "SystemError"])
+def test_doctor_fails_for_a_numba_that_does_not_run(tmp_path, monkeypatch, error):
+    (tmp_path / "numba.py").write_text(f"raise {error}('it knows no such numpy')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    run = _command("doctor")
+    assert run.returncode == 1
+    assert "fails    compiled simulator: numba is installed but does not run" in run.stdout
+    assert "it knows no such numpy. Install a numba that knows this numpy, or remove it." in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
 @pytest.mark.parametrize(("version", "state"), [("(not installed as a package)", "missing"), ("0.6.0", "fails")])
 def test_doctor_tells_slayer_that_is_missing_from_slayer_that_fails(version, state, monkeypatch):
     monkeypatch.setitem(sys.modules, "lava.lib.dl.slayer", None)
