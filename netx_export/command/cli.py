@@ -39,7 +39,7 @@ _console = Console()
 _errors = Console(stderr=True)
 
 OK, FAILED, COULD_NOT_RUN, ENDED_BY_USER = 0, 1, 2, 130
-_OPTIONS = {  # of the functions that the commands call
+_OPTIONS = {  # of the functions that the commands call; each longer than what may be a part of a user's path
     "argument `net`": "the network of --model",
     "argument `sample`": "`spikes` of --data",
     "argument `spikes`": "`spikes` of --data",
@@ -48,14 +48,18 @@ _OPTIONS = {  # of the functions that the commands call
     "argument `timeout`": "--timeout",
     "`timeout`": "--timeout",
     "`tolerance`": "--tolerance",
-    "tolerance=": "--tolerance=",
+    "If it is near enough, tolerance=": "If it is near enough, --tolerance=",
     "`lava_samples`": "--lava-samples",
     "`allow_silent`": "--allow-silent",
     "`lava_python`": "--lava-python",
     "or name them in allow_silent=": "or name each with --allow-silent: ",
-    "The sample": "The data",
-    "the sample": "the data",
-    "a sample of real data": "--data with real samples",
+    "`delay_shift=False`": "--no-delay-shift",
+    "Use backend='reference'": "Leave Lava out, in simulate with --backend reference, in verify with --lava-samples 0",
+    "The sample is no input of this network": "The data is no input of this network",
+    "makes of the sample for its first block": "makes of the data for its first block",
+    "shows on the whole sample, and did not on its first few": "shows on all of the data, and did not on its first few",
+    "nothing but zeros on the sample, so nothing is proved": "nothing but zeros on the data, so nothing is proved",
+    "Give a sample of real data on which every": "Give --data with real samples on which every",
 }
 
 
@@ -129,7 +133,9 @@ def lava_env(
     python: Annotated[
         str | None, typer.Option(help="A Python 3.10; if not given, one that is found on the PATH, by uv or by pyenv.")
     ] = None,
-    torch: Annotated[str | None, typer.Option(help="What pip installs as torch: a version, or a file.")] = None,
+    torch: Annotated[
+        str | None, typer.Option(help="What pip installs as torch: a requirement, as torch==2.3.1, or a file.")
+    ] = None,
     torch_index: Annotated[
         str | None, typer.Option(help="A further package index, with torch's builds for the CPU.")
     ] = None,
@@ -160,7 +166,8 @@ def doctor(
 
     clean_up_when_interrupted()
     findings = []
-    for finding in examine_everything():
+    for found in examine_everything():
+        finding = dataclasses.replace(found, found=_in_words_of_the_command(found.found))
         findings.append(finding)
         if not as_json:
             advice = f". {finding.advice}" if finding.advice else ""
@@ -433,7 +440,9 @@ def _run() -> int:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # as click and rich end a process whose output nobody reads
             return COULD_NOT_RUN
-        return end.code if isinstance(end.code, int) else OK  # as typer ends a shell completion
+        if end.code is None or isinstance(end.code, int):  # as typer ends a shell completion
+            return end.code or OK
+        return _refuse(str(end.code))  # which Python takes for a failure too
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
             error.show()

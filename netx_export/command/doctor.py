@@ -9,11 +9,13 @@ import io
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
+from lava_spikeloss.compiling import numba_runs
 from netx_export.errors import NetxExportError
 from netx_export.simulation.lava_python import VARIABLE, LavaPython, examine, find_lava_python, remembered
 
@@ -73,12 +75,17 @@ def _accelerator() -> Finding:
 
 
 def _compiled_loops() -> Finding:
-    try:
-        importlib.import_module("numba")
-    except ImportError as error:
+    name = "compiled simulator"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        runs = numba_runs()
+    if runs:
+        return Finding(name, "works", f"numba {_version('numba')}")
+    if importlib.util.find_spec("numba") is None:
         advice = "The simulator is up to three times as fast with: pip install numba"
-        return Finding("compiled simulator", "missing", _one_line(error), advice)
-    return Finding("compiled simulator", "works", f"numba {_version('numba')}")
+        return Finding(name, "missing", "numba is not installed", advice)
+    reason = " ".join(" ".join(str(warning.message) for warning in told).split())
+    return Finding(name, "fails", reason, "Install a numba that knows this numpy, or remove it.")
 
 
 def _slayer() -> Finding:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netx_export.errors import NetxExportError
-from netx_export.simulation.lava_python import LAVA_NEEDS, LavaPython, examine, find_lava_python, remember
+from netx_export.simulation.lava_python import LAVA_NEEDS, VARIABLE, LavaPython, examine, find_lava_python, remember
 
 __all__ = ["default_directory", "find_base", "make_lava_env"]
 
@@ -71,32 +71,52 @@ def make_lava_env(
         _run([*install, *index, *wanted, *_NEEDS], "pip could not install what Lava needs")
         _run([*install, "--no-deps", *_LAVA], "pip could not install Lava")
         tell("Installed. Running a network of two layers on Lava.")
-        return _proved(path, tell)
+        proved = _proved(path, tell)
     except BaseException:
         if is_new:  # also at Ctrl-C: half an environment is of no use
             shutil.rmtree(directory, ignore_errors=True)
         raise
+    return {**proved, **_kept(path, tell)}
 
 
 def _proved(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
     from netx_export.simulation.trial import try_lava  # imports torch
 
-    spikes = try_lava(path)
     facts = examine(LavaPython(path, "netx-export lava-env"))
-    file = remember(path)
+    spikes = try_lava(path)
     tell(f"Lava runs: all {spikes} spikes of a network of two layers are those of the reference simulator.")
+    version = ".".join(map(str, facts.version))
+    return {"python": path, "version": version, "packages": dict(facts.packages), "spikes": spikes}
+
+
+def _kept(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Remember an environment that works; it does so whatever fails from here on, of which the user is told."""
+    return {"remembered": _remembered(path, tell), "taken": _taken(path, tell)}
+
+
+def _remembered(path: str, tell: Callable[[str], None]) -> str | None:
+    """The file that remembers it from now on; None if there can be none."""
+    try:
+        file = remember(path)
+    except (NetxExportError, RuntimeError) as error:  # the latter of a user without a home
+        tell(f"But it cannot be remembered: {error} Until it can, name it with --lava-python {path}, or in {VARIABLE}.")
+        return None
     tell(f"{file} remembers it: simulate and verify find it from now on.")
-    taken = find_lava_python()
+    return str(file)
+
+
+def _taken(path: str, tell: Callable[[str], None]) -> str | None:
+    """The Python that simulate and verify take from now on; None if there is none."""
+    named = os.environ.get(VARIABLE)
+    try:
+        taken = find_lava_python()
+    except NetxExportError:
+        if named:
+            tell(f"But {VARIABLE} comes first, and names {named}, where there is no Python. Unset it.")
+        return None
     if taken.path != path:
         tell(f"But {taken.path}, named by {taken.origin}, comes first.")
-    return {
-        "python": path,
-        "version": ".".join(map(str, facts.version)),
-        "packages": dict(facts.packages),
-        "spikes": spikes,
-        "remembered": str(file),
-        "taken": taken.path,
-    }
+    return taken.path
 
 
 def default_directory() -> Path:

@@ -21,6 +21,8 @@ __all__ = [
     "ALIGNMENT_BITS",
     "DEFAULT_SPIKE_EXP",
     "DEFAULT_THRESHOLD",
+    "HIGHEST_BIAS",
+    "LOWEST_BIAS",
     "MAX_BIAS",
     "MAX_CONV_SIZE",
     "MAX_DELAY",
@@ -64,5 +66,6 @@ MIN_QUANTISED, MAX_QUANTISED = -256, 254  # what SLAYER's quantize_8bit makes, i
 MAX_THRESHOLD = 2**17 - 1
 DEFAULT_THRESHOLD = 2**17  # of a file without neuron parameters: no membrane potential reaches it
 MIN_BIAS, MAX_BIAS = -(2**12), 2**12 - 1  # 13 bits with the sign, as lava/proc/lif/models.py says
+LOWEST_BIAS, HIGHEST_BIAS = -(2**15), 2**15 - 1  # what Lava's simulator holds, in 16 bits
 MAX_DELAY = 62  # steps; netx makes longer ones this long
 MAX_CONV_SIZE = 127  # Lava holds kernel sizes, strides, padding, dilation and groups in 8 bits with the sign

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from netx_export.network.fixed_point import (
     ALIGNMENT_BITS,
+    HIGHEST_BIAS,
+    LOWEST_BIAS,
     MAX_CONV_SIZE,
     MAX_INT32,
     MAX_STATE,
@@ -59,7 +61,7 @@ _RESONATOR_THRESHOLD = _Register(
 )
 _MAX_SHIFTED = MAX_INT32 >> MESSAGE_BITS
 _SIGMA_DELTA_THRESHOLD = _Register(0, _MAX_SHIFTED, "Lava shifts it up by 12 bits, in 32")
-_BIAS = _Register(-(2**15), 2**15 - 1, "Lava holds it in 16 bits")
+_BIAS = _Register(LOWEST_BIAS, HIGHEST_BIAS, "Lava holds it in 16 bits")
 _SIGMA_DELTA_BIAS = _Register(
     ~(MAX_INT32 >> MESSAGE_BITS), MAX_INT32 >> MESSAGE_BITS, "Lava shifts it up by 12 bits, in 32"
 )

@@ -17,7 +17,8 @@ Units, with ``d`` a decay of the netx file in 1/4096 and ``s`` the scale, 64 unl
 | ``delay`` (s)                         | dt * steps                                            |
 
 What :func:`to_nir` writes has ``r = 1`` in ``LIF``, as Norse expects it, if all neurons of the layer have one decay;
-all else has gains of 1.
+all else has gains of 1. The ``v_threshold`` of such a ``LIF`` is (threshold mantissa + 0.001) / s: its weights are
+mostly not exact in float32, in which a membrane potential that equals the threshold could otherwise lie above it.
 
 A NIR graph has no step of delay from layer to layer, as Lava and SLAYER have: each layer gets the spikes of the one
 before it in the same step. What leads back to the neurons it comes from gets there one step later.

@@ -2,7 +2,7 @@
 
 The weights, the bias and the threshold of one neuron may be multiplied by the same factor without any effect on its
 spikes. So all neurons of a layer can have the one threshold that netx holds. Where no scale was asked for and 64 does
-not fit, a layer gets the threshold that serves its weights best.
+not fit, or leaves currents that may wrap around, a layer gets the threshold that serves its weights best.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 
 from netx_export.network.fixed_point import (
     ALIGNMENT,
+    HIGHEST_BIAS,
+    LOWEST_BIAS,
     MAX_BIAS,
     MAX_QUANTISED,
     MAX_STATE,
@@ -156,11 +158,13 @@ class Fit:
         wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
         # Of recurrent weights the loader takes no others, while it takes any of a dense layer written as a convolution.
         step = 2 if reals.recurrent is not None else 1
-        exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, step)), None)
+        largest = _largest_threshold(reals, step)
+        safe = [value for value in wanted if value <= largest + _TOLERANCE] if self.free else wanted
+        exact = next((threshold for threshold in safe if _fits(reals, threshold, step)), None)
         if exact is None and self.free:
-            exact = _exact_threshold(reals, _largest_threshold(reals, step), step)
+            exact = _exact_threshold(reals, largest, step)
         if exact is None:
-            exact = next((threshold for threshold in wanted if _fits(reals, threshold, _TOLERANCE, 1)), None)
+            exact = next((threshold for threshold in wanted if _fits(reals, threshold, 1)), None)
         if exact is not None:
             return self._made(reals, exact, 1)
         if self.free and self.rounding == "nearest":
@@ -239,19 +243,22 @@ def _check_weights(name: str, weight: IntArray) -> None:
         refuse(name, f"weights from {low} to {high} netx units; netx holds {MIN_WEIGHT} to {MAX_WEIGHT}")
 
 
-def _fits(reals: Reals, threshold: float, tolerance: float, step: int) -> bool:
-    """Whether all numbers are whole (weights multiples of ``step``) and within netx's range at this threshold."""
+def _fits(reals: Reals, threshold: float, step: int) -> bool:
+    """Whether all numbers are whole (weights multiples of ``step``) and such as Lava holds at this threshold."""
     weight, recurrent, bias = reals.scaled(threshold)
+    # A bias beyond a chip's 13 bits runs on Lava; where there is a choice, `_largest_threshold` keeps to the 13.
     parts: Sequence[tuple[FloatArray | None, int, int, int]] = (
         (np.array([threshold]), 1, 1, MAX_THRESHOLD),
         (weight, step, MIN_WEIGHT, MAX_WEIGHT),
         (recurrent, step, MIN_WEIGHT, MAX_WEIGHT),
-        (bias, 1, -(2**15), 2**15 - 1),
+        (bias, 1, LOWEST_BIAS, HIGHEST_BIAS),
     )
     return all(
         rows is None
         or bool(
-            (_off(rows / unit) * unit <= tolerance).all() and np.rint(rows).min() >= low and np.rint(rows).max() <= high
+            (_off(rows / unit) * unit <= _TOLERANCE).all()
+            and np.rint(rows).min() >= low
+            and np.rint(rows).max() <= high
         )
         for rows, unit, low, high in parts
     )
@@ -280,9 +287,13 @@ def _largest_threshold(reals: Reals, step: int) -> int:
 
 def _exact_threshold(reals: Reals, largest: int, step: int) -> float | None:
     """The largest threshold at which all numbers are whole, if there is one."""
-    weights = np.concatenate([part.reshape(-1) for part in reals.scaled(1.0)[:2] if part is not None])
-    every = np.unique(weights)
-    some = every[:: max(1, len(every) // 16)][:16]
-    thresholds = np.arange(largest, 0, -1)
-    likely = thresholds[(_off(thresholds[:, None] * some / step) <= _EXACT).all(1)]
-    return next((float(threshold) for threshold in likely[:100] if _fits(reals, threshold, _EXACT, step)), None)
+    weight, recurrent, bias = reals.scaled(1.0)
+    parts = ((weight, step), (recurrent, step), (bias, 1))
+    values = np.unique(np.concatenate([rows.reshape(-1) / unit for rows, unit in parts if rows is not None]))
+    left = np.arange(largest, 0, -1)
+    while left.size:
+        off = _off(left[0] * values)
+        if off.max() <= _EXACT:
+            return float(left[0])
+        left = left[_off(left * values[off.argmax()]) <= _EXACT]  # a number that is not whole here rules out others
+    return None

@@ -20,7 +20,7 @@ from netx_export.nir.fitting import Fit
 from netx_export.nir.library import FloatArray, Named, numbers, pair, refuse
 from netx_export.nir.neurons import per_channel, spread
 
-__all__ = ["Kernel", "LinearMap", "delay_steps", "flattened", "linear_map"]
+__all__ = ["Kernel", "LinearMap", "delay_steps", "flatten", "flattened", "linear_map"]
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def linear_map(
         elif isinstance(node, nir.Scale):
             _scale(made, named)
         elif isinstance(node, nir.Flatten):
-            _flatten(made, named)
+            flatten(made, named)
         elif isinstance(node, nir.Delay):
             _delay(made, named, dt, fit)
         else:
             _image(made, named, _convolution(nir, named, made.shape))
     if made.weight is None:
-        made.weight = _identity(made.shape)
+        _pass_on(made, name)
     if isinstance(made.weight, Kernel) and made.before is not None:
         refuse(made.delays[0], "netx has delays in dense layers only, and an image goes on from here")
     return made
@@ -137,8 +137,7 @@ def linear_map(
 def _matrix(made: LinearMap, named: Named) -> None:
     name = named[0]
     weight = numbers(named, "weight")
-    if made.weight is None and len(made.shape) > 1 and int(np.prod(made.shape)) == made.shape[-1]:
-        made.flatten, made.shape = True, made.shape[-1:]  # axes of 1, as of a batch, change nothing
+    _drop_axes_of_one(made)
     if weight.ndim != 2 or not weight.size or made.shape != (weight.shape[1],):
         refuse(name, f"weights of shape {weight.shape} on input of shape {made.shape}; flatten it first")
     _refuse_between(made, name)
@@ -152,6 +151,21 @@ def _matrix(made: LinearMap, named: Named) -> None:
     else:
         made.weight = weight if made.weight is None else weight @ made.weight
     made.bias, made.name, made.shape = bias, name, (len(weight),)
+
+
+def _drop_axes_of_one(made: LinearMap) -> None:
+    """Take what comes in as a vector if all other axes are of 1, as that of a batch: they change nothing."""
+    if made.weight is None and len(made.shape) > 1 and int(np.prod(made.shape)) == made.shape[-1]:
+        made.flatten, made.shape = True, made.shape[-1:]
+
+
+def _pass_on(made: LinearMap, name: str) -> None:
+    """Weights of 1 from each input to its like."""
+    if len(made.shape) != 3:  # which is an image, however small
+        _drop_axes_of_one(made)
+    if len(made.shape) not in (1, 3):
+        refuse(name, f"expected input of shape (C,) or (C, H, W), without a batch, but got {made.shape}")
+    made.weight = np.eye(made.shape[0]) if len(made.shape) == 1 else _each_channel(made.shape, (1, 1))
 
 
 def _bias(named: Named, size: int) -> FloatArray | None:
@@ -172,7 +186,9 @@ def _each(bias: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 def _scale(made: LinearMap, named: Named) -> None:
     name = named[0]
     if made.weight is None:
-        made.weight, made.name = _identity(made.shape), name
+        _pass_on(made, name)
+        made.name = name
+    assert made.weight is not None
     factors = per_channel(name, "scale", spread(named, "scale", made.rows))
     if isinstance(made.weight, Kernel):
         made.weight = replace(made.weight, weight=made.weight.weight * factors[:, None, None, None])
@@ -181,8 +197,8 @@ def _scale(made: LinearMap, named: Named) -> None:
     made.bias = None if made.bias is None else made.bias * factors
 
 
-def _flatten(made: LinearMap, named: Named) -> None:
-    """Frameworks count the axes with the batch or without it: both mean all axes of a sample."""
+def flatten(made: LinearMap, named: Named) -> None:
+    """Flatten what a map gives. Frameworks count axes with the batch or without it: both mean all of a sample."""
     name, node = named
     axes = len(made.shape)
     if int(node.start_dim) not in (0, 1, -axes) or int(node.end_dim) not in (-1, axes - 1, axes):
@@ -275,10 +291,6 @@ def _checked(name: str, kernel: Kernel) -> Kernel:
 def _each_channel(shape: tuple[int, ...], size: tuple[int, int]) -> Kernel:
     """Sums over ``size`` of each channel by itself."""
     return Kernel(np.ones((shape[0], 1, *size)), shape, groups=shape[0])
-
-
-def _identity(shape: tuple[int, ...]) -> FloatArray | Kernel:
-    return np.eye(shape[0]) if len(shape) == 1 else _each_channel(shape, (1, 1))
 
 
 def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray | None]) -> None:

@@ -72,6 +72,8 @@ def spread(named: Named, parameter: str, shape: tuple[int, ...]) -> FloatArray:
     values = numbers(named, parameter)
     if values.size == 1:
         return np.full(shape, values.reshape(()))
+    while values.ndim > len(shape) and len(values) == 1:  # an axis of 1, as that of a batch, changes nothing
+        values = values[0]
     if values.shape == (shape[0], *[1] * (len(shape) - 1)):
         return np.broadcast_to(values, shape)
     if values.shape not in (shape, (int(np.prod(shape)),)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from netx_export.nir.library import (
     read_file,
     refuse,
 )
-from netx_export.nir.maps import Kernel, LinearMap, delay_steps, flattened, linear_map
+from netx_export.nir.maps import Kernel, LinearMap, delay_steps, flatten, flattened, linear_map
 from netx_export.nir.neurons import Cell, cell_of
 from netx_export.nir.steps import step_of
 
@@ -59,8 +60,9 @@ def from_nir(
         dt: seconds per step; None for the one in the metadata of the graph or of its nodes. Without one there, the
             error names the values with which the time constants come nearest to Loihi's decays.
         scale: netx units per NIR unit; None for the one in the graph's metadata, else 64. Without one there, a layer
-            whose numbers are not whole at 64 gets another scale, at which they are, if there is one. This changes no
-            spike: weights, biases and threshold have one factor in common.
+            whose numbers are not whole at 64, or whose currents may wrap around there, gets the largest scale at which
+            they are and cannot, if there is one. This changes no spike: weights, biases and threshold have one factor
+            in common. Only a threshold that is out of range at 64 is refused all the same: give a ``scale`` then.
         rounding: what to do with a number that is not a whole number of netx units: ``"refuse"`` it, or take the
             ``"nearest"``, at the largest scale that fits if none is given. :func:`roundings` then says what was changed
             and how far. A constant current in front of neurons that filter it is likewise refused, or taken as the bias
@@ -88,7 +90,6 @@ def from_nir(
     check_positive(**({} if dt is None else {"dt": dt}), scale=scale)
     if dt is None:
         dt = own["dt"] if "dt" in own else step_of(nir, graph)
-    check_positive(dt=dt)
     return _Reader(nir, dt, Fit(rounding, scale, free)).network(graph, own)
 
 
@@ -127,9 +128,13 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
         own = json.loads(text)
     except (TypeError, ValueError):
         raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` cannot be read. Remove it.") from None
-    if not isinstance(own, dict) or not all(isinstance(own.get(key, 1.0), int | float) for key in ("dt", "scale")):
+    if not isinstance(own, dict) or not all(_is_positive(own.get(key, 1.0)) for key in ("dt", "scale")):
         raise NetxFormatError(f"The graph's metadata `{OWN_KEY}` is none of to_nir's. Remove it.")
     return own
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -241,12 +246,19 @@ class _Reader:
 
     def with_tail(self, layers: list[Layer], tail: tuple[Named, ...]) -> list[Layer]:
         """Delays and a Flatten between the last neurons and the output."""
-        for index, (name, node) in enumerate(tail):
+        for name, node in tail:
             last = layers[-1]
-            if isinstance(node, self.nir.Delay) and isinstance(last, SpikingLayer) and last.axon_delay is None:
+            if isinstance(node, self.nir.Delay):
+                if not isinstance(last, SpikingLayer):
+                    refuse(
+                        name, "a delay behind a Flatten; netx delays channels of neurons, so put it in front of that"
+                    )
+                if last.axon_delay is not None:
+                    refuse(name, "a second delay behind the last neurons; give the sum of both in one")
                 layers[-1] = replace(last, axon_delay=self.output_delay((name, node), last.shape))
             elif isinstance(node, self.nir.Flatten):
-                made = linear_map(self.nir, tail[index : index + 1], last.shape, name, self.dt, self.fit)
+                made = LinearMap(name, last.shape)
+                flatten(made, (name, node))
                 layers += [Flatten(made.shape)] if made.flatten else []
             else:
                 refuse(name, "expected CubaLIF, LIF or IF neurons after it, but the graph ends")
@@ -290,18 +302,19 @@ def _restored(layers: list[Layer], own: Mapping[str, Any]) -> tuple[list[Layer],
         if not own["input"]:
             layers = layers[1:]
         shifts = own["delay_shift"]
+        last = max(index for index, layer in enumerate(layers) if isinstance(layer, SpikingLayer))
         restored = [
-            _with(layer, shift, own["axon_delay"].get(str(index)), own["output_shape"].get(str(index)))
+            _with(layer, shift, own["axon_delay"].get(str(index)), own["output_shape"].get(str(index)), index == last)
             for index, (layer, shift) in enumerate(zip(layers, shifts, strict=True))
         ]
         return restored, {str(key): str(value) for key, value in own["metadata"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise NetxFormatError(
-            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed. Remove it."
+            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed, or not this `dt`. Remove it."
         ) from None
 
 
-def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None) -> Layer:
+def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None, last: bool) -> Layer:
     if isinstance(layer, Flatten):
         return layer
     changes: dict[str, Any] = {"delay_shift": bool(shift)}
@@ -313,5 +326,12 @@ def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[i
             raise ValueError("another size")
         if delay is not None and (delay.shape != (output_shape or made)[:1] or delay.min() < 0):
             raise ValueError("delays of other channels")
+        if last and not np.array_equal(_each_delay(delay, made[0]), _each_delay(layer.axon_delay, made[0])):
+            raise ValueError("the nodes hold these delays, and others")
         changes |= {"axon_delay": delay, "output_shape": output_shape}
     return replace(layer, **changes)
+
+
+def _each_delay(delay: IntArray | None, channels: int) -> IntArray:
+    """The delays of an output, of whose channels of neurons the weights may make several."""
+    return np.zeros(channels, np.int64) if delay is None else np.repeat(delay, channels // len(delay))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -33,13 +34,13 @@ class _Candidate:
 
 
 def step_of(nir: ModuleType, graph: Any) -> float:
-    """Seconds per step as the metadata of the graph, or of its nodes, gives them under ``dt``.
+    """Seconds per step as the metadata of the graph, of its nodes or of nested graphs give them under ``dt``.
 
     Raises:
         NetxFormatError: if there are none, or different ones; with the values that would suit best.
     """
     nodes, _ = flat(nir, graph)
-    given = sorted(value for value in map(_noted, [graph, *nodes.values()]) if value is not None)
+    given = sorted(value for value in map(_noted, _with_all_inside(nir, graph)) if value is not None)
     if given and given[-1] - given[0] > _SINGLE * given[-1]:
         raise NetxFormatError(f"The graph's metadata give different `dt`: {given[0]:g} and {given[-1]:g}. Give one.")
     if given:
@@ -50,6 +51,14 @@ def step_of(nir: ModuleType, graph: Any) -> float:
         "NIR counts in seconds, and the graph does not say how long a step is. Give `dt`, the step with which the "
         "network was trained or is to run" + (f". Best first: {offered}." if offered else ".")
     )
+
+
+def _with_all_inside(nir: ModuleType, node: Any) -> Iterator[Any]:
+    """A node and, of a graph, all its nodes, nested graphs and theirs."""
+    yield node
+    if isinstance(node, nir.NIRGraph):
+        for inner in node.nodes.values():
+            yield from _with_all_inside(nir, inner)
 
 
 def _noted(node: Any) -> float | None:

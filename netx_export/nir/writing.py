@@ -91,7 +91,8 @@ class _Writer:
             self.readout = _names(description)[-1]
         self.nodes["input"] = self.nir.Input(input_type=np.array(description.input_shape))
         shape: tuple[int, ...] = description.input_shape
-        for name, layer in zip(_names(description), description.layers, strict=True):
+        last = max(index for index, layer in enumerate(description.layers) if not isinstance(layer, Flatten))
+        for index, (name, layer) in enumerate(zip(_names(description), description.layers, strict=True)):
             if isinstance(layer, Flatten):
                 self.nodes[name] = self.nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0)
             elif isinstance(layer, Dense):
@@ -103,11 +104,8 @@ class _Writer:
             elif not isinstance(layer, Input):
                 self.refuse(name, f"a {layer.kind} layer is none of NIR's nodes here (CUBA, LIF and IF)")
             shape = _shape(layer)
-        last = description.layers[-1]
-        if isinstance(last, Dense | Conv | Recurrent) and last.axon_delay is not None:
-            each = np.repeat(last.axon_delay, shape[0] // len(last.axon_delay))  # the file's channels may be neurons
-            delay = np.broadcast_to(each.reshape(-1, *[1] * (len(shape) - 1)), shape)
-            self.delay(f"{_names(description)[-1]}_output_delay", delay)
+            if index == last and isinstance(layer, Dense | Conv | Recurrent) and layer.axon_delay is not None:
+                self.output_delay(name, layer.axon_delay, shape)
         self.nodes["output"] = self.nir.Output(output_type=np.array(shape))
         names = list(self.nodes)
         edges = list(itertools.pairwise(names))
@@ -140,6 +138,11 @@ class _Writer:
         if steps.min() < 0 or steps.max() > MAX_DELAY:
             self.refuse(name, f"delays from {steps.min()} to {steps.max()} steps; netx holds 0 to {MAX_DELAY}")
         self.nodes[name] = self.nir.Delay(delay=steps * self.dt)
+
+    def output_delay(self, name: str, steps: IntArray, shape: tuple[int, ...]) -> None:
+        """Delays of channels, which may be neurons of the file, behind the last neurons."""
+        each = np.repeat(steps, shape[0] // len(steps))
+        self.delay(f"{name}_output_delay", np.broadcast_to(each.reshape(-1, *[1] * (len(shape) - 1)), shape))
 
     def dense(self, name: str, layer: Dense) -> None:
         before, after = self.split_delay(name, layer)

@@ -227,13 +227,14 @@ def _chosen(description: NetworkDescription, layers: Sequence[str] | Literal["al
         return []
     if isinstance(layers, str) and layers == "all":
         return known
-    named = isinstance(layers, Iterable) and not isinstance(layers, str)
-    if not named or not all(name in known for name in layers):
+    # A generator gives its names once only.
+    chosen = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else None
+    if chosen is None or not all(name in known for name in chosen):
         raise ValueError(
             f"Expected argument `layers` to be a list of some of the layers {', '.join(known)}, or 'all' of them, or "
             f"None but got {layers!r}."
         )
-    return [name for name in known if name in layers]
+    return [name for name in known if name in chosen]
 
 
 def refuse_short(description: NetworkDescription, steps: int) -> None:

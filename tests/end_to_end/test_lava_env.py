@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from netx_export import NetxExportError, SimulationError
 from netx_export.command import doctor, lava_env
 from netx_export.command.lava_env import find_base, make_lava_env
 from netx_export.simulation import trial
-from netx_export.simulation.lava_python import VARIABLE, find_lava_python, remember, remembered
+from netx_export.simulation.lava_python import VARIABLE, PythonFacts, find_lava_python, remember, remembered
 
 HAS_LAVA = os.environ.get(VARIABLE)
 
@@ -121,6 +122,7 @@ def test_what_pip_is_asked_for(machine, monkeypatch):
 
     monkeypatch.setattr(lava_env, "_run", run)
     monkeypatch.setattr(lava_env, "_proved", lambda path, tell: {"python": path})
+    monkeypatch.setattr(lava_env, "_kept", lambda path, tell: {})
     python = _script(machine / "bin" / "python3.10", "echo 3.10")
     for options in ({}, {"torch": "wheels/torch.whl", "torch_index": "https://packages.example"}):
         made = make_lava_env(machine / "lava", lambda sentence: None, python=python, **options)
@@ -130,6 +132,35 @@ def test_what_pip_is_asked_for(machine, monkeypatch):
     assert lava[-3:] == ["--no-deps", "lava-nc==0.10.0", "lava-dl==0.6.0"]
     assert {"wheels/torch.whl", "torchvision", "--extra-index-url", "https://packages.example"} < set(named)
     assert "torch==2.3.1" not in named
+
+
+def _made_on(machine, monkeypatch) -> tuple[dict[str, Any], list[str]]:
+    """An environment whose making and whose run on Lava are taken as done, and what the user was told."""
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+    facts = PythonFacts((3, 10, 9), {"lava-nc": "0.10.0"})
+    monkeypatch.setattr(lava_env, "_run", lambda *command: _script(machine / "lava" / "bin" / "python", "echo 3.10"))
+    monkeypatch.setattr(lava_env, "examine", lambda python: facts)
+    monkeypatch.setattr(trial, "try_lava", lambda python: 70)
+    told: list[str] = []
+    made = make_lava_env(machine / "lava", told.append, python=python)
+    assert (machine / "lava" / "bin" / "python").is_file()
+    assert (made["python"], made["spikes"]) == (str(machine / "lava" / "bin" / "python"), 70)
+    return made, told
+
+
+def test_an_environment_stays_where_another_is_named_that_is_not_there(machine, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(machine / "gone"))
+    made, told = _made_on(machine, monkeypatch)
+    assert (remembered(), made["taken"]) == (made["python"], None)
+    assert told[-1] == f"But {VARIABLE} comes first, and names {machine / 'gone'}, where there is no Python. Unset it."
+
+
+def test_an_environment_stays_where_it_cannot_be_remembered(machine, monkeypatch):
+    (machine / "config").write_text("a file where a directory is wanted")
+    made, told = _made_on(machine, monkeypatch)
+    assert made["remembered"] is None
+    reason = rf"But it cannot be remembered: Cannot write to .*config.*\. .*--lava-python {made['python']}"
+    assert any(re.match(reason, sentence) for sentence in told)
 
 
 @pytest.fixture
@@ -237,6 +268,17 @@ def test_doctor_fails_for_what_was_remembered_and_does_not_work(tmp_path, withou
     remember(_script(tmp_path / "python", "exit 1"))
     found = _found()
     assert {found["Lava's Python"].state, found["Lava"].state} == {"fails"}
+
+
+@pytest.mark.parametrize("error", ["ImportError", "SystemError"])
+def test_doctor_fails_for_a_numba_that_does_not_run(tmp_path, monkeypatch, error):
+    (tmp_path / "numba.py").write_text(f"raise {error}('it knows no such numpy')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    run = _command("doctor")
+    assert run.returncode == 1
+    assert "fails    compiled simulator: numba is installed but does not run" in run.stdout
+    assert "it knows no such numpy. Install a numba that knows this numpy, or remove it." in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
 
 
 @pytest.mark.parametrize(("version", "state"), [("(not installed as a package)", "missing"), ("0.6.0", "fails")])

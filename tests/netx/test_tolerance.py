@@ -152,6 +152,18 @@ def test_the_size_of_partial_sums_is_that_of_all_weighted_messages() -> None:
     assert next(peak for peak in other if peak.quantity == PARTIAL_SUM) == found
 
 
+def test_the_size_of_partial_sums_is_that_of_messages_that_delays_bring_together() -> None:
+    weight, delay = np.array([[64, -64], [-64, 64]]), np.array([[0, 3], [0, 3]])
+    layer = Dense(weight, SigmaDeltaNeuron(1), delay, delay_shift=False)
+    messages = torch.zeros(1, 2, 8, dtype=torch.int32)
+    messages[0, 0, 4], messages[0, 1, 1] = 1000, -1000
+    peaks = reference.peaks(NetworkDescription((Input((2,), False), layer)), messages)["dense1"]
+    assert {peak.quantity.name: peak.size for peak in peaks if "sum" in peak.quantity.name} == {
+        "sum of messages": 64 * 2000,
+        "partial sum of messages": 64 * 2000,
+    }
+
+
 def wrapping(cls: type[Chain] = Chain) -> Chain:
     """A convolution whose sum of one step leaves 24 bits, behind which the same wraps on Lava and not in SLAYER."""
     from lava.lib.dl.slayer.block import sigma_delta

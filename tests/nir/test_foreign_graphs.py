@@ -12,6 +12,7 @@ import torch
 
 from netx_export import NetworkDescription, NetxFormatError, read, simulate
 from netx_export.file.netx import write
+from netx_export.network.description import Flatten
 from netx_export.nir import Rounding, from_nir, roundings
 from netx_export.simulation import reference
 
@@ -135,6 +136,10 @@ EXACT = {
         shape=(2, 3, 3), output=(5,),
     ),
     "an input with a batch of one": chain(LINEAR, lif(5), shape=(1, 6), output=(5,)),
+    "neurons with a batch of one": chain(lif(1, 6), shape=(1, 6), output=(1, 6)),
+    "a scale and neurons with a batch of one": chain(
+        nir.Scale(np.arange(1.0, 7).reshape(1, 6)), lif(1, 6, threshold=6.0), shape=(1, 6), output=(1, 6)
+    ),
     "convolution, flatten, neurons": chain(
         PLAIN, nir.Flatten(np.array([4, 2, 2]), 0), lif(16), nir.Linear(even(3, 16)), lif(3),
         shape=(2, 4, 4), output=(3,),
@@ -173,6 +178,29 @@ def test_a_graph_that_netx_can_express_is_converted_exactly(name: str, tmp_path:
     if name not in UNWRITTEN:
         nir.write(tmp_path / "graph.nir", graph)
         assert from_nir(tmp_path / "graph.nir", dt=dt) == description
+
+
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+def test_without_a_scale_currents_get_one_at_which_they_cannot_wrap_around(rounding: str) -> None:
+    """At 64 all numbers would be whole too, but 900 spikes at once would wrap the current around."""
+    graph = chain(nir.Linear(np.full((1, 900), 2.0)), cuba(1, threshold=1000.0), shape=(900,), output=(1,))
+    spikes = np.ones((1, 900, 20), np.uint8)
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    assert simulate(description, spikes).output.sum() == euler(graph, spikes, DT).sum() == 20
+    asked = from_nir(graph, dt=DT, scale=64)
+    assert asked.spiking["dense1"].neuron.threshold == 64000  # type: ignore[union-attr]
+    unknown = chain(nir.Linear(np.array([[2.0, *[255 / 64] * 899]])), graph.nodes["1"], shape=(900,), output=(1,))
+    assert from_nir(unknown, dt=DT).spiking["dense1"].neuron.threshold == 64000  # type: ignore[union-attr]
+
+
+def test_a_scale_at_which_the_bias_is_whole_too_is_found_among_many_for_the_weights() -> None:
+    graph = chain(
+        nir.Affine(np.array([[1 / 100]]), np.array([1 / 13100])), lif(1, threshold=1.0), shape=(1,), output=(1,)
+    )
+    layer = from_nir(graph, dt=DT).spiking["dense1"]
+    assert layer.bias is not None  # type: ignore[union-attr]
+    assert (layer.weight[0, 0], layer.bias[0], layer.neuron.threshold) == (131, 1, 13100)  # type: ignore[union-attr]
 
 
 def recurrent(cell: Any, back: Any, inner: tuple[str, str] = ("lif", "w_rec"), nested: bool = False) -> Any:
@@ -297,6 +325,12 @@ def nested_with_two_inputs() -> Any:
 
 
 REFUSED = {
+    "'0': expected input of shape \\(C,\\) or \\(C, H, W\\), without a batch, but got \\(2, 5\\)": chain(
+        lif(2, 5), shape=(2, 5), output=(2, 5)
+    ),
+    "'0': expected input of .* without a batch, but got \\(1, 2, 5, 5\\)": chain(
+        nir.Scale(np.ones((1, 2, 5, 5))), lif(1, 2, 5, 5), shape=(1, 2, 5, 5), output=(1, 2, 5, 5)
+    ),
     "'1': goes to both '2' and 'aside'; netx holds a chain": branching(),
     "'1': takes from more than one node": long_loop(),
     "'lif': leads back to itself on more than one way": with_two_loops(),
@@ -360,6 +394,15 @@ REFUSED = {
     "'1': a delay behind a bias": chain(
         nir.Affine(even(5, 6), np.ones(5)), nir.Delay(np.full(5, DT)), lif(5), shape=(6,), output=(5,)
     ),
+    "'3': a second delay behind the last neurons; give the sum of both in one": chain(
+        LINEAR, lif(5), nir.Delay(np.full(5, DT)), nir.Delay(np.full(5, DT)), shape=(6,), output=(5,)
+    ),
+    "'3': a delay behind a Flatten; .* put it in front of that": chain(
+        IMAGE, lif(4, 6, 6), nir.Flatten(None, 0), nir.Delay(np.full(144, DT)), shape=(2, 6, 6), output=(144,)
+    ),
+    "'2': expected CubaLIF, LIF or IF neurons after it, but the graph ends": chain(
+        LINEAR, lif(5), nir.Linear(np.eye(5)), shape=(6,), output=(5,)
+    ),
     "'0': a bias that the synaptic current would filter": chain(
         nir.Affine(even(5, 6), np.ones(5)), cuba(5), shape=(6,), output=(5,)
     ),
@@ -395,6 +438,12 @@ def test_the_step_comes_from_the_metadata_of_the_graph_or_of_a_node(tmp_path: Pa
         assert from_nir(tmp_path / "graph.nir") == expected
 
 
+def test_a_large_image_is_flattened_at_the_end_in_no_memory() -> None:
+    """A matrix of what it gives would take 32 GiB."""
+    graph = chain(lif(16, 64, 64), nir.Flatten(np.array([16, 64, 64]), 0), shape=(16, 64, 64), output=(2**16,))
+    assert from_nir(graph, dt=DT).layers[-1] == Flatten((2**16,))
+
+
 @pytest.mark.parametrize("bad", ["x", np.nan, -1.0, 0.0, np.ones(2)])
 def test_a_step_in_the_metadata_that_is_none_is_refused(bad: Any) -> None:
     with pytest.raises(NetxFormatError, match="metadata give a `dt` of"):
@@ -406,6 +455,13 @@ def test_different_steps_in_the_metadata_are_refused() -> None:
     graph = chain(weights, lif(1), shape=(6,), output=(5,), metadata={"dt": DT})
     with pytest.raises(NetxFormatError, match=r"different `dt`: 0\.0001 and 0\.001"):
         from_nir(graph)
+
+
+def test_the_step_in_the_metadata_of_a_nested_graph_counts() -> None:
+    inner = chain(LINEAR, lif(1), shape=(6,), output=(5,), metadata={"dt": DT})
+    assert from_nir(chain(inner, shape=(6,), output=(5,))) == from_nir(EXACT["single numbers"], dt=DT)
+    with pytest.raises(NetxFormatError, match=r"different `dt`: 0\.0001 and 0\.001"):
+        from_nir(chain(inner, shape=(6,), output=(5,), metadata={"dt": 1e-3}))
 
 
 @pytest.mark.parametrize(
@@ -431,10 +487,8 @@ def test_every_offered_step_that_makes_decays_whole_converts() -> None:
     with pytest.raises(NetxFormatError) as refused:
         from_nir(graph)
     dt = float(str(refused.value).split("; dt=")[1].split(" (all decays are whole)")[0])
-    for name, layer in from_nir(graph, dt=dt, rounding="nearest").spiking.items():
-        assert layer.neuron.voltage_decay * 1e-3 * int(name[-1] == "1") == pytest.approx(
-            4096 * dt * int(name[-1] == "1")
-        )
+    for layer, tau in zip(from_nir(graph, dt=dt, rounding="nearest").spiking.values(), (1e-3, 3e-3), strict=True):
+        assert layer.neuron.voltage_decay * tau == pytest.approx(4096 * dt)
 
 
 def test_what_was_rounded_is_told_and_kept_in_the_file(tmp_path: Path) -> None:

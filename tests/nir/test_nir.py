@@ -142,6 +142,15 @@ def test_a_network_that_ends_in_a_flatten_comes_back() -> None:
     assert from_nir(to_nir(description)) == description
 
 
+def test_a_delay_of_the_output_in_front_of_a_flatten_comes_back_from_the_nodes_alone() -> None:
+    delayed = dataclasses.replace(CONV, axon_delay=np.array([0, 2, 1, 4]), delay_shift=False)
+    description = network(delayed, Flatten((256,)), shape=(2, 8, 8))
+    graph = to_nir(description)
+    assert from_nir(graph) == description
+    graph.metadata = {}
+    assert from_nir(graph, dt=DT).layers[1].axon_delay.tolist() == [0, 2, 1, 4]  # type: ignore[union-attr]
+
+
 def test_a_vector_is_flattened_no_more() -> None:
     graph = to_nir(network(Flatten((6,)), DENSE))
     assert not any(isinstance(node, nir.Flatten) for node in graph.nodes.values())
@@ -516,6 +525,10 @@ def test_a_nir_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
         ('"output_shape": {}', '"output_shape": {"2": [2]}', "does not fit its nodes"),
         ('"dt": 0.0001', '"dt": [1]', "is none of to_nir's"),
         ('"scale": 64', '"scale": "x"', "is none of to_nir's"),
+        ('"scale": 64', '"scale": 0', "is none of to_nir's"),
+        ('"dt": 0.0001', '"dt": -1', "is none of to_nir's"),
+        ('"dt": 0.0001', '"dt": NaN', "is none of to_nir's"),
+        ('"dt": 0.0001', f'"dt": 1{400 * "0"}', "is none of to_nir's"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(old: str, new: str, message: str) -> None:
@@ -525,6 +538,21 @@ def test_metadata_that_does_not_fit_is_refused(old: str, new: str, message: str)
     graph.metadata["lava_spikeloss"] = changed
     with pytest.raises(NetxFormatError, match=message):
         from_nir(graph)
+
+
+def test_a_delay_of_the_output_that_was_changed_or_added_is_not_overruled_by_the_metadata() -> None:
+    delayed = to_nir(NETWORKS["delay of the output"])
+    delayed.nodes["dense1_output_delay"].delay = np.full(5, 5 * DT)
+    added = to_nir(NETWORKS["dense"])
+    last = next(source for source, target in added.edges if target == "output")
+    added.nodes["late"] = nir.Delay(delay=np.full(3, 2 * DT))
+    added.edges = [*(edge for edge in added.edges if edge[1] != "output"), (last, "late"), ("late", "output")]
+    for graph, steps in ((delayed, 5), (added, 2)):
+        with pytest.raises(NetxFormatError, match=r"metadata `lava_spikeloss` does not fit its nodes.* Remove it"):
+            from_nir(graph)
+        graph.metadata = {}
+        delay = from_nir(graph, dt=DT).layers[-1].axon_delay  # type: ignore[union-attr]
+        assert (delay == steps).all()
 
 
 # snnTorch is a peer, not a dependency: a test environment need not have it.

@@ -7,10 +7,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from netx_export import NetworkDescription, Simulator, simulate
 from netx_export.errors import NetxFormatError, SimulationError
-from netx_export.network.description import Average
+from netx_export.network.description import Average, Conv, CubaNeuron
+from netx_export.simulation.reference import synapses
 
 pytestmark = pytest.mark.usefixtures("loops")
 
@@ -51,6 +53,26 @@ def test_errors_of_calls_are_those_of_simulate(mlp, mlp_spikes):
         simulator(mlp_spikes[:, :3])
     with pytest.raises(ValueError, match="spike_exp"):
         Simulator(mlp, spike_exp=7)
+
+
+def test_layers_may_be_named_by_a_generator(mlp, mlp_spikes):
+    run = simulate(mlp, mlp_spikes, layers=(name for name in ["dense2", "dense1"]))
+    assert list(run.layers) == ["dense1", "dense2"]
+
+
+def test_whether_a_convolution_is_a_pool_is_found_out_once(monkeypatch):
+    """Not for each block of rows anew, for which all of its weights are looked at."""
+    asked = []
+    pools = synapses._pools
+    monkeypatch.setattr(synapses, "_pools", lambda layer: asked.append(layer) or pools(layer))
+    monkeypatch.setattr(synapses, "_BLOCK_SPIKES", {"cpu": 1})
+    neuron = CubaNeuron(64, np.array([4096]), np.array([0]))
+    layer = Conv(np.full((2, 1, 2, 2), 3), neuron, (2, 4, 4), (2, 2), groups=2)
+    rows = torch.ones(5, 2, 4, 4, dtype=torch.uint8)
+    sums = synapses.Convolution(layer, torch.device("cpu"), "spikes")(rows)
+    assert (sums == 12).all()
+    assert (synapses.message_sums(layer, torch.device("cpu"))(rows[None]) == 12).all()
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ import torch
 from lava_spikeloss.training import save
 from netx_export import SimulationError, read, simulate
 from netx_export.command import cli
+from netx_export.file.netx import write
 from netx_export.file.npz import load_simulation
+from netx_export.network.description import Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
 
 pytestmark = pytest.mark.slayer
 
@@ -324,6 +326,46 @@ def test_a_module_that_ends_the_process_gives_no_verdict(
     status = closes.removeprefix("sys.exit(").removesuffix(")")
     error = capsys.readouterr().err
     assert f"error: sys.exit was called, with status {status}, before there was a result. If a module of" in error
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("no licence", 2), (["no", "licence"], 2), (3, 3), (0, 0), (None, 0)]
+)  # fmt: skip
+def test_an_end_of_the_process_with_a_text_is_no_success(
+    end: Any, status: int, command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netx_export.simulation.simulate.simulate", lambda *_, **__: sys.exit(end))
+    assert command("simulate", "net.net", "--data", "data.npz", "--out", "spikes.npz") == status
+    assert ("licence" in capsys.readouterr().err) == (status == 2)
+
+
+@pytest.mark.parametrize("name", ["the sample.npz", "a sample of real data, tolerance=1.npz", "The sample.npz"])
+def test_a_path_is_told_as_it_was_given(name: str, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("simulate", "net.net", "--data", name, "--out", "spikes.npz") == 2
+    assert name in capsys.readouterr().err
+
+
+def test_samples_that_are_too_short_are_told_in_the_words_of_the_command(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = Dense(np.array([[2, -6, 128], [64, 4, 0], [2, 2, 2]]), SigmaDeltaNeuron(2))
+    write(NetworkDescription((Input((3,), True, Encoder(SigmaDeltaNeuron(2))), layer, layer)), "graded.net")
+    np.savez("short.npz", spikes=np.zeros((1, 3, 1)))
+    assert command("simulate", "graded.net", "--data", "short.npz", "--out", "spikes.npz") == 2
+    assert "Give longer samples, or --no-delay-shift if it was trained so." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_named", "without_lava_here")
+@pytest.mark.parametrize("name", ["simulate", "verify", "doctor"])
+def test_without_lava_the_options_that_leave_it_out_are_told(
+    name: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lava = ("net.net", "--data", "data.npz", "--backend", "lava", "--out", "spikes.npz")
+    arguments = {"simulate": lava, "verify": lava[:3], "doctor": ()}[name]
+    command(name, *arguments)
+    told = "".join(capsys.readouterr())
+    assert "in simulate with --backend reference, in verify with --lava-samples 0, or make an environment" in told
+    assert "backend='" not in told
 
 
 def test_a_full_disk(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

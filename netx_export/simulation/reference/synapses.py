@@ -8,6 +8,7 @@ taken in a type in which no partial sum can round, as in ``PyDenseModelBitAcc`` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property, partial, reduce
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ __all__ = [
     "Synapses",
     "WeightedSums",
     "dense_synapses",
+    "message_sizes",
     "message_sums",
     "message_synapses",
     "recurrent_sums",
@@ -261,7 +263,7 @@ class Convolution:
     """Convolutions ``(rows, C, H, W)`` of spikes, uint8, or messages, int32, of which Lava keeps 24 bits, int32."""
 
     def __init__(self, layer: Conv, device: torch.device, events: Literal["spikes", "messages"]) -> None:
-        self._layer, self._events = layer, events
+        self._layer, self._events, self._pools = layer, events, _pools(layer)
         self._largest_sum = int(np.abs(layer.weight).reshape(len(layer.weight), -1).sum(1).max())
         # cuDNN may take a Winograd algorithm, which is not exact on integers; in float64 it has none, and an error of
         # its Fourier transforms is far below the half that :func:`_convolve` rounds away.
@@ -276,7 +278,7 @@ class Convolution:
         loops = compiled_loops(rows.device)
         if loops is None or largest >= _CAST_LIMIT or _active_share(rows) > _SPARSE_RATE[self._events]:
             for block, target in zip(*_blocks(rows, sums), strict=True):
-                target.copy_(_wrap_activation(_convolve(self._layer, self._kernel, block), largest))
+                target.copy_(_wrap_activation(_convolve(self._layer, self._kernel, self._pools, block), largest))
             return sums
         taps = tuple(loops.Taps(*axis) for axis in self._taps)
         loops.convolve_events(rows.numpy(), taps, self._integers, self._layer.groups, sums.flatten(2).numpy())
@@ -316,10 +318,22 @@ def message_sums(layer: Dense | Conv, device: torch.device) -> Synapses:
     """Weighted sums of messages before Lava cuts them off, float64, time first."""
     if isinstance(layer, Conv):
         weight = torch.as_tensor(layer.weight, dtype=torch.float64, device=device)
-        return partial(_by_rows, partial(_convolve, layer, weight))
+        return partial(_by_rows, partial(_convolve, layer, weight, _pools(layer)))
+    return _dense_sums(load_dense_weights(layer.weight), layer.delay, device)
+
+
+def message_sizes(layer: Dense | Conv, device: torch.device) -> Synapses:
+    """Sums, of either sign, of the sizes of weighted messages, given the sizes of messages, float64, time first."""
+    if isinstance(layer, Conv):
+        return message_sums(replace(layer, weight=np.abs(layer.weight)), device)
     loaded = load_dense_weights(layer.weight)
-    if layer.delay is not None:
-        return _delayed(loaded, layer.delay, partial(_whole_sums, device=device))
+    # Lava rounds sums down, which makes no negative one smaller in size than it is.
+    return _dense_sums(LoadedWeights(-np.abs(loaded.mantissa), loaded.exponent), layer.delay, device)
+
+
+def _dense_sums(loaded: LoadedWeights, delay: IntArray | None, device: torch.device) -> Synapses:
+    if delay is not None:
+        return _delayed(loaded, delay, partial(_whole_sums, device=device))
     return partial(_by_rows, _whole_sums(loaded, device))
 
 
@@ -328,10 +342,10 @@ def _whole_sums(loaded: LoadedWeights, device: torch.device) -> Synapses:
     return lambda rows: (rows.flatten(1).double() @ weight * 2.0**loaded.exponent).floor()
 
 
-def _convolve(layer: Conv, kernel: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _convolve(layer: Conv, kernel: torch.Tensor, pools: bool, rows: torch.Tensor) -> torch.Tensor:
     """Convolutions of spikes or messages in the type of the kernel, in which they are exact."""
     inputs = rows.reshape(-1, *layer.input_shape).to(kernel.dtype)
-    if _pools(layer):
+    if pools:
         sums = F.avg_pool2d(inputs, layer.weight.shape[2:], layer.stride, layer.padding, divisor_override=1)
         return sums.mul_(kernel[:, 0, :1, :1])
     with exact_convolutions():
@@ -346,8 +360,9 @@ def _pools(layer: Conv) -> bool:
     """
     one_each = layer.groups == len(layer.weight) == layer.input_shape[0]
     narrow = all(2 * pad <= size for pad, size in zip(layer.padding, layer.weight.shape[2:], strict=True))
-    alike = bool((layer.weight == layer.weight[:, :, :1, :1]).all())
-    return one_each and narrow and alike and layer.dilation == (1, 1) and layer.groups < _VECTOR_CHANNELS
+    few = layer.groups < _VECTOR_CHANNELS  # so that there are few weights to compare
+    alike = few and one_each and bool((layer.weight == layer.weight[:, :, :1, :1]).all())
+    return alike and narrow and layer.dilation == (1, 1)
 
 
 def _blocks(rows: torch.Tensor, sums: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:

@@ -35,6 +35,7 @@ from netx_export.network.stock_loader import load_dense_weights
 from netx_export.simulation.reference.neurons import CubaStates, Rotation, per_channel
 from netx_export.simulation.reference.synapses import (
     dense_synapses,
+    message_sizes,
     message_sums,
     recurrent_sums,
     spike_synapses,
@@ -136,18 +137,12 @@ def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor, fra
     # float32 holds as many bits, counted from the lowest that any of the numbers has.
     yield Track(replace(ROUNDED_STATE, unit=unit), _lowest_bit(states) << _FLOAT32_BITS, sizes)
     lowest = _lowest_bit(frames) * _lowest_bit(torch.from_numpy(layer.weight))
-    yield Track(replace(PARTIAL_SUM, unit=unit), lowest << _FLOAT32_BITS, _largest(_partial_sums(layer, frames)))
+    # In whatever order weighted messages are added up, no sum on the way is larger than that of their sizes.
+    sizes = _largest(message_sizes(layer, frames.device)(frames.abs()))
+    yield Track(replace(PARTIAL_SUM, unit=unit), lowest << _FLOAT32_BITS, sizes)
 
 
 def _lowest_bit(values: torch.Tensor) -> int:
     """The lowest bit that any of some whole numbers has; 1 if all are 0."""
     bits = int(np.bitwise_or.reduce(values.long().cpu().numpy(), axis=None))
     return bits & -bits or 1
-
-
-def _partial_sums(layer: Dense | Conv, frames: torch.Tensor) -> torch.Tensor:
-    """Sums of the sizes of weighted messages, time first: in whatever order they are added up, none is larger."""
-    if isinstance(layer, Conv):
-        return message_sums(replace(layer, weight=np.abs(layer.weight)), frames.device)(frames.abs())
-    weight = torch.as_tensor(np.abs(load_dense_weights(layer.weight).effective), device=frames.device)
-    return frames.abs().flatten(2).double() @ weight.double().t()
