@@ -7,9 +7,10 @@ without Lava.
 from netx_export.slayer.chain import Chain, line_up, reaching, run_layers
 from netx_export.slayer.describing import coming_refusals, describe, keeps_state, read_chain, refusals
 from netx_export.slayer.rounding import RoundedParameter, round_parameters
-from netx_export.slayer.running import CannotRunError, Recording, evaluation, record, unwrapped
+from netx_export.slayer.running import BATCH, CannotRunError, Recording, evaluation, record, unwrapped
 
 __all__ = [
+    "BATCH",
     "CannotRunError",
     "Chain",
     "Recording",

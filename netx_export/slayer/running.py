@@ -25,6 +25,7 @@ from netx_export.slayer.blocks import Block, find_blocks, is_layer
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = [
+    "BATCH",
     "CannotRunError",
     "Recording",
     "evaluation",
@@ -36,6 +37,7 @@ __all__ = [
     "unwrapped",
 ]
 
+BATCH = 128  # samples per forward pass, which bounds the memory
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _ABS = (torch.abs, torch.Tensor.abs)
 _BLOCK = 2**20  # weights to quantise at a time
@@ -62,7 +64,7 @@ class Recording(Run):
     ends_inside: bool = False
 
 
-def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Recording:
+def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = BATCH) -> Recording:
     """Run the network in evaluation mode from rest and record every spiking block.
 
     Args:
