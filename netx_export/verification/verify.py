@@ -19,7 +19,6 @@ from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, NetxExportError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
-from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.progress import progress_bar
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
@@ -180,7 +179,7 @@ def verify(
     stop_early: bool = False,
     seed: int = 0,
     delay_shift: bool | None = None,
-    spike_exp: int = DEFAULT_SPIKE_EXP,
+    spike_exp: int | None = None,
     timeout: float | None = None,
     progress: bool = False,
     lava_python: str | os.PathLike[str] | None = None,
