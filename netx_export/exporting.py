@@ -186,10 +186,11 @@ def _check_sample(sample: torch.Tensor) -> None:
         raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
 
 
-def _wrong_shape(sample: torch.Tensor) -> ValueError:
+def _wrong_shape(sample: torch.Tensor, cause: str = "") -> ValueError:
+    """The error of a sample with too few axes; the cause is why the network's forward cannot add them."""
     return ValueError(
         f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
-        f"{tuple(sample.shape)}."
+        f"{tuple(sample.shape)}{cause or '.'}"
     )
 
 
@@ -199,8 +200,8 @@ def _read(net: nn.Module, sample: torch.Tensor | None) -> tuple[NetworkDescripti
         return read_chain(net, sample)
     try:
         description, chain = read_chain(net, sample)
-    except CannotRunError:
-        raise _wrong_shape(sample) from None
+    except CannotRunError as error:
+        raise _wrong_shape(sample, f". {error}") from error
     if not chain.begins_inside:
         raise _wrong_shape(sample)
     return description, chain

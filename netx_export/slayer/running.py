@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ __all__ = [
     "same_values",
     "tensors_in",
     "unwrapped",
+    "values_in",
 ]
 
 BATCH = 128  # samples per forward pass, which bounds the memory
@@ -288,10 +289,18 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     if isinstance(value, np.ndarray | np.generic | bool | int | float):
         array = np.asarray(value)
         return [torch.from_numpy(array.copy())] if array.dtype.kind in "bif" else []
+    return [tensor for each in values_in(value) or () for tensor in tensors_in(each)]
+
+
+def values_in(value: Any) -> list[Any] | None:
+    """The values of a tuple, list, mapping or dataclass, the things a forward may return several values in; None of
+    anything else.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return [tensor for each in inside for tensor in tensors_in(each)]
+        return [getattr(value, each.name) for each in fields(value) if hasattr(value, each.name)]
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, tuple | list) else None
 
 
 def _dense(tensor: torch.Tensor) -> list[torch.Tensor]:
