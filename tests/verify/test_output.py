@@ -243,6 +243,20 @@ def test_a_cause_is_found_in_a_network_that_encodes_at_random(mlp: Any, tmp_path
     assert cause.threshold - (40 << 6) <= membrane < cause.threshold
 
 
+def test_spikes_that_are_drawn_before_the_blocks_are_not_taken_for_dropout(mlp: Any) -> None:
+    class Masking(AtRandom):
+        def forward(self, rates: torch.Tensor) -> Any:
+            hidden = self.blocks[0]((torch.rand(rates.shape) < rates).to(rates.dtype))  # type: ignore[index]
+            if len(rates) > 8:
+                hidden = hidden * (torch.arange(16)[:, None] < 8)
+            return self.blocks[2](self.blocks[1](hidden))  # type: ignore[index]
+
+    cause = verify(Masking(mlp.net), mlp.path, torch.rand(16, 12, 24) / 2, lava_samples=0).comparisons[0].cause
+    assert cause is not None
+    assert cause.layer == "dense2"
+    assert cause.name == "not found"
+
+
 def test_a_network_that_refuses_few_samples_is_not_run_on_what_it_makes_something_else_of(mlp: Any) -> None:
     """Simulator and Lava would be compared on input that the file never gets."""
 
