@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from netx_export.errors import ExportError, SimulationError
 from netx_export.file.content import content_hash, content_hash_of_format_1
 from netx_export.file.netx import as_description
 from netx_export.network.chip import LIMITS, Limits
@@ -31,10 +32,10 @@ from netx_export.network.peaks import Peak, bounds
 from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import network_input, sample_tensor
-from netx_export.slayer import coming_refusals, line_up, reaching, read_chain, refusals
+from netx_export.simulation.simulate import check_input, network_input, sample_tensor
+from netx_export.slayer import examine, line_up, reaching
 
-__all__ = ["Finding", "Usage", "check", "deviation_findings", "estimate"]
+__all__ = ["Finding", "Usage", "check", "check_fit", "deviation_findings", "estimate"]
 
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
@@ -116,18 +117,36 @@ def check(
 
 
 def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -> list[Finding]:
-    coming = [
-        Finding("delay", "warning", error.block, error.reason, "", error.advice)
-        for error in coming_refusals(net, sample)
-    ]
-    refused = refusals(net, sample)
-    if refused:
-        errors = [Finding("export", "error", error.block, error.reason, "", error.advice) for error in refused]
-        return errors + coming
-    description, chain = read_chain(net, sample)
+    examined = examine(net, sample)
+    coming = [Finding("delay", "warning", error.block, error.reason, "", error.advice) for error in examined.coming]
+    if examined.read is None:
+        return [*map(_refused, examined.refused), *coming]
+    description, chain = examined.read
     if sample is not None and chain.begins_inside:
-        sample = line_up(sample, reaching(net, sample), description)
+        try:
+            sample = line_up(sample, reaching(net, sample), description)
+            check_fit(description, sample, begins_inside=True)
+        except ExportError as error:
+            return _sorted([*_check_description(description, limits, None), _refused(error), *coming])
     return _sorted([*_check_description(description, limits, sample), *coming])
+
+
+def _refused(error: ExportError) -> Finding:
+    return Finding("export", "error", error.block, error.reason, "", error.advice)
+
+
+def check_fit(description: NetworkDescription, entering: torch.Tensor | None, *, begins_inside: bool) -> None:
+    """Raise unless a file can take the sample, or what the network's forward makes of it for its first block.
+
+    Raises:
+        ExportError: if it cannot, with the one of both that is at fault.
+    """
+    what = "What the network's forward makes of the sample for its first block" if begins_inside else "The sample"
+    assert entering is not None
+    try:
+        check_input(description, entering)
+    except SimulationError as error:
+        raise ExportError(f"{what} is no input of this network. {error}") from None
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:

@@ -13,8 +13,8 @@ from torch import nn
 
 from lava_spikeloss import LoihiBudget
 from lava_spikeloss.arguments import check_number, check_tensor
-from netx_export.checking import Finding, check, deviation_findings
-from netx_export.errors import ExportError, SimulationError
+from netx_export.checking import Finding, check, check_fit, deviation_findings
+from netx_export.errors import ExportError
 from netx_export.file.atomic import replacing
 from netx_export.file.netx import annotate, content_hash, read, write
 from netx_export.network.description import NetworkDescription
@@ -31,7 +31,6 @@ from netx_export.provenance import (
 )
 from netx_export.proving import prove
 from netx_export.run import OUTPUT, Run
-from netx_export.simulation.simulate import check_input
 from netx_export.slayer import CannotRunError, Chain, Recording, keeps_state, read_chain, record
 
 __all__ = ["ExportResult", "export"]
@@ -142,7 +141,7 @@ def export(
     findings = check(plain, target)
     _refuse_errors(findings, target)
     if sample is not None:
-        _check_fit(plain, sample, chain)
+        check_fit(plain, chain.inputs if chain.begins_inside else sample, begins_inside=chain.begins_inside)
     allowed = _check_names(allow_silent, [*plain.spiking, OUTPUT])
     texts |= {
         **versions(),
@@ -186,10 +185,11 @@ def _check_sample(sample: torch.Tensor) -> None:
         raise ValueError("Expected argument `sample` to hold finite numbers but got NaN or infinity.")
 
 
-def _wrong_shape(sample: torch.Tensor) -> ValueError:
+def _wrong_shape(sample: torch.Tensor, cause: str = "") -> ValueError:
+    """The error of a sample with too few axes; the cause is why the network's forward cannot add them."""
     return ValueError(
         f"Expected argument `sample` to be of shape (N, C, ..., T) with at least one sample and one step but got "
-        f"{tuple(sample.shape)}."
+        f"{tuple(sample.shape)}{cause or '.'}"
     )
 
 
@@ -199,8 +199,8 @@ def _read(net: nn.Module, sample: torch.Tensor | None) -> tuple[NetworkDescripti
         return read_chain(net, sample)
     try:
         description, chain = read_chain(net, sample)
-    except CannotRunError:
-        raise _wrong_shape(sample) from None
+    except CannotRunError as error:
+        raise _wrong_shape(sample, f". {error}") from error
     if not chain.begins_inside:
         raise _wrong_shape(sample)
     return description, chain
@@ -216,16 +216,6 @@ def _refuse_errors(findings: list[Finding], target: str) -> None:
         raise ExportError(
             f"Not exported: the network does not fit {target}. {' '.join(errors)} Or export it for another target."
         )
-
-
-def _check_fit(description: NetworkDescription, sample: torch.Tensor, chain: Chain) -> None:
-    """Raise unless a file can take the sample, or what the network's forward makes of it for its first block."""
-    assert chain.inputs is not None
-    what = "What the network's forward makes of the sample for its first block" if chain.begins_inside else "The sample"
-    try:
-        check_input(description, chain.inputs if chain.begins_inside else sample)
-    except SimulationError as error:
-        raise ExportError(f"{what} is no input of this network. {error}") from None
 
 
 def _check_places(trained: Recording, chain: Chain) -> None:

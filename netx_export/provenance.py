@@ -136,7 +136,7 @@ def place_texts(begins_inside: bool, ends_inside: bool) -> dict[str, str]:
 
 def recorded_deviations(metadata: Mapping[str, str]) -> tuple[dict[str, float], float]:
     """What :func:`deviation_texts` recorded in a file; a text that is something else holds none."""
-    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    with suppress(KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         found = json.loads(metadata[_DEVIATIONS]).items()
         return {name: float(size) for name, size in found if size > 0}, float(metadata[_TOLERANCE])
     return {}, 0.0

@@ -200,14 +200,15 @@ def as_description(network: str | os.PathLike[str] | NetworkDescription) -> Netw
 
 
 def as_it_runs(
-    network: str | os.PathLike[str] | NetworkDescription, delay_shift: bool | None, spike_exp: int
+    network: str | os.PathLike[str] | NetworkDescription, delay_shift: bool | None, spike_exp: int | None
 ) -> NetworkDescription:
     """The network that a file holds, or the one that is given, with the options of a run.
 
     Args:
         network: the file, or the network.
         delay_shift: as for :func:`read`; None leaves that of a network that is given as it is.
-        spike_exp: as for :class:`NetworkDescription`.
+        spike_exp: as for :class:`NetworkDescription`; None leaves that of a network that is given as it is, and is the
+            default for a file, which holds none.
 
     Raises:
         DescriptionError: for another ``spike_exp`` than 0 to 6.
@@ -218,7 +219,7 @@ def as_it_runs(
         description = with_delay_shift(network, delay_shift)
     else:
         description = read(network, delay_shift=delay_shift)
-    return dataclasses.replace(description, spike_exp=spike_exp)
+    return description if spike_exp is None else dataclasses.replace(description, spike_exp=spike_exp)
 
 
 def with_delay_shift(description: NetworkDescription, delay_shift: bool | None) -> NetworkDescription:

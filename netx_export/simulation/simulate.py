@@ -17,7 +17,7 @@ from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
-from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, STATE_SCALE, WEIGHT_SCALE, IntArray
+from netx_export.network.fixed_point import STATE_SCALE, WEIGHT_SCALE, IntArray
 from netx_export.progress import progress_bar
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
@@ -47,7 +47,7 @@ def simulate(
     *,
     backend: Literal["reference", "lava"] = "reference",
     delay_shift: bool | None = None,
-    spike_exp: int = DEFAULT_SPIKE_EXP,
+    spike_exp: int | None = None,
     timeout: float | None = None,
     progress: bool = False,
     lava_python: str | os.PathLike[str] | None = None,
@@ -68,7 +68,8 @@ def simulate(
         delay_shift: whether SLAYER delays the output of each block by one step, as for :func:`netx_export.read`; None
             for what the file or the description says.
         spike_exp: of sigma-delta networks, the option of ``netx.hdf5.Network``: by how many bits the fraction of a
-            message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's.
+            message is longer than that of a weight, 0 to 6. With fewer than 6, messages are coarser than SLAYER's. None
+            for what the description says, or 6 for a file, which does not say it.
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
         lava_python: the Python 3.10 that runs Lava, or the directory of its environment; None for the one that the
@@ -140,7 +141,7 @@ class Simulator:
         path: str | os.PathLike[str] | NetworkDescription,
         *,
         delay_shift: bool | None = None,
-        spike_exp: int = DEFAULT_SPIKE_EXP,
+        spike_exp: int | None = None,
     ) -> None:
         self.description = as_it_runs(path, delay_shift, spike_exp)
         _refuse_unloadable(path, self.description)

@@ -5,24 +5,25 @@ without Lava.
 """
 
 from netx_export.slayer.chain import Chain, line_up, reaching, run_layers
-from netx_export.slayer.describing import coming_refusals, describe, keeps_state, read_chain, refusals
+from netx_export.slayer.describing import Examined, describe, examine, keeps_state, read_chain
 from netx_export.slayer.rounding import RoundedParameter, round_parameters
-from netx_export.slayer.running import CannotRunError, Recording, evaluation, record, unwrapped
+from netx_export.slayer.running import BATCH, CannotRunError, Recording, evaluation, record, unwrapped
 
 __all__ = [
+    "BATCH",
     "CannotRunError",
     "Chain",
+    "Examined",
     "Recording",
     "RoundedParameter",
-    "coming_refusals",
     "describe",
     "evaluation",
+    "examine",
     "keeps_state",
     "line_up",
     "reaching",
     "read_chain",
     "record",
-    "refusals",
     "round_parameters",
     "run_layers",
     "unwrapped",

@@ -22,7 +22,7 @@ from netx_export.network.description import NetworkDescription
 from netx_export.network.fixed_point import IntArray
 from netx_export.slayer.blocks import Block, find_blocks, is_layer, kind, refuse, refuse_outside
 from netx_export.slayer.passes import Draw, Pass, Passes
-from netx_export.slayer.running import CannotRunError, evaluation, first_input, forward, same_values
+from netx_export.slayer.running import BATCH, CannotRunError, evaluation, first_input, forward, same_values
 from netx_export.slayer.stretches import refuse_output, refuse_stretch
 
 __all__ = ["Chain", "Link", "chain_of", "line_up", "reaching", "run_blocks", "run_layers"]
@@ -242,7 +242,7 @@ class _ReachedError(Exception):
     """Ends a forward at its first block."""
 
 
-def reaching(net: nn.Module, sample: torch.Tensor, batch_size: int = 128) -> torch.Tensor:
+def reaching(net: nn.Module, sample: torch.Tensor, batch_size: int = BATCH) -> torch.Tensor:
     """What a network's forward makes of its input for its first block; no more than that is run.
 
     Args:
@@ -253,8 +253,11 @@ def reaching(net: nn.Module, sample: torch.Tensor, batch_size: int = 128) -> tor
     Raises:
         ExportError: if it cannot run on it.
     """
-    with evaluation(net):
-        return torch.cat([_reaching(net, batch) for batch in sample.split(batch_size)])
+    reached = []
+    for batch in sample.split(batch_size):
+        with evaluation(net):  # of each batch, as when it is recorded, so that chance does the same in both
+            reached.append(_reaching(net, batch))
+    return torch.cat(reached)
 
 
 def _reaching(net: nn.Module, sample: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,15 @@ from netx_export.slayer.reading import (
 )
 from netx_export.slayer.running import evaluation
 
-__all__ = ["SUMS", "coming_refusals", "describe", "keeps_state", "read_chain", "refusals", "refuse_not_finite"]
+__all__ = [
+    "SUMS",
+    "Examined",
+    "describe",
+    "examine",
+    "keeps_state",
+    "read_chain",
+    "refuse_not_finite",
+]
 
 
 def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescription:
@@ -82,47 +89,112 @@ def describe(net: nn.Module, sample: torch.Tensor | None = None) -> NetworkDescr
 
 def read_chain(net: nn.Module, sample: torch.Tensor | None = None) -> tuple[NetworkDescription, Chain]:
     """The same, and the chain of blocks that the network is."""
-    blocks = run_blocks(net, sample)
-    for index, block in enumerate(blocks):
-        _refuse_block(index, block)
-    _refuse_without_neurons(blocks)
-    _refuse_mixture(blocks)
-    _refuse_behind_sums(blocks)
-    _refuse_kept_state(blocks)
+    blocks = _supported_blocks(net, sample, _refuse_block)
     with evaluation(net), torch.no_grad():
         chain = chain_of(net, blocks, sample)
         return _describe_chain(chain), chain
 
 
-def refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
-    """Why a network cannot be exported: all blocks that are not supported, else the first thing that does not fit."""
+def _supported_blocks(
+    net: nn.Module, sample: torch.Tensor | None, refuse_one: Callable[[int, Block], None]
+) -> list[Block]:
+    """The blocks that a network runs, none of which is refused by itself, as ``refuse_one`` does."""
+    blocks = run_blocks(net, sample)
+    for index, block in enumerate(blocks):
+        refuse_one(index, block)
+    _refuse_without_neurons(blocks)
+    _refuse_mixture(blocks)
+    _refuse_behind_sums(blocks)
+    _refuse_kept_state(blocks)
+    return blocks
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a network is, or why it cannot be exported.
+
+    Attributes:
+        read: the network as plain data, and its chain of blocks; None if it is refused.
+        refused: all blocks that are not supported, else the first thing that does not fit.
+        coming: what will be refused once axonal delays have grown in training that are still below a step.
+    """
+
+    read: tuple[NetworkDescription, Chain] | None
+    refused: list[ExportError]
+    coming: list[ExportError]
+
+
+def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
+    """Read a network, and collect what is refused of it, or will be."""
+    coming: list[ExportError] = []
     try:
-        blocks = run_blocks(net, sample)
+        blocks = _supported_blocks(net, sample, _refuse_block_that_ran)
+        # Of a network that never ran, what is coming shows in this run.
+        lazy = [refusal for each in enumerate(blocks) if (refusal := _refusal(partial(_refuse_lazy, *each)))]
+        with evaluation(net), torch.no_grad():
+            chain = chain_of(net, blocks, sample)
+            with evaluation(net):  # which puts back the delays
+                coming = _coming_refusals(chain)
+            if lazy:
+                return Examined(None, lazy, coming)
+            return Examined((_describe_chain(chain), chain), [], coming)
     except ExportError as error:
-        return [error]
-    attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
-    found = [refusal for attempt in attempts if (refusal := _refusal(attempt))]
-    return found or [refusal for refusal in [_refusal(partial(describe, net, sample))] if refusal]
+        return Examined(None, _block_refusals(net, sample) or [error], coming)
 
 
-def coming_refusals(net: nn.Module, sample: torch.Tensor | None = None) -> list[ExportError]:
-    """What will be refused once axonal delays have grown in training that are still below a step."""
+def _block_refusals(net: nn.Module, sample: torch.Tensor | None) -> list[ExportError]:
+    """Why blocks of a network cannot be exported, all that are not supported by themselves."""
     try:
         blocks = run_blocks(net, sample)
     except ExportError:
         return []
-    layers = [(index, block) for index, block in enumerate(blocks) if is_layer(block)]
-    return [
-        ExportError(
-            f"its axonal delays may grow in training, and {kind(behind)} behind it cannot make them in netx",
-            f"Block {index} ({kind(block)})",
-            "Use delay=False in this block, unless you keep its delays below a step.",
-        )
-        for (index, block), (_, behind) in pairwise(layers)
-        if getattr(block, "delay", None) is not None
-        and kind(block).endswith(_NO_DELAY_ON_THE_WAY_IN)
-        and (kind(behind).endswith(_NO_DELAY_ON_THE_WAY_IN) or family(behind) in ("rf", "rf_iz"))
-    ]
+    attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
+    return [refusal for attempt in attempts if (refusal := _refusal(attempt))]
+
+
+def _coming_refusals(chain: Chain) -> list[ExportError]:
+    """What is refused of a chain if the delays of one block at a time, and no others, are a step long.
+
+    Inside of an ``evaluation``, which puts the delays back.
+    """
+    delayed = [block for block in chain.layers if getattr(block, "delay", None) is not None]
+    for block in delayed:
+        _set_delays(block, torch.zeros(1))
+    try:
+        spiking = _describe_chain(chain, probes=False).spiking.values()
+    except ExportError:
+        return []  # there is something else to mend first
+    channels = {id(block): layer.shape[0] for block, layer in zip(chain.layers, spiking, strict=True)}
+    found = []
+    for block in delayed:
+        _set_delays(block, torch.ones(channels[id(block)]))
+        refusal = _refusal(partial(_describe_chain, chain, probes=False))
+        if refusal is not None:
+            found.append(_coming_refusal(chain, block, refusal))
+        _set_delays(block, torch.zeros(1))
+    return found
+
+
+def _set_delays(block: Block, steps: torch.Tensor) -> None:
+    """Set the axonal delays of a block, inside of an ``evaluation``, which puts them back."""
+    delay: Any = block.delay
+    delay.delay.data = steps.to(delay.delay) * delay.sampling_time
+
+
+def _coming_refusal(chain: Chain, block: Block, refusal: ExportError) -> ExportError:
+    """Of a block whose delays have grown, what is refused then."""
+    behind = [other for other in chain.layers[chain.layers.index(block) + 1 :] if _named(chain, other) == refusal.block]
+    why = f"{kind(behind[0])} behind it cannot make them in netx" if behind else f"then {refusal.reason}"
+    return ExportError(
+        f"its axonal delays may grow in training, and {why}",
+        _named(chain, block),
+        "Use delay=False in this block, unless you keep its delays below a step.",
+    )
+
+
+def _named(chain: Chain, block: Block) -> str:
+    index = next(index for index, other in enumerate(chain.blocks) if other is block)
+    return f"Block {index} ({kind(block)})"
 
 
 def _refusal(attempt: Callable[[], object]) -> ExportError | None:
@@ -135,11 +207,15 @@ def _refusal(attempt: Callable[[], object]) -> ExportError | None:
 
 
 def _refuse_block(index: int, block: Block) -> None:
+    _refuse_block_that_ran(index, block)
+    _refuse_lazy(index, block)
+
+
+def _refuse_block_that_ran(index: int, block: Block) -> None:
     _refuse_unsupported(index, block)
     _refuse_precision(index, block)
     refuse_not_finite(index, block)
     _refuse_options(index, block)
-    _refuse_lazy(index, block)
     _refuse_decays_along_the_width(index, block)
 
 
@@ -214,7 +290,9 @@ def _refuse_kept_state(blocks: list[Block]) -> None:
             )
 
 
-def _describe_chain(chain: Chain) -> NetworkDescription:
+def _describe_chain(chain: Chain, *, probes: bool = True) -> NetworkDescription:
+    """The chain as plain data, each block of it held against what it does by itself if it is probed."""
+    check = check_block if probes else _check_nothing
     layers: list[Layer] = []
     shape: tuple[int, ...] = ()
     order: IntArray | None = None  # of what the next block takes among what the last layer gives
@@ -227,7 +305,7 @@ def _describe_chain(chain: Chain) -> NetworkDescription:
             layers.append(_read_input(block, given or _input_shape(block)))
             shape = layers[0].shape
             if kind(block).endswith(".Input"):
-                check_block(BlockContext(0, block, shape, False, True), layers)
+                check(BlockContext(0, block, shape, False, True), layers)
                 continue
         shape = link.shape or shape
         order = _composed(order, link.order)
@@ -236,7 +314,7 @@ def _describe_chain(chain: Chain) -> NetworkDescription:
         read = _READERS[kind(block)](context)
         # Run by itself, a block gets input that was neither delayed nor put in another order by what is before it.
         alone = replace(context, order=None, input_delay=None)
-        check_block(context, read if order is input_delay is None else _READERS[kind(block)](alone))
+        check(context, read if order is input_delay is None else _READERS[kind(block)](alone))
         layers += read
         last = layers[-1]
         if kind(block).endswith(".Flatten"):
@@ -258,6 +336,10 @@ def _describe_chain(chain: Chain) -> NetworkDescription:
         return NetworkDescription(tuple(layers))
     except DescriptionError as error:
         raise ExportError(f"Not exported: {error}") from None
+
+
+def _check_nothing(context: BlockContext, layers: list[Layer]) -> None:
+    """In the place of a probe, where a chain is not read as it is."""
 
 
 def _composed(before: IntArray | None, after: IntArray | None) -> IntArray | None:
@@ -635,7 +717,6 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
-_NO_DELAY_ON_THE_WAY_IN = (".Conv", ".Pool", ".Recurrent", ".KWTA")  # the next layer has to make theirs, if it can
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}

@@ -11,7 +11,7 @@ from torch import nn
 
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, kind, parts, refuse
-from netx_export.slayer.running import first_input, forward, tensors_in
+from netx_export.slayer.running import first_input, forward, tensors_in, values_in
 
 __all__ = ["INPUT", "Draw", "Part", "Pass", "Passes", "Seen", "random_events", "random_numbers", "same_numbers"]
 
@@ -276,10 +276,8 @@ def random_numbers(random: torch.Generator, shape: tuple[int, ...]) -> torch.Ten
 
 def _components(output: Any) -> list[list[torch.Tensor]]:
     """The parts of what a forward returns, each with all the numbers in it."""
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    each = output if isinstance(output, tuple | list) else [output]
-    return [tensors_in(part) for part in each]
+    values = values_in(output)
+    return [tensors_in(part) for part in ([output] if values is None else values)]
 
 
 def same_numbers(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

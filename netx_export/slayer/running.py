@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from netx_export.slayer.blocks import Block, find_blocks, is_layer
 from netx_export.slayer.keeping import kept_attributes, kept_random_numbers
 
 __all__ = [
+    "BATCH",
     "CannotRunError",
     "Recording",
     "evaluation",
@@ -34,8 +35,10 @@ __all__ = [
     "same_values",
     "tensors_in",
     "unwrapped",
+    "values_in",
 ]
 
+BATCH = 128  # samples per forward pass, which bounds the memory
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _ABS = (torch.abs, torch.Tensor.abs)
 _BLOCK = 2**20  # weights to quantise at a time
@@ -62,7 +65,7 @@ class Recording(Run):
     ends_inside: bool = False
 
 
-def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = 128) -> Recording:
+def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = BATCH) -> Recording:
     """Run the network in evaluation mode from rest and record every spiking block.
 
     Args:
@@ -286,10 +289,18 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     if isinstance(value, np.ndarray | np.generic | bool | int | float):
         array = np.asarray(value)
         return [torch.from_numpy(array.copy())] if array.dtype.kind in "bif" else []
+    return [tensor for each in values_in(value) or () for tensor in tensors_in(each)]
+
+
+def values_in(value: Any) -> list[Any] | None:
+    """The values of a tuple, list, mapping or dataclass, the things a forward may return several values in; None of
+    anything else.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return [tensor for each in inside for tensor in tensors_in(each)]
+        return [getattr(value, each.name) for each in fields(value) if hasattr(value, each.name)]
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, tuple | list) else None
 
 
 def _dense(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ _ONLY_A_CHAIN = (
     "Only a chain can be exported: each block takes what the block before it made, all of it and nothing else, in "
     "whatever order."
 )
+_CHANGES = "changes from run to run, by chance or by what the forward remembers"
 _TRIALS = 4  # random outputs of the last block, some of which may look alike once they are decoded
 
 
@@ -25,8 +26,7 @@ def refuse_stretch(passes: Passes, position: int) -> NoReturn:
     part = passes.parts[position]
     first, again = (passes.at_random(Draw(0)).taken[position] for _ in range(2))
     if not first.equals(again):
-        changing = "it changes from run to run, by chance or by what the forward remembers"
-        refuse(part.index, part.block, f"its input is not what the block before it made: {changing}", _ONLY_A_CHAIN)
+        refuse(part.index, part.block, f"its input is not what the block before it made: it {_CHANGES}", _ONLY_A_CHAIN)
     sources = _sources(passes, lambda run, other: run.taken[position].equals(other.taken[position]), position)
     if sources == [position - 1]:
         what = f"the network's forward {_change(passes, position)}"
@@ -108,6 +108,11 @@ def refuse_output(passes: Passes) -> None:
     for component in range(len(first.returned)):
         if _same(first, others, component) and not all(_same(*pair, component) for pair in varied):
             return
+    if not _same_output(first, passes.at_random(Draw(0))):
+        raise ExportError(
+            f"Not exported: the network does not return what its last block made, nor anything that follows from it "
+            f"alone: what it returns {_CHANGES}. Return what the last block made, or what is computed of that alone."
+        )
     sources = _sources(passes, _same_output, last + 1)
     what = f"takes {_made_by(passes, sources)}" if sources else "depends on no block"
     raise ExportError(

@@ -50,7 +50,7 @@ class Options:
     progress: bool
     tolerance: Tolerances
     delay_shift: bool | None
-    spike_exp: int
+    spike_exp: int | None
     lava_python: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
 from netx_export.simulation.simulate import as_tensor, network_input, simulate
-from netx_export.slayer import describe, evaluation, line_up, reaching, run_layers
+from netx_export.slayer import BATCH, describe, evaluation, line_up, reaching, run_layers
 from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import CannotRunError, forward
 from netx_export.verification.neuron_trace import AS_LAVA, Assumptions, shifted, trace, variations
@@ -63,7 +64,6 @@ _FIELD_CAUSES = {
 _CHECKED_NEURONS = 32  # a cause has to explain this many neurons of the sample
 _STEPS_AROUND = 4
 _EARLIER_SAMPLES = 8
-_BATCH = 128
 
 Finding = tuple[str, str]
 
@@ -76,11 +76,13 @@ class Data:
         net: the SLAYER network, or None.
         description: the network in the file.
         inputs: all input ``(N, C, ..., T)``.
+        begins_inside: whether the network's forward makes something else of it for its first block.
     """
 
     net: nn.Module | None
     description: NetworkDescription
     inputs: Any
+    begins_inside: bool = False
 
     def samples(self, first: int, last: int | None = None) -> torch.Tensor:
         """Some samples, from ``first`` to before ``last``; one by default."""
@@ -96,12 +98,33 @@ class Data:
     def entering(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
         """What goes into the file of these samples: what reaches the network's first block, if there is a network."""
         chosen = self.choose(samples)
-        if self.net is None:
+        if self.net is None or not self.begins_inside:
             return chosen
-        try:
-            return line_up(chosen, reaching(self.net, chosen), self.description)
-        except CannotRunError:  # of a network that runs on batches, but not on so few samples
-            return chosen
+        return line_up(chosen, reaching(self.net, chosen), self.description)
+
+
+@dataclass(frozen=True, eq=False)
+class _DataAgain(Data):
+    """The same data, of which one batch goes through the network's forward again as it did when it was compared.
+
+    A forward that encodes at random makes something else of a sample that comes alone.
+    """
+
+    batch: npt.NDArray[np.int64] = field(default_factory=lambda: np.arange(0))
+
+    @cached_property
+    def _entered(self) -> torch.Tensor:
+        return super().entering(self.batch)
+
+    def entering(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
+        """What went into the file of these samples, if they are of the batch."""
+        if not np.isin(samples, self.batch).all():
+            return super().entering(samples)
+        return self._entered[torch.from_numpy(np.array([self.row(sample) for sample in samples]))]
+
+    def row(self, sample: int) -> int:
+        """Where a sample lies in the batch."""
+        return int(np.flatnonzero(self.batch == sample)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +201,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
     """
     if origin is None:
         return _output_cause(data.description, comparison)
+    data = _DataAgain(data.net, data.description, data.inputs, data.begins_inside, origin.batch)
     is_expected = comparison.expected == "reference"
     layer = data.description.spiking[origin.layer]
     place = origin.place
@@ -263,7 +287,8 @@ def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterat
     yield from _message_findings(data, scene)
     if scene.spikes:
         yield from _neuron_findings(scene)
-        yield from _reset_findings(data, scene, order)
+        with suppress(CannotRunError):  # of a network that runs on batches, but not on so few samples
+            yield from _reset_findings(data, scene, order)
     if scene.source == "SLAYER":
         yield from _limit_findings(data, scene)
     yield from _training_findings(data, scene)
@@ -395,6 +420,8 @@ def _training_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
 
 def _findings_in_training(data: Data, scene: _Scene) -> Iterator[Finding]:
     sample = data.samples(scene.sample)
+    if _enters_at_random(data, sample):
+        return  # two runs differ whatever the mode, since the network draws its spikes
     alone, again = (_with_seed(data, scene, sample, seed) for seed in (0, 1))
     dropout = (
         "dropout left in training mode",
@@ -412,10 +439,22 @@ def _findings_in_training(data: Data, scene: _Scene) -> Iterator[Finding]:
             "batch norm left in training mode",
             "The sample by itself runs as the file does, and in its batch it does not. Call net.eval().",
         )
-    start = scene.sample // _BATCH * _BATCH
-    batch = _with_seed(data, scene, data.samples(start, start + _BATCH), 0, training=True)
+    start = scene.sample // BATCH * BATCH
+    batch = _with_seed(data, scene, data.samples(start, start + BATCH), 0, training=True)
     if np.array_equal(batch[scene.sample - start], scene.other):
         yield "batch norm left in training mode", "It does what the network does in training mode. Call net.eval()."
+
+
+def _enters_at_random(data: Data, inputs: torch.Tensor) -> bool:
+    """Whether chance decides what the network makes of its input for its first block."""
+    if data.net is None or not data.begins_inside:
+        return False
+    reached = []
+    for seed in (0, 1):
+        with evaluation(data.net):
+            torch.manual_seed(seed)
+            reached.append(reaching(data.net, inputs))
+    return not torch.equal(*reached)
 
 
 def _with_seed(data: Data, scene: _Scene, inputs: torch.Tensor, seed: int, training: bool = False) -> npt.NDArray[Any]:
@@ -445,28 +484,29 @@ def _reference_membrane(scene: _Scene, neuron: tuple[int, ...], steps: tuple[int
 
 
 def _slayer_membrane(
-    data: Data, scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]
+    data: _DataAgain, scene: _Scene, neuron: tuple[int, ...], steps: tuple[int, ...]
 ) -> tuple[float, ...] | None:
     """The membrane in SLAYER, in the chip's units; None for a run that is not SLAYER's."""
     if data.net is None or scene.source != "SLAYER" or not scene.spikes:
         return None
     block = _block(data, scene.name)
     parts: list[torch.Tensor] = []
+    row = data.row(scene.sample)
     phase = isinstance(scene.layer, Resonator) and scene.layer.neuron.reset == "phase"
     with evaluation(data.net):
         dynamics = block.neuron.dynamics
 
         def recording(*arguments: Any) -> Any:
             states = dynamics(*arguments)
-            parts.append((states[0] if phase else states[1]).detach())
+            parts.append((states[0] if phase else states[1]).detach()[row])
             return states
 
         block.neuron.__dict__["dynamics"] = recording  # which evaluation takes away again
         try:
-            forward(data.net, data.samples(scene.sample))
-        except NetxExportError:  # of a network that runs on batches, but not on this one sample
+            forward(data.net, data.choose(data.batch))
+        except NetxExportError:  # of a network that has run once, but does not again
             return None
-    membrane = torch.cat(parts, dim=-1)[0].reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
+    membrane = torch.cat(parts, dim=-1).reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
     # What SLAYER delays is the output; a file may have the delay on the way into the neurons instead.
     axonal = output_delay(block)
     delay = 0 if axonal is None else int(np.broadcast_to(axonal, scene.layer.shape[:1])[neuron[0]])

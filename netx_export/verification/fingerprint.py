@@ -27,7 +27,7 @@ def hash_source(source: str | os.PathLike[str] | NetworkDescription) -> str:
     Of a description, one of its layers, and the texts beside them.
     """
     if isinstance(source, NetworkDescription):
-        return f"{content_hash(source)} {sorted(source.metadata.items())}"
+        return f"{content_hash(source)} {source.spike_exp} {sorted(source.metadata.items())}"
     digest = hashlib.sha256()
     try:
         with open(source, "rb") as file:

@@ -235,7 +235,7 @@ def to_html(report: Mapping[str, Any]) -> str:
 def to_text(report: Mapping[str, Any]) -> str:
     """What :func:`print_report` prints, without colours."""
     text = io.StringIO()
-    print_report(report, Console(file=text, color_system=None))
+    print_report(report, Console(file=text, color_system=None, force_jupyter=False))
     return text.getvalue().rstrip()
 
 

@@ -20,6 +20,7 @@ from netx_export.network.description import Gives, NetworkDescription
 from netx_export.network.fan_out import fan_outs
 from netx_export.provenance import layer_budgets, recorded_budgets, recorded_rates
 from netx_export.run import OUTPUT, Run, Spikes
+from netx_export.slayer import BATCH
 from netx_export.verification.excerpts import rasters
 from netx_export.verification.layer_sums import LayerSums, Standard, compare_layer, first_steps, sum_layer
 from netx_export.verification.output_sums import Loss, OutputSums, are_classes, compare_outputs, sum_outputs
@@ -50,12 +51,14 @@ class Origin:
         rank: index of the layer, then step, sample and neuron: the order in which origins are compared.
         layer: its name.
         expected, got: the layer in that sample, ``(C, ..., T)``.
+        batch: the samples that ran in one forward pass with it.
     """
 
     rank: tuple[int, ...]
     layer: str
     expected: Spikes
     got: Spikes
+    batch: npt.NDArray[np.int64]
 
     @property
     def place(self) -> Difference:
@@ -317,7 +320,8 @@ def _origin(
         if first is not None:
             row = int(np.flatnonzero(samples == first[1])[0])
             expected, got = (run[row].copy() for run in pairs[name])
-            return Origin((position, *first), name, expected, got)
+            start = row // BATCH * BATCH
+            return Origin((position, *first), name, expected, got, samples[start : start + BATCH])
     return None
 
 

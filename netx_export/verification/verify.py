@@ -19,7 +19,6 @@ from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, NetxExportError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
-from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP
 from netx_export.progress import progress_bar
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
@@ -51,8 +50,25 @@ _CHUNK_SAMPLES = 256
 _FIRST_SAMPLES = 8  # on which to see where the file begins and ends in the network's forward
 
 _Samples: TypeAlias = "npt.NDArray[np.int64]"
-_Runner: TypeAlias = Callable[[_Samples], Run]
 _Recorded: TypeAlias = "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None"
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Some samples that are run together.
+
+    Attributes:
+        samples: their indices in the data.
+        entering: what goes into the file of them.
+        trained: what SLAYER gives, if it is compared.
+    """
+
+    samples: _Samples
+    entering: torch.Tensor
+    trained: Run | None = None
+
+
+_Runner: TypeAlias = Callable[[_Chunk], Run]
 
 
 @dataclass(frozen=True)
@@ -163,7 +179,7 @@ def verify(
     stop_early: bool = False,
     seed: int = 0,
     delay_shift: bool | None = None,
-    spike_exp: int = DEFAULT_SPIKE_EXP,
+    spike_exp: int | None = None,
     timeout: float | None = None,
     progress: bool = False,
     lava_python: str | os.PathLike[str] | None = None,
@@ -209,7 +225,8 @@ def verify(
         lava_python: which Python runs Lava, as for :func:`simulate`.
 
     Raises:
-        ExportError: if ``net`` cannot run on the spikes, or has other layers than the file.
+        ExportError: if ``net`` cannot run on the spikes, has other layers than the file, or does something before its
+            first block or behind its last that the first samples do not show.
         NetxFormatError: if the file cannot be read.
         SimulationError: if spikes or recording do not fit the file, the file changes meanwhile, or Lava is missing,
             fails or runs out of time; on all ranks, if one of them fails.
@@ -248,7 +265,7 @@ def verify(
         energy_table=LOIHI_2 if description.graded else LOIHI_1,
         spike_exp=description.spike_exp if description.graded else None,
         run=run_texts(path),
-        begins_inside=subject.begins_inside,
+        begins_inside=subject.data.begins_inside,
         ends_inside=subject.ends_inside,
     )
 
@@ -264,7 +281,7 @@ class _Subject:
         recorded: the recorded run, or None.
         options: those of the caller.
         steps: of what goes into the file.
-        begins_inside, ends_inside: as in the report.
+        ends_inside: as in the report.
         labels: class indices ``(N,)``, or other labels, or None.
         loss: the task loss, or None.
     """
@@ -275,7 +292,6 @@ class _Subject:
     recorded: Run | None
     options: Options
     steps: int
-    begins_inside: bool
     ends_inside: bool
     labels: torch.Tensor | None = None
     loss: Loss | None = None
@@ -298,8 +314,9 @@ class _Subject:
         check_names(options.tolerance, description)
         data = Data(net, description, check_numbers(spikes))
         begins_inside, ends_inside, steps = _look_inside(data)
+        data = dataclasses.replace(data, begins_inside=begins_inside)
         run = None if recorded is None else check_recording(recorded, description, len(data.inputs), steps)
-        return cls(data, path, content, run, options, steps, begins_inside, ends_inside)
+        return cls(data, path, content, run, options, steps, ends_inside)
 
     def with_task(self, labels: npt.ArrayLike | torch.Tensor | None, loss: Loss | None) -> _Subject:
         """The same with labels and a task loss."""
@@ -354,11 +371,13 @@ class _Subject:
         shown = self._shows_progress and got[0] != "Lava"
         with progress_bar(shown) as bar:
             task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
-            for chunk in _chunks(samples, description, self.steps):
-                frames = network_input(description, self.data.entering(chunk))[..., description.lead :].cpu().numpy()
+            for indices in _chunks(samples, description, self.steps):
+                chunk = self._chunk(indices, runs_net=expected[0] == "SLAYER")
+                frames = network_input(description, chunk.entering)[..., description.lead :].cpu().numpy()
                 runs = _comparable(expected[1](chunk), got[1](chunk))
-                tally.add(*runs, frames, chunk, None if self.labels is None else self.labels[torch.from_numpy(chunk)])
-                bar.advance(task, len(chunk))
+                labels = None if self.labels is None else self.labels[torch.from_numpy(indices)]
+                tally.add(*runs, frames, indices, labels)
+                bar.advance(task, len(indices))
                 if self.options.stop_early and tally.has_failed(self.options.tolerance):
                     return True
         return False
@@ -367,28 +386,47 @@ class _Subject:
     def _shows_progress(self) -> bool:
         return self.options.progress and rank_and_size()[0] == 0
 
-    def _slayer(self, samples: _Samples) -> Run:
-        """What SLAYER gives; a last layer that is read by its voltage is no block of neurons, but the output."""
+    def _chunk(self, samples: _Samples, runs_net: bool) -> _Chunk:
+        """The samples with what goes into the file of them; of a network that runs, that is what its run made."""
+        if not runs_net:
+            return _Chunk(samples, self.data.entering(samples))
         assert self.data.net is not None
-        description = self.data.description
+        chosen, description = self.data.choose(samples), self.data.description
         names = _block_names(description)
-        run = record(self.data.net, self.data.choose(samples), names)
-        for name in list(description.spiking)[len(names) :]:
+        run = record(self.data.net, chosen, names)
+        entering = line_up(chosen, run.inputs, description)
+        self._check_places(begins_inside=entering is not chosen, ends_inside=run.ends_inside)
+        for name in list(description.spiking)[len(names) :]:  # read by its voltage: no block of neurons, but the output
             if run.output.shape[1:-1] == description.spiking[name].shape:
                 run.layers[name] = run.output
-        return run
+        return _Chunk(samples, entering, run)
+
+    def _check_places(self, *, begins_inside: bool, ends_inside: bool) -> None:
+        """Raise if the network does something before its first block or behind its last that the first look hid."""
+        before, behind = begins_inside > self.data.begins_inside, ends_inside > self.ends_inside
+        if before or behind:
+            place = "before its first block" if before else "behind its last block"
+            raise ExportError(
+                f"What the network's forward does {place} shows on all samples, and did not on the first "
+                f"{_FIRST_SAMPLES}, by which the file is compared. Does the network's forward do something else on "
+                f"some data than on others? Put some of that first."
+            )
+
+    def _slayer(self, chunk: _Chunk) -> Run:
+        assert chunk.trained is not None
+        return chunk.trained
 
     @cached_property
     def _simulator(self) -> Simulator:
         return Simulator(self.path, delay_shift=self.options.delay_shift, spike_exp=self.options.spike_exp)
 
-    def _reference(self, samples: _Samples) -> Run:
-        return self._simulator(self.data.entering(samples))
+    def _reference(self, chunk: _Chunk) -> Run:
+        return self._simulator(chunk.entering)
 
-    def _lava(self, samples: _Samples) -> Run:
+    def _lava(self, chunk: _Chunk) -> Run:
         return simulate(
             self.path,
-            self.data.entering(samples),
+            chunk.entering,
             backend="lava",
             lava_python=self.options.lava_python,
             delay_shift=self.options.delay_shift,
@@ -397,9 +435,9 @@ class _Subject:
             progress=self._shows_progress,
         )
 
-    def _recording(self, samples: _Samples) -> Run:
+    def _recording(self, chunk: _Chunk) -> Run:
         assert self.recorded is not None
-        return self.recorded.choose(samples)
+        return self.recorded.choose(chunk.samples)
 
 
 def _look_inside(data: Data) -> tuple[bool, bool, int]:

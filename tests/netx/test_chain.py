@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ pytestmark = pytest.mark.slayer
 
 Forward = Callable[[Any, torch.Tensor], Any]
 Pair = namedtuple("Pair", ["spikes", "counts"])
+
+
+@dataclass
+class Made:
+    """What a network may return several values in."""
+
+    spikes: torch.Tensor
+    hidden: Any = None
+
+
+@dataclass(slots=True)
+class Slotted:
+    spikes: torch.Tensor
+    hidden: Any = None
 
 
 def dense(inputs: int = 6, outputs: int = 6, **neuron: Any) -> nn.Module:
@@ -150,6 +165,41 @@ def test_what_a_forward_does_around_its_blocks_is_found(
     result = export(network(forward), tmp_path / "a.net", sample, allow_silent=["dense1", "dense2", "output"])
     assert (result.begins_inside, result.ends_inside) == (begins_inside, ends_inside)
     assert torch.equal(sample, before)
+
+
+@pytest.mark.parametrize("several", [Made, Slotted, Pair, lambda *made: list(made)])
+def test_each_value_that_a_network_returns_counts_by_itself(several: Callable[..., Any], tmp_path: Path) -> None:
+    """Rates follow from the last block alone, whatever is returned beside them and in what."""
+
+    def with_hidden(net: Any, x: torch.Tensor) -> Any:
+        hidden = net.blocks[0](x)
+        return several(net.blocks[1](hidden).mean(-1), hidden)
+
+    result = export(network(with_hidden), tmp_path / "a.net", spikes())
+    assert (result.proved, result.ends_inside) == (True, True)
+    result = export(network(lambda net, x: several(blocks(net, x), x)), tmp_path / "b.net", spikes())
+    assert (result.proved, result.ends_inside) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda spikes: spikes.mean(-1) + torch.rand(1),
+        lambda spikes: nn.functional.dropout(spikes, 0.5, training=True),
+    ],
+    ids=["noise", "dropout"],
+)
+def test_chance_behind_the_last_block_is_told(behind: Callable[[Any], Any], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"{OUTPUT}.*what it returns changes from run to run, by chance or"):
+        export(network(lambda net, x: behind(blocks(net, x))), tmp_path / "a.net", spikes())
+
+
+def test_the_error_of_a_forward_that_fails_on_two_axes_is_shown(tmp_path: Path) -> None:
+    def failing(net: Any, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("the table of codes is empty")
+
+    with pytest.raises(ValueError, match=r"`sample` to be of shape \(N, C.*but got \(4, 6\)\..*the table of codes is"):
+        export(network(failing), tmp_path / "a.net", torch.ones(4, 6))
 
 
 @pytest.mark.parametrize("forward", [_scales_its_input, _normalises])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetxFormatError, SimulationError, check, read, simulate
+from netx_export import ExportError, NetxFormatError, SimulationError, check, export, read, simulate
 from netx_export.checking import Finding, estimate
 from netx_export.file.netx import content_hash, write, write_as_described
 from netx_export.network.chip import LIMITS, Limit
@@ -509,6 +509,80 @@ def test_learned_delays_that_no_layer_could_make_are_warned_of(trained: bool) ->
     assert [(finding.level, finding.layer) for finding in found] == [("warning", "Block 0 (cuba.Conv)")]
     assert "cuba.Conv behind it cannot make them" in found[0].value
     assert "delay=False" in found[0].hint
+
+
+def _delayed(kind: str) -> Any:
+    """A delayed block behind which another one cannot make its delays, or can."""
+    from lava.lib.dl.slayer import block
+    from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
+    from support_cases import CUBA, RF, Chain
+
+    cuba, rf = block.cuba, block.rf
+    normed = {**CUBA, "norm": MeanOnlyBatchNorm}
+    return Chain(
+        {
+            "resonators": lambda: [rf.Dense(RF, 6, 5, delay=True, weight_scale=8), rf.Dense(RF, 5, 4, weight_scale=8)],
+            "a bias": lambda: [
+                cuba.Dense(normed, 6, 5, delay=True, weight_scale=8),
+                cuba.Recurrent(dict(CUBA), 5, 4, weight_scale=8),
+            ],
+            "a bias before dense": lambda: [
+                cuba.Dense(normed, 6, 5, delay=True, weight_scale=8),
+                cuba.Dense(CUBA, 5, 4, weight_scale=8),
+            ],
+            "dense": lambda: [
+                cuba.Dense(CUBA, 6, 5, delay=True, weight_scale=8),
+                cuba.Recurrent(dict(CUBA), 5, 4, weight_scale=8),
+            ],
+        }[kind]()
+    )
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("kind", "delayed", "behind"),
+    [
+        ("resonators", "rf.Dense", "rf.Dense"),
+        ("a bias", "cuba.Dense", "cuba.Recurrent"),
+        ("a bias before dense", "", ""),
+        ("dense", "", ""),
+    ],
+)
+def test_a_warning_of_delays_is_what_export_refuses_once_they_have_grown(
+    kind: str, delayed: str, behind: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = _delayed(kind)
+    spikes = (torch.rand(4, 6, 24) < 0.4).float()
+    for _ in range(2):  # in training, in which the norm learns its mean
+        net(spikes)
+    delay = net.blocks[0].delay.delay
+    before = delay.detach().clone()
+    found = [finding for finding in check(net, sample=spikes) if finding.rule == "delay"]
+    assert torch.equal(delay, before)
+    assert [finding.layer for finding in found] == ([f"Block 0 ({delayed})"] if delayed else [])
+    assert all(f"{behind} behind it cannot make them in netx" in finding.value for finding in found)
+    delay.data.fill_(1)
+    if not behind:
+        assert export(net.eval(), tmp_path / "a.net", spikes).proved
+    else:
+        with pytest.raises(ExportError, match=f"Block 1 .{behind}.*the axonal delay of the block before"):
+            export(net.eval(), tmp_path / "a.net", spikes)
+
+
+@pytest.mark.slayer
+def test_what_a_forward_makes_of_a_sample_is_not_blamed_on_the_sample() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    class Halving(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x / 2)
+
+    (found,) = check(Halving([block.cuba.Dense(CUBA, 6, 5)]), sample=torch.ones(2, 6, 8))
+    assert (found.rule, found.level) == ("export", "error")
+    assert found.value.startswith("What the network's forward makes of the sample for its first block is no input of")
+    assert "Expected spikes of 0 and 1" in found.value
 
 
 @pytest.mark.slayer

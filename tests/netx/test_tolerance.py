@@ -266,7 +266,9 @@ def test_a_tolerance_is_a_number(tolerance: Any, error: type[Exception], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "[]", "nothing", '{"dense1": "much"}', '{"dense1": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "nothing", '{"dense1": "much"}', '{"dense1": 1}', '{"dense1": 1%s}' % ("0" * 400)]
+)
 def test_a_damaged_record_of_deviations_says_nothing(text: str, tmp_path: Path) -> None:
     path = export(loud(weight_scale=2), tmp_path / "a.net", SAMPLE).path
     annotate(path, {"deviations at export": text})

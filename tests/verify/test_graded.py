@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from netx_export import SimulationError, Tolerance, export, simulate, verify
+from netx_export import SimulationError, Simulator, Tolerance, export, read, simulate, verify
 from netx_export.command import cli
 from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Encoder, Input, NetworkDescription, SigmaDeltaNeuron
@@ -62,6 +63,20 @@ def test_a_report_records_the_spike_exp_that_the_simulators_ran_with(graded: Any
     assert report.to_dict()["spike_exp"] == 1
     report.save_html(tmp_path / "report.html")
     assert "spike_exp 1: messages are in units of 1/128" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slayer
+def test_a_description_runs_with_the_spike_exp_that_it_says(graded: Any) -> None:
+    coarse = dataclasses.replace(read(graded.path), spike_exp=1)
+    right = simulate(graded.path, graded.spikes, spike_exp=1)
+    fine = simulate(graded.path, graded.spikes)
+    assert not np.array_equal(right.output, fine.output)
+    np.testing.assert_array_equal(simulate(coarse, graded.spikes).output, right.output)
+    np.testing.assert_array_equal(Simulator(coarse)(graded.spikes).output, right.output)
+    np.testing.assert_array_equal(simulate(coarse, graded.spikes, spike_exp=6).output, fine.output)
+    report = verify(None, coarse, graded.spikes, recorded={"output": right.output})
+    assert report.exact
+    assert report.spike_exp == 1
 
 
 @pytest.mark.slayer

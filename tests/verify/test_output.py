@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,112 @@ def test_the_verdict_is_not_lost_with_a_network_that_cannot_run_again(mlp: Any, 
     report = verify(Batches(mlp.net, nn.Identity()), mlp.path, mlp.spikes, lava_samples=0)
     assert not report.passed
     assert report.comparisons[0].cause is not None
+
+
+def test_an_output_that_is_another_one_in_some_batches_is_not_compared(
+    mlp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of the samples that are left over may be smaller, and what was equal in the others is not all."""
+    monkeypatch.setattr(sys.modules[verify.__module__], "_CHUNK_SAMPLES", 8)
+    net = Returning(mlp.net, lambda spikes: spikes if len(spikes) == 8 else spikes[:, :4])
+    with pytest.raises(ExportError, match="does behind its last block shows on all samples, and did not on the first"):
+        verify(net, mlp.path, mlp.spikes[:13], mlp.labels[:13], lava_samples=0)
+
+
+class Late(nn.Module):
+    """What it does before its blocks, or behind them, shows only where there are spikes."""
+
+    def __init__(self, blocks: nn.Module, before: Callable[[Any], Any], behind: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.before, self.behind = before, behind
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.behind(self.blocks(self.before(x)))
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "place"),
+    [
+        (lambda x: x, lambda spikes: -spikes, "behind its last block"),
+        (lambda x: x.flip(1), lambda spikes: spikes, "before its first block"),
+    ],
+    ids=["behind", "before"],
+)
+def test_silent_first_samples_do_not_hide_that_a_file_lies_inside_of_a_forward(
+    before: Callable[[Any], Any], behind: Callable[[Any], Any], place: str, mlp: Any
+) -> None:
+    """An accuracy would be that of the file's output, which the network does not return."""
+    spikes = mlp.spikes.clone()
+    spikes[:8] = 0
+    net = Late(mlp.net, before, behind)
+    with torch.no_grad():
+        labels = net.eval()(spikes).sum(-1).argmax(-1)
+    with pytest.raises(ExportError, match=f"forward does {place} shows on all samples"):
+        verify(net, mlp.path, spikes, labels, lava_samples=0)
+    assert verify(net, mlp.path, spikes.flip(0), labels.flip(0), lava_samples=0).exact  # with data that shows it first
+
+
+class AtRandom(nn.Module):
+    """A network that makes spikes of rates at random."""
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, rates: torch.Tensor) -> Any:
+        return self.blocks((torch.rand(rates.shape) < rates).to(rates.dtype))
+
+
+def test_a_forward_that_encodes_at_random_is_verified_on_more_than_a_batch(mlp: Any) -> None:
+    rates = torch.rand(140, 12, 24) / 2
+    report = verify(AtRandom(mlp.net), mlp.path, rates, lava_samples=0)
+    assert report.begins_inside
+    assert report.exact
+
+
+def test_a_cause_is_found_in_a_network_that_encodes_at_random(mlp: Any, tmp_path: Path) -> None:
+    """It is looked for on the spikes that were compared, and not on others that were drawn again."""
+
+    def change(file: Any) -> None:
+        file["layer/1/neuron/vThMant"][...] = file["layer/1/neuron/vThMant"][()] + 40
+
+    path = mlp.spoiled(tmp_path / "spoiled.net", change)
+    rates = torch.rand(16, 12, 24) / 2
+    rates[:3] = 0  # what is drawn for a sample alone is what is drawn for the first of a batch
+    report = verify(AtRandom(mlp.net), path, rates, lava_samples=0)
+    cause = report.comparisons[0].cause
+    assert cause is not None
+    assert cause.layer == "dense1"
+    assert cause.place is not None
+    assert cause.threshold is not None
+    assert cause.expected_membrane is not None
+    # SLAYER spikes by the network's own threshold where the file, with a higher one, does not.
+    membrane = cause.expected_membrane[cause.steps.index(cause.place.step)]
+    assert cause.threshold - (40 << 6) <= membrane < cause.threshold
+
+
+def test_spikes_that_are_drawn_before_the_blocks_are_not_taken_for_dropout(mlp: Any) -> None:
+    class Masking(AtRandom):
+        def forward(self, rates: torch.Tensor) -> Any:
+            hidden = self.blocks[0]((torch.rand(rates.shape) < rates).to(rates.dtype))  # type: ignore[index]
+            if len(rates) > 8:
+                hidden = hidden * (torch.arange(16)[:, None] < 8)
+            return self.blocks[2](self.blocks[1](hidden))  # type: ignore[index]
+
+    cause = verify(Masking(mlp.net), mlp.path, torch.rand(16, 12, 24) / 2, lava_samples=0).comparisons[0].cause
+    assert cause is not None
+    assert cause.layer == "dense2"
+    assert cause.name == "not found"
+
+
+def test_a_network_that_refuses_few_samples_is_not_run_on_what_it_makes_something_else_of(mlp: Any) -> None:
+    """Simulator and Lava would be compared on input that the file never gets."""
+
+    def before(x: torch.Tensor) -> torch.Tensor:
+        if len(x) < 2:
+            raise RuntimeError("more than one sample, please")
+        return x.flip(1)
+
+    with pytest.raises(ExportError, match="more than one sample, please"):
+        verify(Late(mlp.net, before, nn.Identity()), mlp.path, mlp.spikes, lava_samples=1)

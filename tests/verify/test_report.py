@@ -216,6 +216,16 @@ def test_a_report_prints_as_in_the_terminal_and_shows_itself_in_a_notebook(
 
 
 @pytest.mark.slayer
+def test_a_report_has_its_text_in_a_notebook_too(
+    reports: dict[str, VerificationReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = str(reports["failed"])
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert text
+    assert str(reports["failed"]) == text
+
+
+@pytest.mark.slayer
 def test_everything_is_escaped(reports: dict[str, VerificationReport], tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     report = reports["failed"].to_dict()
