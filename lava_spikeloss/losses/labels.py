@@ -65,6 +65,7 @@ IGNORED = -100
 LabelForm = Literal["indices", "targets"]
 """What the numbers of labels are: the argument ``label_form``."""
 
+_IMPOSSIBLE = -1  # an index at which torch's indexing raises, where labels were not checked
 _SHOWN = 5  # how many impossible labels an error lists
 _ROUNDING = 1e-3  # by so much at least a target may lie outside of [0, 1], as sums of rounded probabilities do
 
@@ -227,7 +228,9 @@ def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | No
         _check_indices(labels, indices, num_classes, name)
         return Labels(indices)
     kept = indices != ignore_index
-    marked = indices if ignore_index == IGNORED else torch.where(kept, indices, IGNORED)
+    marked = indices
+    if ignore_index != IGNORED:  # a class may have this number, and IGNORED is then a label that no class has
+        marked = indices.masked_fill(indices == IGNORED, _IMPOSSIBLE).masked_fill(~kept, IGNORED)
     return Labels(
         marked, kept if _check_indices(labels, torch.where(kept, indices, 0), num_classes, name, kept) else None
     )
@@ -309,7 +312,7 @@ def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> to
 
 def _possible(indices: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
     """Indices with a class in the place of :data:`IGNORED`, so that they can index."""
-    return indices if kept is None else indices.clamp(min=0)
+    return indices if kept is None else indices.masked_fill(indices == IGNORED, 0)
 
 
 def labels_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> Labels:

@@ -332,6 +332,21 @@ def test_what_is_left_out_is_left_out_on_a_device_too(name: str) -> None:
     assert batched[1] == 0
 
 
+@every_loss
+def test_no_impossible_class_is_read_as_another_where_labels_are_not_checked(name: str) -> None:
+    """As on an accelerator, where torch's indexing asserts: here inside of torch.compile."""
+
+    def raises(labels: torch.Tensor, **options: Any) -> None:
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda x, y: LOSSES[name](x, y, **options), backend="eager")
+        with pytest.raises(Exception, match=r"out of (bounds|range)"):
+            compiled(trains(7), labels)
+
+    for labels in (torch.tensor([-1, -7, 0, 1]), torch.tensor([0, C, 1, 2]), torch.where(KEEP, CLASSES, -7)):
+        raises(labels)
+    raises(torch.tensor([0, -100, 1, 2]), ignore_index=255)
+
+
 def test_modules_take_what_is_left_out_and_the_form() -> None:
     loss = L.CERateLoss(ignore_index=-1, label_form="indices")
     assert "label_form='indices', ignore_index=-1" in repr(loss)
