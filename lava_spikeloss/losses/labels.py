@@ -141,12 +141,12 @@ def read_form(
         given = "" if label_form is None else f" with `label_form={label_form!r}`"
         raise ValueError(f"Expected argument `{name}` to have shape {listed}{given} but got {tuple(labels.shape)}.")
     indices, targets = ([form for form in fitting if form.numbers == one] for one in ("indices", "targets"))
-    if not (indices and targets):
-        return fitting[0]
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        return targets[0]
-    if only_indices(labels):
+    if not targets or (indices and only_indices(labels)):
+        if len(indices) > 1:
+            raise ValueError(_positions_or_steps(labels, name))
         return indices[0]
+    if not indices or labels.is_floating_point() or labels.dtype == torch.bool:
+        return targets[0]
     if num_classes == 1 and _has(labels, labels == 1):
         return targets[0]
     raise ValueError(_two_readings(labels, indices[0], targets[0], name))
@@ -173,6 +173,14 @@ def _two_readings(labels: torch.Tensor, indices: Form, targets: Form, name: str)
         f"Argument `{name}` of shape {tuple(labels.shape)} and {labels.dtype} has two readings: class indices "
         f"({indices.axes}), and targets, one for each class, ({targets.axes}). Say which, with `label_form='indices'` "
         f"or `label_form='targets'`, or give targets as floating-point numbers, `{name}.float()`."
+    )
+
+
+def _positions_or_steps(labels: torch.Tensor, name: str) -> str:
+    samples, steps = labels.shape
+    return (
+        f"Argument `{name}` of shape {tuple(labels.shape)} has two readings: class indices of {steps} positions, "
+        f"and of T={steps} steps. Give one for each step of each position, ({samples}, {steps}, T={steps})."
     )
 
 

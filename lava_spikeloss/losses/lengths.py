@@ -112,6 +112,8 @@ def padded(
 ) -> Callable[[Callable[P, torch.Tensor]], Callable[P, torch.Tensor]]:
     """Decorator of a loss: with its argument ``lengths`` each sample is cut to its length.
 
+    A loss may have an argument ``form``, to be told the form of the whole batch's labels.
+
     Args:
         labels: name of the loss's argument for labels; None if it has none.
         trains: names of further arguments with time last.
@@ -203,6 +205,8 @@ def _cut(kind: _Kind, arguments: Arguments, form: Form | None, rows: list[int], 
         cut[kind.labels] = _cut_labels(arguments[kind.labels], form, rows, length)
     if form is not None:
         cut["label_form"] = form.numbers
+    if "form" in arguments:  # where what the numbers are is not all that a form says
+        cut["form"] = form
     return cut
 
 
