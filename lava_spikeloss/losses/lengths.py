@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.arguments import check_choice, check_count, check_spikes, check_tensor
+from lava_spikeloss.arguments import check_count, check_spikes, check_tensor
 from lava_spikeloss.losses.labels import Form, label_forms, read_form
+from lava_spikeloss.losses.options import check_options
 
 __all__ = ["Lengths", "check_lengths", "classes_of_call", "padded", "silent_after_the_end"]
 
@@ -145,8 +146,9 @@ def _of_lengths(function: Callable[..., torch.Tensor], kind: _Kind, arguments: A
     x: torch.Tensor = arguments[name]
     check_spikes(name, x)
     lengths = check_lengths(arguments.pop("lengths"), x.shape[0], x.shape[-1])
+    no_options = {name, kind.labels, *kind.trains, "form"}
+    check_options(**{option: value for option, value in arguments.items() if option not in no_options})
     reduction = arguments.pop("reduction")
-    check_choice("reduction", reduction, ("mean", "sum", "none"))
     form = _form_of_labels(kind, arguments, x, lengths)
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):

@@ -237,3 +237,24 @@ def test_impossible_lengths_are_an_error(lengths: Any, error: type[Exception], m
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("ce_count_loss", {"population_code": True}, ValueError, "`num_classes` to be given with"),
+        ("ce_rate_loss", {"population_code": True, "num_classes": 2.0}, TypeError, "`num_classes` to be an integer"),
+        ("ce_rate_loss", {"label_form": "classes"}, ValueError, "`label_form` to be one of None, 'indices'"),
+        ("ce_rate_loss", {"reduction": "median"}, ValueError, "`reduction` to be one of"),
+        ("decolle_loss", {"readout": [[1.0]]}, TypeError, "`readout` to be a"),
+        ("decolle_loss", {"readout": torch.tensor(1.0)}, ValueError, r"`readout` to have shape \(C, \w\) but got \(\)"),
+        ("decolle_loss", {"readout": torch.ones(C)}, ValueError, r"`readout` to have shape \(C, "),
+    ],
+)
+def test_options_are_checked_before_samples_are_cut(
+    name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    x, labels = torch.rand(N, C, T), torch.tensor([0, 1, 2])
+    for lengths in (None, LENGTHS):
+        with pytest.raises(error, match=message):
+            getattr(functional, name)(x, labels, **options, lengths=lengths)
