@@ -1,4 +1,8 @@
-"""Names that arguments have at the peers, for scripts that come from there."""
+"""Names that arguments have at the peers, for scripts that come from there.
+
+A name does not turn a tensor around: SpikingJelly's ``x_seq`` has time first, here time stays last under that name too.
+It is taken where a tensor with time first meets an error, unless its sizes agree by chance, and not where any would do.
+"""
 
 from __future__ import annotations
 

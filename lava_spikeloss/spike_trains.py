@@ -322,7 +322,7 @@ def running_count(fired: torch.Tensor) -> torch.Tensor:
     return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
 
 
-@also_called(x_seq="x", delay_steps="steps")
+@also_called(delay_steps="steps")  # not x_seq: the peer's has time first, and any tensor can be delayed along either
 def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.Tensor:
     r"""Delay a sequence, with zeros in front.
 

@@ -9,7 +9,7 @@ import torch
 
 from lava_spikeloss.arguments import check_spikes
 from lava_spikeloss.losses.labels import only_indices
-from lava_spikeloss.losses.module import Term
+from lava_spikeloss.losses.module import Loss, Term
 
 __all__ = ["TimeFirst"]
 
@@ -21,9 +21,10 @@ class TimeFirst(Term):
 
     Moves the first dimension of the input to the end, and of every further tensor that has time first: one of the
     input's shape, of shape :math:`(F, N, C, ...)` such as multi-spike targets, or labels per step :math:`(T, N)`.
-    With as many steps as samples and classes, labels :math:`(T, N)` and :math:`(N, C)` are one shape. Integers that are
-    not all 0 and 1 are then :math:`(T, N)`, as are all labels of a loss with ``label_form="indices"``; others are
-    :math:`(N, C)`.
+    With as many steps as samples and classes, labels :math:`(T, N)` and :math:`(N, C)` are one shape. A loss that takes
+    one of them alone gets it: :math:`(T, N)` with ``time_var_targets``, :math:`(N, C)` with ``target_is_time`` and in
+    ``STCALoss``, ``SpikeSimilarityLoss`` and ``DistillationLoss``. Otherwise integers that are not all 0 and 1 are
+    :math:`(T, N)`, as are all labels of a loss with ``label_form="indices"``; others are :math:`(N, C)`.
 
     Args:
         loss: a module for tensors with time last.
@@ -68,7 +69,16 @@ class TimeFirst(Term):
         if value.shape != shape[:2]:
             return False
         inside = list(self.loss.modules())
-        classes = {prod(shape[2:]), *(getattr(module, "num_classes", None) for module in inside)}
+        known = {module.labels_per_step for module in inside if isinstance(module, Loss)} - {None}
+        if known:
+            return True in known
+        classes = {prod(shape[2:]), *(_classes_of(module) for module in inside)}
         if shape[0] != shape[1] or shape[1] not in classes:
             return True
         return only_indices(value) or any(getattr(module, "label_form", None) == "indices" for module in inside)
+
+
+def _classes_of(module: torch.nn.Module) -> int | None:
+    """How many classes a loss with a population code, or a readout of its own, has; None where its input tells it."""
+    readout = getattr(module, "readout", None)
+    return readout.shape[0] if isinstance(readout, torch.Tensor) else getattr(module, "num_classes", None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, prod
+from typing import Any
 
 import torch
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
-from lava_spikeloss.losses.labels import IGNORED, LabelForm, read_labels, targets_per_train
+from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, label_forms, read_labels, targets_per_train
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
@@ -113,7 +114,17 @@ def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     return torch.where(exists[..., :1], last, steps)
 
 
-@padded("desired")
+def _forms_of_call(arguments: dict[str, Any], membrane: torch.Tensor) -> list[Form]:
+    return _forms_of_a_train(membrane)
+
+
+def _forms_of_a_train(membrane: torch.Tensor) -> list[Form]:
+    """The forms without time: integers of shape ``(N, C)`` are counts, also where :math:`C = T`."""
+    forms = label_forms(membrane.shape, prod(membrane.shape[1:-1]))
+    return [form for form in forms if not form.per_step]
+
+
+@padded("desired", forms=_forms_of_call)
 def stca_loss(
     membrane: torch.Tensor,
     desired: torch.Tensor,
@@ -140,14 +151,14 @@ def stca_loss(
 
     Args:
         membrane: membrane potentials of the output neurons.
-        desired: desired number of clusters of each neuron, or class indices.
+        desired: desired number of clusters of each neuron in the whole train, or class indices.
         v_threshold: :math:`\theta`, the firing threshold.
         T_in: largest distance of spikes in a cluster, in steps.
         reduction: ``"sum"`` and ``"mean"`` over samples and neurons, or ``"none"``.
         true_count: clusters of the labelled class, when ``desired`` are class indices.
         false_count: clusters of every other class, when ``desired`` are class indices.
-        label_form: what the numbers of ``desired`` are, ``"indices"`` or ``"targets"``; needed where both could be.
-        ignore_index: the class index of samples, and of steps, that are left out.
+        label_form: what the numbers of ``desired`` are, ``"indices"`` or ``"targets"``; their shape says it too.
+        ignore_index: the class index of samples that are left out.
         lengths: the number of steps of each sample, :math:`(N)`; later ones are padding. A mean is then over samples.
 
     Shape:
@@ -179,6 +190,7 @@ def stca_loss(
         v.shape[1],
         label_form=label_form,
         ignore_index=ignore_index,
+        forms=_forms_of_a_train(membrane),
         limits=(0, inf),  # counts
         name="desired",
     )
@@ -219,3 +231,8 @@ class STCALoss(Loss, function=stca_loss):
             label_form=label_form,
             ignore_index=ignore_index,
         )
+
+    @property
+    def labels_per_step(self) -> bool:
+        """Never: they are clusters of each neuron in the whole train."""
+        return False

@@ -135,3 +135,8 @@ class DistillationLoss(Loss, function=distillation_loss):
             population_pooling=population_pooling,
             scale=scale,
         )
+
+    @property
+    def labels_per_step(self) -> bool:
+        """Never: scores of a teacher are ``(N, C)``."""
+        return False

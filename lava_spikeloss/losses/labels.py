@@ -65,6 +65,7 @@ IGNORED = -100
 LabelForm = Literal["indices", "targets"]
 """What the numbers of labels are: the argument ``label_form``."""
 
+_IMPOSSIBLE = -1  # an index at which torch's indexing raises, where labels were not checked
 _SHOWN = 5  # how many impossible labels an error lists
 _ROUNDING = 1e-3  # by so much at least a target may lie outside of [0, 1], as sums of rounded probabilities do
 
@@ -140,12 +141,12 @@ def read_form(
         given = "" if label_form is None else f" with `label_form={label_form!r}`"
         raise ValueError(f"Expected argument `{name}` to have shape {listed}{given} but got {tuple(labels.shape)}.")
     indices, targets = ([form for form in fitting if form.numbers == one] for one in ("indices", "targets"))
-    if not (indices and targets):
-        return fitting[0]
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        return targets[0]
-    if only_indices(labels):
+    if not targets or (indices and only_indices(labels)):
+        if len(indices) > 1:
+            raise ValueError(_positions_or_steps(labels, name))
         return indices[0]
+    if not indices or labels.is_floating_point() or labels.dtype == torch.bool:
+        return targets[0]
     if num_classes == 1 and _has(labels, labels == 1):
         return targets[0]
     raise ValueError(_two_readings(labels, indices[0], targets[0], name))
@@ -172,6 +173,14 @@ def _two_readings(labels: torch.Tensor, indices: Form, targets: Form, name: str)
         f"Argument `{name}` of shape {tuple(labels.shape)} and {labels.dtype} has two readings: class indices "
         f"({indices.axes}), and targets, one for each class, ({targets.axes}). Say which, with `label_form='indices'` "
         f"or `label_form='targets'`, or give targets as floating-point numbers, `{name}.float()`."
+    )
+
+
+def _positions_or_steps(labels: torch.Tensor, name: str) -> str:
+    samples, steps = labels.shape
+    return (
+        f"Argument `{name}` of shape {tuple(labels.shape)} has two readings: class indices of {steps} positions, "
+        f"and of T={steps} steps. Give one for each step of each position, ({samples}, {steps}, T={steps})."
     )
 
 
@@ -227,7 +236,9 @@ def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | No
         _check_indices(labels, indices, num_classes, name)
         return Labels(indices)
     kept = indices != ignore_index
-    marked = indices if ignore_index == IGNORED else torch.where(kept, indices, IGNORED)
+    marked = indices
+    if ignore_index != IGNORED:  # a class may have this number, and IGNORED is then a label that no class has
+        marked = indices.masked_fill(indices == IGNORED, _IMPOSSIBLE).masked_fill(~kept, IGNORED)
     return Labels(
         marked, kept if _check_indices(labels, torch.where(kept, indices, 0), num_classes, name, kept) else None
     )
@@ -309,7 +320,7 @@ def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> to
 
 def _possible(indices: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
     """Indices with a class in the place of :data:`IGNORED`, so that they can index."""
-    return indices if kept is None else indices.clamp(min=0)
+    return indices if kept is None else indices.masked_fill(indices == IGNORED, 0)
 
 
 def labels_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> Labels:

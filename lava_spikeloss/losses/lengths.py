@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from lava_spikeloss.arguments import check_choice, check_count, check_spikes, check_tensor
+from lava_spikeloss.arguments import check_count, check_spikes, check_tensor
 from lava_spikeloss.losses.labels import Form, label_forms, read_form
+from lava_spikeloss.losses.options import check_options
 
 __all__ = ["Lengths", "check_lengths", "classes_of_call", "padded", "silent_after_the_end"]
 
@@ -112,6 +113,8 @@ def padded(
 ) -> Callable[[Callable[P, torch.Tensor]], Callable[P, torch.Tensor]]:
     """Decorator of a loss: with its argument ``lengths`` each sample is cut to its length.
 
+    A loss may have an argument ``form``, to be told the form of the whole batch's labels.
+
     Args:
         labels: name of the loss's argument for labels; None if it has none.
         trains: names of further arguments with time last.
@@ -143,8 +146,9 @@ def _of_lengths(function: Callable[..., torch.Tensor], kind: _Kind, arguments: A
     x: torch.Tensor = arguments[name]
     check_spikes(name, x)
     lengths = check_lengths(arguments.pop("lengths"), x.shape[0], x.shape[-1])
+    no_options = {name, kind.labels, *kind.trains, "form"}
+    check_options(**{option: value for option, value in arguments.items() if option not in no_options})
     reduction = arguments.pop("reduction")
-    check_choice("reduction", reduction, ("mean", "sum", "none"))
     form = _form_of_labels(kind, arguments, x, lengths)
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
@@ -203,6 +207,8 @@ def _cut(kind: _Kind, arguments: Arguments, form: Form | None, rows: list[int], 
         cut[kind.labels] = _cut_labels(arguments[kind.labels], form, rows, length)
     if form is not None:
         cut["label_form"] = form.numbers
+    if "form" in arguments:  # where what the numbers are is not all that a form says
+        cut["form"] = form
     return cut
 
 

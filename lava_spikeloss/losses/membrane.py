@@ -468,6 +468,11 @@ class MSEMembraneLoss(Loss, function=mse_membrane_loss):
             ignore_index=ignore_index,
         )
 
+    @property
+    def labels_per_step(self) -> bool:
+        """As ``time_var_targets`` says."""
+        return bool(self.time_var_targets)
+
 
 class MembraneSuppressionLoss(Loss, function=membrane_suppression_loss):
     """Push down the membrane potential of the false classes.

@@ -123,6 +123,11 @@ class Loss(Term):
         """Loss of ``input`` given ``target``, of samples of these ``lengths``."""
         return self._function(input, target, lengths=lengths, **self._options())
 
+    @property
+    def labels_per_step(self) -> bool | None:
+        """Whether labels with two dimensions are per step, ``(N, T)``; None where they say it themselves."""
+        return None
+
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}
 

@@ -64,6 +64,8 @@ def _check_times(name: str, value: object) -> None:
 
 def _check_readout(name: str, value: object) -> None:
     check_floating(name, value)  # type: ignore[arg-type]  # raises for anything that is not a tensor
+    if isinstance(value, torch.Tensor) and value.dim() != 2:
+        raise ValueError(f"Expected argument `{name}` to have shape (C, M) but got {tuple(value.shape)}.")
 
 
 def _check_kernel_arguments(name: str, value: object) -> None:

@@ -292,3 +292,8 @@ class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
             **{name: options[name] for name in ("reduction", "label_form", "ignore_index")},
             lengths=lengths,
         )
+
+    @property
+    def labels_per_step(self) -> bool:
+        """Never: two dimensions are samples and any number of classes."""
+        return False

@@ -370,6 +370,11 @@ class MSETemporalLoss(Loss, function=mse_temporal_loss):
             ignore_index=ignore_index,
         )
 
+    @property
+    def labels_per_step(self) -> bool | None:
+        """Not where they are times, ``(N, C)``."""
+        return False if self.target_is_time else None
+
 
 class CETemporalLoss(Loss, function=ce_temporal_loss):
     """Cross entropy of the first-spike times.

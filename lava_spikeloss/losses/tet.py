@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.arguments import check_spikes, check_tensor
+from lava_spikeloss.arguments import check_spikes
 from lava_spikeloss.losses.cross_entropy import cross_entropy
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, Labels, label_forms, read_form, read_labels
 from lava_spikeloss.losses.lengths import Lengths, padded
@@ -136,10 +136,11 @@ def _cross_entropy_of_steps(
     focal_gamma: float,
     label_form: LabelForm | None,
     ignore_index: int,
+    form: Form | None = None,
     lengths: Lengths | None = None,
 ) -> torch.Tensor:
     outputs = pool_population(x, check_population(x.shape[1], population_code, num_classes), population_pooling)
-    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index)
+    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index, form)
     ce = cross_entropy(
         rows,
         given,
@@ -164,11 +165,12 @@ def _pull(
     population_pooling: str,
     label_form: LabelForm | None,
     ignore_index: int,
+    form: Form | None = None,
     lengths: Lengths | None = None,
 ) -> torch.Tensor:
     """Mean over classes and time of the squared distance from ``phi``; labels say what is left out."""
     outputs = pool_population(x, check_population(x.shape[1], population_code, num_classes), population_pooling)
-    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index)
+    rows, given = _rows_per_position(outputs, labels, label_form, ignore_index, form)
     squares = squared_errors(rows, torch.full((), phi, dtype=compute_dtype(x.dtype), device=x.device))
     pull = reduce_steps(squares.sum(1) / rows.shape[1], reduction, given.kept)
     return pull.reshape(x.shape[0], *x.shape[2:-1]) if reduction == "none" else pull
@@ -217,20 +219,17 @@ def _label_forms(outputs: torch.Tensor, classes: int) -> list[Form]:
 
 
 def _rows_per_position(
-    x: torch.Tensor, labels: torch.Tensor, label_form: LabelForm | None, ignore_index: int
+    x: torch.Tensor, labels: torch.Tensor, label_form: LabelForm | None, ignore_index: int, form: Form | None
 ) -> tuple[torch.Tensor, Labels]:
-    """Outputs ``(N * positions, C, T)``, with each sample's labels repeated, or each position's own."""
-    samples, classes, steps = x.shape[0], x.shape[1], x.shape[-1]
-    places = tuple(x.shape[2:-1])
-    check_tensor("labels", labels)
+    """Outputs ``(N * positions, C, T)``, with each sample's labels repeated, or each position's own.
+
+    ``form`` is that of the labels of a whole batch, from which these samples were cut; None where they are all.
+    """
+    classes, steps, places = x.shape[1], x.shape[-1], x.shape[2:-1]
     rows = x.movedim(1, -2).reshape(-1, classes, steps) if places else x
-    if places == (steps,) and labels.shape == (samples, steps):
-        raise ValueError(
-            f"Argument `labels` of shape {tuple(labels.shape)} has two readings: class indices of {steps} positions, "
-            f"and of T={steps} steps. Give one for each step of each position, ({samples}, {steps}, T={steps})."
-        )
-    form = read_form(labels, _label_forms(x, classes), label_form, classes)
-    if places and form.shape[: 1 + len(places)] == (samples, *places) and form.numbers == "indices":
+    if form is None:
+        form = read_form(labels, _label_forms(x, classes), label_form, classes)
+    if places and form.numbers == "indices" and len(form.shape) - form.per_step == 1 + len(places):
         labels = labels.reshape(-1, steps) if form.per_step else labels.reshape(-1)
     elif places:
         labels = labels.repeat_interleave(prod(places), dim=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.slayer_blocks import STATES, is_any_block, is_delay, is_norm, is_stateful, states
+from lava_spikeloss.slayer_blocks import STATES, is_any_block, is_delay, is_norm, is_pool, is_stateful, states, synapses
 from lava_spikeloss.training.state import reset_net
 
 __all__ = ["load", "save"]
@@ -80,6 +79,10 @@ def load(
     put in (``module.``, ``_orig_mod.``). Delays, decays and thresholds per neuron, and norms get their shape from the
     file, and the first forward keeps them, where SLAYER would draw them anew. The neurons start at rest.
 
+    A single delay of exactly 0 may be one that training led there, or one that SLAYER has not drawn yet: in such a file
+    they are alike. It is kept where the block has one output channel; of other blocks, and of those that do not tell
+    their channels (an Input block, a delay on its own), the first forward draws the delays. :func:`save` tells them.
+
     Args:
         path: the file. Only tensors and plain data are loaded from it; nothing in it is executed.
         net: a net built as the saved one was.
@@ -89,8 +92,10 @@ def load(
         The plain data given to :func:`save` as ``extra``; nothing for a ``state_dict``.
 
     Raises:
-        ValueError: if the file holds other modules or shapes than ``net``, no checkpoint, objects other than tensors
-            and plain data, or several dictionaries that fit; or if ``optimizer`` is given and the file holds none.
+        OSError: if there is no such file, or it may not be read.
+        ValueError: if the file is damaged or empty, or holds other modules or shapes than ``net``, no checkpoint,
+            objects other than tensors and plain data, or several dictionaries that fit; or if ``optimizer`` is given
+            and the file holds none.
 
     Example:
         >>> import tempfile
@@ -104,7 +109,9 @@ def load(
     """
     try:
         contents = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
+    except (OSError, MemoryError):  # no such file, or no memory: the file may be whole
+        raise
+    except Exception as error:  # a damaged file makes torch and pickle raise almost anything
         raise ValueError(
             f"Expected `{path}` to hold tensors and plain data alone but got a file that holds other objects, or a "
             f"damaged one. Save the net's state_dict: torch.save(net.state_dict(), path)."
@@ -146,9 +153,10 @@ class _Checkpoint:
 
 
 def _saved_by_us(contents: dict[str, Any], path: str | os.PathLike[str], net: torch.nn.Module) -> _Checkpoint:
-    if contents["format"] != FORMAT:
+    parts = [part.name for part in fields(_Checkpoint)]
+    if contents["format"] != FORMAT or not contents.keys() >= set(parts):
         raise ValueError(f"Expected `{path}` to be a checkpoint written by `save` but its format is another.")
-    checkpoint = _Checkpoint(**{part.name: contents[part.name] for part in fields(_Checkpoint)})
+    checkpoint = _Checkpoint(**{part: contents[part] for part in parts})
     modules = dict(net.named_modules())
     problems = [
         f"`{name}` is missing in the net" for name in checkpoint.lazy | checkpoint.states if name not in modules
@@ -208,9 +216,11 @@ def _unwrapped(names: Iterable[str]) -> dict[str, str]:
 def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
     """Attributes by which SLAYER keeps the lazy tensors of a file. A ``state_dict`` tells them only by its values.
 
-    A single number that is in the file as it is in a fresh net was not made yet there either, or makes no difference.
+    A single number that is in the file as it is in a fresh net was not made yet there either, or makes no difference,
+    but for a delay, of which the first forward would make another.
     """
     present = net.state_dict()
+    single = _blocks_of_one_channel(net)
     made = {
         name
         for name in _lazy_tensors(net)
@@ -219,7 +229,7 @@ def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]
     flags: dict[str, dict[str, Any]] = {}
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
-        if is_delay(module) and f"{prefix}delay" in made:
+        if is_delay(module) and (f"{prefix}delay" in made or path.rpartition(".")[0] in single):
             flags[path] = {"init": True}
         if is_stateful(module) and f"{prefix}bias" in made:
             flags[path] = {"bias_is_set": True}
@@ -228,6 +238,13 @@ def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]
         if is_stateful(module) and drawn and any(name.startswith(prefix) for name in made):
             flags[path] = {**flags.get(path, {}), "shared_param": True}
     return flags
+
+
+def _blocks_of_one_channel(net: torch.nn.Module) -> set[str]:
+    """Paths of the blocks whose layer has one output channel. (That of a pool works on any number of channels.)"""
+    modules = dict(net.named_modules())
+    found: Iterator[tuple[str, Any]] = ((block, synapse) for (block, _), synapse in synapses(net))
+    return {block for block, synapse in found if synapse.out_channels == 1 and not is_pool(modules[block])}
 
 
 def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -40,7 +40,8 @@ def multi_step_forward(x: torch.Tensor, net: Net) -> Any:
 
     Raises:
         TypeError: if ``x`` is not a tensor, ``net`` holds anything but modules, or it returns anything but tensors.
-        ValueError: if ``x`` has fewer than three dimensions, or an output has no time.
+        ValueError: if ``x`` has fewer than three dimensions, a TimeDecimation block would average steps, or an output
+            is not ``(N, C, ..., T)`` with the step that went in.
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
@@ -52,8 +53,14 @@ def multi_step_forward(x: torch.Tensor, net: Net) -> Any:
     """
     check_spikes("x", x, min_dims=3)
     net = _one_module("net", net)
+    factor = math.prod(merged_steps(module) for module in net.modules())
+    if factor > 1:
+        raise ValueError(
+            f"Expected argument `net` to keep every step but TimeDecimation in it averages {factor} into one. Call "
+            f"`chunk_multi_step_forward` with a `split` that is a multiple of {factor}."
+        )
     with streaming(net, Carry(keep_graph=True)):
-        return _joined(1, [net(step) for step in _pieces(1, x)])
+        return _joined(net, x, 1)
 
 
 @also_called(split_size="split", x_seq="x", multi_step_module="net")
@@ -81,7 +88,9 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: Net) -> Any:
         TypeError: if ``x`` is not a tensor, ``split`` not an integer, ``net`` holds anything but modules, or it returns
             anything but tensors.
         ValueError: if ``x`` has fewer than three dimensions, ``split`` is below one, a TimeDecimation block would
-            average steps of two chunks into one, or an output has no time.
+            average steps of two chunks into one, or an output is not ``(N, C, ..., T)`` with the steps that went in,
+            or what TimeDecimation makes of them. (One without time, of which another dimension has the size of every
+            chunk, cannot be told from that.)
 
     Example:
         >>> import lava.lib.dl.slayer as slayer
@@ -95,11 +104,7 @@ def chunk_multi_step_forward(split: int, x: torch.Tensor, net: Net) -> Any:
     net = _one_module("net", net)
     _check_split(split, net)
     with streaming(net, Carry()):
-        return _joined(split, [net(chunk) for chunk in _pieces(split, x)])
-
-
-def _pieces(split: int, x: torch.Tensor) -> Iterator[torch.Tensor]:
-    return (x[..., start : start + split] for start in range(0, x.shape[-1], split))
+        return _joined(net, x, split)
 
 
 def _one_module(argument: str, net: Net) -> torch.nn.Module:
@@ -111,16 +116,23 @@ def _one_module(argument: str, net: Net) -> torch.nn.Module:
     return torch.nn.Sequential(*net)
 
 
-def _joined(split: int, outputs: list[Any]) -> Any:
-    """What a net returned for each piece of ``split`` steps, as it would return it for the whole sequence."""
+def _joined(net: torch.nn.Module, x: torch.Tensor, split: int) -> Any:
+    """What ``net`` returns for each piece of ``split`` steps, as it would return it for the whole sequence."""
+    given = x.split(split, dim=-1)
+    outputs = [net(piece) for piece in given]
+    merged = {1}  # how many steps TimeDecimation may have averaged into one of an output, before or after it
+    for module in net.modules():
+        merged |= {steps * merged_steps(module) for steps in merged}
 
     def join(pieces: list[torch.Tensor]) -> torch.Tensor:
-        steps = pieces[0].shape[-1] if pieces[0].dim() else 0
-        if steps == 0 or split % steps:
-            raise ValueError(
-                f"Expected `net` to return outputs with time as their last dimension but got one of shape "
-                f"{tuple(pieces[0].shape)} for {split} steps. Reduce over time after the whole sequence."
-            )
+        fitting = merged
+        for piece, length in zip(pieces, (chunk.shape[-1] for chunk in given), strict=True):
+            fitting = {steps for steps in fitting if piece.dim() > 2 and piece.shape[-1] == -(-length // steps)}
+            if not fitting:
+                raise ValueError(
+                    f"Expected `net` to return outputs (N, C, ..., T) with time as their last dimension but got one of "
+                    f"shape {tuple(piece.shape)} for {length} steps. Reduce over time after the whole sequence."
+                )
         return torch.cat(pieces, dim=-1)
 
     return _combined(join, outputs) if len(outputs) > 1 else outputs[0]

@@ -272,6 +272,16 @@ class TestLearning:
         networks = digit_networks.Networks(decays=((1.0, 0.1),), seeds=(0,))
         (result,) = learning.learn(lesson, lesson.recommended, networks, epochs=0)
         assert 0 <= result.right <= 100
+        samples = torch.arange(64)
+        target = learning.TARGETS[lesson.target]()
+        for setting in (lesson.default, lesson.recommended):
+            output = networks(digit_networks.digits().x[samples].unsqueeze(0)).of(0)
+            loss = learning._of_output(setting.build(), target)(output, samples)
+            assert loss.shape == ()
+            assert loss.isfinite()
+            (slope,) = torch.autograd.grad(loss, networks.weights[0])
+            assert slope.isfinite().all()
+            assert slope.any(), setting
 
     def test_networks_side_by_side_learn_what_each_learns_alone(self) -> None:
         pytest.importorskip("sklearn")

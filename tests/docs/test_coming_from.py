@@ -80,12 +80,20 @@ def test_arguments_may_have_spikingjellys_names() -> None:
     x, labels = torch.rand(3, 4, 6), torch.tensor([0, 3, 1])
     expected = functional.temporal_efficient_training_cross_entropy(x, labels)
     torch.testing.assert_close(functional.temporal_efficient_training_cross_entropy(x_seq=x, target=labels), expected)
-    torch.testing.assert_close(functional.delay(x_seq=x, delay_steps=2), functional.delay(x, 2))
+    torch.testing.assert_close(functional.delay(x, delay_steps=2), functional.delay(x, 2))  # type: ignore[call-arg]
     similar = functional.spike_similar_loss(spikes=x, labels=labels, kernel_type="linear", loss_type="l1")
     named = L.SpikeSimilarityLoss(kernel_type="linear", loss_type="l1")  # type: ignore[call-arg]
     torch.testing.assert_close(named(x, labels), similar)
-    with pytest.raises(TypeError, match="one of the arguments `x` and `x_seq` but got both"):
-        functional.delay(x=x, x_seq=x, steps=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="one of the arguments `steps` and `delay_steps` but got both"):
+        functional.delay(x, steps=1, delay_steps=1)  # type: ignore[call-arg]
+
+
+def test_a_tensor_with_time_first_is_not_taken_where_any_would_do() -> None:
+    x = torch.rand(6, 3, 4)  # steps, samples, classes
+    with pytest.raises(TypeError, match="x_seq"):
+        functional.delay(x_seq=x, delay_steps=2)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="`labels` to have shape"):
+        functional.temporal_efficient_training_cross_entropy(x_seq=x, target=torch.tensor([0, 3, 1]))
 
 
 def test_convolutions_and_norms_are_fused_under_spikingjellys_names() -> None:

@@ -65,11 +65,9 @@ def trains(steps: int = T, seed: int = 0, dtype: torch.dtype = torch.float64) ->
 # --- as many steps as classes -----------------------------------------------------------------------------------------
 
 
-@every_loss
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])  # whose integers are counts
 def test_an_integer_one_hot_that_could_be_classes_of_steps_is_refused(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"`(labels|desired)` .* has two readings: class indices \(4, T=5\), and targets"
-    ):
+    with pytest.raises(ValueError, match=r"`labels` .* has two readings: class indices \(4, T=5\), and targets"):
         LOSSES[name](trains(), ONE_HOT)
 
 
@@ -79,8 +77,8 @@ def test_an_error_of_two_readings_says_how_to_be_clear(name: str) -> None:
     for targets, options in ((ONE_HOT.float(), {}), (ONE_HOT > 0, {}), (ONE_HOT, {"label_form": "targets"})):
         torch.testing.assert_close(LOSSES[name](x, targets, **options), expected)
     zeros_and_ones = STEPS.clamp(max=1)
-    per_step = LOSSES[name](x, F.one_hot(zeros_and_ones, C).transpose(1, 2).double())
-    if name != "stca":  # whose targets are counts
+    if name != "stca":  # whose targets are counts, of whole trains
+        per_step = LOSSES[name](x, F.one_hot(zeros_and_ones, C).transpose(1, 2).double())
         torch.testing.assert_close(LOSSES[name](x, zeros_and_ones, label_form="indices"), per_step)
 
 
@@ -89,6 +87,28 @@ def test_an_error_of_two_readings_says_how_to_be_clear(name: str) -> None:
 def test_integers_that_only_classes_can_be_are_classes_of_steps(name: str, dtype: torch.dtype) -> None:
     expected = LOSSES[name](trains(), F.one_hot(STEPS, C).transpose(1, 2).double())
     torch.testing.assert_close(LOSSES[name](trains(), STEPS.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("lengths", [None, [T, 3, 4, T]])
+def test_integers_for_stca_are_numbers_of_clusters_and_never_classes_of_steps(
+    dtype: torch.dtype, lengths: list[int] | None
+) -> None:
+    x, options = trains(), {"lengths": lengths, "v_threshold": 0.3, "reduction": "none"}
+    for counts in (STEPS, ONE_HOT):
+        expected = LOSSES["stca"](x, counts.double(), **options)
+        torch.testing.assert_close(LOSSES["stca"](x, counts.to(dtype), **options), expected)
+        torch.testing.assert_close(LOSSES["stca"](x, counts, label_form="targets", **options), expected)
+
+
+def test_clusters_are_of_a_whole_train() -> None:
+    for labels, options in (
+        (STEPS, {"label_form": "indices"}),
+        (torch.zeros(N, 7, dtype=torch.long), {}),
+        (torch.ones(N, C, 7), {}),
+    ):
+        with pytest.raises(ValueError, match=r"`desired` to have shape \(4,\)"):
+            LOSSES["stca"](trains(T if options else 7), labels, **options)
 
 
 def test_one_output_and_one_step_can_be_told_by_a_1() -> None:
@@ -161,9 +181,11 @@ def test_targets_outside_of_0_to_1_are_refused(name: str, value: float, dtype: t
     for steps in (T, 7):
         labels = ONE_HOT.to(dtype)
         labels[1, 2] = value
-        for form in (labels, labels.unsqueeze(-1).repeat(1, 1, steps)):
-            with pytest.raises(ValueError, match=r"to hold targets (in|of at least)"):
-                LOSSES[name](trains(steps), form)
+        with pytest.raises(ValueError, match=r"to hold targets (in|of at least)"):
+            LOSSES[name](trains(steps), labels)
+        message = r"to have shape" if name == "stca" else r"to hold targets in"
+        with pytest.raises(ValueError, match=message):
+            LOSSES[name](trains(steps), labels.unsqueeze(-1).repeat(1, 1, steps))
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
@@ -330,6 +352,23 @@ def test_what_is_left_out_is_left_out_on_a_device_too(name: str) -> None:
     batched = torch.func.vmap(loss)(trains(7), labels)
     torch.testing.assert_close(batched.sum(), LOSSES[name](trains(7), labels, reduction="sum"))
     assert batched[1] == 0
+
+
+@every_loss
+def test_no_impossible_class_is_read_as_another_where_labels_are_not_checked(name: str) -> None:
+    """As on an accelerator, where torch's indexing asserts: here inside of torch.compile."""
+
+    def raises(labels: torch.Tensor, **options: Any) -> None:
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda x, y: LOSSES[name](x, y, **options), backend="eager")
+        with pytest.raises(Exception, match=r"out of (bounds|range)"):
+            compiled(trains(7), labels)
+
+    for labels in (torch.tensor([-1, -7, 0, 1]), torch.tensor([0, C, 1, 2])):
+        raises(labels)
+    if name != "stca":  # which takes no labels per step
+        raises(torch.where(KEEP, CLASSES, -7))
+    raises(torch.tensor([0, -100, 1, 2]), ignore_index=255)
 
 
 def test_modules_take_what_is_left_out_and_the_form() -> None:

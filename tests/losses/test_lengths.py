@@ -177,6 +177,24 @@ def test_positions_of_tet_and_their_labels_end_with_their_sample() -> None:
         torch.testing.assert_close(functional.tet_loss(x, target, lengths=LENGTHS), torch.stack(alone).mean())
 
 
+@pytest.mark.parametrize("lam", [0.0, 0.4])
+@pytest.mark.parametrize("lengths", [[4, 2], [3, 4], [3, 3], [2, 2]])
+def test_positions_of_tet_are_told_from_steps_by_the_whole_batch(lengths: list[int], lam: float) -> None:
+    """Samples that are cut to as many steps as there are positions are read as the others are."""
+    x, positions, steps = torch.rand(2, 5, 3, 4), torch.randint(2, 5, (2, 3)), torch.randint(2, 5, (2, 4))
+    for labels in (positions, steps):
+        everywhere = labels.unsqueeze(-1).expand(2, 3, 4) if labels is positions else steps.unsqueeze(1).expand(2, 3, 4)
+        expected = functional.tet_loss(x, everywhere, lam, lengths=lengths)
+        torch.testing.assert_close(functional.tet_loss(x, labels, lam, lengths=lengths), expected)
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 2], [3, 3]])
+def test_positions_of_tet_that_could_be_steps_are_refused_at_any_length(lengths: list[int] | None) -> None:
+    x, labels = torch.rand(2, 5, 4, 4), torch.randint(2, 5, (2, 4))
+    with pytest.raises(ValueError, match="two readings: class indices of 4 positions, and of T=4 steps"):
+        functional.tet_loss(x, labels, lengths=lengths)
+
+
 MODULES = ("SpikeRate", "CountBounds", "DECOLLE", "InformationMaximization")
 
 
@@ -219,3 +237,24 @@ def test_impossible_lengths_are_an_error(lengths: Any, error: type[Exception], m
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("ce_count_loss", {"population_code": True}, ValueError, "`num_classes` to be given with"),
+        ("ce_rate_loss", {"population_code": True, "num_classes": 2.0}, TypeError, "`num_classes` to be an integer"),
+        ("ce_rate_loss", {"label_form": "classes"}, ValueError, "`label_form` to be one of None, 'indices'"),
+        ("ce_rate_loss", {"reduction": "median"}, ValueError, "`reduction` to be one of"),
+        ("decolle_loss", {"readout": [[1.0]]}, TypeError, "`readout` to be a"),
+        ("decolle_loss", {"readout": torch.tensor(1.0)}, ValueError, r"`readout` to have shape \(C, \w\) but got \(\)"),
+        ("decolle_loss", {"readout": torch.ones(C)}, ValueError, r"`readout` to have shape \(C, "),
+    ],
+)
+def test_options_are_checked_before_samples_are_cut(
+    name: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    x, labels = torch.rand(N, C, T), torch.tensor([0, 1, 2])
+    for lengths in (None, LENGTHS):
+        with pytest.raises(error, match=message):
+            getattr(functional, name)(x, labels, **options, lengths=lengths)

@@ -504,6 +504,44 @@ def test_square_labels_per_step_are_moved_where_their_numbers_or_the_loss_say_so
     )
 
 
+SQUARE = torch.nn.functional.threshold(torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(0)), 0.5, 0)
+WHOLE = torch.tensor([[2, 1, 1], [0, 2, 0], [0, 0, 2]])  # integers that rule 3 of labels would take for classes
+MULTI_HOT = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (L.STCALoss(v_threshold=0.3, T_in=0), WHOLE),
+        (L.MSETemporalLoss(target_is_time=True), WHOLE),
+        (L.DistillationLoss(), WHOLE),
+        (L.STCALoss(v_threshold=0.3, T_in=0) + L.CountBoundsLoss(upper=1), WHOLE),
+    ],
+    ids=lambda value: "" if isinstance(value, torch.Tensor) else type(value).__name__,
+)
+def test_a_loss_without_labels_per_step_gets_a_square_of_numbers_as_it_is(
+    loss: torch.nn.Module, target: torch.Tensor
+) -> None:
+    expected = loss(SQUARE.movedim(0, -1), target)
+    assert loss(SQUARE.movedim(0, -1), target.T) != expected
+    torch.testing.assert_close(L.TimeFirst(loss)(SQUARE, target), expected)
+
+
+def test_targets_of_a_readout_and_of_any_number_of_classes_are_not_moved() -> None:
+    spikes = torch.rand(3, 3, 5)  # five neurons, which are not the classes
+    for loss in (L.DECOLLELoss(5, 3), L.SpikeSimilarityLoss()):
+        expected = loss(spikes.movedim(0, -1), MULTI_HOT)
+        assert loss(spikes.movedim(0, -1), MULTI_HOT.T) != expected
+        torch.testing.assert_close(L.TimeFirst(loss)(spikes, MULTI_HOT), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_targets_that_vary_in_time_are_moved_whatever_their_numbers(dtype: torch.dtype) -> None:
+    steps = torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1]]).to(dtype)
+    loss = L.MSEMembraneLoss(time_var_targets=True)
+    torch.testing.assert_close(L.TimeFirst(loss)(SQUARE, steps), loss(SQUARE.movedim(0, -1), steps.T))
+
+
 # --- given counts ----------------------------------------------------------------------------------------------------
 
 

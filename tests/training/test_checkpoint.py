@@ -163,14 +163,32 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         torch.save(contents, tmp_path / "net.pt")
         with pytest.raises(ValueError, match=r"to hold a state_dict, or a checkpoint written by `save`, but got"):
             load(tmp_path / "net.pt", torch.nn.Identity())
-    torch.save({"format": 2}, tmp_path / "net.pt")
-    with pytest.raises(ValueError, match="written by `save` but its format is another"):
-        load(tmp_path / "net.pt", torch.nn.Identity())
+    for contents in ({"format": 2}, {"format": 1, "model": {"weight": torch.zeros(2)}}):
+        torch.save(contents, tmp_path / "net.pt")
+        with pytest.raises(ValueError, match="written by `save` but its format is another"):
+            load(tmp_path / "net.pt", torch.nn.Identity())
 
 
 def test_a_pickled_net_is_not_executed(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"Save the net's state_dict: torch\.save\(net\.state_dict\(\), path\)"):
+        load(tmp_path / "net.pt", torch.nn.Linear(2, 2))
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.pt"
+    save(whole, torch.nn.Linear(2, 2))
+    contents = whole.read_bytes()
+    damaged = (b"", b"hello", b"a text\nof two lines\n", contents[:10], contents[: len(contents) // 2], contents[:-1])
+    for number, written in enumerate((*damaged, b"\x80\x02}q\x00.", contents[: len(contents) // 2] * 2)):
+        file = tmp_path / f"{number}.pt"
+        file.write_bytes(written)
+        with pytest.raises(ValueError, match=rf"Expected `.*{number}\.pt` to hold"):
+            load(file, torch.nn.Linear(2, 2))
+
+
+def test_a_file_that_is_not_there_is_no_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
         load(tmp_path / "net.pt", torch.nn.Linear(2, 2))
 
 
@@ -281,6 +299,41 @@ def test_what_was_not_made_yet_is_drawn_at_the_first_forward(tmp_path: Path, spi
     net(spikes)
     assert net[0].neuron.current_decay.unique().numel() > 1
     assert net[0].delay.delay.shape == (16,)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("family", ["cuba", "rf"])
+@pytest.mark.parametrize("layer", ["Dense", "Conv"])
+def test_a_single_delay_that_training_led_to_0_stays_there(
+    family: str, layer: str, tmp_path: Path, spikes: torch.Tensor
+) -> None:
+    import lava.lib.dl.slayer as slayer
+
+    neuron = {"cuba": CUBA, "rf": {"threshold": 0.5, "period": 8, "decay": 0.1}}[family]
+    size = (8, 1) if layer == "Dense" else (8, 1, 1)
+    make = getattr(getattr(slayer.block, family), layer)
+    x = spikes if layer == "Dense" else spikes.reshape(*spikes.shape[:2], 1, 1, -1)
+    net, twin, fresh = (torch.nn.Sequential(make(dict(neuron), *size, delay=True)) for _ in range(3))
+    net(x)
+    net[0].delay.delay.data.zero_()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    load(tmp_path / "net.pt", twin)
+    twin(x)
+    assert torch.equal(twin[0].delay.delay, net[0].delay.delay)
+    torch.save(fresh.state_dict(), tmp_path / "fresh.pt")
+    load(tmp_path / "fresh.pt", net)
+    assert net(x).isfinite().all()
+
+
+@pytest.mark.slayer
+def test_the_delays_of_a_pool_are_drawn_for_each_of_its_channels(tmp_path: Path) -> None:
+    import lava.lib.dl.slayer as slayer
+
+    net = torch.nn.Sequential(slayer.block.cuba.Pool(dict(CUBA), 2, delay=True))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    load(tmp_path / "net.pt", net)
+    net(torch.ones(1, 3, 4, 4, 2))
+    assert net[0].delay.delay.shape == (3,)
 
 
 @pytest.mark.slayer

@@ -10,7 +10,12 @@ import torch
 from slayer_nets import CUBA, NETS, dense, normed
 from torch.nn.utils import prune
 
-from lava_spikeloss.training import firing_rate_, fresh_state, kaiming_normal_
+from lava_spikeloss.training import (
+    firing_rate_,
+    fresh_state,
+    kaiming_normal_,
+    kaiming_normal_conv_linear_weight,
+)
 
 LAYERS = {
     "linear": lambda: (torch.nn.Linear(300, 100), 300, 100),
@@ -84,6 +89,25 @@ def test_gain_of_the_nonlinearity() -> None:
     assert layer.weight.std().item() == pytest.approx((1 / 300) ** 0.5, rel=0.03)
     with pytest.raises(ValueError, match="`mode` to be one of"):
         kaiming_normal_(layer, mode="fan")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "layer", [torch.nn.Linear(300, 100), torch.nn.Conv2d(40, 60, 3), torch.nn.Conv1d(40, 60, 3, groups=2)]
+)
+def test_weights_under_spikingjellys_name_are_as_wide_as_there(layer: Any) -> None:
+    torch.nn.init.kaiming_normal_(layer.weight, a=5**0.5)  # all of the function there, for each layer
+    there, bias = layer.weight.std().item(), layer.bias.clone()
+    kaiming_normal_conv_linear_weight(layer)
+    assert layer.weight.std().item() == pytest.approx(there, rel=0.05)
+    assert torch.equal(layer.bias, bias)
+
+
+def test_weights_are_as_wide_as_those_of_an_installed_spikingjelly() -> None:
+    peer = pytest.importorskip("spikingjelly.activation_based.functional")
+    ours, theirs = torch.nn.Linear(300, 100), torch.nn.Linear(300, 100)
+    kaiming_normal_conv_linear_weight(ours)
+    peer.kaiming_normal_conv_linear_weight(theirs)
+    assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.05)
 
 
 @pytest.mark.slayer

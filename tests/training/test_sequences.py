@@ -322,6 +322,43 @@ def test_outputs_without_time_are_not_joined() -> None:
     assert_alike(chunk_multi_step_forward(4, x, _Rates()), (x, x.mean(-1)))
 
 
+class _Mean(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(-1)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_outputs_without_time_are_not_joined_where_their_sizes_could_be_steps(classes: int) -> None:
+    x = torch.rand(2, classes, 8)
+    for run in (lambda: chunk_multi_step_forward(4, x, _Mean()), lambda: multi_step_forward(x, _Mean())):
+        with pytest.raises(ValueError, match=rf"but got one of shape \(2, {classes}\) for [14] steps"):
+            run()
+
+
+@pytest.mark.parametrize(("places", "steps"), [(2, 8), (4, 7)])
+def test_places_are_not_joined_as_steps(places: int, steps: int) -> None:
+    """The last chunk, where it is shorter, tells what has no time too."""
+    x = torch.rand(2, 3, 5, places, steps)
+    with pytest.raises(ValueError, match=rf"but got one of shape \(2, 3, 5, {places}\) for [34] steps"):
+        chunk_multi_step_forward(4, x, _Mean())
+
+
+@pytest.mark.slayer
+def test_outputs_before_and_after_a_decimation_are_joined(slayer: Any) -> None:
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.merge = slayer.block.cuba.TimeDecimation(4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return x, self.merge(x)
+
+    x = torch.rand(2, 3, 22)
+    assert_alike(chunk_multi_step_forward(8, x, Both()), Both()(x))
+    with pytest.raises(ValueError, match="TimeDecimation in it averages 4 into one"):
+        multi_step_forward(x, Both())
+
+
 @pytest.mark.parametrize("value", [3, "spikes", {1, 2}])
 def test_outputs_that_are_no_tensors_are_named(value: Any) -> None:
     class Other(torch.nn.Module):
