@@ -118,7 +118,7 @@ def check(
 
 def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -> list[Finding]:
     examined = examine(net, sample)
-    coming = [Finding("delay", "warning", error.block, error.reason, "", error.advice) for error in examined.coming]
+    coming = [_refused(error, rule, "warning") for rule, error in examined.coming]
     if examined.read is None:
         return [*map(_refused, examined.refused), *coming]
     description, chain = examined.read
@@ -131,8 +131,8 @@ def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -
     return _sorted([*_check_description(description, limits, sample), *coming])
 
 
-def _refused(error: ExportError) -> Finding:
-    return Finding("export", "error", error.block, error.reason, "", error.advice)
+def _refused(error: ExportError, rule: str = "export", level: Level = "error") -> Finding:
+    return Finding(rule, level, error.block, error.reason, "", error.advice)
 
 
 def check_fit(description: NetworkDescription, entering: torch.Tensor | None, *, begins_inside: bool) -> None:

@@ -74,7 +74,8 @@ def find_blocks(net: nn.Module) -> list[Block]:
     blocks = list(_blocks(net))
     if not blocks:
         raise ExportError(
-            f"{type(net).__name__} holds no SLAYER block. Build the network from blocks of lava.lib.dl.slayer.block."
+            f"{type(net).__name__} holds no SLAYER block. Build the network from blocks of lava.lib.dl.slayer.block, "
+            f"kept in attributes, a torch.nn.ModuleList or a torch.nn.ModuleDict: what lies in a plain list is no part."
         )
     _refuse_two_heads(net, [block for block in blocks if isinstance(block, Head)])
     return blocks

@@ -10,12 +10,14 @@ What comes before the first block, and after the last one, belongs to the host: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from netx_export.errors import ExportError
 from netx_export.network.description import NetworkDescription
@@ -90,7 +92,7 @@ def run_blocks(net: nn.Module, sample: torch.Tensor | None) -> list[Block]:
         return blocks
     with evaluation(net), torch.no_grad():
         try:
-            calls, touched = _calls(net, blocks, sample[:_TRACED_SAMPLES])
+            calls, touched, made = _calls(net, blocks, sample[:_TRACED_SAMPLES])
         except CannotRunError:
             return blocks
     for index in range(len(blocks)):
@@ -101,6 +103,7 @@ def run_blocks(net: nn.Module, sample: torch.Tensor | None) -> list[Block]:
                 "the network's forward does not run it by calling it",
                 "Call the block, not its forward or its parts by themselves.",
             )
+    _refuse_loop([blocks[index] for index in calls], made, sample[:_TRACED_SAMPLES])
     _refuse_repeated([blocks[index] for index in calls])
     if not calls:
         raise ExportError("The network's forward runs none of its SLAYER blocks, so there is nothing to export.")
@@ -112,17 +115,56 @@ def run_layers(net: nn.Module, sample: torch.Tensor) -> list[Block]:
     return [block for block in run_blocks(net, sample) if is_layer(block)]
 
 
-def _calls(net: nn.Module, blocks: list[Block], sample: torch.Tensor) -> tuple[list[int], set[int]]:
-    """The blocks that a forward calls, in its order, and those of which it runs any part."""
+def _calls(
+    net: nn.Module, blocks: list[Block], sample: torch.Tensor
+) -> tuple[list[int], set[int], list[tuple[int, int]]]:
+    """The blocks that a forward calls, in its order, those of which it runs any part, and rows and steps of each call.
+
+    Raises:
+        ExportError: for a block that it runs and the network does not hold.
+    """
     calls: list[int] = []
+    made: list[tuple[int, int]] = []
     touched: set[int] = set()
+    held = {id(module) for module in net.modules()}
+
+    def after(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+            calls.append(index)
+            made.append((len(output), output.shape[-1]))
+
+        return hook
+
+    def before_any(module: nn.Module, args: Any) -> None:
+        if id(module) not in held and kind(module):
+            raise ExportError(
+                f"The network's forward runs a {kind(module)} that is no part of the network, as if it lay in a plain "
+                f"list or dictionary: it is neither trained nor saved with it. Put its blocks into attributes, a "
+                f"torch.nn.ModuleList or a torch.nn.ModuleDict."
+            )
+
     for index, block in enumerate(blocks):
-        block.register_forward_hook(lambda *_, index=index: calls.append(index))
+        block.register_forward_hook(after(index))
         for module in block.modules():
             if module is not block:
                 module.register_forward_pre_hook(lambda *_, index=index: touched.add(index))
-    forward(net, sample)
-    return calls, touched
+    with register_module_forward_pre_hook(before_any):
+        forward(net, sample)
+    return calls, touched, made
+
+
+def _refuse_loop(calls: list[Block], made: list[tuple[int, int]], sample: torch.Tensor) -> None:
+    """Refuse a block that runs again and again, each time on a few of the samples or steps."""
+    rows, steps = made[0] if made else (0, 0)
+    times = sum(block is calls[0] for block in calls)
+    if times > 1 and (rows < len(sample) or (sample.dim() > 2 and steps < sample.shape[-1])):
+        refuse(
+            0,
+            calls[0],
+            f"the network's forward runs it {times} times, as a loop over steps or samples does, first on {rows} rows "
+            f"of {steps} steps, and a file runs each layer once",
+            "Let the forward run it once, on all samples and steps, (N, C, ..., T).",
+        )
 
 
 def _refuse_repeated(calls: list[Block]) -> None:
@@ -181,9 +223,12 @@ def _random_runs(passes: Passes, own: Pass) -> list[Pass]:
     for passes.shape in dict.fromkeys([enough, shape, None]):
         try:
             first = passes.at_random(Draw(0))
-        except CannotRunError:
+        except CannotRunError as error:
             if passes.shape is None:
-                raise
+                raise ExportError(
+                    f"Not exported: what the network's forward does between its blocks is seen by other spikes in the "
+                    f"place of those that they make, and with these it fails: {error.__cause__}. Let it take any."
+                ) from error
             continue
         if first.shapes == own.shapes:
             number = max(2, -(-_BITS // (first.rows * first.steps)))

@@ -116,17 +116,18 @@ class Examined:
     Attributes:
         read: the network as plain data, and its chain of blocks; None if it is refused.
         refused: all blocks that are not supported, else the first thing that does not fit.
-        coming: what will be refused once axonal delays have grown in training that are still below a step.
+        coming: what will be refused once training has made more of axonal delays and the means of norms, that are still
+            below a step, or 0; each with ``delay`` or ``norm``, whichever it is.
     """
 
     read: tuple[NetworkDescription, Chain] | None
     refused: list[ExportError]
-    coming: list[ExportError]
+    coming: list[tuple[str, ExportError]]
 
 
 def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
     """Read a network, and collect what is refused of it, or will be."""
-    coming: list[ExportError] = []
+    coming: list[tuple[str, ExportError]] = []
     try:
         blocks = _supported_blocks(net, sample, _refuse_block_that_ran)
         # Of a network that never ran, what is coming shows in this run.
@@ -134,7 +135,8 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
         with evaluation(net), torch.no_grad():
             chain = chain_of(net, blocks, sample)
             with evaluation(net):  # which puts back the delays
-                coming = _coming_refusals(chain)
+                means = [("norm", refusal) for refusal in _refused_means(chain)]
+                coming = [*means, *(("delay", refusal) for refusal in _refused_delays(chain))]
             if lazy:
                 return Examined(None, lazy, coming)
             return Examined((_describe_chain(chain), chain), [], coming)
@@ -152,7 +154,27 @@ def _block_refusals(net: nn.Module, sample: torch.Tensor | None) -> list[ExportE
     return [refusal for attempt in attempts if (refusal := _refusal(attempt))]
 
 
-def _coming_refusals(chain: Chain) -> list[ExportError]:
+def _refused_means(chain: Chain) -> list[ExportError]:
+    """What is refused of a chain once norms have learnt a mean, one after the other, inside of an ``evaluation``.
+
+    A norm that is not refused keeps it: a mean makes a bias, and behind a bias not all delays can be made.
+    """
+    found = []
+    for block in chain.layers:
+        norm: Any = getattr(getattr(block, "neuron", None), "norm", None)
+        learns = getattr(norm, "update", False) and not bool(norm.running_mean.any())
+        if not learns or _refusal(partial(_describe_chain, chain, probes=False)) is not None:
+            continue  # there is something else to mend first
+        norm.running_mean.data = torch.ones_like(norm.running_mean)
+        refusal = _refusal(partial(_describe_chain, chain, probes=False))
+        if refusal is not None:
+            why = f"its norm learns a mean in training, and then {refusal.reason}"
+            found.append(ExportError(why, _named(chain, block), refusal.advice))
+            norm.running_mean.data = torch.zeros_like(norm.running_mean)
+    return found
+
+
+def _refused_delays(chain: Chain) -> list[ExportError]:
     """What is refused of a chain if the delays of one block at a time, and no others, are a step long.
 
     Inside of an ``evaluation``, which puts the delays back.
@@ -170,7 +192,7 @@ def _coming_refusals(chain: Chain) -> list[ExportError]:
         _set_delays(block, torch.ones(channels[id(block)]))
         refusal = _refusal(partial(_describe_chain, chain, probes=False))
         if refusal is not None:
-            found.append(_coming_refusal(chain, block, refusal))
+            found.append(_refused_delay(chain, block, refusal))
         _set_delays(block, torch.zeros(1))
     return found
 
@@ -181,7 +203,7 @@ def _set_delays(block: Block, steps: torch.Tensor) -> None:
     delay.delay.data = steps.to(delay.delay) * delay.sampling_time
 
 
-def _coming_refusal(chain: Chain, block: Block, refusal: ExportError) -> ExportError:
+def _refused_delay(chain: Chain, block: Block, refusal: ExportError) -> ExportError:
     """Of a block whose delays have grown, what is refused then."""
     behind = [other for other in chain.layers[chain.layers.index(block) + 1 :] if _named(chain, other) == refusal.block]
     why = f"{kind(behind[0])} behind it cannot make them in netx" if behind else f"then {refusal.reason}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from netx_export.errors import ExportError
 from netx_export.slayer.blocks import Block, family, kind, parts, refuse
-from netx_export.slayer.running import first_input, forward, tensors_in, values_in
+from netx_export.slayer.running import first_input, forward, tensors_in, unread_in, values_in
 
 __all__ = ["INPUT", "Draw", "Part", "Pass", "Passes", "Seen", "random_events", "random_numbers", "same_numbers"]
 
@@ -109,6 +109,7 @@ class Pass:
         taken, made: what each took, and what came out of it or was put in the place of that.
         given: the network's input.
         returned: the parts of what the network returned: its tensors and numbers, one by one.
+        unread: the types of what it returned besides, None left out.
         kept: of the parts that were asked for, what they took and made, as ``("taken", position)``.
     """
 
@@ -117,6 +118,7 @@ class Pass:
     taken: dict[int, Seen] = field(default_factory=dict)
     made: list[Seen] = field(default_factory=list)
     returned: list[list[torch.Tensor]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     kept: dict[tuple[str, int], torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -227,7 +229,7 @@ class Passes:
                 f"Not exported: the network's forward runs its blocks in an order that depends on its input or on "
                 f"earlier runs: {passed.calls} here. A file runs each layer once, one after the other."
             )
-        passed.returned = _components(output)
+        passed.returned, passed.unread = _components(output), unread_in(output)
         return passed
 
 

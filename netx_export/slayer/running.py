@@ -34,6 +34,7 @@ __all__ = [
     "record",
     "same_values",
     "tensors_in",
+    "unread_in",
     "unwrapped",
     "values_in",
 ]
@@ -41,6 +42,7 @@ __all__ = [
 BATCH = 128  # samples per forward pass, which bounds the memory
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _ABS = (torch.abs, torch.Tensor.abs)
+_READ = (torch.Tensor, np.ndarray, np.generic, bool, int, float)  # as numbers, where a forward returns them
 _BLOCK = 2**20  # weights to quantise at a time
 
 
@@ -286,7 +288,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     """
     if isinstance(value, torch.Tensor):
         return _dense(value.detach())
-    if isinstance(value, np.ndarray | np.generic | bool | int | float):
+    if isinstance(value, _READ):
         array = np.asarray(value)
         return [torch.from_numpy(array.copy())] if array.dtype.kind in "bif" else []
     return [tensor for each in values_in(value) or () for tensor in tensors_in(each)]
@@ -301,6 +303,14 @@ def values_in(value: Any) -> list[Any] | None:
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, tuple | list) else None
+
+
+def unread_in(value: Any) -> list[str]:
+    """The types of all in what a forward returns that is neither looked into nor read as numbers, but None."""
+    values = values_in(value)
+    if values is not None:
+        return [name for each in values for name in unread_in(each)]
+    return [] if value is None or isinstance(value, _READ) else [type(value).__name__]
 
 
 def _dense(tensor: torch.Tensor) -> list[torch.Tensor]:

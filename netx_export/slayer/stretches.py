@@ -114,6 +114,13 @@ def refuse_output(passes: Passes) -> None:
             f"alone: what it returns {_CHANGES}. Return what the last block made, or what is computed of that alone."
         )
     sources = _sources(passes, _same_output, last + 1)
+    if not sources and first.unread:
+        types = ", ".join(sorted(set(first.unread)))
+        raise ExportError(
+            f"Not exported: the network returns its result in an object of type {types}, which is not looked into, so "
+            f"what it follows from is not seen. Return tensors, arrays or numbers, by themselves or in tuples, lists, "
+            f"dictionaries or dataclasses."
+        )
     what = f"takes {_made_by(passes, sources)}" if sources else "depends on no block"
     raise ExportError(
         f"Not exported: the network does not return what its last block made, nor anything that follows from it alone: "

@@ -286,6 +286,17 @@ FORWARDS = [
         "nothing is returned", "(c(b(a(x)).flatten(1, -2)), None)[1]", refused="what it returns depends on no block"
     ),
     Forward(
+        "it is returned in an object that is not looked into",
+        "iter([c(b(a(x)).flatten(1, -2))])",
+        refused="returns its result in an object of type list_iterator, which is not looked into",
+    ),
+    Forward(
+        "a loop over the steps",
+        "torch.cat([c(b(a(step)).flatten(1, -2)) for step in x.split(1, -1)], -1)",
+        refused="runs it 20 times, as a loop over steps or samples does, first on 4 rows of 1 steps",
+        at=0,
+    ),
+    Forward(
         "a block twice",
         "c(net.d(net.d(b(a(x)).flatten(1, -2))))",
         refused="runs it again: first behind Block 1 (cuba.Conv), then behind Block 2 (cuba.Dense)",

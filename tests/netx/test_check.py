@@ -534,6 +534,7 @@ def _delayed(kind: str) -> Any:
                 cuba.Dense(CUBA, 6, 5, delay=True, weight_scale=8),
                 cuba.Recurrent(dict(CUBA), 5, 4, weight_scale=8),
             ],
+            "a recurrent bias": lambda: [cuba.Recurrent(dict(normed), 6, 5, weight_scale=8)],
         }[kind]()
     )
 
@@ -568,6 +569,35 @@ def test_a_warning_of_delays_is_what_export_refuses_once_they_have_grown(
     else:
         with pytest.raises(ExportError, match=f"Block 1 .{behind}.*the axonal delay of the block before"):
             export(net.eval(), tmp_path / "a.net", spikes)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("kind", "rule", "at", "words"),
+    [
+        ("a bias", "delay", "Block 0 (cuba.Dense)", "cuba.Recurrent behind it cannot make them in netx"),
+        ("a bias before dense", "", "", ""),
+        ("a recurrent bias", "norm", "Block 0 (cuba.Recurrent)", "learns a mean in training, and then its norm"),
+    ],
+)
+def test_what_export_refuses_once_a_norm_has_learnt_its_mean_is_warned_of(
+    kind: str, rule: str, at: str, words: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = _delayed(kind)
+    spikes = (torch.rand(4, 6, 24) < 0.4).float()
+    found = [finding for finding in check(net, sample=spikes) if finding.level == "warning"]
+    assert [(finding.rule, finding.layer) for finding in found] == ([(rule, at)] if rule else [])
+    assert all(words in finding.value for finding in found)
+    assert not net.blocks[0].neuron.norm.running_mean.any()
+    net(spikes)  # in training, in which the norm learns its mean
+    if net.blocks[0].delay is not None:
+        net.blocks[0].delay.delay.data.fill_(1)
+    if rule:
+        with pytest.raises(ExportError, match=r"the axonal delay of the block before|its norm or number of winners"):
+            export(net.eval(), tmp_path / "a.net", spikes)
+    else:
+        assert export(net.eval(), tmp_path / "a.net", spikes).proved
 
 
 @pytest.mark.slayer

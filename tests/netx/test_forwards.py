@@ -48,6 +48,33 @@ def test_what_no_file_can_do_is_refused_in_its_own_words(forward: Forward, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", [list, dict], ids=["in a list", "in a dictionary"])
+def test_a_block_that_is_no_part_of_the_network_is_not_taken_for_what_the_forward_does(
+    place: type, tmp_path: Path
+) -> None:
+    from lava.lib.dl.slayer.block import cuba
+
+    net = Images("c(b(net.hidden[0](a(x))).flatten(1, -2))")
+    block = cuba.Conv(CUBA, 4, 4, 1, weight_scale=8)
+    net.hidden = [block] if place is list else {0: block}
+    with pytest.raises(ExportError, match=r"runs a cuba\.Conv that is no part of the network.*torch\.nn\.ModuleList"):
+        export(net, tmp_path / "a.net", sample())
+
+
+def test_a_forward_that_fails_on_other_spikes_between_its_blocks_is_said_to(tmp_path: Path) -> None:
+    net = Images("c(b(net.checked(a(x))).flatten(1, -2))")
+
+    def checked(spikes: torch.Tensor) -> torch.Tensor:
+        if spikes.mean() > 0.45:
+            raise ValueError("too many spikes")
+        return spikes
+
+    net.checked = checked
+    assert net(sample()).any()
+    with pytest.raises(ExportError, match=r"other spikes in the place of those.*with these it fails: too many spikes"):
+        export(net, tmp_path / "a.net", sample())
+
+
 class Behind(nn.Module):
     """A convolution with delays, and a block that takes what it made in another order."""
 
