@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
 
 import h5py
@@ -20,11 +20,13 @@ __all__ = [
     "FloatArray",
     "Named",
     "check_positive",
+    "check_stated",
     "library",
     "numbers",
     "pair",
     "read_file",
     "refuse",
+    "whole_number",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -51,8 +53,9 @@ def library() -> ModuleType:
 def check_positive(**values: float) -> None:
     """Raise a ``ValueError`` for an argument that is no positive number."""
     for name, value in values.items():
-        if not (value > 0 and np.isfinite(value)):
-            raise ValueError(f"Expected argument `{name}` to be a positive number but got {value!r}.")
+        number = np.asarray(value)
+        if number.dtype.kind not in "iuf" or number.ndim or not 0 < number < np.inf:
+            raise ValueError(f"Expected argument `{name}` to be a positive number but got {value!r:.60}.")
 
 
 def read_file(nir: ModuleType, path: Path) -> Any:
@@ -89,13 +92,27 @@ def numbers(named: Named, parameter: str) -> FloatArray:
     """A parameter of a node, all of whose numbers are finite."""
     name, node = named
     try:
-        values = np.asarray(getattr(node, parameter), np.float64)
-    except (AttributeError, RuntimeError, TypeError, ValueError):
+        given = np.asarray(getattr(node, parameter))
+        values = given.astype(np.float64, casting="unsafe" if given.dtype.kind in "OSU" else "same_kind")
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # complex numbers are a TypeError
         refuse(name, f"{parameter} holds no numbers")
     finite = np.isfinite(values)
     if not finite.all():
         refuse(name, f"{parameter} holds values that are not finite: {values[~finite].flat[0]}")
     return values
+
+
+def check_stated(name: str, stated: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a node that says of itself that it takes more or fewer values than it gets.
+
+    Frameworks write axes of 1 for the batch, and None for what they do not know.
+    """
+    if stated is None:
+        return
+    sizes = numbers((name, SimpleNamespace(shape=stated)), "shape")
+    if sizes.prod() != np.prod(shape):
+        said = tuple(np.reshape(stated, -1).tolist())
+        refuse(name, f"it says that it takes values of shape {said}, but gets {shape}")
 
 
 def pair(named: Named, parameter: str, lowest: int) -> tuple[int, int]:
@@ -107,3 +124,11 @@ def pair(named: Named, parameter: str, lowest: int) -> tuple[int, int]:
         refuse(named[0], f"{parameter} of {values.tolist()}; {wanted}")
     first, second = np.broadcast_to(values.reshape(-1), 2)
     return int(first), int(second)
+
+
+def whole_number(named: Named, parameter: str) -> int:
+    """A parameter that is one whole number."""
+    values = numbers(named, parameter)
+    if values.size != 1 or (values != np.rint(values)).any():
+        refuse(named[0], f"{parameter} of {values.tolist()}; expected one whole number")
+    return int(values.reshape(()))

@@ -555,6 +555,31 @@ def test_a_delay_of_the_output_that_was_changed_or_added_is_not_overruled_by_the
         assert (delay == steps).all()
 
 
+def test_a_bias_behind_a_layer_that_slayer_shifts_is_not_taken_for_one_that_sets_in_early() -> None:
+    """The graph's notes on shifts are of the network before the bias was put in."""
+    graph = to_nir(network(Dense(weights(5, 6), neuron()), Dense(weights(3, 5), neuron())))
+    graph.nodes["dense2"].v_leak = np.full(3, 4096 / 128)
+    with pytest.raises(NetxFormatError, match=r"metadata `lava_spikeloss` does not fit its nodes.* Remove it"):
+        from_nir(graph)
+    graph.metadata = {}
+    description = from_nir(graph, dt=DT)
+    assert (description.spiking["dense2"].bias == 64).all()  # type: ignore[union-attr]
+    assert description.lead == 0
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, np.nan, np.inf, "1", True, [1], 10**400])
+@pytest.mark.parametrize("argument", ["dt", "scale"])
+def test_a_step_or_scale_that_is_no_positive_number_is_a_value_error(argument: str, bad: Any) -> None:
+    for call in (to_nir, from_nir):
+        with pytest.raises(ValueError, match=f"Expected argument `{argument}` to be a positive number but got"):
+            call(NETWORKS["dense"] if call is to_nir else to_nir(NETWORKS["dense"]), **{argument: bad})
+
+
+def test_complex_weights_are_no_numbers() -> None:
+    with pytest.raises(NetxFormatError, match="'node0': weight holds no numbers"):
+        from_nir(graph_of(nir.Linear(np.array([[1 + 2j, 1]])), cuba(1)))
+
+
 # snnTorch is a peer, not a dependency: a test environment need not have it.
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ["snntorch", "nirtorch"])), reason="needs snntorch and nirtorch"
