@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
@@ -69,18 +71,43 @@ def read_file(nir: ModuleType, path: Path) -> Any:
         raise NetxFormatError(f"{path}: {problem}. Give the path of a NIR file.")
     try:
         with h5py.File(path) as file:
-            return _unchecked(nir, nir.serialization.hdf2dict(file["node"]))
+            return _unchecked(nir, nir.serialization.hdf2dict(file["node"]), "")
+    except NetxFormatError as error:
+        raise NetxFormatError(f"{path}: {error}") from None
     except Exception as error:  # a damaged file makes HDF5 and nir raise almost anything
         raise NetxFormatError(f"{path}: not a NIR graph ({type(error).__name__}: {error}).") from None
 
 
-def _unchecked(nir: ModuleType, data: dict[str, Any]) -> Any:
+def _unchecked(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
     """A node as the file has it: ``nir.read`` checks nested graphs, and its check takes kernels to be square."""
     if data["type"] != "NIRGraph":
-        return nir.dict2NIRNode(data)
-    nodes = {name: _unchecked(nir, node) for name, node in data["nodes"].items()}
+        return _node(nir, data, name)
+    inside = f"{name}." if name else ""
+    named = _by_name(data["nodes"], inside)
+    nodes = {inner.removeprefix(inside): _unchecked(nir, node, inner) for inner, node in named}
     edges = [(source.decode(), target.decode()) for source, target in data["edges"]]
     return nir.NIRGraph(nodes, edges, data.get("metadata", {}), type_check=False)
+
+
+def _by_name(nodes: dict[str, Any], before: str) -> Iterator[Named]:
+    """The nodes of a graph. HDF5 makes a slash in a name a group of its own, which has no type."""
+    for name, data in nodes.items():
+        if "type" in data:
+            yield f"{before}{name}", data
+        elif all(isinstance(inner, dict) for inner in data.values()):
+            yield from _by_name(data, f"{before}{name}/")
+        else:
+            refuse(f"{before}{name}", "has no type")
+
+
+def _node(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
+    kind = data["type"]
+    if not isinstance(getattr(nir, str(kind), None), type):
+        refuse(name, f"is of the type {kind!r}, which the installed nir {version('nir')} does not know")
+    try:
+        return nir.dict2NIRNode(data)
+    except Exception as error:  # nir takes the parameters as they are
+        refuse(name, f"its parameters make no {kind} ({type(error).__name__}: {error})")
 
 
 def refuse(name: str, reason: str) -> NoReturn:

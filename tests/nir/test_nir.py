@@ -92,6 +92,12 @@ NETWORKS = {
                                       shape=(2, 8, 8)),
     "conv, decays per channel": network(dataclasses.replace(CONV, neuron=neuron([1, 2, 3, 4], 7)), shape=(2, 8, 8)),
     "pool": network(Conv(np.full((2, 1, 2, 2), 6), neuron(), (2, 8, 8), (2, 2), groups=2), shape=(2, 8, 8)),
+    "pool that pads by more than half": network(
+        Conv(np.full((2, 1, 2, 2), 6), neuron(), (2, 8, 8), (2, 2), (2, 1), groups=2), shape=(2, 8, 8)
+    ),
+    "delays by no step, and a bias": network(
+        Dense(weights(5, 6), neuron(4096, 13), np.zeros(5, np.int64), np.array([-3, 0, 1, 7, 2]))
+    ),
     "conv, delay of the output": network(dataclasses.replace(CONV, axon_delay=np.array([0, 2, 1, 4])), shape=(2, 8, 8)),
     "read by its voltage": network(
         DENSE, Dense(weights(3, 5), neuron(1024, 128, 2**17), delay_shift=False), reads_voltage=True
@@ -162,7 +168,10 @@ def test_an_image_that_netx_takes_as_a_vector_is_flattened() -> None:
     assert [layer.kind for layer in back.layers] == ["input", "flatten", "dense"]
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv, not square, in groups"])
+IN_GROUPS = {"conv, not square, in groups", "pool that pads by more than half"}
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in IN_GROUPS])
 def test_graphs_pass_the_checks_of_the_library(name: str, tmp_path: Path) -> None:
     """Which takes kernels to be square, and knows no groups."""
     graph = to_nir(NETWORKS[name])
@@ -509,6 +518,43 @@ def test_texts_of_a_file_that_are_no_utf8_go_through(tmp_path: Path) -> None:
         made.write(np.array(b"\xe9t\xe9", "S4"))
     nir.write(tmp_path / "a.nir", to_nir(read(path)))
     assert from_nir(tmp_path / "a.nir").metadata == {r"na\xefve": r"\xe9t\xe9"}
+
+
+DAMAGED = {
+    "NIR node 'rnn.1': is of the type 'Izhikevich', which the installed nir .* does not know": ("type", "Izhikevich"),
+    "NIR node 'rnn.1': its parameters make no CubaLIF .*'tau_mem'": ("tau_mem", None),
+    "NIR node 'rnn.1': its parameters make no CubaLIF": ("tau_mem", "x"),
+    "NIR node 'rnn.1': has no type": ("type", None),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGED)
+def test_a_node_of_a_file_that_is_none_is_told_by_its_name(message: str, tmp_path: Path) -> None:
+    key, value = DAMAGED[message]
+    inner = {"input": nir.Input(np.array([2])), "1": cuba(), "output": nir.Output(np.array([2]))}
+    nested = nir.NIRGraph(inner, [("input", "1"), ("1", "output")], type_check=False)
+    outer = {"input": nir.Input(np.array([2])), "rnn": nested, "output": nir.Output(np.array([2]))}
+    nir.write(tmp_path / "a.nir", nir.NIRGraph(outer, [("input", "rnn"), ("rnn", "output")], type_check=False))
+    with h5py.File(tmp_path / "a.nir", "r+") as file:
+        node = file["node/nodes/rnn/nodes/1"]
+        del node[key]
+        if value is not None:
+            node[key] = value
+    with pytest.raises(NetxFormatError, match=f"a.nir: {message}"):
+        from_nir(tmp_path / "a.nir", dt=DT)
+
+
+@pytest.mark.parametrize("names", [("fc/1", "fc/2"), ("a.b", "a"), ("ü", "  "), ("0", "fc/lif/0")])
+def test_names_of_nodes_do_not_matter(names: tuple[str, str], tmp_path: Path) -> None:
+    """HDF5 makes a slash in a name a group."""
+    expected = from_nir(graph_of(LINEAR, cuba()))
+    graph = graph_of(LINEAR, cuba())
+    new = {"node0": names[0], "node1": names[1]}
+    graph.nodes = {new.get(name, name): node for name, node in graph.nodes.items()}
+    graph.edges = [tuple(new.get(end, end) for end in edge) for edge in graph.edges]
+    assert from_nir(graph) == expected
+    nir.write(tmp_path / "a.nir", graph)
+    assert from_nir(tmp_path / "a.nir") == expected
 
 
 def test_a_nir_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
