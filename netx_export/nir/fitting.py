@@ -8,7 +8,7 @@ not fit, or leaves currents that may wrap around, a layer gets the threshold tha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NoReturn, TypeAlias
 
@@ -19,6 +19,7 @@ from netx_export.network.fixed_point import (
     HIGHEST_BIAS,
     LOWEST_BIAS,
     MAX_BIAS,
+    MAX_INT32,
     MAX_QUANTISED,
     MAX_STATE,
     MAX_THRESHOLD,
@@ -30,7 +31,7 @@ from netx_export.network.fixed_point import (
 )
 from netx_export.nir.library import FloatArray, refuse
 
-__all__ = ["Fit", "Fitted", "Reals", "Rounding", "RoundingMode"]
+__all__ = ["Fit", "Fitted", "Reals", "Rounding", "RoundingMode", "by_row"]
 
 RoundingMode: TypeAlias = Literal["refuse", "nearest"]
 
@@ -86,7 +87,7 @@ class Reals:
     def scaled(self, threshold: float) -> tuple[FloatArray | None, ...]:
         """Weights, recurrent weights and bias as they are with this common threshold."""
         factors = threshold / self.threshold
-        return tuple(None if rows is None else _by_row(rows, factors) for rows in self.rows)
+        return tuple(None if rows is None else by_row(rows, factors) for rows in self.rows)
 
     @property
     def rows(self) -> tuple[FloatArray | None, ...]:
@@ -130,6 +131,8 @@ class Fit:
         unit: str = "netx units",
     ) -> IntArray:
         """The nearest whole numbers, all of them multiples of ``step``, noted in NIR's units by way of ``back``."""
+        if not (np.abs(values) <= MAX_INT32).all():  # which is what becomes of a product that is no number, too
+            refuse(name, f"{parameter} of up to {np.abs(values).max():.3g} {unit}, beyond all that netx holds")
         off = _off(values / step) * step
         rounded = np.rint(values / step) * step
         if (off > _TOLERANCE).any():
@@ -196,17 +199,14 @@ class Fit:
         step = 2 if dense else 1
         threshold = _largest_threshold(reals, step)
         if threshold < 1:
-            ratio = max(float(np.abs(rows).max(initial=0)) for rows in reals.scaled(1.0)[:2] if rows is not None)
-            refuse(
-                reals.names[0],
-                f"weights of up to {ratio:g} times the threshold; with a threshold of 1 netx holds up to {MAX_WEIGHT}",
-            )
+            worst = min(_limits(reals, step), key=lambda limit: limit.threshold)
+            refuse(reals.names[worst.name], worst.reason)
         return self._made(reals, threshold, step)
 
     def _made(self, reals: Reals, threshold: float, step: int) -> Fitted:
         factors = threshold / reals.threshold
         weight, recurrent, bias = reals.scaled(threshold)
-        names, back = reals.names, lambda values: _by_row(values, 1 / factors)
+        names, back = reals.names, lambda values: by_row(values, 1 / factors)
         mantissa = self.whole(names[2], "v_threshold", np.array([threshold]), lambda values: values / self.scale)
         if not 1 <= mantissa[0] <= MAX_THRESHOLD:
             self._refuse_threshold(reals, threshold)
@@ -225,7 +225,7 @@ class Fit:
         return json.dumps([asdict(rounding) for rounding in self.found])
 
 
-def _by_row(rows: FloatArray, factors: FloatArray) -> FloatArray:
+def by_row(rows: FloatArray, factors: FloatArray) -> FloatArray:
     return rows * factors.reshape(-1, *[1] * (rows.ndim - 1))
 
 
@@ -264,25 +264,57 @@ def _fits(reals: Reals, threshold: float, step: int) -> bool:
     )
 
 
-def _largest_threshold(reals: Reals, step: int) -> int:
-    """The largest threshold at which weights and bias are in range and no current can wrap around.
+@dataclass(frozen=True)
+class _Limit:
+    """What keeps a layer's threshold low.
+
+    Attributes:
+        threshold: the highest one that it allows.
+        name: index of the node to blame among the layer's names.
+        reason: why it is refused if not even a threshold of 1 is allowed.
+    """
+
+    threshold: float
+    name: int
+    reason: str
+
+
+def _limits(reals: Reals, step: int) -> Iterator[_Limit]:
+    """That weights and bias are in range, and no current can wrap around.
 
     In steps of two the loader takes weights of either sign that are not larger than those of SLAYER.
     """
     lowest, highest = (-MAX_QUANTISED, MAX_QUANTISED) if step == 2 else (MIN_WEIGHT, MAX_WEIGHT)
     weight, recurrent, bias = reals.scaled(1.0)
+    for name, rows in enumerate((weight, recurrent)):
+        if rows is not None:
+            reason = (
+                f"weights of up to {np.abs(rows).max():g} times the threshold; with a threshold of 1 netx holds up to"
+            )
+            yield _Limit(_highest(rows, lowest, highest), name, f"{reason} {MAX_WEIGHT}")
     rows = np.hstack([part.reshape(len(part), -1) for part in (weight, recurrent) if part is not None])
-    current = np.abs(rows).sum(1) * ALIGNMENT * UNITY_DECAY / reals.current_decay
-    limits = [(rows, lowest, highest), (current, -MAX_STATE, MAX_STATE)]
+    current = np.abs(rows).sum(1) * UNITY_DECAY / reals.current_decay
+    reason = (
+        f"its inputs could add up to a current of {current.max():.6g} times the threshold, and Loihi's wrap around "
+        f"above {MAX_STATE // ALIGNMENT} with a threshold of 1; give a `scale` if they never do"
+    )
+    yield _Limit(_highest(current * ALIGNMENT, -MAX_STATE, MAX_STATE), 2, reason)
     if bias is not None:
-        limits.append((bias, MIN_BIAS, MAX_BIAS))
-    largest = float(MAX_THRESHOLD)
-    for values, low, high in limits:
-        if values.max() > 0:
-            largest = min(largest, high / values.max())
-        if values.min() < 0:
-            largest = min(largest, low / values.min())
-    return int(largest + 1e-9)
+        worst = np.abs(bias).max()
+        reason = f"a bias of up to {worst:g} times the threshold; with a threshold of 1 a chip holds up to {MAX_BIAS}"
+        yield _Limit(_highest(bias, MIN_BIAS, MAX_BIAS), 2, f"{reason}; give a `scale` to run it on Lava")
+
+
+def _highest(values: FloatArray, low: int, high: int) -> float:
+    """By how much values can be multiplied within these bounds."""
+    above = high / values.max() if values.max() > 0 else np.inf
+    below = low / values.min() if values.min() < 0 else np.inf
+    return float(min(above, below))
+
+
+def _largest_threshold(reals: Reals, step: int) -> int:
+    """The largest threshold at which weights and bias are in range and no current can wrap around."""
+    return int(min(MAX_THRESHOLD, *(limit.threshold for limit in _limits(reals, step))) + 1e-9)
 
 
 def _exact_threshold(reals: Reals, largest: int, step: int) -> float | None:

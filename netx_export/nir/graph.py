@@ -7,6 +7,7 @@ back to itself; all else is refused.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
@@ -19,6 +20,7 @@ from netx_export.nir.library import Named, refuse
 __all__ = ["Chain", "Stage", "chain_of", "flat", "gives_voltage", "is_neuron"]
 
 Edge: TypeAlias = tuple[str, str]
+Nodes: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Chain:
         shape: shape of the input.
         stages: its layers in their order.
         tail: the nodes between the last layer and the output.
+        output: the node at its end.
     """
 
     shape: tuple[int, ...]
     stages: tuple[Stage, ...]
     tail: tuple[Named, ...]
+    output: Named
 
 
 def _is_linear(nir: ModuleType, node: Any) -> bool:
@@ -80,10 +84,12 @@ def chain_of(nir: ModuleType, graph: Any) -> Chain:
     return _Walk(nir, nodes, edges).chain(inputs[0])
 
 
-def flat(nir: ModuleType, graph: Any, inside: str = "") -> tuple[dict[str, Any], list[Edge]]:
+def flat(nir: ModuleType, graph: Any, inside: str = "", around: tuple[Any, ...] = ()) -> tuple[Nodes, list[Edge]]:
     """The nodes and edges of a graph, with nested graphs unfolded: their nodes are named ``graph.node``."""
-    _check_edges(graph, inside)
-    nodes: dict[str, Any] = {}
+    if any(graph is other for other in around):
+        refuse(inside[:-1], "a graph that holds itself")
+    _check_edges(nir, graph, inside)
+    nodes: Nodes = {}
     edges: list[Edge] = []
     enter = {name: f"{inside}{name}" for name in graph.nodes}
     leave = dict(enter)
@@ -92,7 +98,7 @@ def flat(nir: ModuleType, graph: Any, inside: str = "") -> tuple[dict[str, Any],
         if not isinstance(node, nir.NIRGraph):
             nodes[f"{inside}{name}"] = node
             continue
-        inner, inner_edges = flat(nir, node, f"{inside}{name}.")
+        inner, inner_edges = flat(nir, node, f"{inside}{name}.", (*around, graph))
         enter[name] = _only(nir.Input, f"{inside}{name}", node)
         leave[name] = _only(nir.Output, f"{inside}{name}", node)
         clash = next((other for other in inner if other in nodes or other in outer), None)
@@ -105,9 +111,12 @@ def flat(nir: ModuleType, graph: Any, inside: str = "") -> tuple[dict[str, Any],
     return {name: node for name, node in nodes.items() if name not in wires}, _without(wires, edges)
 
 
-def _check_edges(graph: Any, inside: str) -> None:
-    """Refuse edges from or to nodes that are not there, and edges that are there twice."""
+def _check_edges(nir: ModuleType, graph: Any, inside: str) -> None:
+    """Refuse edges from or to nodes that are not there, the wrong way through inputs and outputs, or there twice."""
     where = f" inside of {inside[:-1]!r}" if inside else ""
+    broken = next((edge for edge in graph.edges if not isinstance(edge, Iterable) or len(tuple(edge)) != 2), ())
+    if broken != ():
+        raise NetxFormatError(f"Expected an edge{where} to be the names of two nodes but got {broken!r}.")
     ends = {end for edge in graph.edges for end in edge}
     for edge in graph.edges:
         missing = next((end for end in edge if end not in graph.nodes), None)
@@ -116,6 +125,10 @@ def _check_edges(graph: Any, inside: str) -> None:
             advice = f" {alone[0]!r} has no edge: if it is the one, give it that name." if len(alone) == 1 else ""
             raise NetxFormatError(
                 f"An edge{where} goes from {edge[0]!r} to {edge[1]!r}, and the graph has no node {missing!r}.{advice}"
+            )
+        if isinstance(graph.nodes[edge[0]], nir.Output) or isinstance(graph.nodes[edge[1]], nir.Input):
+            raise NetxFormatError(
+                f"An edge{where} goes from {edge[0]!r} to {edge[1]!r}; nothing follows an Output or precedes an Input."
             )
     twice = next((edge for edge, times in Counter(map(tuple, graph.edges)).items() if times > 1), None)
     if twice is not None:
@@ -167,12 +180,12 @@ class _Walk:
             if end in seen:
                 refuse(end, "takes from more than one node; netx holds a chain")
         if not stages:
-            self.refuse_end([*path, end][0])
+            self.refuse_end([*path, start][0])
         seen |= {*path, end}
         left = [name for name in self.nodes if name not in seen]
         if left:
             refuse(left[0], "is not on the way from the input to the output")
-        return Chain(self.shape(start), tuple(stages), self.named(path))
+        return Chain(self.shape(start), tuple(stages), self.named(path), (end, self.nodes[end]))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the input, without which nothing else has one."""
@@ -198,6 +211,8 @@ class _Walk:
         names: list[str] = []
         while not (is_neuron(self.nir, self.nodes[name]) or isinstance(self.nodes[name], self.nir.Output)):
             node = self.nodes[name]
+            if node is None:
+                refuse(name, "is None: what wrote the graph has no NIR node for it")
             if not _is_linear(self.nir, node):
                 kind = type(node).__name__
                 refuse(name, f"expected CubaLIF, LIF or IF neurons here but got {kind}, which netx has nowhere")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
 
 import h5py
@@ -20,11 +22,13 @@ __all__ = [
     "FloatArray",
     "Named",
     "check_positive",
+    "check_stated",
     "library",
     "numbers",
     "pair",
     "read_file",
     "refuse",
+    "whole_number",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -51,8 +55,9 @@ def library() -> ModuleType:
 def check_positive(**values: float) -> None:
     """Raise a ``ValueError`` for an argument that is no positive number."""
     for name, value in values.items():
-        if not (value > 0 and np.isfinite(value)):
-            raise ValueError(f"Expected argument `{name}` to be a positive number but got {value!r}.")
+        number = np.asarray(value)
+        if number.dtype.kind not in "iuf" or number.ndim or not 0 < number < np.inf:
+            raise ValueError(f"Expected argument `{name}` to be a positive number but got {value!r:.60}.")
 
 
 def read_file(nir: ModuleType, path: Path) -> Any:
@@ -66,18 +71,43 @@ def read_file(nir: ModuleType, path: Path) -> Any:
         raise NetxFormatError(f"{path}: {problem}. Give the path of a NIR file.")
     try:
         with h5py.File(path) as file:
-            return _unchecked(nir, nir.serialization.hdf2dict(file["node"]))
+            return _unchecked(nir, nir.serialization.hdf2dict(file["node"]), "")
+    except NetxFormatError as error:
+        raise NetxFormatError(f"{path}: {error}") from None
     except Exception as error:  # a damaged file makes HDF5 and nir raise almost anything
         raise NetxFormatError(f"{path}: not a NIR graph ({type(error).__name__}: {error}).") from None
 
 
-def _unchecked(nir: ModuleType, data: dict[str, Any]) -> Any:
+def _unchecked(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
     """A node as the file has it: ``nir.read`` checks nested graphs, and its check takes kernels to be square."""
     if data["type"] != "NIRGraph":
-        return nir.dict2NIRNode(data)
-    nodes = {name: _unchecked(nir, node) for name, node in data["nodes"].items()}
+        return _node(nir, data, name)
+    inside = f"{name}." if name else ""
+    named = _by_name(data["nodes"], inside)
+    nodes = {inner.removeprefix(inside): _unchecked(nir, node, inner) for inner, node in named}
     edges = [(source.decode(), target.decode()) for source, target in data["edges"]]
     return nir.NIRGraph(nodes, edges, data.get("metadata", {}), type_check=False)
+
+
+def _by_name(nodes: dict[str, Any], before: str) -> Iterator[Named]:
+    """The nodes of a graph. HDF5 makes a slash in a name a group of its own, which has no type."""
+    for name, data in nodes.items():
+        if "type" in data:
+            yield f"{before}{name}", data
+        elif all(isinstance(inner, dict) for inner in data.values()):
+            yield from _by_name(data, f"{before}{name}/")
+        else:
+            refuse(f"{before}{name}", "has no type")
+
+
+def _node(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
+    kind = data["type"]
+    if not isinstance(getattr(nir, str(kind), None), type):
+        refuse(name, f"is of the type {kind!r}, which the installed nir {version('nir')} does not know")
+    try:
+        return nir.dict2NIRNode(data)
+    except Exception as error:  # nir takes the parameters as they are
+        refuse(name, f"its parameters make no {kind} ({type(error).__name__}: {error})")
 
 
 def refuse(name: str, reason: str) -> NoReturn:
@@ -89,13 +119,27 @@ def numbers(named: Named, parameter: str) -> FloatArray:
     """A parameter of a node, all of whose numbers are finite."""
     name, node = named
     try:
-        values = np.asarray(getattr(node, parameter), np.float64)
-    except (AttributeError, RuntimeError, TypeError, ValueError):
+        given = np.asarray(getattr(node, parameter))
+        values = given.astype(np.float64, casting="unsafe" if given.dtype.kind in "OSU" else "same_kind")
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # complex numbers are a TypeError
         refuse(name, f"{parameter} holds no numbers")
     finite = np.isfinite(values)
     if not finite.all():
         refuse(name, f"{parameter} holds values that are not finite: {values[~finite].flat[0]}")
     return values
+
+
+def check_stated(name: str, stated: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a node that says of itself that it takes more or fewer values than it gets.
+
+    Frameworks write axes of 1 for the batch, and None for what they do not know.
+    """
+    if stated is None:
+        return
+    sizes = numbers((name, SimpleNamespace(shape=stated)), "shape")
+    if sizes.prod() != np.prod(shape):
+        said = tuple(np.reshape(stated, -1).tolist())
+        refuse(name, f"it says that it takes values of shape {said}, but gets {shape}")
 
 
 def pair(named: Named, parameter: str, lowest: int) -> tuple[int, int]:
@@ -107,3 +151,11 @@ def pair(named: Named, parameter: str, lowest: int) -> tuple[int, int]:
         refuse(named[0], f"{parameter} of {values.tolist()}; {wanted}")
     first, second = np.broadcast_to(values.reshape(-1), 2)
     return int(first), int(second)
+
+
+def whole_number(named: Named, parameter: str) -> int:
+    """A parameter that is one whole number."""
+    values = numbers(named, parameter)
+    if values.size != 1 or (values != np.rint(values)).any():
+        refuse(named[0], f"{parameter} of {values.tolist()}; expected one whole number")
+    return int(values.reshape(()))

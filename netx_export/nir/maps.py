@@ -16,8 +16,8 @@ import torch
 from torch.nn.grad import conv2d_input
 
 from netx_export.network.fixed_point import MAX_DELAY, IntArray
-from netx_export.nir.fitting import Fit
-from netx_export.nir.library import FloatArray, Named, numbers, pair, refuse
+from netx_export.nir.fitting import Fit, by_row
+from netx_export.nir.library import FloatArray, Named, check_stated, numbers, pair, refuse, whole_number
 from netx_export.nir.neurons import per_channel, spread
 
 __all__ = ["Kernel", "LinearMap", "delay_steps", "flatten", "flattened", "linear_map"]
@@ -81,6 +81,10 @@ class LinearMap:
         before: delays of the inputs in steps.
         after: delays of the outputs in steps.
         flatten: whether an image comes in and a vector goes into the matrix.
+        delays: the nodes that delay by more than 0 steps.
+        factors: by which each value that it gives is still to be multiplied, in one axis; None if by 1. A matrix behind
+            takes any of them, a convolution only those that are the same within a channel.
+        scale: the node that they come from.
     """
 
     name: str
@@ -91,6 +95,8 @@ class LinearMap:
     after: IntArray | None = None
     flatten: bool = False
     delays: list[str] = field(default_factory=list)
+    factors: FloatArray | None = None
+    scale: str = ""
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -127,9 +133,12 @@ def linear_map(
             _delay(made, named, dt, fit)
         else:
             _image(made, named, _convolution(nir, named, made.shape))
+    if not np.prod(made.shape):
+        refuse(made.name, f"input of shape {shape}, in which there are no values")
     if made.weight is None:
-        _pass_on(made, name)
-    if isinstance(made.weight, Kernel) and made.before is not None:
+        _pass_on(made)
+    _take_factors(made)
+    if isinstance(made.weight, Kernel) and made.delays:
         refuse(made.delays[0], "netx has delays in dense layers only, and an image goes on from here")
     return made
 
@@ -138,11 +147,16 @@ def _matrix(made: LinearMap, named: Named) -> None:
     name = named[0]
     weight = numbers(named, "weight")
     _drop_axes_of_one(made)
-    if weight.ndim != 2 or not weight.size or made.shape != (weight.shape[1],):
-        refuse(name, f"weights of shape {weight.shape} on input of shape {made.shape}; flatten it first")
+    if weight.ndim != 2 or not weight.size:
+        refuse(name, f"weights of shape {weight.shape}; expected (out, in), neither of them 0")
+    if made.shape != (weight.shape[1],):
+        advice = "; flatten it first" if len(made.shape) > 1 else ""
+        refuse(name, f"weights of shape {weight.shape} on input of shape {made.shape}{advice}")
     _refuse_between(made, name)
-    bias = None if made.bias is None else weight @ _each(made.bias, made.rows)
     own = _bias(named, len(weight))
+    if made.factors is not None:
+        weight, made.factors = weight * made.factors, None
+    bias = None if made.bias is None else weight @ _each(made.bias, made.rows)
     bias = own if bias is None else bias if own is None else bias + own
     if isinstance(made.weight, Kernel):
         kernel = made.weight
@@ -159,12 +173,12 @@ def _drop_axes_of_one(made: LinearMap) -> None:
         made.flatten, made.shape = True, made.shape[-1:]
 
 
-def _pass_on(made: LinearMap, name: str) -> None:
+def _pass_on(made: LinearMap) -> None:
     """Weights of 1 from each input to its like."""
     if len(made.shape) != 3:  # which is an image, however small
         _drop_axes_of_one(made)
     if len(made.shape) not in (1, 3):
-        refuse(name, f"expected input of shape (C,) or (C, H, W), without a batch, but got {made.shape}")
+        refuse(made.name, f"expected input of shape (C,) or (C, H, W), without a batch, but got {made.shape}")
     made.weight = np.eye(made.shape[0]) if len(made.shape) == 1 else _each_channel(made.shape, (1, 1))
 
 
@@ -184,41 +198,61 @@ def _each(bias: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _scale(made: LinearMap, named: Named) -> None:
-    name = named[0]
+    factors = spread(named, "scale", made.rows).reshape(-1)
+    made.factors = factors if made.factors is None else made.factors * factors
+    made.scale = named[0]
     if made.weight is None:
-        _pass_on(made, name)
-        made.name = name
-    assert made.weight is not None
-    factors = per_channel(name, "scale", spread(named, "scale", made.rows))
+        made.name = named[0]
+
+
+def _take_factors(made: LinearMap) -> None:
+    """Multiply weights and bias by the factors behind them."""
+    if made.factors is None:
+        return
     if isinstance(made.weight, Kernel):
-        made.weight = replace(made.weight, weight=made.weight.weight * factors[:, None, None, None])
+        factors = per_channel(made.scale, "scale", made.factors.reshape(made.rows))
+        made.weight = replace(made.weight, weight=by_row(made.weight.weight, factors))
     else:
-        made.weight = made.weight * factors[:, None]
+        assert made.weight is not None
+        factors = made.factors
+        made.weight = by_row(made.weight, factors)
     made.bias = None if made.bias is None else made.bias * factors
+    made.factors = None
 
 
 def flatten(made: LinearMap, named: Named) -> None:
-    """Flatten what a map gives. Frameworks count axes with the batch or without it: both mean all of a sample."""
+    """Flatten what a map gives. Frameworks count axes with the batch or without it; netx has all of a sample in one."""
     name, node = named
-    axes = len(made.shape)
-    if int(node.start_dim) not in (0, 1, -axes) or int(node.end_dim) not in (-1, axes - 1, axes):
-        refuse(name, f"flattens axes {node.start_dim} to {node.end_dim} of {made.shape}; netx flattens all")
-    made.flatten = made.flatten or (made.weight is None and axes > 1)
+    check_stated(name, (node.input_type or {}).get("input"), made.shape)
+    first, last = whole_number(named, "start_dim"), whole_number(named, "end_dim")
+    counted = _size(made.shape, first, last), _size((0, *made.shape), first, last)  # where no batch may be flattened
+    if int(np.prod(made.shape)) not in counted:
+        refuse(name, f"flattens axes {first} to {last} of {made.shape}; netx flattens all of a sample")
+    made.flatten = made.flatten or (made.weight is None and len(made.shape) > 1)
     made.shape = (int(np.prod(made.shape)),)
+
+
+def _size(shape: tuple[int, ...], first: int, last: int) -> int:
+    """How many values lie along the axes from the first to the last; 0 if there are no such axes."""
+    axes = len(shape)
+    if not all(-axes <= axis < axes for axis in (first, last)):
+        return 0
+    return int(np.prod(shape[first % axes : last % axes + 1]))
 
 
 def _delay(made: LinearMap, named: Named, dt: float, fit: Fit) -> None:
     name = named[0]
-    if isinstance(made.weight, Kernel):
-        refuse(name, f"netx cannot hold a Delay around {made.name!r}, a convolution or pool")
-    if made.bias is not None:
-        refuse(name, "a delay behind a bias; netx delays spikes, not biases")
     steps = delay_steps(named, made.shape, dt, fit).reshape(-1)
+    if steps.any():
+        made.delays.append(name)
+        if isinstance(made.weight, Kernel):
+            refuse(name, f"netx cannot hold a Delay around {made.name!r}, a convolution or pool")
+        if made.bias is not None:
+            refuse(name, "a delay behind a bias; netx delays spikes, not biases")
     if made.weight is None:
         made.before = steps if made.before is None else made.before + steps
     else:
         made.after = steps if made.after is None else made.after + steps
-    made.delays.append(name)
     total = sum(int(part.max()) for part in (made.before, made.after) if part is not None)
     if total > MAX_DELAY:
         both = " and ".join(made.delays)
@@ -235,7 +269,7 @@ def delay_steps(named: Named, shape: tuple[int, ...], dt: float, fit: Fit) -> In
 
 
 def _refuse_between(made: LinearMap, name: str) -> None:
-    if made.after is not None:
+    if made.after is not None and made.after.any():
         refuse(name, f"there is a delay between it and {made.name!r}, and netx delays what comes in or what goes out")
 
 
@@ -262,24 +296,32 @@ def _conv2d(named: Named, shape: tuple[int, ...]) -> Kernel:
     if weight.ndim != 4 or not weight.size:
         refuse(name, f"weights of shape {weight.shape}; expected (out, in, height, width)")
     stride, dilation = pair(named, "stride", 1), pair(named, "dilation", 1)
-    groups = pair(named, "groups", 1)[0]
-    if weight.shape[1] * groups != shape[0] or len(weight) % groups:
+    groups = whole_number(named, "groups")
+    if groups < 1 or weight.shape[1] * groups != shape[0] or len(weight) % groups:
         refuse(name, f"weights of shape {weight.shape} in {groups} groups do not fit input of shape {shape}")
+    stated = node.input_shape
+    check_stated(name, None if stated is None else (shape[0], *np.reshape(stated, -1)[-2:]), shape)
+    kernel = Kernel(weight, shape, stride, (0, 0), dilation, groups)
     padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if isinstance(padding, str):
-        return Kernel(weight, shape, stride, _named_padding(name, padding, weight, stride, dilation), dilation, groups)
-    return Kernel(weight, shape, stride, pair(named, "padding", 0), dilation, groups)
+        return _padded(name, padding, kernel)
+    return replace(kernel, padding=pair(named, "padding", 0))
 
 
-def _named_padding(
-    name: str, padding: str, weight: FloatArray, stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
+def _padded(name: str, padding: str, kernel: Kernel) -> Kernel:
+    """A convolution whose padding has a name; an odd sum of "same" puts one more behind the image, as in torch."""
     if padding == "valid":
-        return 0, 0
-    high, wide = ((size - 1) * step for size, step in zip(weight.shape[2:], dilation, strict=True))
-    if padding != "same" or stride != (1, 1) or high % 2 or wide % 2:
-        refuse(name, f"padding {padding!r}, which is not the same on both sides here; give numbers")
-    return high // 2, wide // 2
+        return kernel
+    if padding != "same":
+        refuse(name, f"padding {padding!r}; expected 'same', 'valid' or numbers")
+    if kernel.stride != (1, 1):
+        refuse(name, f"padding 'same' with a stride of {kernel.stride}, which NIR does not define; give numbers")
+    both = kernel.reach[0] // 2, kernel.reach[1] // 2
+    odd = [1 - size % 2 for size in kernel.reach]
+    if any(odd):  # padding of both sides by the larger half, and zeros in front of the kernel where it is too much
+        weight = np.pad(_spaced(kernel), [(0, 0), (0, 0), (odd[0], 0), (odd[1], 0)])
+        kernel = replace(kernel, weight=weight, dilation=(1, 1))
+    return replace(kernel, padding=both)
 
 
 def _checked(name: str, kernel: Kernel) -> Kernel:
@@ -297,7 +339,10 @@ def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray 
     """Put a convolution behind what there is, which gives images too."""
     name = named[0]
     second, bias = convolution
-    if made.before is not None:
+    if made.factors is not None and made.weight is None:
+        _pass_on(made)
+    _take_factors(made)
+    if made.delays:
         refuse(made.delays[0], f"netx cannot hold a Delay around {name!r}, a {type(named[1]).__name__}")
     if isinstance(made.weight, Kernel):
         full = _ungrouped(second)
@@ -308,6 +353,7 @@ def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray 
             bias = passed if bias is None else passed + bias
         second = _one_behind(name, made.weight, second, full)
     made.weight, made.bias, made.shape = _checked(name, second), bias, second.shape
+    made.before = None  # which delays by 0 steps
     made.name = name
 
 
@@ -342,13 +388,18 @@ def _one_behind(name: str, first: Kernel, second: Kernel, full: FloatArray) -> K
 
 def _ungrouped(kernel: Kernel) -> FloatArray:
     """The kernels with all input channels, and with zeros between what is dilated."""
-    out, inputs, high, wide = kernel.weight.shape
+    out, inputs = kernel.weight.shape[:2]
     blocks = np.arange(kernel.groups)
     full = np.zeros((kernel.groups, out // kernel.groups, kernel.groups, inputs, *kernel.reach))
-    full[blocks, :, blocks, :, :: kernel.dilation[0], :: kernel.dilation[1]] = kernel.weight.reshape(
-        kernel.groups, -1, inputs, high, wide
-    )
+    full[blocks, :, blocks] = _spaced(kernel).reshape(kernel.groups, -1, inputs, *kernel.reach)
     return full.reshape(out, kernel.groups * inputs, *kernel.reach)
+
+
+def _spaced(kernel: Kernel) -> FloatArray:
+    """The kernels with zeros between what is dilated."""
+    spaced = np.zeros((*kernel.weight.shape[:2], *kernel.reach))
+    spaced[:, :, :: kernel.dilation[0], :: kernel.dilation[1]] = kernel.weight
+    return spaced
 
 
 def _grouped(weight: FloatArray, groups: int) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,7 @@ from netx_export.nir.library import (
     FloatArray,
     Named,
     check_positive,
+    check_stated,
     library,
     read_file,
     refuse,
@@ -45,6 +46,7 @@ from netx_export.nir.steps import step_of
 __all__ = ["from_nir", "roundings"]
 
 _ROUNDED_KEY = "nir_rounded"
+_CHANGED = f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed, or not this `dt`. Remove it."
 
 
 def from_nir(
@@ -88,9 +90,10 @@ def from_nir(
     free = scale is None and "scale" not in own
     scale = own.get("scale", WEIGHT_SCALE) if scale is None else scale
     check_positive(**({} if dt is None else {"dt": dt}), scale=scale)
-    if dt is None:
-        dt = own["dt"] if "dt" in own else step_of(nir, graph)
-    return _Reader(nir, dt, Fit(rounding, scale, free)).network(graph, own)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 is refused where it is to be whole
+        if dt is None:
+            dt = own["dt"] if "dt" in own else step_of(nir, graph)
+        return _Reader(nir, dt, Fit(rounding, scale, free)).network(graph, own)
 
 
 def roundings(network: NetworkDescription) -> tuple[Rounding, ...]:
@@ -121,8 +124,13 @@ def roundings(network: NetworkDescription) -> tuple[Rounding, ...]:
 
 def _own_metadata(graph: Any) -> dict[str, Any]:
     """What ``to_nir`` noted, if the graph comes from there."""
-    if not hasattr(graph, "nodes") or not hasattr(graph, "edges"):
-        raise NetxFormatError(f"Expected a nir.NIRGraph or the path of a NIR file but got {type(graph).__name__}.")
+    if not isinstance(getattr(graph, "nodes", None), Mapping) or not isinstance(
+        getattr(graph, "edges", None), Iterable
+    ):
+        raise NetxFormatError(
+            "Expected a nir.NIRGraph, whose nodes are a dict and whose edges a list, or the path of a NIR file but got "
+            f"{type(graph).__name__}."
+        )
     text = (getattr(graph, "metadata", None) or {}).get(OWN_KEY, "{}")
     try:
         own = json.loads(text)
@@ -148,26 +156,41 @@ class _Reader:
         shape = chain.shape
         layers: list[Layer] = [Input(shape, delay_shift=False)]
         for stage in chain.stages:
-            if stage is not chain.stages[-1] and gives_voltage(self.nir, stage.neuron[1]):
-                refuse(stage.neuron[0], "gives its membrane potential, and netx reads that of the last layer only")
+            if gives_voltage(self.nir, stage.neuron[1]):
+                self.check_readout(stage, last=stage is chain.stages[-1])
             made = self.stage(stage, shape)
             layers += made
             shape = made[-1].shape
         layers = self.with_tail(layers, chain.tail)
+        name, output = chain.output
+        check_stated(name, (output.output_type or {}).get("output"), layers[-1].shape)
         layers, metadata = _restored(layers, own)
         if self.fit.found:
             metadata[_ROUNDED_KEY] = self.fit.as_text()
         reads_voltage = gives_voltage(self.nir, chain.stages[-1].neuron[1])
         try:
-            return NetworkDescription(tuple(layers), metadata, reads_voltage=reads_voltage)
+            network = NetworkDescription(tuple(layers), metadata, reads_voltage=reads_voltage)
         except DescriptionError as error:
             raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
+        if network.lead:  # a bias that was put in behind layers whose outputs SLAYER shifts
+            raise NetxFormatError(_CHANGED)
+        return network
+
+    def check_readout(self, stage: Stage, last: bool) -> None:
+        """Refuse neurons that give their membrane potential where netx cannot read it."""
+        name, gives = stage.neuron[0], "gives its membrane potential, and netx"
+        if not last:
+            refuse(name, f"{gives} reads that of the last layer only")
+        if stage.loop is not None:
+            refuse(name, f"{gives}'s recurrent layers lead back spikes")
 
     def stage(self, stage: Stage, shape: tuple[int, ...]) -> list[Layer]:
         """One layer of neurons, with a Flatten in front of it or behind it where the graph has one."""
         name = stage.neuron[0]
         made = linear_map(self.nir, stage.path, shape, name, self.dt, self.fit)
         cell = cell_of(self.nir, stage.neuron, made.rows, self.dt, self.fit)
+        if cell.threshold is None and isinstance(made.weight, Kernel):
+            refuse(name, "gives its membrane potential, and netx reads that of dense layers only, not of images")
         loop = None if stage.loop is None else self.loop(stage, made)
         fitted = self.fitted(name, made, loop, cell)
         threshold = DEFAULT_THRESHOLD if cell.threshold is None else fitted.threshold
@@ -247,29 +270,28 @@ class _Reader:
     def with_tail(self, layers: list[Layer], tail: tuple[Named, ...]) -> list[Layer]:
         """Delays and a Flatten between the last neurons and the output."""
         for name, node in tail:
-            last = layers[-1]
             if isinstance(node, self.nir.Delay):
-                if not isinstance(last, SpikingLayer):
-                    refuse(
-                        name, "a delay behind a Flatten; netx delays channels of neurons, so put it in front of that"
-                    )
-                if last.axon_delay is not None:
-                    refuse(name, "a second delay behind the last neurons; give the sum of both in one")
-                layers[-1] = replace(last, axon_delay=self.output_delay((name, node), last.shape))
+                self.delay_output(layers, (name, node))
             elif isinstance(node, self.nir.Flatten):
-                made = LinearMap(name, last.shape)
+                made = LinearMap(name, layers[-1].shape)
                 flatten(made, (name, node))
                 layers += [Flatten(made.shape)] if made.flatten else []
             else:
                 refuse(name, "expected CubaLIF, LIF or IF neurons after it, but the graph ends")
         return layers
 
-    def output_delay(self, named: Named, shape: tuple[int, ...]) -> IntArray:
-        steps = delay_steps(named, shape, self.dt, self.fit).reshape(shape[0], -1)
-        if (steps != steps[:, :1]).any():
-            refuse(named[0], "delays that differ within a channel")
-        first: IntArray = steps[:, 0]
-        return first
+    def delay_output(self, layers: list[Layer], named: Named) -> None:
+        name, last = named[0], layers[-1]
+        steps = delay_steps(named, last.shape, self.dt, self.fit).reshape(last.shape[0], -1)
+        if not isinstance(last, SpikingLayer):
+            if steps.any():
+                refuse(name, "a delay behind a Flatten; netx delays channels of neurons, so put it in front of that")
+        elif (steps != steps[:, :1]).any():
+            refuse(name, "delays that differ within a channel")
+        elif last.axon_delay is None or not last.axon_delay.any():
+            layers[-1] = replace(last, axon_delay=steps[:, 0])
+        elif steps.any():
+            refuse(name, "a second delay behind the last neurons; give the sum of both in one")
 
 
 def _layer(made: LinearMap, shape: tuple[int, ...], fitted: Fitted, neuron: CubaNeuron) -> SpikingLayer:
@@ -309,9 +331,7 @@ def _restored(layers: list[Layer], own: Mapping[str, Any]) -> tuple[list[Layer],
         ]
         return restored, {str(key): str(value) for key, value in own["metadata"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise NetxFormatError(
-            f"The graph's metadata `{OWN_KEY}` does not fit its nodes, which were changed, or not this `dt`. Remove it."
-        ) from None
+        raise NetxFormatError(_CHANGED) from None
 
 
 def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[int] | None, last: bool) -> Layer:

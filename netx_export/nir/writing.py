@@ -148,7 +148,7 @@ class _Writer:
         before, after = self.split_delay(name, layer)
         if before is not None:
             self.delay(f"{name}_input_delay", before)
-        if after is not None and self.input_bias(name, layer) is not None:
+        if after is not None and after.any() and self.input_bias(name, layer) is not None:
             self.refuse(name, "a bias that does not wait for its delays; give it either the one or the others")
         self.matrix(name, layer)
         if after is not None:
@@ -334,6 +334,8 @@ def _spread(values: IntArray, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _is_pool(layer: Conv) -> bool:
+    """Whether it is a pool as other frameworks have it, which pad by half of its size at most."""
     channels = layer.input_shape[0]
     same = bool((layer.weight == layer.weight.flat[0]).all())
-    return same and layer.groups == channels == len(layer.weight) and layer.dilation == (1, 1)
+    covered = all(2 * padding <= size for padding, size in zip(layer.padding, layer.weight.shape[2:], strict=True))
+    return same and covered and layer.groups == channels == len(layer.weight) and layer.dilation == (1, 1)

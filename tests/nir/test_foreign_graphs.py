@@ -156,6 +156,32 @@ EXACT = {
         nir.CubaLIF(np.array([4e-4, 1e-4]), *[np.full(2, value) for value in (8e-4, 8, 0, 4)], w_in=np.array([4.0, 1])),
         shape=(6,), output=(2,),
     ),
+    "an even kernel with padding by name": chain(
+        nir.Conv2d(None, even(4, 2, 2, 4, high=5), 1, "same", 1, 1, np.arange(4) / 8), lif(4, 5, 6),
+        shape=(2, 5, 6), output=(4, 5, 6),
+    ),
+    "an even kernel, dilated, in groups, with padding by name": chain(
+        nir.Conv2d((7, 7), even(4, 1, 2, 3, high=5), 1, "same", (3, 2), 2, np.zeros(4)), lif(4, 7, 7),
+        shape=(2, 7, 7), output=(4, 7, 7),
+    ),
+    "a scale of each value of an image, flatten, weights": chain(
+        nir.Scale(np.arange(1.0, 19).reshape(2, 3, 3) / 4), nir.Flatten(np.array([2, 3, 3]), 0),
+        nir.Linear(even(5, 18, high=4) * 2), lif(5, threshold=16.0), shape=(2, 3, 3), output=(5,),
+    ),
+    "convolution with a bias, scale of each value, flatten, weights": chain(
+        nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 0, 1, 1, np.arange(4) / 32.0), nir.Scale(np.full((4, 2, 2), 2.0)),
+        nir.Scale(1 + np.arange(16).reshape(4, 2, 2) % 2), nir.Flatten(None, 0),
+        nir.Linear(rng.integers(-1, 3, (5, 16)).astype(float)), lif(5, threshold=24.0), shape=(2, 4, 4), output=(5,),
+    ),
+    "a scale, then a convolution": chain(
+        nir.Scale(np.array([1.0, 2]).reshape(2, 1, 1)), IMAGE, nir.Scale(np.array([1, 2, 0.5, 1]).reshape(4, 1, 1)),
+        lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6),
+    ),
+    "delays by no step, where none can be": chain(
+        nir.Delay(np.zeros((2, 6, 6))), IMAGE, nir.Delay(single(0)), lif(4, 6, 6, threshold=4.0), nir.Flatten(None, 0),
+        nir.Affine(even(5, 144, high=8), np.ones(5)), nir.Delay(np.zeros(5)), nir.Linear(np.eye(5)),
+        lif(5, threshold=16.0), shape=(2, 6, 6), output=(5,),
+    ),
 }  # fmt: skip
 # Graphs that the library does not write: numbers without an axis, and convolutions before it has inferred their types.
 UNWRITTEN = {
@@ -324,6 +350,24 @@ def nested_with_two_inputs() -> Any:
     return graph
 
 
+def padded(padding: str) -> Any:
+    node = nir.Conv2d(None, even(4, 2, 3, 3), 1, 1, 1, 1, np.zeros(4))
+    node.padding = padding  # which the library checks in a new node only
+    return node
+
+
+def with_edge(*edge: str) -> Any:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges.append(edge)
+    return graph
+
+
+def in_itself() -> Any:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.nodes["again"] = graph
+    return graph
+
+
 REFUSED = {
     "'0': expected input of shape \\(C,\\) or \\(C, H, W\\), without a batch, but got \\(2, 5\\)": chain(
         lif(2, 5), shape=(2, 5), output=(2, 5)
@@ -366,10 +410,43 @@ REFUSED = {
     "'0': stride of .*0.0.*; expected one or two whole numbers from 1 to 127": chain(
         nir.Conv2d(None, even(4, 2, 3, 3), 0, 0, 1, 1, np.zeros(4)), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
     ),
-    "'0': padding 'same', which is not the same on both sides": chain(
-        nir.Conv2d(None, even(4, 2, 2, 2), 1, "same", 1, 1, np.zeros(4)), lif(4, 6, 6),
+    "'0': padding 'same' with a stride of .2, 1., which NIR does not define; give numbers": chain(
+        nir.Conv2d(None, even(4, 2, 2, 2), (2, 1), "same", 1, 1, np.zeros(4)), lif(4, 6, 6),
         shape=(2, 6, 6), output=(4, 6, 6),
     ),
+    "'0': padding 'full'; expected 'same', 'valid' or numbers": chain(
+        padded("full"), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
+    ),
+    "'0': groups of .2.0, 1.0.; expected one whole number": chain(
+        nir.Conv2d(None, even(4, 1, 3, 3), 1, 1, 1, np.array([2, 1]), np.zeros(4)), lif(4, 6, 6),
+        shape=(2, 6, 6), output=(4, 6, 6),
+    ),
+    "'0': it says that it takes values of shape .2, 9, 9., but gets .2, 6, 6.": chain(
+        nir.Conv2d((9, 9), even(4, 2, 3, 3), 1, 1, 1, 1, np.zeros(4)), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
+    ),
+    "'0': it says that it takes values of shape .2, 3, 4., but gets .2, 3, 3.": chain(
+        nir.Flatten(np.array([2, 3, 4]), 0), nir.Linear(even(5, 18)), lif(5), shape=(2, 3, 3), output=(5,)
+    ),
+    "'output': it says that it takes values of shape .7,., but gets .5,.": chain(
+        LINEAR, lif(5), shape=(6,), output=(7,)
+    ),
+    "'0': weights of shape .5, 6. on input of shape .7,..$": chain(LINEAR, lif(5), shape=(7,), output=(5,)),
+    "'0': input of shape .0,., in which there are no values": chain(lif(0), shape=(0,), output=(0,)),
+    "'0': is None: what wrote the graph has no NIR node for it": chain(None, lif(5), shape=(6,), output=(5,)),
+    "'1': gives its membrane potential, and netx reads that of dense layers only": chain(
+        IMAGE, nir.LI(*(np.full((4, 6, 6), value) for value in (1.6e-3, 16, 0))), shape=(2, 6, 6), output=(4, 6, 6)
+    ),
+    "'lif': gives its membrane potential, and netx's recurrent layers lead back spikes": nir.NIRGraph(
+        {"input": nir.Input(np.array([5])), "lif": nir.LI(*(np.full(5, value) for value in (1.6e-3, 16, 0))),
+         "w_rec": nir.Linear(np.eye(5)), "output": nir.Output(np.array([5]))},
+        [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")], type_check=False,
+    ),
+    "'output' to 'input'; nothing follows an Output or precedes an Input": with_edge("output", "input"),
+    "'1' to 'input'; nothing follows an Output": with_edge("1", "input"),
+    "'output' to 'output'; nothing follows": with_edge("output", "output"),
+    "Expected an edge to be the names of two nodes but got .'0', '1', 'output'.": with_edge("0", "1", "output"),
+    "'again': a graph that holds itself": in_itself(),
+    "'input': expected CubaLIF, LIF or IF neurons after it": chain(shape=(6,), output=(6,)),
     "'0': a bias of shape \\(3,\\) for 4 rows": chain(
         nir.Conv2d(None, even(4, 2, 3, 3), 1, 1, 1, 1, np.zeros(3)), lif(4, 6, 6), shape=(2, 6, 6), output=(4, 6, 6)
     ),
@@ -422,6 +499,86 @@ REFUSED = {
 def test_what_netx_cannot_express_is_refused_by_name(message: str) -> None:
     with pytest.raises(NetxFormatError, match=message):
         from_nir(REFUSED[message], dt=DT)
+
+
+FLATTENED = [(0, -1), (0, 2), (-3, -1), (-3, 2), (1, -1), (1, 3), (-3, 3)]  # the last three count a batch
+
+
+@pytest.mark.parametrize(("first", "last"), itertools.product(range(-4, 5), range(-4, 5)))
+def test_a_flatten_is_taken_if_it_leaves_one_axis_of_a_sample(first: int, last: int) -> None:
+    """Of axes 1 to 2 neither reading does: without a batch they leave the first of (2, 3, 3), with it the last."""
+    graph = chain(nir.Flatten(None, first, last), lif(1), shape=(2, 3, 3), output=(18,))
+    if (first, last) in FLATTENED:
+        assert from_nir(graph, dt=DT).layers[1] == Flatten((18,))
+    else:
+        with pytest.raises(NetxFormatError, match=f"'0': flattens axes {first} to {last} of .2, 3, 3.; netx flattens"):
+            from_nir(graph, dt=DT)
+
+
+@pytest.mark.parametrize("bad", [None, np.nan, 0.5, "x", np.array([0, 1])])
+def test_a_flatten_of_no_axis_is_refused(bad: Any) -> None:
+    with pytest.raises(NetxFormatError, match="'0': start_dim "):
+        from_nir(chain(nir.Flatten(None, bad), lif(1), shape=(2, 3, 3), output=(18,)), dt=DT)
+
+
+def test_a_scale_of_a_large_input_takes_no_matrix() -> None:
+    """One of all inputs would take 80 GB."""
+    graph = chain(nir.Scale(np.full(100_000, 2.0)), nir.Linear(np.ones((1, 100_000)) / 64), lif(1, threshold=100.0),
+                  shape=(100_000,), output=(1,))  # fmt: skip
+    weight = from_nir(graph, dt=DT, scale=64).spiking["dense1"].weight
+    assert (weight.shape, weight.min(), weight.max()) == ((1, 100_000), 2, 2)
+
+
+def test_a_delay_by_no_step_on_the_way_back_is_none() -> None:
+    graph = in_a_loop(nir.Linear(BACK), nir.Delay(np.zeros(4)))
+    assert from_nir(graph, dt=DT) == from_nir(recurrent(lif(4), nir.Linear(BACK)), dt=DT)
+
+
+def test_delays_by_no_step_at_the_end_are_none() -> None:
+    image = chain(IMAGE, lif(4, 6, 6), nir.Flatten(None, 0), shape=(2, 6, 6), output=(144,))
+    delayed = chain(IMAGE, lif(4, 6, 6), nir.Flatten(None, 0), nir.Delay(np.zeros(144)), shape=(2, 6, 6), output=(144,))
+    assert from_nir(delayed, dt=DT) == from_nir(image, dt=DT)
+    twice = chain(LINEAR, lif(5), nir.Delay(np.full(5, DT)), nir.Delay(np.zeros(5)), shape=(6,), output=(5,))
+    assert (from_nir(twice, dt=DT).layers[-1].axon_delay == 1).all()  # type: ignore[union-attr]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+@pytest.mark.parametrize(
+    ("nodes", "refused"),
+    [
+        ([nir.Linear(np.array([[1.0, -1e300]])), lif(1)], "'0': weight"),
+        ([nir.Linear(np.full((1, 2), 1e200)), nir.Linear(np.array([[1e200]])), lif(1)], "'1': weight"),
+        ([nir.Linear(np.array([[1.0, 1]])), lif(1, gain=1e300)], "'0': weight"),
+        ([nir.Linear(np.array([[1.0, 1]])), nir.CubaLIF(*[np.full(1, v) for v in (4e-4, 8e-4, 1e200, 0, 1)],
+          w_in=np.full(1, 1e200))], "'0': weight"),
+        ([nir.Linear(np.array([[1.0, 1]])), lif(1, leak=1e300)], "'1': (a )?bias"),
+        ([nir.Affine(np.array([[1.0, 1]]), np.array([-1e300])), lif(1)], "'1': (a )?bias"),
+        ([nir.Linear(np.array([[1.0, 1]])), nir.Delay(np.array([1e300])), lif(1)], "'1': delay of up to 1e.304 steps"),
+    ],
+)  # fmt: skip
+def test_numbers_beyond_all_bounds_are_refused_as_they_are(nodes: Any, refused: str, rounding: Any) -> None:
+    with pytest.raises(NetxFormatError, match=refused) as error:
+        from_nir(chain(*nodes, shape=(2,), output=(1,)), dt=DT, rounding=rounding)
+    assert "-9223372036854775808" not in str(error.value)
+    assert "weights of up to 1 " not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        ([nir.Linear(np.array([[1.1, np.pi]])), lif(1, threshold=0.01)],
+         r"'0': weights of up to 314\.159 times the threshold; with a threshold of 1 netx holds up to 255"),
+        ([nir.Affine(np.array([[1.1, np.pi]]), np.array([5000.0])), lif(1, threshold=1.0)],
+         r"'1': a bias of up to 5000 times the threshold; with .* 4095; give a `scale` to run it on Lava"),
+        ([nir.Linear(np.full((1, 2), 200.1)), nir.CubaLIF(*[np.full(1, v) for v in (0.4096, 1.6e-3, 16, 0, 1)],
+          w_in=np.full(1, 4096.0))],
+         r"'1': its inputs could add up to a current of 1\.63922e\+06 times the threshold, .* above 131071 with"),
+    ],
+)  # fmt: skip
+def test_what_leaves_no_threshold_is_the_reason(nodes: Any, reason: str) -> None:
+    with pytest.raises(NetxFormatError, match=reason):
+        from_nir(chain(*nodes, shape=(2,), output=(1,)), dt=DT, rounding="nearest")
 
 
 def test_the_step_comes_from_the_metadata_of_the_graph_or_of_a_node(tmp_path: Path) -> None:

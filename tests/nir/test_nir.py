@@ -92,6 +92,12 @@ NETWORKS = {
                                       shape=(2, 8, 8)),
     "conv, decays per channel": network(dataclasses.replace(CONV, neuron=neuron([1, 2, 3, 4], 7)), shape=(2, 8, 8)),
     "pool": network(Conv(np.full((2, 1, 2, 2), 6), neuron(), (2, 8, 8), (2, 2), groups=2), shape=(2, 8, 8)),
+    "pool that pads by more than half": network(
+        Conv(np.full((2, 1, 2, 2), 6), neuron(), (2, 8, 8), (2, 2), (2, 1), groups=2), shape=(2, 8, 8)
+    ),
+    "delays by no step, and a bias": network(
+        Dense(weights(5, 6), neuron(4096, 13), np.zeros(5, np.int64), np.array([-3, 0, 1, 7, 2]))
+    ),
     "conv, delay of the output": network(dataclasses.replace(CONV, axon_delay=np.array([0, 2, 1, 4])), shape=(2, 8, 8)),
     "read by its voltage": network(
         DENSE, Dense(weights(3, 5), neuron(1024, 128, 2**17), delay_shift=False), reads_voltage=True
@@ -162,7 +168,10 @@ def test_an_image_that_netx_takes_as_a_vector_is_flattened() -> None:
     assert [layer.kind for layer in back.layers] == ["input", "flatten", "dense"]
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv, not square, in groups"])
+IN_GROUPS = {"conv, not square, in groups", "pool that pads by more than half"}
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in IN_GROUPS])
 def test_graphs_pass_the_checks_of_the_library(name: str, tmp_path: Path) -> None:
     """Which takes kernels to be square, and knows no groups."""
     graph = to_nir(NETWORKS[name])
@@ -511,6 +520,43 @@ def test_texts_of_a_file_that_are_no_utf8_go_through(tmp_path: Path) -> None:
     assert from_nir(tmp_path / "a.nir").metadata == {r"na\xefve": r"\xe9t\xe9"}
 
 
+DAMAGED = {
+    "NIR node 'rnn.1': is of the type 'Izhikevich', which the installed nir .* does not know": ("type", "Izhikevich"),
+    "NIR node 'rnn.1': its parameters make no CubaLIF .*'tau_mem'": ("tau_mem", None),
+    "NIR node 'rnn.1': its parameters make no CubaLIF": ("tau_mem", "x"),
+    "NIR node 'rnn.1': has no type": ("type", None),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGED)
+def test_a_node_of_a_file_that_is_none_is_told_by_its_name(message: str, tmp_path: Path) -> None:
+    key, value = DAMAGED[message]
+    inner = {"input": nir.Input(np.array([2])), "1": cuba(), "output": nir.Output(np.array([2]))}
+    nested = nir.NIRGraph(inner, [("input", "1"), ("1", "output")], type_check=False)
+    outer = {"input": nir.Input(np.array([2])), "rnn": nested, "output": nir.Output(np.array([2]))}
+    nir.write(tmp_path / "a.nir", nir.NIRGraph(outer, [("input", "rnn"), ("rnn", "output")], type_check=False))
+    with h5py.File(tmp_path / "a.nir", "r+") as file:
+        node = file["node/nodes/rnn/nodes/1"]
+        del node[key]
+        if value is not None:
+            node[key] = value
+    with pytest.raises(NetxFormatError, match=f"a.nir: {message}"):
+        from_nir(tmp_path / "a.nir", dt=DT)
+
+
+@pytest.mark.parametrize("names", [("fc/1", "fc/2"), ("a.b", "a"), ("ü", "  "), ("0", "fc/lif/0")])
+def test_names_of_nodes_do_not_matter(names: tuple[str, str], tmp_path: Path) -> None:
+    """HDF5 makes a slash in a name a group."""
+    expected = from_nir(graph_of(LINEAR, cuba()))
+    graph = graph_of(LINEAR, cuba())
+    new = {"node0": names[0], "node1": names[1]}
+    graph.nodes = {new.get(name, name): node for name, node in graph.nodes.items()}
+    graph.edges = [tuple(new.get(end, end) for end in edge) for edge in graph.edges]
+    assert from_nir(graph) == expected
+    nir.write(tmp_path / "a.nir", graph)
+    assert from_nir(tmp_path / "a.nir") == expected
+
+
 def test_a_nir_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(NetxFormatError, match=r"a directory, not a file\. Give the path of a NIR file"):
         from_nir(tmp_path)
@@ -553,6 +599,31 @@ def test_a_delay_of_the_output_that_was_changed_or_added_is_not_overruled_by_the
         graph.metadata = {}
         delay = from_nir(graph, dt=DT).layers[-1].axon_delay  # type: ignore[union-attr]
         assert (delay == steps).all()
+
+
+def test_a_bias_behind_a_layer_that_slayer_shifts_is_not_taken_for_one_that_sets_in_early() -> None:
+    """The graph's notes on shifts are of the network before the bias was put in."""
+    graph = to_nir(network(Dense(weights(5, 6), neuron()), Dense(weights(3, 5), neuron())))
+    graph.nodes["dense2"].v_leak = np.full(3, 4096 / 128)
+    with pytest.raises(NetxFormatError, match=r"metadata `lava_spikeloss` does not fit its nodes.* Remove it"):
+        from_nir(graph)
+    graph.metadata = {}
+    description = from_nir(graph, dt=DT)
+    assert (description.spiking["dense2"].bias == 64).all()  # type: ignore[union-attr]
+    assert description.lead == 0
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, np.nan, np.inf, "1", True, [1], 10**400])
+@pytest.mark.parametrize("argument", ["dt", "scale"])
+def test_a_step_or_scale_that_is_no_positive_number_is_a_value_error(argument: str, bad: Any) -> None:
+    for call in (to_nir, from_nir):
+        with pytest.raises(ValueError, match=f"Expected argument `{argument}` to be a positive number but got"):
+            call(NETWORKS["dense"] if call is to_nir else to_nir(NETWORKS["dense"]), **{argument: bad})
+
+
+def test_complex_weights_are_no_numbers() -> None:
+    with pytest.raises(NetxFormatError, match="'node0': weight holds no numbers"):
+        from_nir(graph_of(nir.Linear(np.array([[1 + 2j, 1]])), cuba(1)))
 
 
 # snnTorch is a peer, not a dependency: a test environment need not have it.
