@@ -184,12 +184,14 @@ def _weight_of_next_forward(context: BlockContext, synapse: Any) -> torch.Tensor
         synapse.weight.data *= mask
     like = synapse.weight
     inputs = (torch.zeros(1, *context.shape, 1, device=like.device, dtype=like.dtype),)
+    attributes = dict(synapse.__dict__)
     for key, hook in synapse._forward_pre_hooks.items():
         if key in synapse._forward_pre_hooks_with_kwargs:
             hook(synapse, inputs, {})
         else:
             hook(synapse, inputs)
     weight: torch.Tensor = synapse.weight
+    synapse.__dict__.update(attributes)  # or each layer would hold what was made of its weights until the last is read
     return weight
 
 
