@@ -21,8 +21,8 @@ from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, synapse
 
 __all__ = ["set_backend"]
 
-# The methods of lava-dl that are compiled: where they are written, their names, and which name they look up there for
-# what takes the time; of that, the attribute that is replaced, and by which function.
+# The methods of lava-dl that are compiled, by module and name. The time is spent in one function that each calls, as
+# an attribute of something: the name of that something, the attribute, and our function that takes its place.
 _SLAYER = "lava.lib.dl.slayer"
 _COMPILED = {
     (f"{_SLAYER}.neuron.cuba", "dynamics"): ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics"),
@@ -82,7 +82,7 @@ def is_compiled(module: object) -> bool:
 
 @cache
 def _compiled_class(plain: Any) -> Any:
-    """A class of modules with compiled loops; the class itself if the methods are not lava-dl's own."""
+    """A subclass of a class of modules, with compiled loops; the class itself if its methods are not lava-dl's own."""
     found = {name: _compiled_method(getattr(plain, name, None), name) for name in ("dynamics", "spike", "forward")}
     methods = {name: method for name, method in found.items() if method is not None}
     if ("dynamics" if hasattr(plain, "dynamics") else "forward") not in methods:
@@ -107,7 +107,7 @@ def _compiled_method(method: Any, name: str) -> FunctionType | None:
 
 
 def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
-    """As ``object`` copies and pickles it, but by its plain class, which can be found by its name."""
+    """Copies and pickles name the plain class: the derived one cannot be imported by its name."""
     parts: Any = object.__reduce_ex__(self, max(protocol, 2))
     return _compiled_instance, (type(self)._plain_class,), *parts[2:]
 

@@ -130,7 +130,7 @@ def load_contents(
     if optimizer is not None:
         if checkpoint.optimizer is None:
             raise ValueError(f"Expected `{path}` to hold the state of an optimizer but it was saved without one.")
-        optimizer.load_state_dict(checkpoint.optimizer)  # first, since it refuses another optimizer's
+        optimizer.load_state_dict(checkpoint.optimizer)  # first: it raises if the state is another optimizer's
     modules = dict(net.named_modules())
     _load_parameters(net, checkpoint.parameters)
     for name, attributes in checkpoint.lazy.items():
@@ -166,7 +166,7 @@ def _saved_by_us(contents: dict[str, Any], path: str | os.PathLike[str], net: to
 
 
 def _from_state_dict(contents: Any, path: str | os.PathLike[str], net: torch.nn.Module) -> _Checkpoint:
-    """A plain ``state_dict``, from which it takes the only one in the file that fits."""
+    """The only ``state_dict`` in the file that fits the net."""
     found = {place: _renamed(tensors, net) for place, tensors in _state_dicts(contents)}
     if not found:
         raise ValueError(
@@ -214,10 +214,10 @@ def _unwrapped(names: Iterable[str]) -> dict[str, str]:
 
 
 def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
-    """Attributes by which SLAYER keeps the lazy tensors of a file. A ``state_dict`` tells them only by its values.
+    """Attributes that keep SLAYER's first forward from drawing anew what the file holds.
 
-    A single number that is in the file as it is in a fresh net was not made yet there either, or makes no difference,
-    but for a delay, of which the first forward would make another.
+    A ``state_dict`` does not hold them, so they follow from its values. A tensor with the single number of a fresh net
+    had not been drawn when the file was written, or drawing it again makes no difference. The exception is a delay.
     """
     present = net.state_dict()
     single = _blocks_of_one_channel(net)
@@ -233,7 +233,7 @@ def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]
             flags[path] = {"init": True}
         if is_stateful(module) and f"{prefix}bias" in made:
             flags[path] = {"bias_is_set": True}
-        # A neuron that knows its shape has its own numbers already; one that shares them keeps what it has.
+        # A neuron that knows its shape has a number for each neuron already; with shared parameters it has one for all.
         drawn = getattr(module, "shared_param", True) is False and getattr(module, "shape", None) is None
         if is_stateful(module) and drawn and any(name.startswith(prefix) for name in made):
             flags[path] = {**flags.get(path, {}), "shared_param": True}
@@ -248,7 +248,7 @@ def _blocks_of_one_channel(net: torch.nn.Module) -> set[str]:
 
 
 def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state dictionary without states, as the last spikes of Recurrent blocks, which have the size of a batch."""
+    """The state dictionary without states, such as the last spikes of Recurrent blocks, which have a batch size."""
     return {name: value for name, value in net.state_dict().items() if name.rpartition(".")[2] not in STATES}
 
 

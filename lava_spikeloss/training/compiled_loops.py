@@ -26,7 +26,7 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 _BLOCK = 64  # steps whose sums are kept side by side, in the processor's cache
-_PIECE = 4096  # values that are looked at before the first of another kind ends the search
+_PIECE = 4096  # values to count before looking whether there were others than 0 and 1
 _compiled = partial(compiled, error_model="numpy")  # a division by zero is infinite, as in torch
 
 

@@ -84,7 +84,7 @@ class _Leak(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         states, decay = ctx.saved_tensors
-        if torch.is_grad_enabled() or not plain(gradient):  # somebody wants second derivatives
+        if torch.is_grad_enabled() or not plain(gradient):  # second derivatives are asked for
             return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), None, None, None, None
         kept = per_row(1 - decay / WHOLE, gradient.shape[:-1])
 
@@ -97,7 +97,7 @@ class _Leak(torch.autograd.Function):
 
 
 def per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
-    """One of the values, of each neuron or of all, for each row of samples and neurons."""
+    """A value for each row of samples and neurons, given one for each neuron or one for all."""
     spread = values.detach().reshape(()) if values.numel() == 1 else values.detach()
     rows: npt.NDArray[Any] = spread.expand(neurons).reshape(-1).contiguous().numpy()
     return rows
@@ -116,14 +116,14 @@ def _filled(model: torch.Tensor, fill: Callable[[slice, npt.NDArray[Any], npt.ND
 
 @cache
 def _highest_silent(threshold: float) -> int:
-    """The largest whole state below a threshold, with which lava-dl compares it as float32; no limit without one."""
+    """The largest whole state below a threshold, both taken as float32, as in lava-dl; no limit without a threshold."""
     if not (threshold > 0 and np.float32(threshold) <= 2.0**63):
         return _NEVER
     return bisect_left(range(_NEVER), True, key=lambda state: bool(np.float32(state) >= np.float32(threshold))) - 1
 
 
 def _gradient_of_decay(of_inputs: torch.Tensor, states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
-    """That of lava-dl: of what is kept, and not of what decays; 4096 times as large."""
+    """The gradient of a decay in lava-dl: with respect to what is kept, not what decays, and 4096 times as large."""
     return over_neurons(of_inputs[..., 1:] * states[..., :-1], decay)
 
 
@@ -163,7 +163,7 @@ class _Spike(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,), (voltage,) = gradients, ctx.saved_tensors
         threshold, tau, scale = (torch.tensor(number, dtype=voltage.dtype) for number in ctx.shape_of_gradient)
-        if torch.is_grad_enabled():  # somebody wants second derivatives
+        if torch.is_grad_enabled():  # second derivatives are asked for
             return scale / 2 / tau * torch.exp(-torch.abs(voltage - threshold) / tau) * gradient, None, None, None
         return _surrogate(voltage, threshold, tau, scale, gradient), None, None, None
 
@@ -195,14 +195,14 @@ def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -
 
 
 def _runs_alone(neuron: Any) -> bool:
-    """Whether a neuron does nothing in a step but decay, add, spike and reset, and nobody looks on."""
+    """Whether a neuron does nothing in a step but decay, add, spike and reset, and no hook watches it."""
     replaced = {"forward", "dynamics", "spike"} & vars(neuron).keys()
     hooks = (neuron._forward_pre_hooks, neuron._forward_hooks, neuron._backward_pre_hooks, neuron._backward_hooks)
     does_more = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike
     return (
         is_compiled(neuron)
-        and "spike" in vars(type(neuron))  # nobody's own
-        and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # which is lava-dl's
+        and "spike" in vars(type(neuron))  # compiled: a user's own is not
+        and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # both are lava-dl's
         and neuron.persistent_state is True
         and not (replaced or any(hooks) or does_more)
         and plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
@@ -260,7 +260,7 @@ class _Recurrent(torch.autograd.Function):
 
 
 def _decays(neuron: Any) -> torch.Tensor:
-    """What current and voltage keep in a step, of 4096: ``(2, C)``."""
+    """How much current and voltage keep in a step, in units of 1/4096: ``(2, C)``."""
     if neuron.requires_grad is True:
         neuron.clamp()
     decays = (neuron.current_decay, neuron.voltage_decay)
@@ -269,7 +269,7 @@ def _decays(neuron: Any) -> torch.Tensor:
 
 
 def _states(neuron: Any, shape: torch.Size) -> torch.Tensor:
-    """The current and voltage to go on from: ``(2, N, C)``, at rest if there were other samples before."""
+    """The current and voltage to start from: ``(2, N, C)``, at rest if the last batch had another size."""
     states = (neuron.current_state, neuron.voltage_state)
     if len(states[0]) != shape[0]:
         return torch.zeros(2, *shape)
@@ -277,7 +277,7 @@ def _states(neuron: Any, shape: torch.Size) -> torch.Tensor:
 
 
 def _leave_no_gradient(*decays: torch.Tensor) -> None:
-    """A step by itself says nothing of a decay: lava-dl adds up zeros."""
+    """Zeros as the gradient of the decays, as in lava-dl, which runs each step by itself."""
     for decay in decays:
         if decay.requires_grad and decay.grad is None:
             decay.grad = torch.zeros_like(decay)

@@ -73,7 +73,7 @@ class _Resonate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         made = None if torch.is_grad_enabled() else _backward(ctx, [one.contiguous() for one in gradients])
-        if made is None:  # somebody wants second derivatives, or lava-dl has to say what is not finite
+        if made is None:  # second derivatives are asked for, or lava-dl has to raise its error for what is not finite
             made = ctx.slayers._res_dynamics_bwd(*gradients, *ctx.saved_tensors)
         return *made, None, None, None, None, None
 

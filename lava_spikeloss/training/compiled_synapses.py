@@ -13,7 +13,7 @@ from lava_spikeloss.training import compiled_loops
 __all__ = ["conv3d", "plain", "sums_are_exact"]
 
 _FEWEST_OUTPUTS = 32  # for fewer, finding the spikes costs more than torch's product
-_FEWEST_STEPS = 64  # of all samples together: for fewer, looking at the weights does
+_FEWEST_STEPS = 64  # of all samples together: for fewer, looking through the weights costs more
 _HIGHEST_RATE = 0.15  # above it, torch's product is faster
 
 
@@ -35,9 +35,9 @@ def sums_are_exact(weight: torch.Tensor) -> bool:
     """
     values = weight.detach()
     largest = float(values.abs().sum(dim=1).max())
-    if not 2.0**-100 < largest < 2.0**100:  # no step of which float32 could hold
+    if not 2.0**-100 < largest < 2.0**100:  # float32 could not hold the step of such weights
         return largest == 0
-    finest = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # that these sums allow, with a bit to spare
+    finest = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # with such sums, exact to the last but one bit
     steps = values / finest
     return torch.equal(steps, steps.round())
 

@@ -278,7 +278,7 @@ def _without_weight_norm(module: Any) -> Any:
 
 
 def _copied(module: torch.nn.Module) -> Any:
-    """A deep copy. The weight that weight norm computed last is cut from its graph, with which torch cannot copy it."""
+    """A deep copy. What weight norm made is cut from its graph first, since torch copies no tensor with a graph."""
     normed: list[Any] = [part for part in module.modules() if hasattr(part, "weight_g") and "weight" in vars(part)]
     for part in normed:
         part.weight = part.weight.detach()

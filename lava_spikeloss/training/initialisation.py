@@ -17,7 +17,7 @@ from lava_spikeloss.training.state import fresh_state, restore, snapshot
 
 __all__ = ["firing_rate_", "kaiming_normal_", "kaiming_normal_conv_linear_weight"]
 
-LARGEST_GAIN = 2.0**12  # of the weights that were drawn; a block that is silent at it is not going to fire
+LARGEST_GAIN = 2.0**12  # a block that is silent with weights as many times as large never fires
 BISECTIONS = 24
 
 
@@ -178,7 +178,7 @@ def _bisect(net: torch.nn.Module, block: Any, x: torch.Tensor, rate: float, tole
 
 @contextmanager
 def _trial(net: torch.nn.Module) -> Iterator[None]:
-    """From rest, with states and running statistics put back: what runs inside is not training data."""
+    """Inside, ``net`` starts at rest; afterwards its states and running statistics are what they were before."""
     before = snapshot(net)
     try:
         with fresh_state(net):
@@ -236,7 +236,7 @@ def _is_trained(layer: torch.nn.Module) -> bool:
 
 
 def _weight_like(layer: Any) -> torch.Tensor:
-    """A parameter of the weight's shape."""
+    """A tensor with the shape, type and device of the weight."""
     weight: torch.Tensor = layer.weight_v if hasattr(layer, "weight_v") else layer.weight
     return weight
 
@@ -268,7 +268,7 @@ def _set_weight(layer: Any, weight: torch.Tensor) -> None:
             layer.weight = weight  # torch splits it into direction and magnitude
         elif _is_pruned(layer):
             layer.weight_orig.copy_(weight)
-            layer.weight = layer.weight_orig * layer.weight_mask  # what the next forward would make of it
+            layer.weight = layer.weight_orig * layer.weight_mask  # as the next forward would make it
         else:
             layer.weight.copy_(weight)
 

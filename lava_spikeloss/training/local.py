@@ -88,5 +88,5 @@ class LocalReadouts:
         if matrix is None or matrix.shape[1] != size:
             generator = torch.Generator().manual_seed(self.seed + self.blocks.index(block))
             matrix = (2 * torch.rand(self.num_classes, size, generator=generator) - 1) / math.sqrt(size)
-        self._matrices[block] = matrix.to(flat)  # kept on the device, since the host waits for each copy
+        self._matrices[block] = matrix.to(flat)  # kept on the device, since each copy to it makes the host wait
         return self._matrices[block]

@@ -120,7 +120,7 @@ def _joined(net: torch.nn.Module, x: torch.Tensor, split: int) -> Any:
     """What ``net`` returns for each piece of ``split`` steps, as it would return it for the whole sequence."""
     given = x.split(split, dim=-1)
     outputs = [net(piece) for piece in given]
-    merged = {1}  # how many steps TimeDecimation may have averaged into one of an output, before or after it
+    merged = {1}  # an output may lie before or behind a TimeDecimation: how many steps it may have averaged into one
     for module in net.modules():
         merged |= {steps * merged_steps(module) for steps in merged}
 
@@ -139,12 +139,12 @@ def _joined(net: torch.nn.Module, x: torch.Tensor, split: int) -> Any:
 
 
 def _combined(combine: Callable[[list[torch.Tensor]], torch.Tensor], outputs: list[Any]) -> Any:
-    """Outputs of one structure as a single one, in which ``combine`` has made one tensor of each group of tensors."""
+    """Several outputs of the same structure as one, in which ``combine`` joins the tensors of each place."""
     first = outputs[0]
     if isinstance(first, torch.Tensor):
         return combine(outputs)
     if isinstance(first, dict):
-        combined = copy.copy(first)  # an OrderedDict, or another class of the user's, stays one
+        combined = copy.copy(first)  # copied, so that an OrderedDict, or a class of the user's, stays what it is
         combined.update({key: _combined(combine, [output[key] for output in outputs]) for key in first})
         return combined
     if isinstance(first, tuple | list):

@@ -127,7 +127,7 @@ class _CarryingNeuron(_Hooks):
     """A leaky neuron with a norm: its state is the current before the norm, and SLAYER stores that after it."""
 
     def __init__(self, module: Any, call: Any) -> None:
-        self.call = call  # the module at the end of whose forward the neuron has stored its state
+        self.call = call  # when the forward of this module ends, the neuron has stored its state
         self.last: torch.Tensor | None = None
         super().__init__(module)
 
@@ -215,7 +215,7 @@ def _carrying_hooks(net: torch.nn.Module, carry: Carry) -> dict[torch.nn.Module,
     for module in _modules(net):
         if is_delay(module):
             hooks.setdefault(module, []).append(_CarryingDelay(module, carry))
-        # A self-feeding block stores the current after the norm at every step, so there that is its definition.
+        # A block that feeds back its spikes runs step by step: its norm acts on the stored current by definition.
         stores_wrongly = is_neuron(module) and _norm_follows_current(module) and module not in self_feeding
         if stores_wrongly:
             hooks.setdefault(module, []).append(_CarryingNeuron(module, affine.get(module, module)))
@@ -240,7 +240,7 @@ def _sequence_hooks(net: torch.nn.Module) -> dict[torch.nn.Module, list[_Hooks]]
         module: [_SequenceStart(module)] for module in net.modules() if is_recurrent(module) or is_kwta(module)
     }
     for module in hooks:
-        if is_kwta(module):  # its neuron persists, so with SLAYER's shift in place it could not be trained at all
+        if is_kwta(module):  # it keeps its state, and SLAYER's shift, which writes in place, would fail in training
             hooks[module].append(_CarryingBlock(module, Carry()))
     return hooks
 

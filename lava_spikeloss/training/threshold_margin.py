@@ -150,7 +150,7 @@ class _TwoRuns:
 
 
 def _scaled(neuron: Any, threshold: float, factor: float) -> float:
-    """On the grid of the states, so that reset and spike agree on which voltage reaches it."""
+    """A threshold times a factor, as a multiple of the states' unit: reset and spike then agree on who reaches it."""
     return float(round(threshold * factor * neuron.s_scale) / neuron.s_scale)
 
 

@@ -39,7 +39,9 @@ _console = Console()
 _errors = Console(stderr=True)
 
 OK, FAILED, COULD_NOT_RUN, ENDED_BY_USER = 0, 1, 2, 130
-_OPTIONS = {  # of the functions that the commands call; each longer than what may be a part of a user's path
+# What the functions that the commands call name in their messages, and how a user of the command knows it. Each text is
+# so long that it is no part of a path in the message by chance.
+_OPTIONS = {
     "argument `net`": "the network of --model",
     "argument `sample`": "`spikes` of --data",
     "argument `spikes`": "`spikes` of --data",
@@ -223,7 +225,7 @@ def export(
 
 
 def _width() -> int | None:
-    """Of the terminal; what goes into a file or another program keeps a line for each layer."""
+    """The width of the terminal; None for a file or another program, for which each layer stays in one line."""
     return _console.width if _console.is_terminal else None
 
 
@@ -377,7 +379,7 @@ def verify(
 
 
 def _load_data(file: Path, data: Path, *, network: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Spikes and labels; without a network, which may make something else of the spikes, they have to fit the file."""
+    """Spikes and labels. Unless a network is given, which may change the spikes first, they have to fit the file."""
     from netx_export.file.netx import read
     from netx_export.file.npz import load_spikes
     from netx_export.simulation.simulate import check_input
@@ -420,7 +422,7 @@ def main() -> None:
 
 
 def _discard_if_unread(stream: IO[str]) -> bool:
-    """Whether nobody reads a stream, as behind ``| head``; then Python must not write the rest of it at its end."""
+    """Whether nobody reads a stream any more, as after ``| head``; if so, Python does not write its rest at exit."""
     try:
         stream.flush()
     except BrokenPipeError:
@@ -438,13 +440,13 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _refuse(INTERRUPTED, ENDED_BY_USER)
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # as click and rich end a process whose output nobody reads
+        if isinstance(end.__context__, BrokenPipeError):  # click and rich end a process so if nobody reads its output
             return COULD_NOT_RUN
-        if end.code is None or isinstance(end.code, int):  # as typer ends a shell completion
+        if end.code is None or isinstance(end.code, int):  # typer ends a shell completion so
             return end.code or OK
-        return _refuse(str(end.code))  # which Python takes for a failure too
+        return _refuse(str(end.code))  # `sys.exit` with a text is a failure to Python too
     except Exception as error:
-        if hasattr(error, "show"):  # a wrong option, which knows how to say so; its class moves with typer's version
+        if hasattr(error, "show"):  # typer's error for a wrong option, whose class is not the same in all versions
             error.show()
             return COULD_NOT_RUN
         return _refuse(_in_words_of_the_command(f"{type(error).__name__}: {' '.join(str(error).split())}"))
@@ -461,7 +463,8 @@ def _in_words_of_the_command(message: str) -> str:
 
 
 def _refuse(message: str, status: int = COULD_NOT_RUN) -> int:
-    with suppress(SystemExit):  # by which rich ends a process whose errors nobody reads, as if a network had failed
+    # Where nobody reads the errors, rich ends the process, with the exit status of a network that failed.
+    with suppress(SystemExit):
         _errors.print("error: ", style="bold red", end="")
         _errors.print(printable(message), markup=False, highlight=False, soft_wrap=True)
     return status

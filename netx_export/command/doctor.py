@@ -55,7 +55,7 @@ def examine_everything() -> Iterator[Finding]:
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # as of a checkout that is only on the path
+    except metadata.PackageNotFoundError:  # for instance a checkout that is only on the path
         return "(not installed as a package)"
 
 
@@ -68,7 +68,7 @@ def _accelerator() -> Finding:
     device = torch.cuda.get_device_name()
     try:
         torch.ones(2, device="cuda").sum().item()
-    except RuntimeError as error:  # as of a GPU that is newer than this torch
+    except RuntimeError as error:  # for instance by a GPU that is newer than this torch
         advice = "Install a torch that knows this GPU, or hide it with CUDA_VISIBLE_DEVICES=."
         return Finding(name, "fails", f"{device}: {_one_line(error)}", advice)
     return Finding(name, "works", f"{device}, CUDA {torch.version.cuda}")
@@ -89,11 +89,11 @@ def _compiled_loops() -> Finding:
 
 
 def _slayer() -> Finding:
-    quiet = io.StringIO()  # lava-dl warns of what is not used here
+    quiet = io.StringIO()  # on import lava-dl warns of parts that are not used here
     try:
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             importlib.import_module("lava.lib.dl.slayer")
-    except Exception as error:  # whatever an installation that is half there raises
+    except Exception as error:  # an incomplete installation may raise anything
         there = _version("lava-dl")[0].isdigit()
         advice = f"Training and export need SLAYER: {_TRAIN_ANYWHERE}."
         return Finding("SLAYER", "fails" if there else "missing", _one_line(error), advice)

@@ -26,7 +26,7 @@ _NEEDS = [
 _TORCH = ["torch==2.3.1", "torchvision==0.18.1"]
 _MARK = "made-by-netx-export-lava-env"
 _STANDARD_ERROR = 2
-_SECONDS = 60.0  # for a Python to say its version, however cold its disk is
+_SECONDS = 60.0  # that a Python may take to print its version: from a slow disk it starts slowly
 _HOW_TO_GET_ONE = (
     "Get one with `uv python install 3.10`, `pyenv install 3.10` or `conda create -n python310 python=3.10`, or from "
     "your system's packages; then name it with --python unless it is called python3.10."
@@ -90,15 +90,15 @@ def _proved(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _kept(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Remember an environment that works; it does so whatever fails from here on, of which the user is told."""
+    """Remember an environment that works. If that fails the user is told, and the environment stays."""
     return {"remembered": _remembered(path, tell), "taken": _taken(path, tell)}
 
 
 def _remembered(path: str, tell: Callable[[str], None]) -> str | None:
-    """The file that remembers it from now on; None if there can be none."""
+    """The file that remembers it from now on; None if it cannot be written."""
     try:
         file = remember(path)
-    except (NetxExportError, RuntimeError) as error:  # the latter of a user without a home
+    except (NetxExportError, RuntimeError) as error:  # a RuntimeError if the user has no home directory
         tell(f"But it cannot be remembered: {error} Until it can, name it with --lava-python {path}, or in {VARIABLE}.")
         return None
     tell(f"{file} remembers it: simulate and verify find it from now on.")

@@ -51,7 +51,7 @@ def no_exit() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # as rich ends a process whose output nobody reads
+        if isinstance(end.__context__, BrokenPipeError):  # rich ends a process so if nobody reads its output
             raise
         raise NetxExportError(
             f"sys.exit was called, with status {end.code}, before there was a result. If a module of --model runs as a "

@@ -8,6 +8,7 @@ host) lies in a group of its own, ``lava_spikeloss``, which the stock loader doe
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -131,11 +132,10 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
 
     On a disk that fills up HDF5 itself leaves a file that cannot be closed, and crashes when the program ends.
     """
-    with h5py.File(path, mode, driver="core", backing_store=False) as file:
+    content = io.BytesIO(b"" if mode == "w" else Path(path).read_bytes())
+    with h5py.File(content, mode) as file:
         yield file
-        file.flush()
-        content = file.id.get_file_image()
-    Path(path).write_bytes(content)
+    Path(path).write_bytes(content.getbuffer())
 
 
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:

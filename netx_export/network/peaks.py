@@ -165,11 +165,11 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
-    inputs = _rows(layer)
-    current = _accumulated(ALIGNMENT * np.abs(inputs).sum(1), neuron.current_decay)
+    excitation, inhibition = _excitation_and_inhibition(layer)
+    current = _accumulated(ALIGNMENT * (excitation - inhibition), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
-    lowest = np.minimum(inputs, 0).sum(1) + (0 if bias is None else np.minimum(bias, 0))
+    lowest = inhibition + (0 if bias is None else np.minimum(bias, 0))
     voltage = _accumulated(_accumulated(-ALIGNMENT * lowest, neuron.current_decay), neuron.voltage_decay)
     yield Peak(VOLTAGE, float(voltage.max()), MAX_STATE)
 
@@ -182,10 +182,17 @@ def _accumulated(sizes: FloatArray, decay: IntArray) -> FloatArray:
     return grown
 
 
-def _rows(layer: SpikingLayer) -> FloatArray:
-    """All weights into each neuron, or each channel of a convolution, in a row."""
-    rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float64)
-    return np.hstack([rows, layer.recurrent_weight]) if isinstance(layer, Recurrent) else rows
+def _excitation_and_inhibition(layer: SpikingLayer) -> tuple[FloatArray, FloatArray]:
+    """The sums of all positive and of all negative weights into each neuron, or each channel of a convolution."""
+    matrices = [layer.weight.reshape(len(layer.weight), -1)]
+    if isinstance(layer, Recurrent):
+        matrices.append(layer.recurrent_weight)
+    excitation, inhibition = np.zeros((2, len(layer.weight)))
+    for matrix in matrices:
+        for neuron, row in enumerate(matrix):  # one by one, so that a large layer takes no memory
+            excitation[neuron] += np.maximum(row, 0).sum()
+            inhibition[neuron] += np.minimum(row, 0).sum()
+    return excitation, inhibition
 
 
 def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
@@ -212,10 +219,9 @@ def _sigma_delta_bounds(
 ) -> tuple[tuple[Peak, ...], tuple[float, float]]:
     """A layer's bounds for incoming messages whose sum is within ``reach``, and the reach of those that it sends."""
     assert isinstance(layer, Dense | Conv)
-    rows = _rows(layer)
+    excitation, inhibition = _excitation_and_inhibition(layer)
     low, high = reach
-    step = float(np.abs(rows).sum(1).max()) * (high - low)
-    excitation, inhibition = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
+    step = float((excitation - inhibition).max()) * (high - low)
     bias = 0 if layer.bias is None else layer.bias * 2.0**MESSAGE_BITS
     highest = float((excitation * high + inhibition * low + np.maximum(bias, 0)).max())
     lowest = float((excitation * low + inhibition * high + np.minimum(bias, 0)).min())

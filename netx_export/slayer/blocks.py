@@ -42,11 +42,11 @@ class Head(nn.Module):
         return sums
 
     def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As of any module, on its synapse."""
+        """Put a hook on what goes in: on the synapse."""
         return self.synapse.register_forward_pre_hook(*args, **kwargs)
 
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """As of any module, on its Sigma."""
+        """Put a hook on what comes out: on the Sigma."""
         return self.neuron.register_forward_hook(*args, **kwargs)
 
 
@@ -82,7 +82,7 @@ def find_blocks(net: nn.Module) -> list[Block]:
 
 
 def refuse_outside(net: nn.Module, blocks: list[Block]) -> None:
-    """Raise for parameters outside of all blocks, of which a forward that did not run could make anything."""
+    """Raise for parameters outside of all blocks: without a sample nobody knows what the forward does with them."""
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     for name, parameter in net.named_parameters():
         if id(parameter) not in inside:

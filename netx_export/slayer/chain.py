@@ -30,7 +30,7 @@ from netx_export.slayer.stretches import refuse_output, refuse_stretch
 __all__ = ["Chain", "Link", "chain_of", "line_up", "reaching", "run_blocks", "run_layers"]
 
 _TRACED_SAMPLES = 8
-_SAMPLES, _STEPS = 3, 16  # of a random run, at least
+_SAMPLES, _STEPS = 3, 16  # a random run has at least as many
 _BITS = 64  # zeros and ones by which a value is told from all others
 _IN_ANY_SHAPE = ("Flatten", "Dense", "Output", "Recurrent", "KWTA", "Average", "Affine")
 
@@ -56,10 +56,10 @@ class Chain:
     """The blocks that a forward runs one after the other.
 
     Attributes:
-        links: they, in the order of the forward.
+        links: these blocks, in the order of the forward.
         inputs: what goes into a file of them: what the network was given, or what its forward made of it for the first
             block; of a few samples. None if no forward was run.
-        begins_inside: whether it is the latter.
+        begins_inside: whether the forward makes something else of its input for its first block.
         ends_inside: whether the network returns something else than what its last block made.
     """
 
@@ -75,7 +75,7 @@ class Chain:
 
     @property
     def layers(self) -> list[Block]:
-        """Those that are layers of neurons in a file, ``NetworkDescription.spiking``."""
+        """The blocks that are layers of neurons in a file, ``NetworkDescription.spiking``."""
         return [block for block in self.blocks if is_layer(block)]
 
 
@@ -111,14 +111,14 @@ def run_blocks(net: nn.Module, sample: torch.Tensor | None) -> list[Block]:
 
 
 def run_layers(net: nn.Module, sample: torch.Tensor) -> list[Block]:
-    """Those of them that are layers of neurons in a file, in its order."""
+    """The blocks that a forward runs and that are layers of neurons in a file, in the order of the forward."""
     return [block for block in run_blocks(net, sample) if is_layer(block)]
 
 
 def _calls(
     net: nn.Module, blocks: list[Block], sample: torch.Tensor
 ) -> tuple[list[int], set[int], list[tuple[int, int]]]:
-    """The blocks that a forward calls, in its order, those of which it runs any part, and rows and steps of each call.
+    """The blocks that a forward calls, in its order, all of which it runs any module, and rows and steps of each call.
 
     Raises:
         ExportError: for a block that it runs and the network does not hold.
@@ -213,18 +213,19 @@ def chain_of(net: nn.Module, blocks: list[Block], sample: torch.Tensor | None) -
 
 
 def _random_runs(passes: Passes, own: Pass) -> list[Pass]:
-    """Runs on random values, of which each value has a train of its own.
+    """Runs on random values, in which no two trains are alike.
 
-    Enough samples and steps for an operation along them to show, or those of the sample if it has to be these, or the
-    sample itself if what comes before the first block takes no random numbers.
+    They have so many samples and steps that an operation along them shows. A network that does not run on these gets
+    random values in the shape of the sample; one whose forward takes no random values gets the sample itself.
     """
     shape = tuple(passes.sample.shape)
     enough = (max(shape[0], _SAMPLES), *shape[1:-1], max(shape[-1], _STEPS))
-    for passes.shape in dict.fromkeys([enough, shape, None]):
+    for random_shape in dict.fromkeys([enough, shape, None]):
+        passes.shape = random_shape
         try:
             first = passes.at_random(Draw(0))
         except CannotRunError as error:
-            if passes.shape is None:
+            if random_shape is None:
                 raise ExportError(
                     f"Not exported: what the network's forward does between its blocks is seen by other spikes in the "
                     f"place of those that they make, and with these it fails: {error.__cause__}. Let it take any."
@@ -300,13 +301,13 @@ def reaching(net: nn.Module, sample: torch.Tensor, batch_size: int = BATCH) -> t
     """
     reached = []
     for batch in sample.split(batch_size):
-        with evaluation(net):  # of each batch, as when it is recorded, so that chance does the same in both
+        with evaluation(net):  # for each batch anew, as `record` does, so that both draw the same random numbers
             reached.append(_reaching(net, batch))
     return torch.cat(reached)
 
 
 def _reaching(net: nn.Module, sample: torch.Tensor) -> torch.Tensor:
-    """The same of one batch, inside of an ``evaluation``."""
+    """As :func:`reaching`, for one batch, inside of an ``evaluation``."""
     taken: list[torch.Tensor] = []
 
     def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -326,7 +327,7 @@ def _reaching(net: nn.Module, sample: torch.Tensor) -> torch.Tensor:
 
 
 def line_up(inputs: torch.Tensor, reached: torch.Tensor, description: NetworkDescription) -> torch.Tensor:
-    """What goes into a file where ``reached`` reached the network's first block, in the shape that the file has for it.
+    """The input of a file, in the file's shape, for what ``reached`` the network's first block.
 
     That is the network's input itself, if it has that shape and reached the block as it is.
     """

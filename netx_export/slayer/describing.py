@@ -130,11 +130,11 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
     coming: list[tuple[str, ExportError]] = []
     try:
         blocks = _supported_blocks(net, sample, _refuse_block_that_ran)
-        # Of a network that never ran, what is coming shows in this run.
+        # A network that never ran is refused, but only after what its delays may come to was looked at.
         lazy = [refusal for each in enumerate(blocks) if (refusal := _refusal(partial(_refuse_lazy, *each)))]
         with evaluation(net), torch.no_grad():
             chain = chain_of(net, blocks, sample)
-            with evaluation(net):  # which puts back the delays
+            with evaluation(net):  # puts back the delays and means
                 means = [("norm", refusal) for refusal in _refused_means(chain)]
                 coming = [*means, *(("delay", refusal) for refusal in _refused_delays(chain))]
             if lazy:
@@ -145,7 +145,7 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
 
 
 def _block_refusals(net: nn.Module, sample: torch.Tensor | None) -> list[ExportError]:
-    """Why blocks of a network cannot be exported, all that are not supported by themselves."""
+    """Why single blocks of a network cannot be exported, for all blocks that are not supported."""
     try:
         blocks = run_blocks(net, sample)
     except ExportError:
@@ -175,7 +175,7 @@ def _refused_means(chain: Chain) -> list[ExportError]:
 
 
 def _refused_delays(chain: Chain) -> list[ExportError]:
-    """What is refused of a chain if the delays of one block at a time, and no others, are a step long.
+    """What would be refused if the delays of one block, and of no other, were a step long: tried block by block.
 
     Inside of an ``evaluation``, which puts the delays back.
     """
@@ -185,7 +185,7 @@ def _refused_delays(chain: Chain) -> list[ExportError]:
     try:
         spiking = _describe_chain(chain, probes=False).spiking.values()
     except ExportError:
-        return []  # there is something else to mend first
+        return []  # the network is refused for another reason, which is to be mended first
     channels = {id(block): layer.shape[0] for block, layer in zip(chain.layers, spiking, strict=True)}
     found = []
     for block in delayed:
@@ -204,7 +204,7 @@ def _set_delays(block: Block, steps: torch.Tensor) -> None:
 
 
 def _refused_delay(chain: Chain, block: Block, refusal: ExportError) -> ExportError:
-    """Of a block whose delays have grown, what is refused then."""
+    """What will be refused once the delays of a block have grown, in words for a network whose delays have not."""
     behind = [other for other in chain.layers[chain.layers.index(block) + 1 :] if _named(chain, other) == refusal.block]
     why = f"{kind(behind[0])} behind it cannot make them in netx" if behind else f"then {refusal.reason}"
     return ExportError(
@@ -295,8 +295,9 @@ def keeps_state(block: Block) -> bool:
 def _refuse_kept_state(blocks: list[Block]) -> None:
     """Refuse neurons that were asked to keep their state.
 
-    Recurrent and KWTA blocks always do, and switch it on in the dictionary of parameters that others may share: beside
-    one of them it need not have been asked for, and no batch would be independent without it either.
+    Recurrent and KWTA blocks always keep it. They set the option in the dictionary of parameters that they are given,
+    which other blocks may share: in a network with one of them nobody need have asked for it. There every batch goes on
+    from the one before in any case.
     """
     if any(kind(block).endswith((".Recurrent", ".KWTA")) for block in blocks):
         return
@@ -317,7 +318,7 @@ def _describe_chain(chain: Chain, *, probes: bool = True) -> NetworkDescription:
     check = check_block if probes else _check_nothing
     layers: list[Layer] = []
     shape: tuple[int, ...] = ()
-    order: IntArray | None = None  # of what the next block takes among what the last layer gives
+    order: IntArray | None = None  # which values of the last layer's output the next block takes, one after the other
     input_delay: IntArray | None = None  # axonal delays that the next dense layer has to take over, one per value
     for index, link in enumerate(chain.links):
         block = link.block
@@ -361,7 +362,7 @@ def _describe_chain(chain: Chain, *, probes: bool = True) -> NetworkDescription:
 
 
 def _check_nothing(context: BlockContext, layers: list[Layer]) -> None:
-    """In the place of a probe, where a chain is not read as it is."""
+    """Stands for ``check_block`` where delays were changed, so that a block would not do what was read."""
 
 
 def _composed(before: IntArray | None, after: IntArray | None) -> IntArray | None:
@@ -495,7 +496,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
         default if parameter is None else int(torch.round(block.pre_hook_fx(parameter.detach(), descale=True)).item())
         for parameter, default in ((block.weight, scale), (block.bias, 0))
     )
-    if family(block) == "sigma_delta":  # whose forward never shifts
+    if family(block) == "sigma_delta":  # the forward of its Input never shifts
         return Input(shape, False, Encoder(sigma_delta_neuron(context, activates=False), weight, bias))
     return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(context), weight, bias))
 
@@ -710,7 +711,7 @@ def _read_affine(context: BlockContext) -> list[Layer]:
     block = context.block
     refuse_norm(context)
     weight = weights(context, block.synapse)
-    dynamics = block.dynamics and not is_bootstrap(block)  # whose Affine never has any
+    dynamics = block.dynamics and not is_bootstrap(block)  # a bootstrap Affine has none, whatever it says
     neuron = cuba_neuron(context, threshold=0) if dynamics else None
     if dynamics:
         refuse_constant(context, "_threshold", block.neuron._threshold, -1)

@@ -15,8 +15,8 @@ from netx_export.slayer.running import first_input, forward, tensors_in, unread_
 
 __all__ = ["INPUT", "Draw", "Part", "Pass", "Passes", "Seen", "random_events", "random_numbers", "same_numbers"]
 
-INPUT = -1  # the network's input among the positions of what is made in a pass
-_PART = 2**16  # values to look at in one go
+INPUT = -1  # stands for the network's input among the positions of parts
+_PART = 2**16  # values to look at together
 _MIX = 0x9E3779B97F4A7C15 - 2**64  # an odd number without pattern: 2^64 divided by the golden ratio
 
 
@@ -39,8 +39,8 @@ class Seen:
     """A tensor ``(N, C, ..., T)`` that was seen in a pass.
 
     Attributes:
-        rows, shape, steps: of it; the shape is that without batch and time.
-        codes: for each of its values a number that stands for its train, over all samples and steps.
+        rows, shape, steps: number of samples, shape without batch and time, and number of steps.
+        codes: a number for each value of that shape, which stands for its train over all samples and steps.
     """
 
     rows: int
@@ -251,7 +251,7 @@ def _after(passed: Pass, position: int, block: Block, draw: Draw | None, keep: C
     def hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
         made = output if draw is None else draw.of(lambda random: _instead(block, output, random), position)
         passed.calls.append(position)
-        passed.made.append(Seen.of(made))  # at once, since a forward may write into it
+        passed.made.append(Seen.of(made))  # at once, since the forward may write into it later
         if position in keep:
             passed.kept["made", position] = made.detach().clone()
         return made
@@ -260,7 +260,7 @@ def _after(passed: Pass, position: int, block: Block, draw: Draw | None, keep: C
 
 
 def _instead(block: Block, made: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """What could have come out of a block instead."""
+    """Random values of the kind that come out of a block."""
     binary = family(block) != "sigma_delta" and not kind(block).endswith((".Average", ".Affine"))
     values = random_events(random, made.shape, 0.5) if binary else random_numbers(random, made.shape)
     return values.to(made)

@@ -31,9 +31,9 @@ from netx_export.slayer.running import forward
 
 __all__ = ["check_block"]
 
-_RATES = (0.2, 0.5, 0.05, 0.3, 0.1, 0.7, 0.02, 0.95)  # of the samples of a probe; of a large image the first ones only
+_RATES = (0.2, 0.5, 0.05, 0.3, 0.1, 0.7, 0.02, 0.95)  # of a probe's samples; of a large image the first ones only
 _STEPS = 32
-_MAX_VALUES = 2**22  # that a probe has, or makes of it, so that a large image costs little
+_MAX_VALUES = 2**22  # of a probe, or of what the block makes of it: fewer samples of a large image
 _QUIET = 0.25  # factor for the input of sigma-delta neurons, with which float32 holds their states exactly
 
 
@@ -47,7 +47,7 @@ def check_block(context: BlockContext, layers: list[Layer]) -> None:
     try:
         network = _with_neurons(chain)
     except (DescriptionError, ExportError):
-        return  # it will be said of the whole network, with the layer's name in it
+        return  # the whole network will be refused for the same reason, with the layer's name in the message
     probe = _probe(context, size=max(context.size, int(np.prod(chain[-1].shape))))
     reset_net(context.block)
     made = forward(context.block, probe).to("cpu", torch.float64)

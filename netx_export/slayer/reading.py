@@ -52,7 +52,7 @@ __all__ = [
     "weights",
 ]
 
-_THRESHOLD_EPS = 0.01  # SLAYER's, in units of the state
+_THRESHOLD_EPS = 0.01  # SLAYER's `threshold_eps`, in units of the state
 _QUANTISE = "Use pre_hook_fx=neuron.quantize_8bit, the default."
 _QUANTISE_HEAD = (
     f"Give its synapse a pre_hook_fx that makes whole numbers of 1/{WEIGHT_SCALE}, as lava.lib.dl.slayer.utils."
@@ -148,7 +148,7 @@ def weights(context: BlockContext, synapse: Any, raw: torch.Tensor | None = None
     quantise = synapse.pre_hook_fx
     if quantise is None:
         return integers(context, weight)
-    if quantise == getattr(context.block.neuron, "quantize_8bit", None):  # which takes each weight by itself
+    if quantise == getattr(context.block.neuron, "quantize_8bit", None):  # it takes each weight by itself
         return integers(context, weight, quantise)
     return integers(context, quantise(weight))
 
@@ -184,12 +184,14 @@ def _weight_of_next_forward(context: BlockContext, synapse: Any) -> torch.Tensor
         synapse.weight.data *= mask
     like = synapse.weight
     inputs = (torch.zeros(1, *context.shape, 1, device=like.device, dtype=like.dtype),)
+    attributes = dict(synapse.__dict__)
     for key, hook in synapse._forward_pre_hooks.items():
         if key in synapse._forward_pre_hooks_with_kwargs:
             hook(synapse, inputs, {})
         else:
             hook(synapse, inputs)
     weight: torch.Tensor = synapse.weight
+    synapse.__dict__.update(attributes)  # else what was made would be held until the last layer is read
     return weight
 
 
@@ -444,7 +446,7 @@ def nearest_sigma_delta_threshold(values: torch.Tensor) -> int:
 
 
 def _refuse_changed_constants(context: BlockContext) -> None:
-    """Refuse neurons whose constants are not those that they were made with: the file says them once, for all."""
+    """Refuse neurons whose constants were changed after they were made: a file has no place for the changed ones."""
     neuron = context.block.neuron
     refuse_constant(context, "p_scale", neuron.p_scale, 1 if family(context.block) == "sigma_delta" else UNITY_DECAY)
     refuse_constant(context, "s_scale", neuron.s_scale, neuron.w_scale * ALIGNMENT)
@@ -508,7 +510,7 @@ def _decay(context: BlockContext, parameter: torch.Tensor) -> IntArray:
 
 
 def decay_of_forward(neuron: Any, decay: torch.Tensor) -> torch.Tensor:
-    """A decay as the forward uses it, before it is rounded: SLAYER clamps those that it trains, and none else."""
+    """A decay as the forward uses it, before it is rounded: SLAYER clamps the decays that it trains, and no others."""
     return decay.clamp(0, UNITY_DECAY) if neuron.requires_grad else decay
 
 

@@ -91,7 +91,7 @@ def _nearest(block: Block) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _within(neuron: Any, decay: torch.Tensor, low: int, high: int) -> torch.Tensor:
-    """The decays whose rounded values are within limits as they are, the others at the limit."""
+    """Decays that are within the limits when rounded, as they are; the others at the nearest limit."""
     rounded = decay_of_forward(neuron, decay).round()
     return torch.where((rounded >= low) & (rounded <= high), decay, rounded.clamp(low, high))
 

@@ -115,7 +115,7 @@ class _Batch:
         layers: what each spiking block made.
         output: what the last block made.
         returned: whether the network returned that.
-        inputs: what reached the first block; None if that is the network's input.
+        inputs: what reached the first block; None if that is what the network was given.
     """
 
     layers: dict[str, Spikes] = field(default_factory=dict)
@@ -125,8 +125,8 @@ class _Batch:
 
 
 def _record_batch(net: nn.Module, batch: torch.Tensor, names: list[str]) -> _Batch:
-    """Run one batch, inside of an ``evaluation``, which takes the hooks away again."""
-    calls: dict[int, int] = {}  # of each spiking block, in the order of their first ones
+    """Run one batch, inside of an ``evaluation``, which removes the hooks afterwards."""
+    calls: dict[int, int] = {}  # how often each spiking block ran, in the order in which they ran first
     kept = _Batch()
     made: list[torch.Tensor] = []
 
@@ -181,8 +181,8 @@ def same_values(given: torch.Tensor, taken: torch.Tensor) -> bool:
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
-    """The network that ``torch.compile`` or a parallel wrapper holds, whose forward compiles nothing and waits for no
-    other process; the wrapper, if it was made to do something of its own.
+    """The network inside of ``torch.compile`` or a parallel wrapper: its own forward compiles nothing and waits for no
+    other process. A wrapper that has hooks or a forward of its own is left as it is.
     """
     while not (net._forward_pre_hooks or net._forward_hooks):
         if isinstance(net, nn.parallel.DistributedDataParallel | nn.DataParallel) and "forward" not in net.__dict__:
@@ -195,7 +195,7 @@ def unwrapped(net: nn.Module) -> nn.Module:
 
 
 def _is_compiled(module: Any) -> bool:
-    """Whether a module is what ``torch.compile`` made of another, with the forward that it gave it."""
+    """Whether a module was made by ``torch.compile``, and still has the forward that it got there."""
     return isinstance(module._modules.get("_orig_mod"), nn.Module) and hasattr(
         module.__dict__.get("forward"), "_torchdynamo_orig_callable"
     )
@@ -252,7 +252,7 @@ def _mode(net: nn.Module) -> dict[str, Any]:
 
 @contextmanager
 def _sparing_synapses(net: nn.Module) -> Iterator[None]:
-    """Synapses that quantise their weights block by block inside, and keep none that weight norm made afterwards."""
+    """Inside, synapses quantise their weights block by block; afterwards they hold no weights made by weight norm."""
     synapses: list[Any] = [module for module in net.modules() if hasattr(module, "_pre_hook_fx")]
     attributes = [dict(synapse.__dict__) for synapse in synapses]
     try:
@@ -267,7 +267,7 @@ def _sparing_synapses(net: nn.Module) -> Iterator[None]:
 
 
 def _in_blocks(quantise: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
-    """Quantised weights. SLAYER takes each weight by itself, so that taking all at once only takes one more copy."""
+    """Quantised weights, a block of them at a time, which saves a copy: SLAYER quantises each weight by itself."""
     quantised = torch.empty_like(weight)
     rows = max(1, _BLOCK // weight[0].numel())
     for block, target in zip(weight.split(rows), quantised.split(rows), strict=True):
@@ -375,16 +375,16 @@ def _refuse_autocast(net: nn.Module) -> None:
 
 
 def _leave_unwatched(module: nn.Module) -> None:
-    """Take off the hooks of enforcers and statistics, which are not to count what only an export or a check runs."""
+    """Take off the hooks of enforcers and statistics: they must not count what only an export or a check runs."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key in [key for key, hook in hooks.items() if isinstance(hook, Hook)]:
             del hooks[key]
 
 
 def _copy_masked_weights(module: Any) -> None:
-    """Have a block put its mask on a copy of weights that are no parameter, as of those that weight norm made.
+    """Let a block write its mask into a copy of weights that are no parameter, such as those that weight norm made.
 
-    Those that lie where a parameter does are put back with it.
+    Weights that share the memory of a parameter need no copy: they come back with the parameter.
     """
     if getattr(module, "mask", None) is None:
         return
@@ -402,7 +402,7 @@ def _leave_uncompiled(module: Any) -> None:
 
 
 def _run_as_spiking(module: Any) -> None:
-    """Have a bootstrap block run as spiking neurons, whatever mode the network's forward gives it."""
+    """Let a bootstrap block run as spiking neurons, whatever mode the network's forward gives it."""
     if is_bootstrap(module):
         module.register_forward_pre_hook(_as_spiking, with_kwargs=True)
 

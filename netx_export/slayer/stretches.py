@@ -18,7 +18,7 @@ _ONLY_A_CHAIN = (
     "whatever order."
 )
 _CHANGES = "changes from run to run, by chance or by what the forward remembers"
-_TRIALS = 4  # random outputs of the last block, some of which may look alike once they are decoded
+_TRIALS = 4  # random outputs of the last block: two of them may decode to the same class
 
 
 def refuse_stretch(passes: Passes, position: int) -> NoReturn:
@@ -43,13 +43,13 @@ def _made_by(passes: Passes, sources: list[int]) -> str:
 
 
 def _sources(passes: Passes, same: Callable[[Pass, Pass], bool], end: int) -> list[int]:
-    """The parts before ``end``, and INPUT for the network's input, without which two passes would be the same."""
+    """The parts before ``end``, or INPUT for the network's input, of which one alone changes what is compared."""
     first = passes.at_random(Draw(0))
     return [source for source in (INPUT, *range(end)) if not same(first, passes.at_random(Draw(0), {source: Draw(1)}))]
 
 
 def _change(passes: Passes, position: int) -> str:
-    """What happens to the values of the part before on their way to this one, and to no others."""
+    """What happens to the values that the part before made, and to no other values, on their way to this part."""
     run = passes.at_random(Draw(0), keep=(position - 1, position))
     made, taken = Seen.of(run.kept["made", position - 1]), Seen.of(run.kept["taken", position])
     if (made.rows, made.steps) != (taken.rows, taken.steps):
@@ -91,7 +91,7 @@ def _crosses(passes: Passes, position: int, axis: int) -> bool:
 
 
 def _taken(passes: Passes, position: int, draw: Draw) -> torch.Tensor:
-    """What a part takes where the part before it makes random values, and all others the same as ever."""
+    """What a part takes if the part before it makes these random values, and all others make the same as ever."""
     return passes.at_random(Draw(0), {position - 1: draw}, keep=(position,)).kept["taken", position]
 
 

@@ -80,7 +80,7 @@ def check_loss(loss: object, labels: object) -> None:
 
 
 def check_numbers(spikes: npt.ArrayLike | torch.Tensor) -> Any:
-    """The input as an array or a tensor, as large and of the type that it was given.
+    """The input as an array or a tensor, of the shape and the type in which it was given.
 
     Raises:
         TypeError: if it is no array of real numbers.
@@ -95,11 +95,12 @@ def check_spikes(array: Any, description: NetworkDescription) -> None:
     """Raise unless input fits a file.
 
     Raises:
-        SimulationError: if it does not fit, or holds nothing. Of the values, those of the first sample are looked at
-            here, and those of the others before they run.
+        SimulationError: if it does not fit, or holds nothing. The values of the first sample are checked here, those
+            of every other one before it runs.
     """
     fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
-    check_input(description, array[:1] if fits else array)  # an error is to name the shape that was given
+    # Where the shape does not fit, all of the input is passed on, so that the error names its shape.
+    check_input(description, array[:1] if fits else array)
     refuse_short(description, array.shape[-1])
 
 
@@ -146,7 +147,7 @@ def _of_numpy(array: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _as_array(name: str, value: Any) -> Any:
-    """A tensor of the same numbers, and anything else as an array: one of objects if it is no array of numbers.
+    """A tensor stays a tensor; anything else becomes an array, one of objects if numpy can make no other of it.
 
     Raises:
         ValueError: for an array of which some values are masked, since numpy would use what lies under the mask.
@@ -164,7 +165,7 @@ def _as_array(name: str, value: Any) -> Any:
 
 
 def _workable(tensor: torch.Tensor) -> torch.Tensor:
-    """Floats of 8 bits, and unsigned integers of more, in a type that torch can index."""
+    """The same numbers in a type that torch can index, which floats of 8 bits and wide unsigned integers are not."""
     if tensor.is_floating_point():
         return tensor.float() if tensor.element_size() == 1 else tensor
     return tensor.double() if str(tensor.dtype) in _UNSIGNED else tensor
@@ -183,7 +184,7 @@ def _describe(array: Any) -> str:
 
 
 def check_names(tolerances: Tolerances, description: NetworkDescription) -> None:
-    """Raise a ``ValueError`` for a tolerance of what is no layer, or of a statistic that the layer does not have."""
+    """Raise a ``ValueError`` if a tolerance names no layer, or a statistic that the layer does not have."""
     if not isinstance(tolerances, Mapping):
         return
     known = [*description.spiking, OUTPUT]

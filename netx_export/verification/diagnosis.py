@@ -96,7 +96,7 @@ class Data:
         return as_tensor(self.inputs[samples])
 
     def entering(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
-        """What goes into the file of these samples: what reaches the network's first block, if there is a network."""
+        """The input of the file for these samples: what reaches the network's first block, if there is a network."""
         chosen = self.choose(samples)
         if self.net is None or not self.begins_inside:
             return chosen
@@ -117,7 +117,7 @@ class _DataAgain(Data):
         return super().entering(self.batch)
 
     def entering(self, samples: npt.NDArray[np.int64]) -> torch.Tensor:
-        """What went into the file of these samples, if they are of the batch."""
+        """The input of the file for these samples, which have to be some of the batch."""
         if not np.isin(samples, self.batch).all():
             return super().entering(samples)
         return self._entered[torch.from_numpy(np.array([self.row(sample) for sample in samples]))]
@@ -280,14 +280,14 @@ def _in_local_time(data: Data, inputs: torch.Tensor, name: str) -> Spikes:
 def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterator[Finding]:
     """Everything that explains the difference, the most certain first."""
     if data.description.reads_voltage and scene.name == list(data.description.spiking)[-1]:
-        return  # what reads a voltage is no block of neurons in SLAYER
+        return  # a layer that is read by its voltage is no block of neurons in SLAYER
     if scene.source == "SLAYER":
         yield from _file_findings(data, scene)
     yield from _shift_findings(scene)
     yield from _message_findings(data, scene)
     if scene.spikes:
         yield from _neuron_findings(scene)
-        with suppress(CannotRunError):  # of a network that runs on batches, but not on so few samples
+        with suppress(CannotRunError):  # some networks run on batches, but not on so few samples
             yield from _reset_findings(data, scene, order)
     if scene.source == "SLAYER":
         yield from _limit_findings(data, scene)
@@ -295,7 +295,7 @@ def _findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> Iterat
 
 
 def _file_findings(data: Data, scene: _Scene) -> Iterator[Finding]:
-    """What the file says otherwise than the network itself."""
+    """Where the numbers in the file are not those of the network itself."""
     assert data.net is not None
     try:
         trained = loadable(describe(data.net, data.samples(scene.sample))).spiking.get(scene.name)
@@ -333,7 +333,7 @@ def _say_field(name: str, in_network: Any, in_file: Any) -> str:
 def _shift_findings(scene: _Scene) -> Iterator[Finding]:
     for steps in (1, -1, 2, -2):
         moved = shifted(scene.reference, steps)
-        # What the reference would do after the last step, to be moved to it, is not known.
+        # Moved to earlier steps, the last ones would show what the reference does after its end, which is not known.
         seen = slice(0, moved.shape[-1] + min(0, steps))
         if np.array_equal(moved[..., seen], scene.other[..., seen]):
             direction = "later" if steps > 0 else "earlier"
@@ -383,7 +383,7 @@ def _reset_findings(data: Data, scene: _Scene, order: npt.NDArray[np.int64]) -> 
         if scene.explains(late, feedback):
             yield "reset step", f"In {scene.source}, the neurons are reset {steps} step(s) after the sample began."
     position = int(np.flatnonzero(order == scene.sample)[0])
-    # A sample that follows itself is a batch that was run twice.
+    # The sample itself may be the one that ran before it, if the same batch was run twice.
     before = [order[position : position + 1]]
     before += [order[first:position] for first in range(position - 1, max(-1, position - _EARLIER_SAMPLES - 1), -1)]
     for samples in before:
@@ -458,7 +458,7 @@ def _enters_at_random(data: Data, inputs: torch.Tensor) -> bool:
 
 
 def _with_seed(data: Data, scene: _Scene, inputs: torch.Tensor, seed: int, training: bool = False) -> npt.NDArray[Any]:
-    """The layer's spikes in SLAYER from rest, with chance set."""
+    """The layer's spikes in SLAYER from rest, with this seed of the random number generator."""
     assert data.net is not None
     made: list[torch.Tensor] = []
     with evaluation(data.net):
@@ -501,10 +501,10 @@ def _slayer_membrane(
             parts.append((states[0] if phase else states[1]).detach()[row])
             return states
 
-        block.neuron.__dict__["dynamics"] = recording  # which evaluation takes away again
+        block.neuron.__dict__["dynamics"] = recording  # `evaluation` takes it away again
         try:
             forward(data.net, data.choose(data.batch))
-        except NetxExportError:  # of a network that has run once, but does not again
+        except NetxExportError:  # the network ran once, but does not run again
             return None
     membrane = torch.cat(parts, dim=-1).reshape(*scene.layer.shape, -1)[neuron].cpu().numpy() * block.neuron.s_scale
     # What SLAYER delays is the output; a file may have the delay on the way into the neurons instead.

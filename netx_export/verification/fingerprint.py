@@ -17,14 +17,14 @@ from netx_export.verification.diagnosis import Data
 
 __all__ = ["fingerprint", "hash_source"]
 
-_SAMPLES = 256  # to hash at a time: the input may be a file that is larger than memory
+_SAMPLES = 256  # samples to hash at a time: the input may be a file that is larger than memory
 _BLOCK = 2**20
 
 
 def hash_source(source: str | os.PathLike[str] | NetworkDescription) -> str:
-    """A hash of a file's content, empty if it cannot be read, of which :func:`netx_export.read` says why.
+    """A hash of a file's content, or of a description: its layers, and the texts beside them.
 
-    Of a description, one of its layers, and the texts beside them.
+    Empty for a file that cannot be read; :func:`netx_export.read` says why it cannot.
     """
     if isinstance(source, NetworkDescription):
         return f"{content_hash(source)} {source.spike_exp} {sorted(source.metadata.items())}"
@@ -49,7 +49,7 @@ def fingerprint(data: Data, recorded: Run | None, labels: torch.Tensor | None) -
 
 
 def _hash_network(data: Data) -> str:
-    """Of a network at rest, since the states that the last batch left in it differ from rank to rank."""
+    """A hash of the network at rest, since the states that the last batch left in it differ from rank to rank."""
     if data.net is None:
         return ""
     with evaluation(data.net):

@@ -37,7 +37,7 @@ class LayerSums:
 
     counts: Counter[str] = field(default_factory=Counter)
     first: tuple[int, ...] | None = None  # the earliest difference: step, sample, neuron
-    largest: float = 0.0  # difference of a value
+    largest: float = 0.0  # the largest difference of a value
 
     def merge(self, other: LayerSums) -> None:
         """Add other samples."""

@@ -36,9 +36,9 @@ class OutputSums:
     """What the outputs of some samples add up to."""
 
     differing: int = 0
-    events: int = 0  # values in the expected run that are not 0
-    largest: float = 0.0  # difference of a value
-    is_last_layer: bool = True  # whether it is what the last layer gave, in both runs
+    events: int = 0  # number of values in the expected run that are not 0
+    largest: float = 0.0  # the largest difference of a value
+    is_last_layer: bool = True  # whether the output is what the last layer gave, in both runs
     confusion: Counter[tuple[int | None, int, int]] = field(default_factory=Counter)
     expected_losses: list[float] = field(default_factory=list)
     got_losses: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ class OutputSums:
 
 
 def largest_difference(expected: Spikes, got: Spikes) -> float:
-    """Of two values; infinity if one of them is NaN."""
+    """The largest difference of two values in the same place; infinity if one of them is NaN."""
     largest = float(np.abs(np.subtract(expected, got, dtype=np.float64)).max(initial=0.0))
     return math.inf if math.isnan(largest) else largest
 
@@ -112,7 +112,7 @@ def _predict(output: Spikes) -> npt.NDArray[np.int64]:
 
 def _losses(loss: Loss, output: Spikes, labels: torch.Tensor, samples: npt.NDArray[np.int64]) -> list[float]:
     """The loss of each sample by itself, so that no batch size changes it; none of samples that are left out."""
-    # Copies: the loss may do with them what it likes.
+    # Copies, since the user's loss may write into what it is given.
     tensor, labels = torch.from_numpy(np.array(output, np.float32)), labels.clone()
     left_out = labels == IGNORED if are_classes(labels) else torch.zeros(len(labels), dtype=torch.bool)
     parts = zip(tensor.split(1), labels.split(1), samples.tolist(), left_out.tolist(), strict=True)
@@ -185,6 +185,6 @@ def _mean(losses: list[float]) -> float | None:
 
 def _verdict(sums: OutputSums, listed: tuple[Deviation, ...], unbounded: int) -> Status:
     asks_for_loss = any(one.name == "loss" and one.tolerance is not None for one in listed)
-    if unbounded and asks_for_loss and not sums.differing:  # equal, but no two losses that could be compared
+    if unbounded and asks_for_loss and not sums.differing:  # the outputs are equal, but their losses cannot be compared
         return "untested"
     return status(sums.differing, sums.events, covered=bool(all_kept(one.passed for one in listed)))

@@ -87,7 +87,7 @@ def _checked(name: str, recorded: Any, shape: tuple[int, ...], gives: Gives) -> 
         raise SimulationError(f"Expected recorded spikes of {name} without masked values but got masked ones.")
     try:
         run = np.asarray(recorded.detach().cpu() if isinstance(recorded, torch.Tensor) else recorded)
-    except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal length, say
+    except (TypeError, ValueError, RuntimeError) as error:  # for instance rows of unequal length
         raise SimulationError(f"Expected recorded spikes of {name} to be an array of numbers: {error}") from None
     if run.shape != shape:
         raise SimulationError(

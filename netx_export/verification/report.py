@@ -27,7 +27,7 @@ _WORDS = {"exact": "PASSED", "within tolerance": "PASSED", "different": "FAILED"
 _SKIPPED = "SKIPPED"  # not compared: it counts neither for nor against the network
 _STYLES = {"PASSED": "bold green", "FAILED": "bold red", "UNTESTED": "bold yellow", _SKIPPED: "yellow"}
 _NOT_RECORDED = "the recording does not hold it"
-_MOST_CLASSES = 40  # beyond, a table of predictions is not readable
+_MOST_CLASSES = 40  # a table of predictions of more classes is not readable
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:

@@ -75,9 +75,10 @@ class _Sums:
     steps: int = 0
     layers: dict[str, LayerSums] = field(default_factory=dict)
     output: OutputSums | None = None
-    no_output: str | None = None  # why that of some samples is not known
+    no_output: str | None = None  # why the output of some samples is not known
     origin: Origin | None = None
-    shown: tuple[tuple[int, ...], dict[str, Raster]] | None = None  # a rank, of which the lowest counts, and rasters
+    # Rasters, and their rank: of those of all chunks the lowest is shown.
+    shown: tuple[tuple[int, ...], dict[str, Raster]] | None = None
 
     def merge(self, other: _Sums) -> None:
         self.samples += other.samples
@@ -118,7 +119,7 @@ class _Statistics:
         statistics.update(layers, {INPUT: torch.from_numpy(np.ascontiguousarray(inputs))})
 
     def compute(self, complete: bool) -> tuple[NetworkStatistics, NetworkStatistics]:
-        """Of the expected run and the other. Unless all layers are there, totals would pass for the network's."""
+        """The statistics of the expected run and of the other; no totals where a layer is missing in them."""
         computed = []
         for statistics in (self._expected, self._got):
             statistics.merge(self._both)

@@ -47,7 +47,7 @@ __all__ = ["VerificationReport", "verify"]
 SCHEMA = 3
 _CHUNK_BYTES = 2**28
 _CHUNK_SAMPLES = 256
-_FIRST_SAMPLES = 8  # on which to see where the file begins and ends in the network's forward
+_FIRST_SAMPLES = 8  # show where in the network's forward the file begins and ends
 
 _Samples: TypeAlias = "npt.NDArray[np.int64]"
 _Recorded: TypeAlias = "str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None"
@@ -59,7 +59,7 @@ class _Chunk:
 
     Attributes:
         samples: their indices in the data.
-        entering: what goes into the file of them.
+        entering: the input of the file for them.
         trained: what SLAYER gives, if it is compared.
     """
 
@@ -305,7 +305,7 @@ class _Subject:
         recorded: _Recorded,
         options: Options,
     ) -> _Subject:
-        """What the arguments mean, once they are checked."""
+        """Check the arguments, and say what is to be verified."""
         check_net(net)
         if net is None and recorded is None and options.lava_samples == 0:
             raise ValueError("Nothing to compare: give `net` or `recorded`, or let `lava_samples` be at least 1.")
@@ -365,7 +365,7 @@ class _Subject:
         return dataclasses.replace(comparison, cause=cause)
 
     def _run(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples) -> bool:
-        """Add up both runs of these samples; whether it ended early."""
+        """Add up both runs of these samples; true if that ended early."""
         description = self.data.description
         # The Lava back end shows its own progress.
         shown = self._shows_progress and got[0] != "Lava"
@@ -387,7 +387,7 @@ class _Subject:
         return self.options.progress and rank_and_size()[0] == 0
 
     def _chunk(self, samples: _Samples, runs_net: bool) -> _Chunk:
-        """The samples with what goes into the file of them; of a network that runs, that is what its run made."""
+        """The samples with the file's input for them; if the network runs, that is what reached its first block."""
         if not runs_net:
             return _Chunk(samples, self.data.entering(samples))
         assert self.data.net is not None
@@ -396,7 +396,8 @@ class _Subject:
         run = record(self.data.net, chosen, names)
         entering = line_up(chosen, run.inputs, description)
         self._check_places(begins_inside=entering is not chosen, ends_inside=run.ends_inside)
-        for name in list(description.spiking)[len(names) :]:  # read by its voltage: no block of neurons, but the output
+        # A last layer that is read by its voltage is no block of neurons in SLAYER: it is the output.
+        for name in list(description.spiking)[len(names) :]:
             if run.output.shape[1:-1] == description.spiking[name].shape:
                 run.layers[name] = run.output
         return _Chunk(samples, entering, run)
@@ -500,7 +501,7 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
 def _chunks(
     samples: npt.NDArray[np.int64], description: NetworkDescription, steps: int
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """The samples in parts that fit into memory in both runs, the input as SLAYER takes it among them."""
+    """The samples in parts of which the input and all layers, in float32 as SLAYER has them, fit into memory."""
     shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
     values = steps * sum(int(np.prod(shape)) for shape in shapes)
     size = int(np.clip(_CHUNK_BYTES // (values * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))

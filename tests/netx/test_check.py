@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -430,6 +431,17 @@ def test_bounds_of_sigma_delta_layers_follow_messages_from_the_input_on() -> Non
 def test_bounds_without_input_neurons_take_messages_of_16_bits() -> None:
     layer = Dense(np.array([[2, -4]]), _SIGMA_DELTA)
     assert bounds(NetworkDescription((Input((2,)), layer)))["dense1"][0].size == 6 * 2**16
+
+
+@pytest.mark.parametrize("neuron", [CubaNeuron(100, np.array([2048]), np.array([2048])), _SIGMA_DELTA])
+def test_bounds_of_a_large_layer_take_little_memory(neuron: Any) -> None:
+    weight = np.resize(np.array([2, -4], np.int32), (500, 2000))
+    network = NetworkDescription((Input((2000,)), Dense(weight, neuron)))
+    tracemalloc.start()
+    bounds(network)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < weight.nbytes / 10
 
 
 def test_sigma_delta_states_that_leave_32_bits() -> None:

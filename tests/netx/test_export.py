@@ -36,6 +36,7 @@ from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDes
 from netx_export.network.exact_weights import loadable
 from netx_export.run import Run
 from netx_export.slayer import describe, evaluation, read_chain, record
+from netx_export.slayer.reading import BlockContext, weights
 from netx_export.slayer.running import forward
 
 pytestmark = pytest.mark.slayer
@@ -210,6 +211,15 @@ def test_a_run_holds_no_more_weights_than_it_needs(monkeypatch: pytest.MonkeyPat
         assert block.synapse.weight is weight
         assert block.synapse.pre_hook_fx == quantiser
     assert max(sizes) == max(one.synapse.weight[0].numel() for one in net.blocks)
+
+
+def test_reading_weights_keeps_nothing_that_was_made_of_them() -> None:
+    net, sample = network(_case("cuba.Dense weight_norm"))
+    block = net.blocks[0]
+    made = block.synapse.weight
+    with evaluation(net), torch.no_grad():
+        weights(BlockContext(0, block, tuple(sample.shape[1:-1]), flat=True, image=False), block.synapse)
+        assert block.synapse.weight is made
 
 
 def test_the_description_is_gone_before_the_network_runs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,68 +39,21 @@ class Exported:
 def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
     from lava.lib.dl.slayer.block import cuba, rf, rf_iz
 
-    networks: dict[str, tuple[Callable[[], list[Any]], tuple[int, ...]]] = {
-        "mlp": (
-            lambda: [
-                cuba.Dense(NEURON, 12, 16, weight_scale=3),
-                cuba.Dense(NEURON, 16, 12, weight_scale=3),
-                cuba.Dense(NEURON, 12, 5, weight_scale=3),
-            ],
-            (12,),
-        ),
-        "delayed": (
-            lambda: [
-                cuba.Dense(NEURON, 12, 14, weight_scale=3, delay=True),
-                cuba.Dense(NEURON, 14, 5, weight_scale=3),
-            ],
-            (12,),
-        ),
-        "conv": (
-            lambda: [
-                cuba.Conv(NEURON, 2, 4, 3, padding=1, weight_scale=4),
-                cuba.Conv(NEURON, 4, 3, 3, stride=2, weight_scale=4),
-                cuba.Flatten(),
-                cuba.Dense(NEURON, 27, 5, weight_scale=3),
-            ],
-            (2, 8, 8),
-        ),
-        "recurrent": (
-            lambda: [
-                cuba.Recurrent(dict(NEURON), 12, 10, weight_scale=3),
-                cuba.Dense(dict(NEURON), 10, 5, weight_scale=3),
-            ],
-            (12,),
-        ),
-        "readout": (
-            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), cuba.Affine(NEURON, 14, 5, weight_scale=3)],
-            (12,),
-        ),
-        "unshifted": (
-            lambda: [
-                cuba.Dense(NEURON, 12, 14, weight_scale=3, delay_shift=False),
-                cuba.Dense(NEURON, 14, 5, weight_scale=3, delay=True, delay_shift=False),
-            ],
-            (12,),
-        ),
-        "resonator": (
-            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), rf.Dense(RESONATOR, 14, 5, weight_scale=4)],
-            (12,),
-        ),
-        "izhikevich": (
-            lambda: [cuba.Dense(NEURON, 12, 14, weight_scale=3), rf_iz.Dense(RESONATOR, 14, 5, weight_scale=4)],
-            (12,),
-        ),
-        "biased": (
-            lambda: [
-                cuba.Dense({**NEURON, "norm": _mean_only()}, 12, 14, weight_scale=3),
-                cuba.Dense(NEURON, 14, 5, weight_scale=3),
-            ],
-            (12,),
-        ),
+    dense = partial(cuba.Dense, NEURON, weight_scale=3)
+    conv = partial(cuba.Conv, NEURON, weight_scale=4)
+    networks: dict[str, Callable[[], list[Any]]] = {
+        "mlp": lambda: [dense(12, 16), dense(16, 12), dense(12, 5)],
+        "delayed": lambda: [dense(12, 14, delay=True), dense(14, 5)],
+        "conv": lambda: [conv(2, 4, 3, padding=1), conv(4, 3, 3, stride=2), cuba.Flatten(), dense(27, 5)],
+        "recurrent": lambda: [cuba.Recurrent(dict(NEURON), 12, 10, weight_scale=3), dense(10, 5)],
+        "readout": lambda: [dense(12, 14), cuba.Affine(NEURON, 14, 5, weight_scale=3)],
+        "unshifted": lambda: [dense(12, 14, delay_shift=False), dense(14, 5, delay=True, delay_shift=False)],
+        "resonator": lambda: [dense(12, 14), rf.Dense(RESONATOR, 14, 5, weight_scale=4)],
+        "izhikevich": lambda: [dense(12, 14), rf_iz.Dense(RESONATOR, 14, 5, weight_scale=4)],
+        "biased": lambda: [cuba.Dense({**NEURON, "norm": _mean_only()}, 12, 14, weight_scale=3), dense(14, 5)],
     }
-    make, shape = networks[kind]
     torch.manual_seed(3)
-    return nn.Sequential(*make()), shape
+    return nn.Sequential(*networks[kind]()), (2, 8, 8) if kind == "conv" else (12,)
 
 
 def _mean_only() -> Any:
