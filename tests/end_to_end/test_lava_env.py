@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from netx_export import NetxExportError, SimulationError
-from netx_export.command import doctor, lava_env
+from netx_export.command import demo, doctor, lava_env
 from netx_export.command.lava_env import find_base, make_lava_env
 from netx_export.simulation import trial
 from netx_export.simulation.lava_python import VARIABLE, PythonFacts, find_lava_python, remember, remembered
@@ -400,6 +400,21 @@ def test_doctor_fails_for_a_numba_that_does_not_run(tmp_path, monkeypatch, error
     assert "fails    compiled simulator: numba is installed but does not run" in run.stdout
     assert "it knows no such numpy. Install a numba that knows this numpy, or remove it." in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_a_gpu_without_a_cuda_compiler_is_not_for_slayer(compiler, tmp_path, monkeypatch):
+    if compiler:
+        _script(tmp_path / "bin" / "nvcc", "")
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert demo._device().type == ("cuda" if compiler else "cpu")
+    found = list(doctor._slayer_on_cuda())
+    assert [finding.state for finding in found] == ["missing"] * (not compiler)
+    assert compiler or 'set_backend(net, "compiled")' in found[0].advice
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert demo._device().type == "cpu"
+    assert not list(doctor._slayer_on_cuda())
 
 
 @pytest.mark.parametrize(("version", "state"), [("(not installed as a package)", "missing"), ("0.6.0", "fails")])
