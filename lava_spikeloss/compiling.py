@@ -1,4 +1,4 @@
-"""Who runs the code: torch's compiler or its function transforms, and loops compiled by numba for the CPU.
+"""Who runs the code: torch's compiler or its function transforms, loops compiled by numba, and a CUDA compiler.
 
 numba is an extra (``fast``). A module that holds compiled loops imports it; it is imported only where
 :func:`numba_runs` says so, and beside each of its loops torch's operations do the same.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["compiled", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
+__all__ = ["compiled", "cuda_compiler", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
 
 _WORTH_A_THREAD = 2**16  # numbers: fewer are done before a second thread has begun
 
@@ -38,6 +40,14 @@ def torch_transforms() -> bool:
     one, it imports its compiler, which fails there.
     """
     return torch_compiles() or torch._C._are_functorch_transforms_active()
+
+
+def cuda_compiler() -> bool:
+    """Whether torch finds an nvcc: SLAYER compiles its CUDA code at first use, and raises an error without one."""
+    from torch.utils import cpp_extension  # takes a while, and looks for CUDA
+
+    home = cpp_extension.CUDA_HOME
+    return home is not None and shutil.which("nvcc", path=os.path.join(home, "bin")) is not None
 
 
 @cache

@@ -139,7 +139,7 @@ def lava_env(
         str | None, typer.Option(help="What pip installs as torch: a requirement, as torch==2.3.1, or a file.")
     ] = None,
     torch_index: Annotated[
-        str | None, typer.Option(help="A further package index, with torch's builds for the CPU.")
+        str | None, typer.Option(help="A package index with torch's builds for the CPU, from which torch is taken.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:

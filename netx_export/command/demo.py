@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer, SpikeRate
+from lava_spikeloss.compiling import cuda_compiler
 from netx_export.errors import NetxExportError
 from netx_export.exporting import export
 from netx_export.file.atomic import make_directory
@@ -140,7 +141,7 @@ def run_demo(
     directory = make_directory(out)
     digits = load_digits()
     torch.set_num_threads(1)  # the operations are so small that a second thread costs more than it brings
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     torch.manual_seed(_SEED)
     net = build_network().to(device)
     console.print(f"Training on {len(digits.train_labels)} digits, on {device}.")
@@ -159,6 +160,11 @@ def run_demo(
     written = f"Wrote {path}, {directory / 'report.json'} and {directory / 'report.html'}."
     console.print(printable(written), markup=False)
     return report
+
+
+def _device() -> torch.device:
+    """The GPU only where SLAYER can compile its code for it: on the CPU this takes a minute."""
+    return torch.device("cuda" if torch.cuda.is_available() and cuda_compiler() else "cpu")
 
 
 def _table(report: VerificationReport) -> Table:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
-from lava_spikeloss.compiling import numba_runs
+from lava_spikeloss.compiling import cuda_compiler, numba_runs
 from netx_export.errors import NetxExportError
 from netx_export.simulation.lava_python import VARIABLE, LavaPython, examine, find_lava_python, remembered
 
@@ -49,6 +49,7 @@ def examine_everything() -> Iterator[Finding]:
     yield _accelerator()
     yield _compiled_loops()
     yield _slayer()
+    yield from _slayer_on_cuda()
     yield from _lava()
 
 
@@ -98,6 +99,17 @@ def _slayer() -> Finding:
         advice = f"Training and export need SLAYER: {_TRAIN_ANYWHERE}."
         return Finding("SLAYER", "fails" if there else "missing", _one_line(error), advice)
     return Finding("SLAYER", "works", f"lava-dl {_version('lava-dl')}")
+
+
+def _slayer_on_cuda() -> Iterator[Finding]:
+    """What SLAYER lacks to train on a GPU that is there."""
+    import torch
+
+    if torch.cuda.is_available() and not cuda_compiler():
+        advice = (
+            f'Install the nvcc of CUDA {torch.version.cuda}, or train on the CPU, with set_backend(net, "compiled").'
+        )
+        yield Finding("SLAYER on the GPU", "missing", "no nvcc, with which SLAYER compiles its CUDA code", advice)
 
 
 def _lava() -> Iterator[Finding]:

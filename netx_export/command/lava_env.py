@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from netx_export.errors import NetxExportError
+from netx_export.file.atomic import make_directory
 from netx_export.simulation.lava_python import LAVA_NEEDS, VARIABLE, LavaPython, examine, find_lava_python, remember
 
 __all__ = ["default_directory", "find_base", "make_lava_env"]
@@ -26,6 +28,7 @@ _NEEDS = [
 _TORCH = ["torch==2.3.1", "torchvision==0.18.1"]
 _MARK = "made-by-netx-export-lava-env"
 _STANDARD_ERROR = 2
+_SECONDS_TO_END = 5.0
 _SECONDS = 60.0  # that a Python may take to print its version: from a slow disk it starts slowly
 _HOW_TO_GET_ONE = (
     "Get one with `uv python install 3.10`, `pyenv install 3.10` or `conda create -n python310 python=3.10`, or from "
@@ -48,7 +51,7 @@ def make_lava_env(
         tell: called with each sentence for the user.
         python: a Python 3.10, or None for one that is found.
         torch: what pip is to install as torch, or None for the version that lava-dl asks for.
-        torch_index: address of a further package index, with torch's builds for the CPU.
+        torch_index: address of a package index with torch's builds for the CPU, from which torch is taken.
 
     Returns:
         What was made, as plain data.
@@ -56,27 +59,45 @@ def make_lava_env(
     Raises:
         NetxExportError: if there is no Python 3.10, the directory is something else, pip fails, or Lava does not run.
     """
+    _check_torch(torch)
     base = find_base(python)
     directory = Path(os.path.abspath(directory))
     is_new = _check_directory(directory)
     tell(f"Making an environment for Lava in {directory}, with {base}.")
     tell(_size(torch, torch_index, directory))
-    path = str(directory / "bin" / "python")
+    path = _python_of(directory)
     try:
-        _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment")
+        make_directory(directory)
         (directory / _MARK).touch()
-        install = [path, "-I", "-m", "pip", "install", "--disable-pip-version-check"]
-        index = [] if torch_index is None else ["--extra-index-url", torch_index]
-        wanted = _TORCH if torch is None else [torch, "torchvision"]
-        _run([*install, *index, *wanted, *_NEEDS], "pip could not install what Lava needs")
-        _run([*install, "--no-deps", *_LAVA], "pip could not install Lava")
+        _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment", quiet=True)
+        _install(path, torch, torch_index)
         tell("Installed. Running a network of two layers on Lava.")
         proved = _proved(path, tell)
     except BaseException:
         if is_new:  # also at Ctrl-C: half an environment is of no use
-            shutil.rmtree(directory, ignore_errors=True)
+            _clear(directory)
+            shutil.rmtree(os.path.realpath(directory), ignore_errors=True)
         raise
     return {**proved, **_kept(path, tell)}
+
+
+def _python_of(directory: Path) -> str:
+    return str(directory / "bin" / "python")
+
+
+def _install(path: str, torch: str | None, torch_index: str | None) -> None:
+    pip = [path, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    wanted = _TORCH if torch is None else [torch, "torchvision"]
+    index = []
+    if torch_index is not None:
+        # From there alone: of an index that it cannot read pip says little, and takes the build with CUDA.
+        _run(
+            [*pip, "--no-deps", "--index-url", torch_index, wanted[0]],
+            f"pip could not install torch from {torch_index}",
+        )
+        index = ["--extra-index-url", torch_index]
+    _run([*pip, *index, *wanted, *_NEEDS], "pip could not install what Lava needs")
+    _run([*pip, "--no-deps", *_LAVA], "pip could not install Lava")
 
 
 def _proved(path: str, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -171,23 +192,47 @@ def _version(path: str) -> str:
     return "".join(_lines(path, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"))
 
 
+def _check_torch(torch: str | None) -> None:
+    """Raise an error for what pip would take for one of its options."""
+    if torch is not None and torch.startswith("-"):
+        raise NetxExportError(f"Expected --torch to be a requirement, as torch==2.3.1, or a file but got {torch!r}.")
+
+
 def _check_directory(directory: Path) -> bool:
     """Whether there is nothing yet; False if there is an environment that was made here, perhaps by an older version.
+
+    One whose Python does not run, as when the Python that it was made with is gone, is cleared.
 
     Raises:
         NetxExportError: if there is something else, such as an environment that the user trains in.
     """
-    if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
-        return True
-    if (directory / _MARK).is_file():
+    try:
+        if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
+            return True
+        is_ours = (directory / _MARK).is_file()
+    except OSError as error:
+        raise NetxExportError(f"Cannot look into {directory}: {error.strerror}. Name another directory.") from None
+    if not is_ours:
+        raise NetxExportError(
+            f"{directory} is there and was not made by netx-export lava-env. Name another directory, or remove it."
+        )
+    if _version(_python_of(directory)):
         return False
-    raise NetxExportError(
-        f"{directory} is there and was not made by netx-export lava-env. Name another directory, or remove it."
-    )
+    _clear(directory)
+    return True
+
+
+def _clear(directory: Path) -> None:
+    """Remove what is in an environment, but the mark: if this is interrupted, the next call knows that it is ours."""
+    for entry in Path(os.path.realpath(directory)).glob("*"):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != _MARK:
+            entry.unlink(missing_ok=True)
 
 
 def _size(torch: str | None, torch_index: str | None, directory: Path) -> str:
-    there = next(folder for folder in directory.parents if folder.exists())
+    there = next(folder for folder in (directory, *directory.parents) if os.path.exists(folder))
     free = f"{shutil.disk_usage(there).free / 1e9:.0f} GB are free there."
     if torch is not None:
         return f"The stock loader imports torch: the size is mostly that of {torch}. {free}"
@@ -201,16 +246,38 @@ def _size(torch: str | None, torch_index: str | None, directory: Path) -> str:
     )
 
 
-def _run(command: list[str], failure: str) -> None:
+def _run(command: list[str], failure: str, *, quiet: bool = False) -> None:
     """Run a command, whose progress the user sees on standard error.
+
+    Args:
+        command: what to run.
+        failure: what could not be done if it fails.
+        quiet: show what it prints only if it fails.
 
     Raises:
         NetxExportError: if it fails.
     """
     sys.stderr.flush()
+    output, errors = (subprocess.PIPE, subprocess.STDOUT) if quiet else (_STANDARD_ERROR, None)
     try:
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR).returncode
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors) as process:
+            try:
+                printed, _ = process.communicate()
+            except BaseException:
+                _interrupt(process)
+                raise
     except OSError as error:
         raise NetxExportError(f"{failure}: {error.strerror}.") from None
-    if status != 0:
-        raise NetxExportError(f"{failure}: it ended with status {status}, and says above why.")
+    if process.returncode != 0:
+        os.write(_STANDARD_ERROR, printed or b"")
+        raise NetxExportError(f"{failure}: it ended with status {process.returncode}, and says above why.")
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Let pip take back what it began, and remove what it downloaded; a terminal has sent it Ctrl-C already."""
+    for sign in (None, signal.SIGINT, signal.SIGKILL):
+        if sign is not None:
+            process.send_signal(sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
+            return

@@ -109,7 +109,7 @@ def find_lava_python(named: str | os.PathLike[str] | None = None) -> LavaPython:
         named: an executable, or the directory of an environment.
 
     Raises:
-        SimulationError: if there is none, or it is not there.
+        SimulationError: if there is none, it is not there, or it is this one and not a Python 3.10.
     """
     if named is not None:
         return _existing(os.fspath(named), "`lava_python`")
@@ -157,10 +157,16 @@ def examine(python: LavaPython) -> PythonFacts:
         last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         reason = f": {last[:200]}" if last else ""
         raise SimulationError(f"{who} does not work as a Python with numpy{reason}. {_ADVICE}")
-    if facts.version[:2] != LAVA_NEEDS:
-        version = ".".join(map(str, facts.version))
-        raise SimulationError(f"Lava runs on Python 3.10 only, and {who} is Python {version}. {_ADVICE}")
+    _check_version(python, facts.version)
     return facts
+
+
+def _check_version(python: LavaPython, version: tuple[int, ...]) -> None:
+    if version[:2] != LAVA_NEEDS:
+        number = ".".join(map(str, version))
+        raise SimulationError(
+            f"Lava runs on Python 3.10 only, and {python.path}, named by {python.origin}, is Python {number}. {_ADVICE}"
+        )
 
 
 def _facts(output: bytes) -> PythonFacts | None:
@@ -176,12 +182,15 @@ def _existing(name: str, origin: str) -> LavaPython:
     """The Python of this name: an executable, one on the PATH, or that of an environment.
 
     Raises:
-        SimulationError: if there is no such file.
+        SimulationError: if there is no such file, or it is this Python and Lava does not run on it.
     """
     path = os.path.abspath(os.path.join(name, "bin", "python") if os.path.isdir(name) else shutil.which(name) or name)
     if not os.path.isfile(path):
         raise SimulationError(f"There is no Python {path}, which is named by {origin}. {_ADVICE}")
-    return LavaPython(path, origin)
+    python = LavaPython(path, origin)
+    if python.is_this_one:  # any other is asked for its version when it is started
+        _check_version(python, sys.version_info[:3])
+    return python
 
 
 def remembered() -> str | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ import numpy as np
 import pytest
 
 from netx_export import NetxExportError, SimulationError
-from netx_export.command import doctor, lava_env
+from netx_export.command import demo, doctor, lava_env
 from netx_export.command.lava_env import find_base, make_lava_env
 from netx_export.simulation import trial
 from netx_export.simulation.lava_python import VARIABLE, PythonFacts, find_lava_python, remember, remembered
 
 HAS_LAVA = os.environ.get(VARIABLE)
+BASE = sys.executable
 
 
 pytestmark = pytest.mark.usefixtures("nothing_named")
@@ -95,6 +99,121 @@ def test_a_directory_with_something_else_is_left_as_it_is(machine):
     assert told == []
 
 
+# A Python 3.10 that makes environments of shell scripts, whose pip does what a test says.
+_MAKES = """case "$3" in
+venv) mkdir -p "$4/bin"; cp "{pip}" "$4/bin/python";;
+*) echo 3.10;;
+esac"""
+
+
+def _python_that_makes(machine: Path, pip: str) -> str:
+    script = _script(machine / "pip", f'[ "$3" = pip ] || {{ echo 3.10; exit; }}\n{pip}')
+    return _script(machine / "bin" / "python3.10", _MAKES.format(pip=script))
+
+
+def _ignore(sentence: str) -> None:
+    """For what a user would be told."""
+
+
+def _entries(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+@pytest.mark.parametrize("there", ["nothing", "empty", "a link"])
+def test_when_it_fails_nothing_is_left(machine, there):
+    python, directory = _python_that_makes(machine, 'touch "${0%/*}/half"; exit 3'), machine / "größer als sonst"
+    if there == "empty":
+        directory.mkdir()
+    if there == "a link":
+        (machine / "target").mkdir()
+        directory.symlink_to("target")
+    with pytest.raises(NetxExportError, match="pip could not install what Lava needs: it ended with status 3"):
+        make_lava_env(directory, _ignore, python=python)
+    assert not directory.exists()
+    assert not (machine / "target").exists()
+
+
+def test_when_it_fails_the_second_time_the_first_environment_stays(machine, monkeypatch):
+    made, _ = _made_on(machine, monkeypatch)
+    before = _entries(machine / "lava")
+    monkeypatch.undo()
+    _script(machine / "lava" / "bin" / "python", '[ "$3" = pip ] && exit 3; echo 3.10')
+    with pytest.raises(NetxExportError, match="it ended with status 3"):
+        make_lava_env(machine / "lava", _ignore, python=_script(machine / "base", "echo 3.10"))
+    assert _entries(machine / "lava") == before
+    assert Path(made["python"]).is_file()
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(machine):
+    (machine / "lava" / "lib").mkdir(parents=True)
+    (machine / "lava" / "bin").mkdir()
+    (machine / "lava" / "bin" / "python").symlink_to(machine / "gone")
+    (machine / "lava" / lava_env._MARK).touch()
+    python = _python_that_makes(machine, 'ls "${0%/*}" "${0%/*}/.." >&2; exit 3')
+    with pytest.raises(NetxExportError, match="pip could not install what Lava needs"):
+        make_lava_env(machine / "lava", _ignore, python=python)
+    assert not (machine / "lava").exists()
+
+
+def test_what_cannot_be_looked_into_or_made_is_told(machine, monkeypatch):
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+    (machine / "file").touch()
+    with pytest.raises(NetxExportError, match=r"file is there and was not made by netx-export lava-env"):
+        make_lava_env(machine / "file", _ignore, python=python)
+    with pytest.raises(NetxExportError, match=r"Cannot write to .*file/lava: Not a directory"):
+        make_lava_env(machine / "file" / "lava", _ignore, python=python)
+
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)  # permissions do not stop root
+    (machine / "closed").mkdir()
+    with pytest.raises(NetxExportError, match=r"Cannot look into .*closed: Permission denied\. Name another directory"):
+        make_lava_env(machine / "closed", _ignore, python=python)
+
+
+def test_an_option_of_pip_is_no_torch(machine):
+    with pytest.raises(NetxExportError, match=r"Expected --torch to be a requirement, .* but got '--help'"):
+        make_lava_env(machine / "lava", _ignore, torch="--help")
+
+
+def test_an_index_without_torch_is_told_before_another_torch_is_downloaded(machine):
+    pip = 'case "$*" in *--index-url*) exit 1;; esac; touch "${0%/*}/../../another_torch"'
+    python = _python_that_makes(machine, pip)
+    with pytest.raises(NetxExportError, match=r"pip could not install torch from https://packages\.example: it"):
+        make_lava_env(machine / "lava", _ignore, python=python, torch_index="https://packages.example")
+    assert not (machine / "another_torch").exists()
+
+
+@pytest.mark.parametrize("step", ["venv", "pip"])
+def test_ctrl_c_leaves_nothing_and_what_was_remembered_stays(machine, step):
+    """As sent to the command alone, which then has to end what it started; pip is let take back what it began."""
+    remember("/the/one/before")
+    says = "echo Traceback >&2" if step == "venv" else "true"  # as Python's own venv does
+    sleep = f"""trap '{says}; echo taken back > "{machine}/taken-back"; exit 1' INT
+touch "{machine}/started"; while :; do sleep 0.1; done"""
+    python = _python_that_makes(machine, sleep)
+    if step == "venv":
+        _script(Path(python), f'[ "$3" = venv ] || {{ echo 3.10; exit; }}; mkdir -p "$4/bin"\n{sleep}')
+    command = [BASE, "-m", "netx_export", "lava-env", machine / "lava dir", "--python", python, "--json"]
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
+    run = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=attend
+    )
+    deadline = time.monotonic() + 120
+    while not (machine / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output) == (130, "")
+    assert errors.endswith("error: interrupted; nothing was left half-written\n")
+    assert "Traceback" not in errors
+    assert (machine / "taken-back").is_file()
+    assert not (machine / "lava dir").exists()
+    assert remembered() == "/the/one/before"
+
+
 @pytest.mark.parametrize(
     ("options", "size"),
     [
@@ -116,9 +235,9 @@ def test_the_size_is_said_before_anything_is_made(machine, options, size, monkey
 def test_what_pip_is_asked_for(machine, monkeypatch):
     commands: list[list[str]] = []
 
-    def run(command: list[str], failure: str) -> None:
+    def run(command: list[str], failure: str, **options: Any) -> None:
         commands.append(command)
-        (machine / "lava").mkdir(exist_ok=True)
+        _script(machine / "lava" / "bin" / "python", "echo 3.10")
 
     monkeypatch.setattr(lava_env, "_run", run)
     monkeypatch.setattr(lava_env, "_proved", lambda path, tell: {"python": path})
@@ -127,18 +246,20 @@ def test_what_pip_is_asked_for(machine, monkeypatch):
     for options in ({}, {"torch": "wheels/torch.whl", "torch_index": "https://packages.example"}):
         made = make_lava_env(machine / "lava", lambda sentence: None, python=python, **options)
     assert made == {"python": str(machine / "lava" / "bin" / "python")}
-    usual, lava, named = commands[1], commands[2], commands[4]
+    usual, lava, index, named = commands[1], commands[2], commands[4], commands[5]
     assert {"torch==2.3.1", "torchvision==0.18.1", "numpy>=1.24.4,<2"} < set(usual)
     assert lava[-3:] == ["--no-deps", "lava-nc==0.10.0", "lava-dl==0.6.0"]
     assert {"wheels/torch.whl", "torchvision", "--extra-index-url", "https://packages.example"} < set(named)
     assert "torch==2.3.1" not in named
+    assert index[-4:] == ["--no-deps", "--index-url", "https://packages.example", "wheels/torch.whl"]
 
 
 def _made_on(machine, monkeypatch) -> tuple[dict[str, Any], list[str]]:
     """An environment whose making and whose run on Lava are taken as done, and what the user was told."""
     python = _script(machine / "bin" / "python3.10", "echo 3.10")
     facts = PythonFacts((3, 10, 9), {"lava-nc": "0.10.0"})
-    monkeypatch.setattr(lava_env, "_run", lambda *command: _script(machine / "lava" / "bin" / "python", "echo 3.10"))
+    there = machine / "lava" / "bin" / "python"
+    monkeypatch.setattr(lava_env, "_run", lambda *command, **options: _script(there, "echo 3.10"))
     monkeypatch.setattr(lava_env, "examine", lambda python: facts)
     monkeypatch.setattr(trial, "try_lava", lambda python: 70)
     told: list[str] = []
@@ -192,9 +313,9 @@ def test_an_environment_is_proved_remembered_and_found(python_310, tmp_path, mon
     """Of packages that are there already, which its pip would download."""
     monkeypatch.setitem(sys.modules, "lava", None)  # as if it were not installed here
 
-    def install(command: list[str], failure: str) -> None:
+    def install(command: list[str], failure: str, **options: Any) -> None:
         if "venv" in command:
-            run(command, failure)
+            run(command, failure, **options)
             ask = "import site; print('\\n'.join(site.getsitepackages()))"
             packages = subprocess.run([python_310, "-c", ask], capture_output=True, text=True, check=True).stdout
             next(Path(tmp_path, "lava").glob("lib/*/site-packages")).joinpath("there.pth").write_text(packages)
@@ -279,6 +400,21 @@ def test_doctor_fails_for_a_numba_that_does_not_run(tmp_path, monkeypatch, error
     assert "fails    compiled simulator: numba is installed but does not run" in run.stdout
     assert "it knows no such numpy. Install a numba that knows this numpy, or remove it." in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_a_gpu_without_a_cuda_compiler_is_not_for_slayer(compiler, tmp_path, monkeypatch):
+    if compiler:
+        _script(tmp_path / "bin" / "nvcc", "")
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert demo._device().type == ("cuda" if compiler else "cpu")
+    found = list(doctor._slayer_on_cuda())
+    assert [finding.state for finding in found] == ["missing"] * (not compiler)
+    assert compiler or 'set_backend(net, "compiled")' in found[0].advice
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert demo._device().type == "cpu"
+    assert not list(doctor._slayer_on_cuda())
 
 
 @pytest.mark.parametrize(("version", "state"), [("(not installed as a package)", "missing"), ("0.6.0", "fails")])

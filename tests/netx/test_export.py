@@ -556,22 +556,36 @@ def _killing_after(lines: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(left) == 0 else None
 
 
+def _killed_while_replacing(path: Path, lines: int) -> int:
+    """Replace the file in a process that is killed after so many lines; its exit status, 0 if they were too many."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            _replace(path, _killing_after(lines))
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_killed_at_any_moment_the_path_holds_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path, lines = tmp_path / "a.net", itertools.count()
-    _replace(path, lambda: next(lines))
-    new, total = path.read_bytes(), next(lines)
     write(_network_of(10), path)
     old = path.read_bytes()
+    _replace(path, lambda: None)  # the first time takes lines that no other does, such as imports
+    new = path.read_bytes()
+    # Counted where a killed writer has left something to remove, as each of those below finds it.
+    _killed_while_replacing(path, 1000)
+    assert len(list(tmp_path.iterdir())) == 2
+    _replace(path, lambda: next(lines))
+    total = next(lines)
     found = set()
     moments = [*range(0, total - 60, max(1, total // 60)), *range(total - 60, total)]
     for moment in moments:
         path.write_bytes(old)
-        child = os.fork()
-        if child == 0:
-            _replace(path, _killing_after(moment))
-            os._exit(0)
         # The number of lines varies a little, since the garbage collector runs in between: the last may come too late.
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (-signal.SIGKILL, 0)
+        assert _killed_while_replacing(path, moment) in (-signal.SIGKILL, 0)
         found.add(path.read_bytes())
         assert len(list(tmp_path.iterdir())) <= 2  # and no more than the last one has left behind
     assert found == {old, new}

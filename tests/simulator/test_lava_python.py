@@ -100,6 +100,14 @@ def test_a_python_that_is_not_there(origin, tmp_path, monkeypatch, without_lava_
         find_lava_python(gone if origin == "argument" else None)
 
 
+@pytest.mark.parametrize("name", [os.path.join(sys.prefix, "bin", "python"), sys.prefix], ids=["file", "directory"])
+def test_this_python_of_another_version_is_refused_by_its_version(name, monkeypatch):
+    monkeypatch.setattr("sys.executable", os.path.join(sys.prefix, "bin", "python"))
+    monkeypatch.setattr("sys.version_info", (3, 12, 1))
+    with pytest.raises(SimulationError, match=r"3\.10 only, and .*, named by `lava_python`, is Python 3\.12\.1\. Name"):
+        find_lava_python(name)
+
+
 def test_what_is_no_path_is_refused_before_anything_is_read(mlp_spikes):
     message = "Expected argument `lava_python` to be the path of a Python or None but got 3"
     with pytest.raises(TypeError, match=message):
