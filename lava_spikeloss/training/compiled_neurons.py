@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as all_modules
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.slayer_blocks import effective_weight
 from lava_spikeloss.training import compiled_loops
-from lava_spikeloss.training.backend import is_compiled
+from lava_spikeloss.training.backend import is_lavas, runs_compiled
 from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
 
 __all__ = ["WHOLE", "custom_recurrent", "leaky_dynamics", "one_each", "over_neurons", "per_row", "spike"]
@@ -196,15 +197,16 @@ def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -
 
 def _runs_alone(neuron: Any) -> bool:
     """Whether a neuron does nothing in a step but decay, add, spike and reset, and nobody looks on."""
-    replaced = {"forward", "dynamics", "spike"} & vars(neuron).keys()
-    hooks = (neuron._forward_pre_hooks, neuron._forward_hooks, neuron._backward_pre_hooks, neuron._backward_hooks)
+    kinds = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+    watched = any(getattr(neuron, f"_{kind}") or getattr(all_modules, f"_global_{kind}") for kind in kinds)
     does_more = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike
     return (
-        is_compiled(neuron)
-        and "spike" in vars(type(neuron))  # nobody's own
-        and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # which is lava-dl's
+        runs_compiled(neuron.dynamics)
+        and runs_compiled(neuron.spike)
+        and is_lavas(neuron.forward)
+        and type(neuron).__call__ is torch.nn.Module.__call__
         and neuron.persistent_state is True
-        and not (replaced or any(hooks) or does_more)
+        and not (watched or does_more)
         and plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
     )
 
