@@ -20,7 +20,7 @@ import torch
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.compiling import numba_runs
-from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, synapse_kind
+from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, self_feeding_neurons, synapse_kind
 
 __all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
 
@@ -39,7 +39,12 @@ _METHODS = ("dynamics", "spike", "forward")
 _WRITTEN_BY = ("lava", "torch", "numpy", "enum", "abc")  # what lava-dl's modules define and import
 
 
-def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference", "compiled"]) -> None:
+def set_backend(
+    net: torch.nn.Module,
+    backend: Literal["accelerated", "reference", "compiled"],
+    *,
+    decay_gradient: Literal["slayer", "exact"] = "slayer",
+) -> None:
     r"""Choose which implementation SLAYER's neurons run on.
 
     ``"accelerated"`` is SLAYER's default: its CUDA kernels for tensors on CUDA, its Python reference for tensors on the
@@ -55,29 +60,71 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
     does what the loops do not cover in a forward: CUDA, autocast, numbers that are not float32, graded spikes. Call
     this again after adding a module.
 
+    SLAYER's gradient of a decay is that of what is kept, so that it has the wrong sign; it is 4096 times as large as
+    the parameter, which counts in 4096ths, has it; and it takes a state that was reset for one that went on. With
+    ``decay_gradient="exact"`` the compiled loops give the derivative of the states instead, with the spikes at their
+    steps. An integrator's states are :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for
+    gradients :math:`g_t` of the states
+
+    .. math::
+        \frac{\partial L}{\partial d} = -\frac{1}{4096} \sum_t \lambda_t (1 - s_{t-1})\, y_{t-1}, \qquad
+        \lambda_t = g_t + (1 - d / 4096)\, (1 - s_t)\, \lambda_{t+1},
+
+    and a resonator's gradients follow in the same way. A learning rate for decays that was tuned to SLAYER's gradient
+    has to be tuned again. Gradients of inputs are SLAYER's with either.
+
     Args:
         net: any module; those without a SLAYER neuron stay as they are.
         backend: ``"accelerated"``, ``"reference"`` or ``"compiled"``.
+        decay_gradient: ``"slayer"``, or with ``"compiled"`` also ``"exact"``.
 
     Raises:
-        ValueError: for another backend.
+        ValueError: for another backend or gradient; for the exact gradient with another backend than ``"compiled"``,
+            or of trained decays for which it is not there: in Recurrent and KWTA blocks, which run a step at a time,
+            and in neurons that are not compiled.
         ImportError: for ``"compiled"`` where numba is not installed or does not run.
 
     Example:
         >>> set_backend(torch.nn.Linear(2, 2), "reference")
     """
     check_choice("backend", backend, ("accelerated", "reference", "compiled"))
+    check_choice("decay_gradient", decay_gradient, ("slayer", "exact"))
     if backend == "compiled" and not numba_runs():
         raise ImportError("The compiled backend needs numba: pip install 'lava-spikeloss[fast]'.")
+    exact = decay_gradient == "exact"
+    if exact:
+        _check_exact(net, backend)
     neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
     for module in _with_loops(net):
-        plain = vars(type(module)).get("_plain_class", type(module))
-        module.__class__ = _compiled_class(plain) if backend == "compiled" else plain
+        plain = _plain_class(module)
+        module.__class__ = _compiled_class(plain, exact) if backend == "compiled" else plain
     for neuron in neurons:
         neuron.debug = backend == "reference"
     left = [named(net, neuron) for neuron in neurons if not is_compiled(neuron)]
     if backend == "compiled" and left:
         warnings.warn(f"Not compiled, and so running as before: {', '.join(left)}.", stacklevel=2)
+
+
+def _check_exact(net: torch.nn.Module, backend: str) -> None:
+    """Raise if decays are trained of which there is no exact gradient."""
+    if backend != "compiled":
+        raise ValueError(
+            f"decay_gradient='exact' is there for the backend 'compiled', and got {backend!r}, whose code is lava-dl's."
+        )
+    fed = self_feeding_neurons(net)
+    left = [
+        named(net, module)
+        for module in net.modules()
+        if is_neuron(module)
+        and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
+        and (module in fed or not _compiled_methods(_plain_class(module)))
+    ]
+    if left:
+        raise ValueError(
+            f"decay_gradient='exact' is not there for {', '.join(left)}, whose decays are trained: Recurrent and KWTA "
+            f"blocks run their neurons a step at a time, which says nothing of a decay, and other neurons are not "
+            f"compiled. Switch that off (`requires_grad_(False)` of the decays), or take decay_gradient='slayer'."
+        )
 
 
 @contextmanager
@@ -121,27 +168,32 @@ def _with_loops(net: torch.nn.Module) -> list[Any]:
     ]
 
 
-def _compiled_class(plain: Any) -> Any:
+def _plain_class(module: object) -> Any:
+    """The class that a module has without compiled loops."""
+    return vars(type(module)).get("_plain_class", type(module))
+
+
+def _compiled_class(plain: Any, exact: bool) -> Any:
     """A class of modules with compiled loops; the class itself if the methods are not lava-dl's own."""
-    methods = _compiled_methods(plain)
-    return _derived_class(plain, *(getattr(plain, name) for name in methods)) if methods else plain
+    methods = _compiled_methods(plain, exact)
+    return _derived_class(plain, exact, *(getattr(plain, name) for name in methods)) if methods else plain
 
 
 @cache
-def _derived_class(plain: Any, *own: FunctionType) -> Any:
+def _derived_class(plain: Any, exact: bool, *own: FunctionType) -> Any:
     known_as = {name: getattr(plain, name) for name in ("__module__", "__qualname__", "__doc__")}
-    added = {"_plain_class": plain, "__reduce_ex__": _reduced}
-    return type(plain)(plain.__name__, (plain,), {**known_as, **_compiled_methods(plain), **added})
+    added = {"_plain_class": plain, "_exact_decays": exact, "__reduce_ex__": _reduced}
+    return type(plain)(plain.__name__, (plain,), {**known_as, **_compiled_methods(plain, exact), **added})
 
 
-def _compiled_methods(plain: Any) -> dict[str, FunctionType]:
+def _compiled_methods(plain: Any, exact: bool = False) -> dict[str, FunctionType]:
     """The methods of a class in compiled form; none if the one that takes the time is somebody's own."""
-    found = {name: _compiled_method(getattr(plain, name, None), name) for name in _METHODS}
+    found = {name: _compiled_method(getattr(plain, name, None), name, exact) for name in _METHODS}
     methods = {name: method for name, method in found.items() if method is not None}
     return methods if ("dynamics" if hasattr(plain, "dynamics") else "forward") in methods else {}
 
 
-def _compiled_method(method: Any, name: str) -> FunctionType | None:
+def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None:
     """lava-dl's own method, with our function in the place of the one that takes the time; None for another method."""
     written_in = getattr(method, "__module__", "")
     looked_up, attribute, ours = _COMPILED.get((written_in, name), ("", "", ""))
@@ -152,7 +204,8 @@ def _compiled_method(method: Any, name: str) -> FunctionType | None:
     module, _, function = ours.partition(".")
     replacement = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
     slayers = method.__globals__[looked_up]
-    replaced = _Replaced(slayers, **{attribute: partial(replacement, slayers)})
+    options = {"exact": True} if exact and name == "dynamics" else {}
+    replaced = _Replaced(slayers, **{attribute: partial(replacement, slayers, **options)})
     names = _Names(method.__globals__, {looked_up: replaced})
     made = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
     made.__module__, made.__qualname__ = method.__module__, method.__qualname__
@@ -215,8 +268,14 @@ def _is_own(function: FunctionType) -> bool:
 def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
     """As ``object`` copies and pickles it, but by its plain class, which can be found by its name."""
     parts: Any = object.__reduce_ex__(self, max(protocol, 2))
-    return _compiled_instance, (type(self)._plain_class,), *parts[2:]
+    return _compiled_instance, (type(self)._plain_class, type(self)._exact_decays), *parts[2:]
 
 
-def _compiled_instance(plain: Any) -> Any:
-    return object.__new__(_compiled_class(plain) if numba_runs() else plain)
+def _compiled_instance(plain: Any, exact: bool) -> Any:
+    if exact and not numba_runs():
+        warnings.warn(
+            "Neurons with exact gradients of their decays were loaded where numba does not run: here "
+            "their gradients are SLAYER's.",
+            stacklevel=2,
+        )
+    return object.__new__(_compiled_class(plain, exact) if numba_runs() else plain)
