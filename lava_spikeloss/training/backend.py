@@ -1,25 +1,28 @@
 """Which code SLAYER's neurons run: lava-dl's own, or compiled loops that give the same numbers.
 
-A module that runs compiled loops is of a class derived from its own, and in all else what it was. That class holds
-lava-dl's own methods once more, with a few of the functions that they call replaced. So lava-dl itself is left as it
-is, what is compiled is copied, pickled and replicated with the network, and taking the class away undoes it.
+Compiled are lava-dl's own methods, taken once more with a few of the functions that they call replaced. A module that
+holds them is of a class derived from its own, and in all else what it was. So lava-dl itself is left as it is, what is
+compiled is copied, pickled and replicated with the network, and taking the class away undoes it.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import torch
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.compiling import numba_runs
-from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, synapse_kind
+from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, self_feeding_neurons, synapse_kind
 
-__all__ = ["set_backend"]
+__all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
 
 # The methods of lava-dl that are compiled, by module and name. The time is spent in one function that each calls, as
 # an attribute of something: the name of that something, the attribute, and our function that takes its place.
@@ -32,9 +35,16 @@ _COMPILED = {
     (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
     (f"{_SLAYER}.synapse.layer", "forward"): ("F", "conv3d", "compiled_synapses.conv3d"),
 }
+_METHODS = ("dynamics", "spike", "forward")
+_WRITTEN_BY = ("lava", "torch", "numpy", "enum", "abc")  # what lava-dl's modules define and import
 
 
-def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference", "compiled"]) -> None:
+def set_backend(
+    net: torch.nn.Module,
+    backend: Literal["accelerated", "reference", "compiled"],
+    *,
+    decay_gradient: Literal["slayer", "exact"] = "slayer",
+) -> None:
     r"""Choose which implementation SLAYER's neurons run on.
 
     ``"accelerated"`` is SLAYER's default: its CUDA kernels for tensors on CUDA, its Python reference for tensors on the
@@ -46,28 +56,48 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
     spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, RF and RF_IZ
     neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of dense synapses
     where spikes are rare and weights quantised, so that no order of adding can change them. A warning names the other
-    neurons, which run as before. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
-    float32, graded spikes. Call this again after adding a module.
+    neurons, which run as before; so do those of which a method, or something that it calls, is not lava-dl's own. So
+    does what the loops do not cover in a forward: CUDA, autocast, numbers that are not float32, graded spikes. Call
+    this again after adding a module.
+
+    SLAYER's gradient of a decay is that of what is kept, so that it has the wrong sign; it is 4096 times as large as
+    the parameter, which counts in 4096ths, has it; and it takes a state that was reset for one that went on. With
+    ``decay_gradient="exact"`` the compiled loops give the derivative of the states instead, with the spikes at their
+    steps. An integrator's states are :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for
+    gradients :math:`g_t` of the states
+
+    .. math::
+        \frac{\partial L}{\partial d} = -\frac{1}{4096} \sum_t \lambda_t (1 - s_{t-1})\, y_{t-1}, \qquad
+        \lambda_t = g_t + (1 - d / 4096)\, (1 - s_t)\, \lambda_{t+1},
+
+    and a resonator's gradients follow in the same way. A learning rate for decays that was tuned to SLAYER's gradient
+    has to be tuned again. Gradients of inputs are SLAYER's with either.
 
     Args:
         net: any module; those without a SLAYER neuron stay as they are.
         backend: ``"accelerated"``, ``"reference"`` or ``"compiled"``.
+        decay_gradient: ``"slayer"``, or with ``"compiled"`` also ``"exact"``.
 
     Raises:
-        ValueError: for another backend.
+        ValueError: for another backend or gradient; for the exact gradient with another backend than ``"compiled"``,
+            or of trained decays for which it is not there: in Recurrent and KWTA blocks, which run a step at a time,
+            and in neurons that are not compiled.
         ImportError: for ``"compiled"`` where numba is not installed or does not run.
 
     Example:
         >>> set_backend(torch.nn.Linear(2, 2), "reference")
     """
     check_choice("backend", backend, ("accelerated", "reference", "compiled"))
+    check_choice("decay_gradient", decay_gradient, ("slayer", "exact"))
     if backend == "compiled" and not numba_runs():
         raise ImportError("The compiled backend needs numba: pip install 'lava-spikeloss[fast]'.")
+    exact = decay_gradient == "exact"
+    if exact:
+        _check_exact(net, backend)
     neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
-    others: list[Any] = [module for module in net.modules() if is_recurrent(module) or synapse_kind(module) == "Dense"]
-    for module in neurons + others:
-        plain = vars(type(module)).get("_plain_class", type(module))
-        module.__class__ = _compiled_class(plain) if backend == "compiled" else plain
+    for module in _with_loops(net):
+        plain = _plain_class(module)
+        module.__class__ = _compiled_class(plain, exact) if backend == "compiled" else plain
     for neuron in neurons:
         neuron.debug = backend == "reference"
     left = [named(net, neuron) for neuron in neurons if not is_compiled(neuron)]
@@ -75,42 +105,177 @@ def set_backend(net: torch.nn.Module, backend: Literal["accelerated", "reference
         warnings.warn(f"Not compiled, and so running as before: {', '.join(left)}.", stacklevel=2)
 
 
+def _check_exact(net: torch.nn.Module, backend: str) -> None:
+    """Raise if decays are trained of which there is no exact gradient."""
+    if backend != "compiled":
+        raise ValueError(
+            f"decay_gradient='exact' is there for the backend 'compiled', and got {backend!r}, whose code is lava-dl's."
+        )
+    fed = self_feeding_neurons(net)
+    left = [
+        named(net, module)
+        for module in net.modules()
+        if is_neuron(module)
+        and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
+        and (module in fed or not _compiled_methods(_plain_class(module)))
+    ]
+    if left:
+        raise ValueError(
+            f"decay_gradient='exact' is not there for {', '.join(left)}, whose decays are trained: Recurrent and KWTA "
+            f"blocks run their neurons a step at a time, which says nothing of a decay, and other neurons are not "
+            f"compiled. Switch that off (`requires_grad_(False)` of the decays), or take decay_gradient='slayer'."
+        )
+
+
+@contextmanager
+def compiled_inside(net: torch.nn.Module) -> Iterator[None]:
+    """Compiled loops inside, where numba runs, whichever backend was chosen; afterwards all is as it was.
+
+    For a forward that somebody else wrote: each module keeps its class, by which that may go, and somebody's own
+    methods stay in force, whether they are a module's, its class's or lava-dl's.
+    """
+    placed: list[tuple[dict[str, Any], str]] = []
+    methods_of: Any = cache(_compiled_methods)
+    try:
+        for module in _with_loops(net) if numba_runs() else ():
+            own = vars(module)
+            for name, method in methods_of(type(module)).items():
+                if name not in own:
+                    own[name] = MethodType(method, module)
+                    placed.append((own, name))
+        yield
+    finally:
+        for own, name in placed:
+            own.pop(name, None)
+
+
 def is_compiled(module: object) -> bool:
     """Whether a neuron, block or synapse runs compiled loops."""
-    return "_plain_class" in vars(type(module))
+    return any(runs_compiled(getattr(module, name, None)) for name in _METHODS)
+
+
+def runs_compiled(method: object) -> bool:
+    """Whether a method is one of lava-dl in compiled form."""
+    return hasattr(method, "in_compiled_loops")
+
+
+def _with_loops(net: torch.nn.Module) -> list[Any]:
+    """The modules that can have compiled loops."""
+    return [
+        module
+        for module in net.modules()
+        if is_neuron(module) or is_recurrent(module) or synapse_kind(module) == "Dense"
+    ]
+
+
+def _plain_class(module: object) -> Any:
+    """The class that a module has without compiled loops."""
+    return vars(type(module)).get("_plain_class", type(module))
+
+
+def _compiled_class(plain: Any, exact: bool) -> Any:
+    """A class of modules with compiled loops; the class itself if the methods are not lava-dl's own."""
+    methods = _compiled_methods(plain, exact)
+    return _derived_class(plain, exact, *(getattr(plain, name) for name in methods)) if methods else plain
 
 
 @cache
-def _compiled_class(plain: Any) -> Any:
-    """A subclass of a class of modules, with compiled loops; the class itself if its methods are not lava-dl's own."""
-    found = {name: _compiled_method(getattr(plain, name, None), name) for name in ("dynamics", "spike", "forward")}
-    methods = {name: method for name, method in found.items() if method is not None}
-    if ("dynamics" if hasattr(plain, "dynamics") else "forward") not in methods:
-        return plain
+def _derived_class(plain: Any, exact: bool, *own: FunctionType) -> Any:
     known_as = {name: getattr(plain, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(plain)(
-        plain.__name__, (plain,), {**known_as, **methods, "_plain_class": plain, "__reduce_ex__": _reduced}
-    )
+    added = {"_plain_class": plain, "_exact_decays": exact, "__reduce_ex__": _reduced}
+    return type(plain)(plain.__name__, (plain,), {**known_as, **_compiled_methods(plain, exact), **added})
 
 
-def _compiled_method(method: Any, name: str) -> FunctionType | None:
+def _compiled_methods(plain: Any, exact: bool = False) -> dict[str, FunctionType]:
+    """The methods of a class in compiled form; none if the one that takes the time is somebody's own."""
+    found = {name: _compiled_method(getattr(plain, name, None), name, exact) for name in _METHODS}
+    methods = {name: method for name, method in found.items() if method is not None}
+    return methods if ("dynamics" if hasattr(plain, "dynamics") else "forward") in methods else {}
+
+
+def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None:
     """lava-dl's own method, with our function in the place of the one that takes the time; None for another method."""
-    looked_up, attribute, ours = _COMPILED.get((getattr(method, "__module__", ""), name), ("", "", ""))
+    written_in = getattr(method, "__module__", "")
+    looked_up, attribute, ours = _COMPILED.get((written_in, name), ("", "", ""))
     if not isinstance(method, FunctionType) or looked_up not in method.__code__.co_names:
+        return None
+    if runs_compiled(method) or not (_is_own(method) and _is_untouched(sys.modules[written_in], set())):
         return None
     module, _, function = ours.partition(".")
     replacement = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
     slayers = method.__globals__[looked_up]
-    replaced = SimpleNamespace(**{**vars(slayers), attribute: partial(replacement, slayers)})
-    names = {**method.__globals__, looked_up: replaced}
-    return FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
+    options = {"exact": True} if exact and name == "dynamics" else {}
+    replaced = _Replaced(slayers, **{attribute: partial(replacement, slayers, **options)})
+    names = _Names(method.__globals__, {looked_up: replaced})
+    made = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
+    made.__module__, made.__qualname__ = method.__module__, method.__qualname__
+    made.in_compiled_loops = True  # type: ignore[attr-defined]
+    return made
+
+
+class _Names(dict[str, Any]):
+    """The global names of a module, as they are whenever one is looked up, with some replaced."""
+
+    def __init__(self, names: dict[str, Any], replaced: dict[str, Any]) -> None:
+        super().__init__(replaced, __builtins__=names["__builtins__"])
+        self.names = names
+
+    def __missing__(self, name: str) -> Any:
+        return self.names[name]
+
+
+class _Replaced(SimpleNamespace):
+    """What another thing is, with some of its attributes replaced."""
+
+    def __init__(self, other: Any, **replaced: Any) -> None:
+        super().__init__(**replaced)
+        self._other = other
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._other, name)
+
+
+def _is_untouched(place: Any, seen: set[int]) -> bool:
+    """Whether the functions that a module of lava-dl, or a class in it, defines and calls are those of its files.
+
+    Somebody may have put another one in the place of any of them, and then it is that one which has to run.
+    """
+    seen.add(id(place))
+    for value in list(vars(place).values()):
+        function = getattr(value, "__func__", value)  # of a static method
+        if isinstance(function, FunctionType) and not _is_own(function):
+            return False
+        within = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None) or ""
+        further = isinstance(value, ModuleType | type) and within.startswith(_SLAYER) and id(value) not in seen
+        if further and not _is_untouched(value, seen):
+            return False
+    return True
+
+
+def is_lavas(method: Any) -> bool:
+    """Whether a bound method is one that lava-dl has in its files."""
+    function = getattr(method, "__func__", None)
+    return isinstance(function, FunctionType) and function.__module__.startswith(_SLAYER) and _is_own(function)
+
+
+def _is_own(function: FunctionType) -> bool:
+    """Whether a function is one that lava-dl, or what it imports, has in its files."""
+    written_in = sys.modules.get(function.__module__ or "")
+    own = function.__module__.partition(".")[0] in _WRITTEN_BY if function.__module__ else False
+    return own and function.__code__.co_filename == getattr(written_in, "__file__", None)
 
 
 def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
     """Copies and pickles name the plain class: the derived one cannot be imported by its name."""
     parts: Any = object.__reduce_ex__(self, max(protocol, 2))
-    return _compiled_instance, (type(self)._plain_class,), *parts[2:]
+    return _compiled_instance, (type(self)._plain_class, type(self)._exact_decays), *parts[2:]
 
 
-def _compiled_instance(plain: Any) -> Any:
-    return object.__new__(_compiled_class(plain) if numba_runs() else plain)
+def _compiled_instance(plain: Any, exact: bool) -> Any:
+    if exact and not numba_runs():
+        warnings.warn(
+            "Neurons with exact gradients of their decays were loaded where numba does not run: here "
+            "their gradients are SLAYER's.",
+            stacklevel=2,
+        )
+    return object.__new__(_compiled_class(plain, exact) if numba_runs() else plain)

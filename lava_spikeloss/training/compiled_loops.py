@@ -16,14 +16,17 @@ from lava_spikeloss.compiling import compiled
 __all__ = [
     "add_weights",
     "count_spikes",
+    "decay_gradient",
     "integrate",
     "integrate_backward",
     "recurrent_spikes",
     "resonate",
     "resonate_backward",
+    "turn_gradient",
 ]
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _BLOCK = 64  # steps whose sums are kept side by side, in the processor's cache
 _PIECE = 4096  # values to count before looking whether there were others than 0 and 1
@@ -65,6 +68,31 @@ def integrate_backward(gradient: Floats, kept: Floats, summed: Floats) -> None:
         for step in range(steps - 2, -1, -1):
             later = kept[row] * later + gradient[row, step]
             summed[row, step] = later
+
+
+@_compiled
+def decay_gradient(
+    gradient: Floats,
+    states: Floats,
+    kept: Floats,
+    start: Floats,
+    scale: np.float32,
+    highest_silent: int,
+    sums: Doubles,
+) -> None:
+    """Write each row's derivative by its decay, in units of ``1 / 4096``, to ``sums``, with the spikes where they are.
+
+    Where a neuron fires, the next step starts at zero, so that nothing later depends on what came before.
+    """
+    for row in range(len(gradient)):
+        later, total = 0.0, 0.0
+        for step in range(gradient.shape[1] - 1, -1, -1):
+            fires = np.rint(states[row, step] * scale) > highest_silent
+            later = gradient[row, step] + (0.0 if fires else kept[row] * later)
+            before = states[row, step - 1] if step > 0 else start[row]
+            reset = step > 0 and np.rint(before * scale) > highest_silent
+            total -= 0.0 if reset else later * before
+        sums[row] = total / 4096
 
 
 @_compiled
@@ -202,3 +230,37 @@ def resonate_backward(
             real = cos * later + sin * imag + gradients[0][row, step]
             imag = -sin * later + cos * imag + gradients[1][row, step]
             summed[0][row, step], summed[1][row, step] = real, imag
+
+
+@_compiled
+def turn_gradient(
+    gradients: tuple[Floats, Floats],
+    states: tuple[Floats, Floats],
+    turn: tuple[Floats, Floats],
+    start: tuple[Floats, Floats],
+    scale: np.float32,
+    resets: bool,
+    threshold: np.float32,
+    reset_to: np.float32,
+    sums: tuple[Doubles, Doubles],
+) -> None:
+    """Write each row's derivatives by sine and cosine, in units of ``1 / 4096``, to ``sums``, with the spikes kept.
+
+    Where a neuron fires, the next step starts at a fixed place, on which nothing that came before has an influence.
+    """
+    for row in range(len(gradients[0])):
+        sin, cos = turn[0][row], turn[1][row]
+        real, imag, of_sin, of_cos = 0.0, 0.0, 0.0, 0.0
+        for step in range(gradients[0].shape[1] - 1, -1, -1):
+            goes_on = not (resets and np.rint(states[1][row, step] * scale) >= threshold)
+            later = real if goes_on else 0.0
+            imag = imag if goes_on else 0.0
+            real = cos * later + sin * imag + gradients[0][row, step]
+            imag = -sin * later + cos * imag + gradients[1][row, step]
+            x = states[0][row, step - 1] if step > 0 else start[0][row]
+            y = states[1][row, step - 1] if step > 0 else start[1][row]
+            if step > 0 and resets and np.rint(y * scale) >= threshold:
+                x, y = np.float32(0), reset_to / scale
+            of_sin += imag * x - real * y
+            of_cos += real * x + imag * y
+        sums[0][row], sums[1][row] = of_sin / 4096, of_cos / 4096

@@ -16,14 +16,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as all_modules
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.slayer_blocks import effective_weight
 from lava_spikeloss.training import compiled_loops
-from lava_spikeloss.training.backend import is_compiled
+from lava_spikeloss.training.backend import is_lavas, runs_compiled
 from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
 
-__all__ = ["WHOLE", "custom_recurrent", "leaky_dynamics", "one_each", "over_neurons", "per_row", "spike"]
+__all__ = [
+    "WHOLE",
+    "check_exact",
+    "custom_recurrent",
+    "leaky_dynamics",
+    "one_each",
+    "over_neurons",
+    "per_row",
+    "shared_out",
+    "spike",
+]
 
 WHOLE = 1 << 12  # a decay by this leaves nothing
 _NEVER = 2**63 - 1
@@ -38,12 +49,26 @@ def leaky_dynamics(
     scale: int,
     threshold: float | None = None,
     debug: bool = False,
+    *,
+    exact: bool = False,
 ) -> torch.Tensor:
-    """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``."""
+    """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradient of the decay."""
     if not (plain(inputs, decay, state) and one_each(inputs, decay, state)):
+        check_exact(exact and decay.requires_grad)
         result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
         return result
-    return _Leak.apply(inputs, decay, state, scale, -1 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
+    level = -1 if threshold is None else threshold
+    return _Leak.apply(inputs, decay, state, scale, level, slayers, exact)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def check_exact(wanted: bool) -> None:
+    """Raise where the exact gradient of a decay is wanted, and only lava-dl's own code runs."""
+    if wanted and torch.is_grad_enabled():
+        raise RuntimeError(
+            "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, with one decay for "
+            "all neurons or for each, outside of autocast. Compute so, or take SLAYER's gradient: "
+            "set_backend(net, 'compiled')."
+        )
 
 
 def one_each(inputs: torch.Tensor, decay: torch.Tensor, state: torch.Tensor) -> bool:
@@ -66,6 +91,7 @@ class _Leak(torch.autograd.Function):
         scale: int,
         threshold: float,
         slayers: Any,
+        exact: bool,
     ) -> torch.Tensor:
         neurons = inputs.shape[:-1]
         by_row = (per_row(WHOLE - decay.to(torch.int64), neurons), per_row(state, neurons))
@@ -76,24 +102,30 @@ class _Leak(torch.autograd.Function):
             compiled_loops.integrate(source[rows], kept, start, *numbers, target[rows])
 
         states = _filled(inputs, fill)
-        ctx.save_for_backward(states, decay)
-        ctx.slayers = slayers
+        ctx.save_for_backward(states, decay, state)
+        ctx.slayers, ctx.numbers, ctx.exact = slayers, numbers, exact
         return states
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
-        states, decay = ctx.saved_tensors
+        states, decay, state = ctx.saved_tensors
         if torch.is_grad_enabled() or not plain(gradient):  # second derivatives are asked for
-            return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), None, None, None, None
+            check_exact(ctx.exact and ctx.needs_input_grad[1])
+            return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), *[None] * 5
         kept = per_row(1 - decay / WHOLE, gradient.shape[:-1])
 
         def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
             compiled_loops.integrate_backward(source[rows], kept[rows], target[rows])
 
         of_inputs = _filled(gradient, fill)
-        of_decay = _gradient_of_decay(of_inputs, states, decay) if ctx.needs_input_grad[1] else None
-        return of_inputs, of_decay, None, None, None, None
+        if not ctx.needs_input_grad[1]:
+            of_decay = None
+        elif ctx.exact:
+            of_decay = _exact_gradient_of_decay(gradient, states, kept, state, ctx.numbers, decay)
+        else:
+            of_decay = _gradient_of_decay(of_inputs, states, decay)
+        return of_inputs, of_decay, *[None] * 5
 
 
 def per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
@@ -125,6 +157,31 @@ def _highest_silent(threshold: float) -> int:
 def _gradient_of_decay(of_inputs: torch.Tensor, states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     """The gradient of a decay in lava-dl: with respect to what is kept, not what decays, and 4096 times as large."""
     return over_neurons(of_inputs[..., 1:] * states[..., :-1], decay)
+
+
+def _exact_gradient_of_decay(
+    gradient: torch.Tensor,
+    states: torch.Tensor,
+    kept: npt.NDArray[Any],
+    state: torch.Tensor,
+    numbers: tuple[Any, ...],
+    decay: torch.Tensor,
+) -> torch.Tensor:
+    """The derivative of the states by what decays, in its units of ``1 / 4096``."""
+    rows, start = (-1, gradient.shape[-1]), per_row(state, gradient.shape[:-1])
+    given, made = (one.detach().contiguous().reshape(rows).numpy() for one in (gradient, states))
+    sums = np.empty(len(given))
+
+    def run(part: slice) -> None:
+        compiled_loops.decay_gradient(given[part], made[part], kept[part], start[part], *numbers, sums[part])
+
+    in_threads(run, len(given), given.size)
+    return shared_out(sums, decay)
+
+
+def shared_out(sums: npt.NDArray[Any], decay: torch.Tensor) -> torch.Tensor:
+    """The sums of the rows that share a decay, of which lava-dl lays one along the last axis before time."""
+    return torch.from_numpy(sums).reshape(-1, decay.numel()).sum(dim=0).to(decay.dtype).reshape(decay.shape)
 
 
 def over_neurons(product: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
@@ -196,15 +253,16 @@ def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -
 
 def _runs_alone(neuron: Any) -> bool:
     """Whether a neuron does nothing in a step but decay, add, spike and reset, and no hook watches it."""
-    replaced = {"forward", "dynamics", "spike"} & vars(neuron).keys()
-    hooks = (neuron._forward_pre_hooks, neuron._forward_hooks, neuron._backward_pre_hooks, neuron._backward_hooks)
+    kinds = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+    watched = any(getattr(neuron, f"_{kind}") or getattr(all_modules, f"_global_{kind}") for kind in kinds)
     does_more = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike
     return (
-        is_compiled(neuron)
-        and "spike" in vars(type(neuron))  # compiled: a user's own is not
-        and type(neuron).forward.__module__ == type(neuron).dynamics.__module__  # both are lava-dl's
+        runs_compiled(neuron.dynamics)
+        and runs_compiled(neuron.spike)
+        and is_lavas(neuron.forward)
+        and type(neuron).__call__ is torch.nn.Module.__call__
         and neuron.persistent_state is True
-        and not (replaced or any(hooks) or does_more)
+        and not (watched or does_more)
         and plain(neuron.current_state, neuron.voltage_state, neuron.current_decay, neuron.voltage_decay)
     )
 

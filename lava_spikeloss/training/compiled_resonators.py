@@ -9,7 +9,7 @@ import torch
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
-from lava_spikeloss.training.compiled_neurons import WHOLE, one_each, over_neurons, per_row
+from lava_spikeloss.training.compiled_neurons import WHOLE, check_exact, one_each, over_neurons, per_row, shared_out
 from lava_spikeloss.training.compiled_synapses import plain
 
 __all__ = ["resonator_dynamics"]
@@ -28,8 +28,10 @@ def resonator_dynamics(
     scale: int,
     threshold: float | None = None,
     debug: bool = False,
+    *,
+    exact: bool = False,
 ) -> Pair:
-    """``resonator.dynamics`` of lava-dl, whose module is ``slayers``."""
+    """``resonator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradients of the decays."""
     tensors = (real_input, imag_input, sin_decay, cos_decay, real_state, imag_state)
     covered = (
         plain(*tensors)
@@ -39,9 +41,10 @@ def resonator_dynamics(
         and not isinstance(threshold, int)  # which lava-dl would not round to float32
     )
     if not covered:
+        check_exact(exact and (sin_decay.requires_grad or cos_decay.requires_grad))
         result: Pair = slayers.dynamics(*tensors, scale, threshold, debug)
         return result
-    return _Resonate.apply(*tensors, scale, -1.0 if threshold is None else threshold, slayers)  # type: ignore[no-untyped-call,no-any-return]
+    return _Resonate.apply(*tensors, scale, -1.0 if threshold is None else threshold, slayers, exact)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -51,7 +54,9 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
 class _Resonate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Pair:
-        real_input, imag_input, sin_decay, cos_decay, real_state, imag_state, scale, threshold, slayers = arguments
+        real_input, imag_input, sin_decay, cos_decay, real_state, imag_state, scale, threshold, slayers, exact = (
+            arguments
+        )
         neurons, rows = real_input.shape[:-1], (-1, real_input.shape[-1])
         inputs = [one.detach().reshape(rows).numpy() for one in (real_input, imag_input)]
         turn = [per_row(decay.to(torch.int64), neurons) for decay in (sin_decay, cos_decay)]
@@ -66,20 +71,21 @@ class _Resonate(torch.autograd.Function):
             compiled_loops.resonate(*of_part[:3], *numbers, of_part[3])
 
         in_threads(run, len(inputs[0]), inputs[0].size)
-        ctx.save_for_backward(real, imag, sin_decay, cos_decay)
-        ctx.slayers = slayers
+        ctx.save_for_backward(real, imag, sin_decay, cos_decay, real_state, imag_state)
+        ctx.slayers, ctx.numbers, ctx.exact = slayers, numbers, exact
         return real, imag
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         made = None if torch.is_grad_enabled() else _backward(ctx, [one.contiguous() for one in gradients])
         if made is None:  # second derivatives are asked for, or lava-dl has to raise its error for what is not finite
-            made = ctx.slayers._res_dynamics_bwd(*gradients, *ctx.saved_tensors)
-        return *made, None, None, None, None, None
+            check_exact(ctx.exact and any(ctx.needs_input_grad[2:4]))
+            made = ctx.slayers._res_dynamics_bwd(*gradients, *ctx.saved_tensors[:4])
+        return *made, *[None] * 6
 
 
 def _backward(ctx: Any, gradients: list[torch.Tensor]) -> Any:
-    real, imag, sin_decay, cos_decay = ctx.saved_tensors
+    real, imag, sin_decay, cos_decay, *_ = ctx.saved_tensors
     rows = (-1, real.shape[-1])
     given = [one.view(rows).numpy() for one in gradients]
     turn = [per_row(decay / WHOLE, real.shape[:-1]) for decay in (sin_decay, cos_decay)]
@@ -94,8 +100,25 @@ def _backward(ctx: Any, gradients: list[torch.Tensor]) -> Any:
         return None
     if not any(ctx.needs_input_grad[2:4]):
         return of_real, of_imag, None, None
+    if ctx.exact:
+        return of_real, of_imag, *_exact_gradients(ctx, given, turn)
     of_sin = -of_real[..., 1:] * imag[..., :-1] + of_imag[..., 1:] * real[..., :-1]
     of_cos = of_real[..., 1:] * real[..., :-1] + of_imag[..., 1:] * imag[..., :-1]
     if of_sin.isnan().any() or of_cos.isnan().any():
         return None
     return of_real, of_imag, over_neurons(of_sin, cos_decay), over_neurons(of_cos, cos_decay)
+
+
+def _exact_gradients(ctx: Any, given: list[Any], turn: list[Any]) -> Pair:
+    """The derivatives of the states by sine and cosine of the turn, in their units of ``1 / 4096``."""
+    real, imag, sin_decay, cos_decay, *starts = ctx.saved_tensors
+    states = [one.reshape(given[0].shape).numpy() for one in (real, imag)]
+    start = [per_row(state, real.shape[:-1]) for state in starts]
+    sums = [np.empty(len(given[0])) for _ in range(2)]
+
+    def run(part: slice) -> None:
+        of_part = [tuple(one[part] for one in pair) for pair in (given, states, turn, start, sums)]
+        compiled_loops.turn_gradient(*of_part[:4], *ctx.numbers, of_part[4])
+
+    in_threads(run, len(given[0]), given[0].size)
+    return shared_out(sums[0], sin_decay), shared_out(sums[1], cos_decay)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch.overrides import _get_current_function_mode_stack
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
@@ -18,14 +19,20 @@ _HIGHEST_RATE = 0.15  # above it, torch's product is faster
 
 
 def plain(*tensors: torch.Tensor) -> bool:
-    """Whether all are ordinary tensors of float32 on the CPU, and torch would compute with them in float32."""
+    """Whether all are ordinary tensors of float32 on the CPU, with which torch would compute in float32, unwatched."""
     float32 = torch.get_default_dtype() == torch.float32 and not torch.is_autocast_cpu_enabled()
-    return float32 and all(
+    return (float32 and not _a_mode_is_on()) and all(
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
         for tensor in tensors
     )
+
+
+def _a_mode_is_on() -> bool:
+    """Whether somebody's torch mode is to see each of torch's operations, and may change what it makes."""
+    foreign = [mode for mode in _get_current_function_mode_stack() if not hasattr(mode, "leaves_sums")]
+    return bool(foreign) or torch._C._len_torch_dispatch_stack() > 0
 
 
 def sums_are_exact(weight: torch.Tensor) -> bool:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from lava_spikeloss.activity.hooks import Hook
 from lava_spikeloss.slayer_blocks import is_bootstrap
 from lava_spikeloss.training import reset_net
+from lava_spikeloss.training.backend import compiled_inside
 from netx_export.errors import ExportError
 from netx_export.run import Run, Spikes
 from netx_export.slayer.blocks import Block, find_blocks, is_layer
@@ -209,7 +210,8 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
     """
     parameter = next(net.parameters(), torch.zeros(0))
     try:
-        with torch.no_grad(), _sparing_synapses(net), _AbsOfTruth():  # type: ignore[no-untyped-call]
+        # Compiled loops make SLAYER's numbers to the last bit, so that what they show of a network is true of it.
+        with torch.no_grad(), compiled_inside(net), _sparing_synapses(net), _AbsOfTruth():  # type: ignore[no-untyped-call]
             own = unwrapped(net)
             return own(inputs.detach().to(parameter.device, parameter.dtype, copy=True), **_mode(own))
     except ExportError:
@@ -226,6 +228,8 @@ class _AbsOfTruth(TorchFunctionMode):
 
     On a CPU torch has none, and their forwards fail.
     """
+
+    leaves_sums = True  # so that compiled loops run under it
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _ABS and args and getattr(args[0], "dtype", None) == torch.bool:

@@ -530,6 +530,31 @@ def test_other_neurons_are_named_and_run_as_before(spikes: torch.Tensor) -> None
     assert same(net[2](net[:2](spikes)), expected)
 
 
+def test_a_constant_of_slayer_that_is_changed_later_counts_at_once(
+    spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    found = []
+    for net in twins(recurrent, spikes):
+        monkeypatch.setattr(cuba, "TAU_RHO_MULT", 3)
+        found.append(trained(net, spikes))
+        monkeypatch.undo()
+    assert [same(*pair) for pair in zip(*found, strict=True)] == [True] * len(found[0])
+
+
+def test_what_somebody_put_into_slayer_is_not_compiled(spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    net = dense()
+    training.set_backend(net, "compiled")
+    own = leaky_integrator._li_dynamics_bwd
+    monkeypatch.setattr(leaky_integrator, "_li_dynamics_bwd", lambda *arguments: own(*arguments))
+    with pytest.warns(UserWarning, match=r"running as before: `0.neuron` \(Neuron\), `1.neuron` \(Neuron\)\.$"):
+        training.set_backend(net, "compiled")
+    assert is_compiled(net) == [False, False]
+
+
 def test_without_numba_it_is_refused_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "numba_runs", lambda: False)
     net = dense()

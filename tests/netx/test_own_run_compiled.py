@@ -1,0 +1,264 @@
+"""SLAYER's own run, against which a file is proved: in compiled loops where numba runs, and in all else the user's."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from slayer_nets import NETS, chain, recurrent
+from support_cases import CUBA, Chain
+from torch.overrides import TorchFunctionMode
+
+from lava_spikeloss import training
+from lava_spikeloss.training import backend
+from netx_export import ExportError, export, read, verify
+from netx_export.slayer import record
+from netx_export.slayer.running import CannotRunError, forward
+
+compiled_loops: Any = pytest.importorskip("lava_spikeloss.training.compiled_loops", reason="needs numba")
+
+pytestmark = pytest.mark.slayer
+
+
+def network() -> Chain:
+    from lava.lib.dl.slayer.block import cuba
+
+    torch.manual_seed(0)
+    return Chain([cuba.Dense(CUBA, 6, 8, weight_scale=8), cuba.Dense(CUBA, 8, 5, weight_scale=8)])
+
+
+def spikes(samples: int = 4) -> torch.Tensor:
+    return (torch.rand(samples, 6, 24, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+
+
+def without_numba(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(backend, "numba_runs", lambda: False)
+
+
+def own_output(net: torch.nn.Module, x: torch.Tensor) -> np.ndarray[Any, Any]:
+    """What the user's own forward makes."""
+    net = copy.deepcopy(net).eval()
+    training.reset_net(net)
+    with torch.no_grad():
+        made: np.ndarray[Any, Any] = net(x).numpy()
+    return made
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_recorded_is_the_same_with_and_without_numba(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net, x = NETS[name](), (torch.rand(3, 8, 70) < 0.4).float()
+    with torch.no_grad():
+        net(x)
+    names = [str(number) for number in range(sum(type(block).__name__ not in ("Input", "Flatten") for block in net))]
+    names = names[: -1 if name in ("conv", "affine") else None]
+    fast = record(net, x, names)
+    without_numba(monkeypatch)
+    plain = record(net, x, names)
+    assert plain.output.any()
+    assert np.array_equal(fast.output, plain.output)
+    assert all(np.array_equal(fast.layers[layer], plain.layers[layer]) for layer in names)
+
+
+def test_the_loops_run_where_numba_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    integrate = compiled_loops.integrate
+    monkeypatch.setattr(compiled_loops, "integrate", lambda *arguments: calls.append(1) or integrate(*arguments))
+    record(network(), spikes(), ["dense1", "dense2"])
+    assert len(calls) == 4
+    without_numba(monkeypatch)
+    record(network(), spikes(), ["dense1", "dense2"])
+    assert len(calls) == 4
+
+
+def test_a_file_is_the_same_with_and_without_numba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    fast = export(net, tmp_path / "fast.net", spikes())
+    without_numba(monkeypatch)
+    plain = export(net, tmp_path / "plain.net", spikes())
+    assert (fast.proved, plain.proved) == (True, True)
+    assert read(tmp_path / "fast.net") == read(tmp_path / "plain.net")
+
+
+def traces(net: torch.nn.Module) -> list[Any]:
+    """By what a module shows which code it runs."""
+    return [(type(module), module.__dict__.keys(), getattr(module, "debug", None)) for module in net.modules()]
+
+
+@pytest.mark.parametrize("chosen", ["accelerated", "reference", "compiled"])
+def test_the_user_s_own_choice_is_kept(chosen: Any, tmp_path: Path) -> None:
+    net = network()
+    with torch.no_grad():
+        net(spikes())
+    training.set_backend(net, chosen)
+    before = [(cls, set(keys), debug) for cls, keys, debug in traces(net)]
+    export(net, tmp_path / "a.net", spikes())
+    assert verify(net, tmp_path / "a.net", spikes(), lava_samples=0).passed
+    assert traces(net) == before
+
+
+def test_an_error_of_the_forward_leaves_nothing_behind() -> None:
+    class Fails(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            super().forward(x)
+            assert all(backend.is_compiled(block.neuron) for block in self.blocks)
+            raise KeyError("own")
+
+    net = Fails(list(network().blocks))
+    with torch.no_grad():
+        Chain.forward(net, spikes())
+    before = [(cls, set(keys), debug) for cls, keys, debug in traces(net)]
+    with pytest.raises(CannotRunError, match="KeyError: 'own'"):
+        forward(net, spikes())  # outside of an evaluation, which puts all back
+    assert traces(net) == before
+
+
+# -- what somebody changed ---------------------------------------------------------------------------------------------
+
+
+def _louder(dynamics: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(dynamics)  # so that it goes by the same name
+    def louder(*arguments: Any, **options: Any) -> Any:
+        made = dynamics(*arguments, **options)
+        return (made[0], 2 * made[1]) if isinstance(made, tuple) else 2 * made
+
+    return louder
+
+
+def of_an_instance(net: Any, patch: pytest.MonkeyPatch) -> None:
+    neuron = net.blocks[0].neuron
+    neuron.dynamics = _louder(neuron.dynamics)
+
+
+def of_a_class(net: Any, patch: pytest.MonkeyPatch) -> None:
+    neuron = type(net.blocks[0].neuron)
+    patch.setattr(neuron, "dynamics", _louder(neuron.dynamics))
+
+
+def of_a_derived_class(net: Any, patch: pytest.MonkeyPatch) -> None:
+    neuron = net.blocks[0].neuron
+    neuron.__class__ = type("Louder", (type(neuron),), {"dynamics": _louder(type(neuron).dynamics)})
+
+
+def of_the_integrator(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    patch.setattr(leaky_integrator, "dynamics", _louder(leaky_integrator.dynamics))
+
+
+def of_its_steps(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    patch.setattr(leaky_integrator, "_li_dynamics_fwd", _louder(leaky_integrator._li_dynamics_fwd))
+
+
+def of_its_function(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics.leaky_integrator import _LIDynamics
+
+    patch.setattr(_LIDynamics, "forward", staticmethod(_louder(_LIDynamics.forward)))
+
+
+def of_the_spikes(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.spike.spike import Spike
+
+    patch.setattr(Spike, "forward", staticmethod(lambda ctx, voltage, *_: torch.zeros_like(voltage)))
+
+
+def of_the_rounding(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    patch.setattr(cuba, "quantize", lambda decay: decay / 2)
+
+
+def of_a_constant(net: Any, patch: pytest.MonkeyPatch) -> None:
+    for block in net.blocks:
+        block.neuron.threshold_eps = 0.5
+
+
+CHANGES = [
+    of_an_instance,
+    of_a_class,
+    of_a_derived_class,
+    of_the_integrator,
+    of_its_steps,
+    of_its_function,
+    of_the_spikes,
+    of_the_rounding,
+    of_a_constant,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_somebody_s_own_dynamics_are_what_is_recorded(
+    change: Callable[[Any, pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    as_built = record(net, spikes(), ["dense1", "dense2"]).output
+    change(net, monkeypatch)
+    expected = own_output(net, spikes())
+    assert not np.array_equal(expected, as_built)
+    assert np.array_equal(record(net, spikes(), ["dense1", "dense2"]).output, expected)
+    with pytest.raises(ExportError):
+        export(net, tmp_path / "a.net", spikes())
+
+
+@pytest.mark.parametrize(
+    ("name", "in_class"),
+    [*((name, place) for name in ("dynamics", "spike", "forward") for place in (True, False)), ("__call__", True)],
+)
+def test_a_recurrent_neuron_of_somebody_s_own_is_what_is_recorded(name: str, in_class: bool) -> None:
+    torch.manual_seed(0)
+    net, x = recurrent(), (torch.rand(3, 8, 40) < 0.5).float()
+    with torch.no_grad():
+        net(x)
+    names = ["dense1", "recurrent", "dense2"]
+    as_built, plain = record(net, x, names).output, type(net[1].neuron)
+
+    def weaker(neuron: Any, value: torch.Tensor) -> Any:
+        return getattr(plain, name)(neuron, value / 2 if name == "spike" else value * 0.7)
+
+    if in_class:
+        net[1].neuron.__class__ = type("Weaker", (plain,), {name: weaker})
+    else:
+        setattr(net[1].neuron, name, MethodType(weaker, net[1].neuron))
+    expected = own_output(net, x)
+    assert not np.array_equal(expected, as_built)
+    assert np.array_equal(record(net, x, names).output, expected)
+
+
+def test_a_mode_that_changes_sums_is_obeyed() -> None:
+    class Halved(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            return made / 2 if func is torch.nn.functional.conv3d else made
+
+    class Under(torch.nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with Halved():  # type: ignore[no-untyped-call]
+                made: torch.Tensor = super().forward(x)
+            return made
+
+    torch.manual_seed(0)
+    net, x = Under(*chain(8, 40, 5, weight_scale=8)), (torch.rand(3, 8, 40) < 0.14).float()
+    assert np.array_equal(record(net, x, ["dense1", "dense2"]).output, own_output(net, x))
+
+
+def test_a_forward_may_go_by_the_classes_of_its_modules() -> None:
+    class Choosy(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            from lava.lib.dl.slayer.block import cuba
+            from lava.lib.dl.slayer.neuron.cuba import Neuron
+
+            for block in self.blocks:
+                assert (type(block), type(block.neuron)) == (cuba.Dense, Neuron)
+            return super().forward(x)
+
+    net = Choosy(list(network().blocks))
+    assert np.array_equal(record(net, spikes(), ["dense1", "dense2"]).output, own_output(net, spikes()))
