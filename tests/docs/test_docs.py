@@ -6,14 +6,26 @@ import importlib
 import importlib.util
 import inspect
 import re
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from inspect import Parameter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+PUBLIC_MODULES = [
+    "lava_spikeloss",
+    "lava_spikeloss.functional",
+    "lava_spikeloss.training",
+    "netx_export",
+    "netx_export.nir",
+]
+# They hand their arguments on to something that the user passes: a module, losses, a block of SLAYER.
+HAND_ON = {"TimeFirst.forward", "WeightedSum.forward", "build_block"}
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -38,14 +50,36 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize(
-    "name", ["lava_spikeloss", "lava_spikeloss.functional", "lava_spikeloss.training", "netx_export"]
-)
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
 def test_every_public_name_has_a_docstring(name: str) -> None:
     module = importlib.import_module(name)
     for public in module.__all__:
         thing = getattr(module, public)
         assert not callable(thing) or (thing.__doc__ or "").strip(), f"{name}.{public}"
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_the_signature_of_everything_public_shows_its_arguments(name: str) -> None:
+    """An editor shows ``inspect.signature``: a bare ``*args, **kwargs`` tells a user nothing."""
+    found = dict(_public_callables(importlib.import_module(name)))
+    assert found
+    for called, thing in found.items():
+        parameters = inspect.signature(thing).parameters.values()
+        catch_all = {parameter.kind for parameter in parameters} >= {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+        assert catch_all == (called in HAND_ON), f"{name}.{called}{inspect.signature(thing)}"
+
+
+def _public_callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., object]]]:
+    """The functions, classes and own methods of a module."""
+    for public in module.__all__:
+        thing = getattr(module, public)
+        if callable(thing):
+            yield public, thing
+        if isinstance(thing, type):
+            for name, method in inspect.getmembers(thing, callable):
+                home = str(getattr(method, "__module__", ""))
+                if home.startswith(("lava_spikeloss", "netx_export")) and not name.startswith("_"):
+                    yield f"{public}.{name}", method
 
 
 @pytest.mark.parametrize("name", ["lava_spikeloss", "netx_export"])
