@@ -38,6 +38,8 @@ RoundingMode: TypeAlias = Literal["refuse", "nearest"]
 
 _TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
 _NOTHING = 1e-9  # a number as small as this is an error of computing; a larger one would be lost as 0
+# Membrane potentials are clipped at -MAX_THRESHOLD too: a threshold that nobody asked for leaves room for inhibition.
+_ROOMY = MAX_THRESHOLD // 8
 _EXACT = 1e-4  # of one unit, where a scale is looked for with which all numbers are whole
 
 
@@ -168,7 +170,7 @@ class Fit:
         safe = [value for value in wanted if value <= largest + _TOLERANCE] if self.free else wanted
         exact = next((threshold for threshold in safe if _fits(reals, threshold, step)), None)
         if exact is None and self.free:
-            exact = _exact_threshold(reals, largest, step)
+            exact = _exact_threshold(reals, min(largest, _ROOMY), step) or _exact_threshold(reals, largest, step)
         if exact is None:
             exact = next((threshold for threshold in wanted if _fits(reals, threshold, 1)), None)
         may_change = self.free and self.rounding == "nearest"
@@ -207,7 +209,7 @@ class Fit:
         if threshold < 1:
             worst = min(_limits(reals, step), key=lambda limit: limit.threshold)
             refuse(reals.names[worst.name], worst.reason)
-        return self._made(reals, threshold, step)
+        return self._made(reals, min(threshold, _ROOMY), step)
 
     def _made(self, reals: Reals, threshold: float, step: int) -> Fitted:
         factors = threshold / reals.threshold

@@ -712,6 +712,20 @@ def test_currents_are_kept_from_wrapping_around() -> None:
     assert 64 * layer.weight.sum() * 4 <= 2**23 - 1 < 64 * layer.weight.sum() * 4 * 1.1
 
 
+@pytest.mark.parametrize("down", [-0.001, -0.0011371])
+def test_a_free_scale_leaves_membrane_potentials_room_below_zero(down: float) -> None:
+    """Lava clips them at -131,071 units, one threshold at the largest scale; here they fall to -4 of it."""
+    neuron = nir.LIF(*(np.full(1, value) for value in (0.4096 / 16, 256.0, 0.0, 1.0)))
+    graph = chain(nir.Linear(np.array([[down] * 20 + [0.0015] * 20])), neuron, shape=(40,), output=(1,))
+    spikes = np.zeros((1, 40, 900), np.uint8)
+    spikes[:, :20, :200] = 1
+    spikes[:, 20:, 200:] = 1
+    expected, got = euler(graph, spikes, DT), simulate(from_nir(graph, dt=DT, rounding="nearest"), spikes).output
+    assert expected.sum() == 17
+    assert abs(got.sum() - 17) <= 1
+    assert abs(int(expected.argmax()) - int(got.argmax())) < 10
+
+
 def test_weights_too_large_for_the_smallest_threshold_are_refused() -> None:
     graph = chain(nir.Linear(np.array([[300.0, np.pi]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
     with pytest.raises(NetxFormatError, match=r"'0': weights of up to 300 times the threshold.* up to 255"):
