@@ -29,6 +29,7 @@ from netx_export.network.fixed_point import (
     UNITY_DECAY,
     IntArray,
 )
+from netx_export.network.stock_loader import LoadedWeights, load_weights
 from netx_export.nir.library import FloatArray, refuse
 
 __all__ = ["Fit", "Fitted", "Reals", "Rounding", "RoundingMode", "by_row"]
@@ -37,6 +38,8 @@ RoundingMode: TypeAlias = Literal["refuse", "nearest"]
 
 _TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
 _NOTHING = 1e-9  # a number as small as this is an error of computing; a larger one would be lost as 0
+# Membrane potentials are clipped at -MAX_THRESHOLD too: a threshold that nobody asked for leaves room for inhibition.
+_ROOMY = MAX_THRESHOLD // 8
 _EXACT = 1e-4  # of one unit, where a scale is looked for with which all numbers are whole
 
 
@@ -149,28 +152,33 @@ class Fit:
         whole: IntArray = rounded.astype(np.int64)
         return whole
 
-    def layer(self, reals: Reals, dense: bool) -> Fitted:
+    def layer(self, reals: Reals, dense: bool, delayed: bool) -> Fitted:
         """Weights, bias and the common threshold of one layer.
 
         Args:
             reals: what they are in NIR.
             dense: whether it is a dense layer, whose weights the stock loader takes in steps of two if some are
                 positive and some negative.
+            delayed: whether it has delays. Like recurrent weights, its weights are written as they are or not at all;
+                any of other dense layers arrive if they are written as a convolution.
         """
         self._check_thresholds(reals)
         wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
-        # Of recurrent weights the loader takes no others, while it takes any of a dense layer written as a convolution.
+        # Of recurrent weights the loader takes no others for sure.
         step = 2 if reals.recurrent is not None else 1
         largest = _largest_threshold(reals, step)
         safe = [value for value in wanted if value <= largest + _TOLERANCE] if self.free else wanted
         exact = next((threshold for threshold in safe if _fits(reals, threshold, step)), None)
         if exact is None and self.free:
-            exact = _exact_threshold(reals, largest, step)
+            exact = _exact_threshold(reals, min(largest, _ROOMY), step) or _exact_threshold(reals, largest, step)
         if exact is None:
             exact = next((threshold for threshold in wanted if _fits(reals, threshold, 1)), None)
+        may_change = self.free and self.rounding == "nearest"
         if exact is not None:
-            return self._made(reals, exact, 1)
-        if self.free and self.rounding == "nearest":
+            made = self._made(reals, exact, 1)
+            if not may_change or _arrives(made, delayed):
+                return made
+        if may_change:
             return self._largest(reals, dense)
         if len(wanted) > 1 and self.rounding == "refuse":
             refuse(
@@ -201,7 +209,7 @@ class Fit:
         if threshold < 1:
             worst = min(_limits(reals, step), key=lambda limit: limit.threshold)
             refuse(reals.names[worst.name], worst.reason)
-        return self._made(reals, threshold, step)
+        return self._made(reals, min(threshold, _ROOMY), step)
 
     def _made(self, reals: Reals, threshold: float, step: int) -> Fitted:
         factors = threshold / reals.threshold
@@ -235,6 +243,14 @@ def _off(values: FloatArray) -> FloatArray:
     lost = (rounded == 0) & (np.abs(values) > _NOTHING)
     distance: FloatArray = np.where(lost, np.maximum(np.abs(values), 2 * _TOLERANCE), np.abs(values - rounded))
     return distance
+
+
+def _arrives(made: Fitted, delayed: bool) -> bool:
+    """Whether there is a way to write these weights so that the stock loader takes them as they are."""
+    weights = [part for part in (made.weight, made.recurrent) if part is not None]
+    if not (delayed or made.recurrent is not None) or not any(part.any() for part in weights):
+        return True
+    return all(map(LoadedWeights.equals, load_weights(*weights), weights))
 
 
 def _check_weights(name: str, weight: IntArray) -> None:

@@ -226,13 +226,13 @@ class _Reader:
             assert isinstance(loop.weight, np.ndarray)
             recurrent = loop.weight * gain
         bias = self.bias([made] if loop is None else [made, loop], cell)
-        dense = isinstance(made.weight, np.ndarray)
+        dense, delayed = isinstance(made.weight, np.ndarray), _delay(made) is not None
         if cell.threshold is None:  # whose voltage is read in units of the scale: there is no other to choose
             unit = np.full(len(weight), 1 / self.fit.scale)
             reals = Reals(names, weight * gain, recurrent, bias, unit, cell.current_decay)
-            return replace(self.fit, free=False).layer(reals, dense)
+            return replace(self.fit, free=False).layer(reals, dense, delayed)
         reals = Reals(names, weight * gain, recurrent, bias, cell.threshold, cell.current_decay)
-        return self.fit.layer(reals, dense)
+        return self.fit.layer(reals, dense, delayed)
 
     def bias(self, maps: list[LinearMap], cell: Cell) -> FloatArray | None:
         """What is added to the membrane potential at each step: the neurons' own drive, and constant currents."""

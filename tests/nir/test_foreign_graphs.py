@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from netx_export import NetworkDescription, NetxFormatError, read, simulate
+from netx_export import ExportError, NetworkDescription, NetxFormatError, read, simulate
 from netx_export.file.netx import write
 from netx_export.network.description import Flatten
 from netx_export.nir import Rounding, from_nir, roundings
@@ -712,6 +712,20 @@ def test_currents_are_kept_from_wrapping_around() -> None:
     assert 64 * layer.weight.sum() * 4 <= 2**23 - 1 < 64 * layer.weight.sum() * 4 * 1.1
 
 
+@pytest.mark.parametrize("down", [-0.001, -0.0011371])
+def test_a_free_scale_leaves_membrane_potentials_room_below_zero(down: float) -> None:
+    """Lava clips them at -131,071 units, one threshold at the largest scale; here they fall to -4 of it."""
+    neuron = nir.LIF(*(np.full(1, value) for value in (0.4096 / 16, 256.0, 0.0, 1.0)))
+    graph = chain(nir.Linear(np.array([[down] * 20 + [0.0015] * 20])), neuron, shape=(40,), output=(1,))
+    spikes = np.zeros((1, 40, 900), np.uint8)
+    spikes[:, :20, :200] = 1
+    spikes[:, 20:, 200:] = 1
+    expected, got = euler(graph, spikes, DT), simulate(from_nir(graph, dt=DT, rounding="nearest"), spikes).output
+    assert expected.sum() == 17
+    assert abs(got.sum() - 17) <= 1
+    assert abs(int(expected.argmax()) - int(got.argmax())) < 10
+
+
 def test_weights_too_large_for_the_smallest_threshold_are_refused() -> None:
     graph = chain(nir.Linear(np.array([[300.0, np.pi]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
     with pytest.raises(NetxFormatError, match=r"'0': weights of up to 300 times the threshold.* up to 255"):
@@ -726,6 +740,32 @@ def test_a_single_recurrent_weight_arrives(back: float, tmp_path: Path) -> None:
     graph.nodes["back"] = nir.Linear(np.array([[back]]))
     graph.edges += [("1", "back"), ("back", "1")]
     write(from_nir(graph, dt=DT, rounding="nearest"), tmp_path / "graph.net")
+    agree(graph, read(tmp_path / "graph.net"), differing=0.1)
+
+
+def test_odd_recurrent_weights_that_cannot_be_doubled_are_rounded_if_they_may_be(tmp_path: Path) -> None:
+    """As they are the stock loader alters them, if the weights in front of the neurons are all positive."""
+    graph = recurrent(lif(4, threshold=4.0), nir.Linear(np.array([[3, -101, 15, 21]] * 4) / 64))
+    graph.nodes["fc"] = nir.Linear(np.array([[200, 100, 150, 50, 130, 60]] * 4) / 64)
+    exact = from_nir(graph, dt=DT)
+    assert exact.spiking["recurrent1"].recurrent_weight[0].tolist() == [3, -101, 15, 21]  # type: ignore[union-attr]
+    with pytest.raises(ExportError, match="would be altered"):
+        write(exact, tmp_path / "graph.net")
+    rounded = from_nir(graph, dt=DT, rounding="nearest")
+    assert {rounding.node for rounding in roundings(rounded)} == {"fc", "w_rec"}
+    write(rounded, tmp_path / "graph.net")
+    agree(graph, read(tmp_path / "graph.net"), differing=0.1)
+
+
+def test_delayed_weights_that_the_stock_loader_alters_are_rounded_if_they_may_be(tmp_path: Path) -> None:
+    """A convolution, as which they would arrive, has no delays."""
+    weight = np.array([[-255, 255, 101, 3, -77, 9]] * 2) / 64
+    graph = chain(nir.Linear(weight), nir.Delay(np.array([DT, 2 * DT])), lif(2, threshold=4.0), shape=(6,), output=(2,))
+    with pytest.raises(ExportError, match="would be altered"):
+        write(from_nir(graph, dt=DT), tmp_path / "graph.net")
+    rounded = from_nir(graph, dt=DT, rounding="nearest")
+    assert [rounding.parameter for rounding in roundings(rounded)] == ["weight"]
+    write(rounded, tmp_path / "graph.net")
     agree(graph, read(tmp_path / "graph.net"), differing=0.1)
 
 
