@@ -32,7 +32,7 @@ from netx_export.network.peaks import Peak, bounds
 from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import check_input, network_input, sample_tensor
+from netx_export.simulation.simulate import check_input, network_input, refuse_shape, sample_tensor
 from netx_export.slayer import examine, line_up, reaching
 
 __all__ = ["Finding", "Usage", "check", "check_fit", "deviation_findings", "estimate"]
@@ -118,6 +118,9 @@ def check(
 
 def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -> list[Finding]:
     examined = examine(net, sample)
+    adds_steps = examined.read is not None and examined.read[1].begins_inside
+    if sample is not None and sample.dim() < 3 and not adds_steps:
+        refuse_shape(tuple(sample.shape))
     coming = [_refused(error, rule, "warning") for rule, error in examined.coming]
     if examined.read is None:
         return [*map(_refused, examined.refused), *coming]

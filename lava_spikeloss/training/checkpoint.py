@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ LAZY_ATTRIBUTES = ("shape", "num_neurons", "input_shape", "init", "num_features"
 # Tensors that are a single number until the first forward.
 LAZY_TENSORS = ("delay", "running_mean", "threshold", "bias")
 FORMAT = 1
+# What torch's AveragedModel keeps beside the module that it averages.
+_OF_WRAPPERS = ("n_averaged",)
 
 
 def save(
@@ -74,9 +76,10 @@ def load(
     if the file does not fit. Tensors go to the devices where ``net`` has its own. Put a net for step mode ``"s"`` into
     that mode before, since entering a mode resets the state.
 
-    A ``state_dict``, as ``torch.save(net.state_dict(), path)`` writes it, may lie in other dictionaries
+    A ``state_dict``, as ``torch.save(net.state_dict(), path)`` writes it, may lie in other dictionaries and lists
     (``{"state_dict": ..., "epoch": 3}``), and its names may have what ``DistributedDataParallel`` and ``torch.compile``
-    put in (``module.``, ``_orig_mod.``). Delays, decays and thresholds per neuron, and norms get their shape from the
+    put in (``module.``, ``_orig_mod.``), or the one attribute before them in which a larger module holds the net
+    (``net.``, as of Lightning). Delays, decays and thresholds per neuron, and norms get their shape from the
     file, and the first forward keeps them, where SLAYER would draw them anew. The neurons start at rest.
 
     A single delay of exactly 0 may be one that training led there, or one that SLAYER has not drawn yet: in such a file
@@ -94,8 +97,8 @@ def load(
     Raises:
         OSError: if there is no such file, or it may not be read.
         ValueError: if the file is damaged or empty, or holds other modules or shapes than ``net``, no checkpoint,
-            objects other than tensors and plain data, or several dictionaries that fit; or if ``optimizer`` is given
-            and the file holds none.
+            objects other than tensors and plain data, tensors that are not dense or of another kind of numbers, or
+            several dictionaries that fit; or if ``optimizer`` is given and the file holds none.
 
     Example:
         >>> import tempfile
@@ -156,6 +159,8 @@ def _saved_by_us(contents: dict[str, Any], path: str | os.PathLike[str], net: to
     parts = [part.name for part in fields(_Checkpoint)]
     if contents["format"] != FORMAT or not contents.keys() >= set(parts):
         raise ValueError(f"Expected `{path}` to be a checkpoint written by `save` but its format is another.")
+    if not _is_whole(contents):
+        raise ValueError(f"Expected `{path}` to be a checkpoint as `save` writes it but it was changed since.")
     checkpoint = _Checkpoint(**{part: contents[part] for part in parts})
     modules = dict(net.named_modules())
     problems = [
@@ -163,6 +168,29 @@ def _saved_by_us(contents: dict[str, Any], path: str | os.PathLike[str], net: to
     ]
     _refuse([*_misfits(net, checkpoint.parameters), *problems])
     return checkpoint
+
+
+def _is_whole(contents: dict[str, Any]) -> bool:
+    """Whether every part holds what :func:`save` writes there, so that no other attribute is set on a module."""
+    tensors, lazy, states = contents["parameters"], contents["lazy"], contents["states"]
+    return (
+        isinstance(tensors, dict)
+        and all(isinstance(value, torch.Tensor) for value in tensors.values())
+        and _holds(lazy, LAZY_ATTRIBUTES, (bool, int, list, tuple, type(None)))
+        and _holds(states, STATES, torch.Tensor)
+        and isinstance(contents["optimizer"], dict | None)
+        and isinstance(contents["extra"], dict)
+    )
+
+
+def _holds(modules: Any, names: Collection[str], types: Any) -> bool:
+    """Whether this is a dictionary of dictionaries, each of some of these names with values of these types."""
+    return isinstance(modules, dict) and all(
+        isinstance(attributes, dict)
+        and attributes.keys() <= set(names)
+        and all(isinstance(value, types) for value in attributes.values())
+        for attributes in modules.values()
+    )
 
 
 def _from_state_dict(contents: Any, path: str | os.PathLike[str], net: torch.nn.Module) -> _Checkpoint:
@@ -187,22 +215,39 @@ def _from_state_dict(contents: Any, path: str | os.PathLike[str], net: torch.nn.
 
 
 def _state_dicts(contents: Any, place: str = "") -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Every dictionary of nothing but tensors by its place in the file, as ``['model']['weights']``."""
-    if not isinstance(contents, dict):
-        return
-    if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in contents.items()):
-        if contents or not place:
-            yield place, contents
-        return
-    for key, value in contents.items():
+    """The tensors of every dictionary that holds some, by its place in the file, as ``['model']['weights']``."""
+    if isinstance(contents, dict):
+        tensors = {key: value for key, value in contents.items() if isinstance(value, torch.Tensor)}
+        if (tensors and all(isinstance(key, str) for key in tensors)) or (not contents and not place):
+            yield place, tensors
+        entries = list(contents.items())
+    else:
+        entries = list(enumerate(contents)) if isinstance(contents, list | tuple) else []
+    for key, value in entries:
         yield from _state_dicts(value, f"{place}[{key!r}]")
 
 
 def _renamed(tensors: dict[str, torch.Tensor], net: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Tensors under their names in ``net``, without states, which some releases of lava-dl saved too."""
-    kept = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in STATES}
     present = {short: name for name, short in _unwrapped(_parameters(net)).items()}
-    return {present.get(short, name): kept[name] for name, short in _unwrapped(kept).items()}
+    kept = {
+        name: value
+        for name, value in tensors.items()
+        if name.rpartition(".")[2] not in STATES and (name not in _OF_WRAPPERS or name in present)
+    }
+    return {present.get(short, name): kept[name] for name, short in _alone(_unwrapped(kept), present).items()}
+
+
+def _alone(names: dict[str, str], present: Collection[str]) -> dict[str, str]:
+    """Names without the attribute in which a larger module holds the net, if there is one that holds all of it."""
+    held: dict[str, set[str]] = {}
+    for short in names.values():
+        attribute, _, rest = short.partition(".")
+        held.setdefault(attribute, set()).add(rest)
+    holders = [attribute for attribute, rests in held.items() if rests == set(present)]
+    if len(holders) != 1:
+        return names
+    return {name: short.removeprefix(f"{holders[0]}.") for name, short in names.items()}
 
 
 def _unwrapped(names: Iterable[str]) -> dict[str, str]:
@@ -220,7 +265,7 @@ def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]
     had not been drawn when the file was written, or drawing it again makes no difference. The exception is a delay.
     """
     present = net.state_dict()
-    single = _blocks_of_one_channel(net)
+    single = {block for block, channels in _block_channels(net).items() if channels == 1}
     made = {
         name
         for name in _lazy_tensors(net)
@@ -240,11 +285,29 @@ def _flags_of_what_was_made(net: torch.nn.Module, saved: dict[str, torch.Tensor]
     return flags
 
 
-def _blocks_of_one_channel(net: torch.nn.Module) -> set[str]:
-    """Paths of the blocks whose layer has one output channel. (That of a pool works on any number of channels.)"""
+def _block_channels(net: torch.nn.Module) -> dict[str, int]:
+    """Output channels of the blocks that tell them, by their paths. (A pool works on any number of channels.)"""
     modules = dict(net.named_modules())
     found: Iterator[tuple[str, Any]] = ((block, synapse) for (block, _), synapse in synapses(net))
-    return {block for block, synapse in found if synapse.out_channels == 1 and not is_pool(modules[block])}
+    return {block: int(synapse.out_channels) for block, synapse in found if not is_pool(modules[block])}
+
+
+def _channels(net: torch.nn.Module) -> dict[str, int]:
+    """How many numbers a lazy tensor of a block comes to have, by name; but for a bias, which has any shape."""
+    blocks = _block_channels(net)
+    return {
+        name: blocks[block]
+        for name in _lazy_tensors(net)
+        if not name.endswith("bias")
+        for block in _above(name)
+        if block in blocks
+    }
+
+
+def _above(name: str) -> list[str]:
+    """The paths of the modules that a tensor is a part of."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[:length]) for length in range(len(parts) + 1)]
 
 
 def _parameters(net: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -287,14 +350,36 @@ def _misfits(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> list[str]:
     lazy = _lazy_tensors(net)
     missing = [f"`{name}` is missing in the file" for name in present if name not in saved]
     left_over = [f"`{name}` is missing in the net" for name in saved if name not in present]
-    other_shape = [
-        f"`{name}` has shape {tuple(saved[name].shape)} in the file and {tuple(present[name].shape)} in the net"
+    channels = _channels(net)
+    unlike = [
+        f"`{name}` {problem}"
         for name in present
         if name in saved
-        and saved[name].shape != present[name].shape
-        and not (name in lazy and present[name].shape == (1,))
+        and (
+            problem := _other_kind(saved[name], present[name])
+            or _other_shape(saved[name], present[name], channels.get(name) if name in lazy else None, lazy=name in lazy)
+        )
     ]
-    return [*missing, *left_over, *other_shape]
+    return [*missing, *left_over, *unlike]
+
+
+def _other_kind(saved: torch.Tensor, present: torch.Tensor) -> str:
+    """Why a tensor cannot take the values of another, whatever its shape; empty if it can."""
+    if saved.layout != torch.strided or saved.is_meta or saved.is_quantized:
+        return "is not dense in the file"
+    if saved.is_complex() != present.is_complex() or saved.is_floating_point() != present.is_floating_point():
+        return f"is {saved.dtype} in the file and {present.dtype} in the net"
+    return ""
+
+
+def _other_shape(saved: torch.Tensor, present: torch.Tensor, channels: int | None, *, lazy: bool) -> str:
+    """Why a tensor has a shape that another cannot take, a lazy one once for each channel; empty if it has not."""
+    if saved.shape == present.shape or (lazy and present.shape == (1,) and channels in (None, saved.numel())):
+        return ""
+    expected = f"{tuple(present.shape)} in the net"
+    if lazy and present.shape == (1,):
+        expected += f", whose block has {channels} channels"
+    return f"has shape {tuple(saved.shape)} in the file and {expected}"
 
 
 def _refuse(misfits: list[str]) -> None:

@@ -205,7 +205,8 @@ def export(
     from netx_export.provenance import place_texts
     from netx_export.simulation.simulate import sample_tensor
 
-    spikes, _ = load_spikes(data)
+    _refuse_to_overwrite(file, data, checkpoint)
+    spikes, _ = load_spikes(data, least_axes=2)
     with redirect_stdout(sys.stderr), no_exit():
         net = load_model(model, checkpoint)
         clean_up_when_interrupted()
@@ -222,6 +223,12 @@ def export(
     print(printable(f"Wrote {file}: {_proof(result)}, on {len(spikes)} samples."))
     for end, place in place_texts(result.begins_inside, result.ends_inside).items():
         print(f"It {end} {place}.")
+
+
+def _refuse_to_overwrite(written: Path, *read: Path | None) -> None:
+    """Refuse to write where the command reads, as after a slip in the order of its arguments."""
+    if written.exists() and any(path is not None and path.exists() and path.samefile(written) for path in read):
+        raise NetxExportError(f"{written}: this file is read, and would be written over. Choose another path for it.")
 
 
 def _width() -> int | None:
@@ -294,6 +301,7 @@ def simulate(
     from netx_export.file.npz import load_spikes, save_simulation
     from netx_export.simulation.simulate import simulate as run
 
+    _refuse_to_overwrite(out, file, data)
     spikes, _ = load_spikes(data)
     clean_up_when_interrupted()
     simulation = run(
@@ -385,8 +393,9 @@ def _load_data(file: Path, data: Path, *, network: bool) -> tuple[npt.NDArray[An
     from netx_export.simulation.simulate import check_input
     from netx_export.verification.arguments import check_labels, number_of_outputs
 
-    spikes, labels = load_spikes(data)
     description = read(file)
+    adds_steps = network and "begins" in description.metadata  # which a forward may do before its first block
+    spikes, labels = load_spikes(data, least_axes=2 if adds_steps else 3)
     if not network:
         check_input(description, spikes)
     try:

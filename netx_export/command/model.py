@@ -65,11 +65,17 @@ def _make(name: str) -> nn.Module:
         raise NetxExportError(f"Expected --model module:factory but got {name!r}.")
     sys.path.insert(0, os.getcwd())
     try:
-        net = getattr(importlib.import_module(module_name), factory_name)()
+        factory = getattr(importlib.import_module(module_name), factory_name)
+        net = factory if isinstance(factory, nn.Module) else factory()
     except Exception as error:  # the user's code may raise anything
         raise NetxExportError(f"--model {name} could not make the network: {_say(error)}") from error
     finally:
         sys.path.remove(os.getcwd())
+    if net is factory:
+        raise NetxExportError(
+            f"--model {name} is a network, not what makes one. Give a function, or a class, that is called without "
+            f"arguments and returns the network."
+        )
     if not isinstance(net, nn.Module):
         raise NetxExportError(f"Expected --model {name} to return a torch.nn.Module but got {type(net).__name__}.")
     return net

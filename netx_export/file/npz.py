@@ -25,11 +25,12 @@ __all__ = ["load_arrays", "load_simulation", "load_spikes", "save_simulation", "
 _Array = npt.NDArray[np.generic]
 _ENCRYPTED = 1  # a flag of the zip format
 _LONGEST_HEADER = 2**16  # bytes; numpy itself takes no longer one
+_LONGEST_NUMBER = 8  # bytes, which torch takes
 _MOST_NAMES = 8  # in an error
 
 
 def load_spikes(
-    path: str | os.PathLike[str], key: str = "spikes", label_key: str = "labels"
+    path: str | os.PathLike[str], key: str = "spikes", label_key: str = "labels", *, least_axes: int = 3
 ) -> tuple[_Array, _Array | None]:
     """Load input spikes, and labels if there are any.
 
@@ -37,13 +38,15 @@ def load_spikes(
         path: a ``.npz`` file as ``numpy.savez(path, spikes=..., labels=...)`` writes it; nothing in it is executed.
         key: name of the spikes ``(N, C, ..., T)`` in the file.
         label_key: name of the labels ``(N,)`` in the file.
+        least_axes: how many axes the spikes have at least: 2 are enough for a network whose forward adds the steps.
 
     Returns:
         The spikes, and the labels or None.
 
     Raises:
         SimulationError: if the file is missing, cannot be read, is no ``.npz`` file or too large for the memory, lacks
-            the spikes, holds Python objects, or holds another number of labels than of samples.
+            the spikes, holds Python objects, spikes that are no real numbers, or another number of labels than of
+            samples.
 
     Example:
         >>> from netx_export.file.npz import load_spikes
@@ -56,7 +59,9 @@ def load_spikes(
     if key not in arrays:
         raise SimulationError(f"{path}: expected an array `{key}` (N, C, ..., T) but got {_names(path)}.")
     spikes, labels = arrays[key], arrays.get(label_key)
-    if spikes.ndim < 3:
+    if spikes.dtype.kind not in "biuf" or spikes.dtype.itemsize > _LONGEST_NUMBER:
+        raise SimulationError(f"{path}: expected real numbers of up to 64 bits in `{key}` but got {spikes.dtype}.")
+    if spikes.ndim < least_axes:
         raise SimulationError(f"{path}: expected `{key}` of shape (N, C, ..., T) but got {spikes.shape}.")
     if labels is not None and labels.shape[:1] != spikes.shape[:1]:
         raise SimulationError(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ __all__ = [
     "as_tensor",
     "check_input",
     "network_input",
+    "refuse_shape",
     "refuse_short",
     "run_layers",
     "sample_tensor",
@@ -353,19 +354,23 @@ def check_input(description: NetworkDescription, spikes: npt.ArrayLike | torch.T
 
 
 def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
-    """Input ``(N, C, ..., T)`` of a network that is still to be described, as a tensor.
+    """Input of a network that is still to be described, as a tensor; of two axes it can be if a forward adds the steps.
 
     Raises:
         SimulationError: if it is no array of finite real numbers, or holds no step or no sample.
     """
     array = _dense(sample)
-    if array.ndim < 3 or 0 in array.shape:
-        raise SimulationError(
-            f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got "
-            f"{tuple(array.shape)}."
-        )
+    if array.ndim < 2 or 0 in array.shape:
+        refuse_shape(tuple(array.shape))
     with _values_of(array):
         return _finite(array)
+
+
+def refuse_shape(shape: tuple[int, ...]) -> NoReturn:
+    """Raise the error of a sample that has too few axes, or nothing in one."""
+    raise SimulationError(
+        f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got {shape}."
+    )
 
 
 @contextmanager

@@ -628,6 +628,18 @@ def test_what_a_forward_makes_of_a_sample_is_not_blamed_on_the_sample() -> None:
 
 
 @pytest.mark.slayer
+def test_a_sample_without_steps_is_checked_where_the_forward_adds_them() -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    class Steps(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward((x[..., None] > torch.linspace(0, 1, 20)).to(x.dtype))
+
+    assert check(Steps([block.cuba.Dense(CUBA, 6, 5)]), sample=torch.rand(3, 6)) == []
+
+
+@pytest.mark.slayer
 def test_a_network_is_checked_without_a_sample_where_its_weights_say_what_goes_in() -> None:
     from lava.lib.dl.slayer import block
     from support_cases import CUBA, RF, Chain

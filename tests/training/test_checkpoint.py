@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -363,8 +364,22 @@ def test_the_neurons_start_at_rest(tmp_path: Path, spikes: torch.Tensor) -> None
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: {"model": {name.replace("0.", "0._orig_mod."): value for name, value in state.items()}},
+        lambda state: (7, [{"loss": torch.zeros(1)}, state]),
+        lambda state: {**state, "epoch": 3},
+        lambda state: {"state_dict": {f"net.{name}": value for name, value in state.items()}},
+        lambda state: {**{f"module.{name}": value for name, value in state.items()}, "n_averaged": torch.tensor(4)},
     ],
-    ids=["state_dict", "deep", "data parallel", "compiled", "a compiled part"],
+    ids=[
+        "state_dict",
+        "deep",
+        "data parallel",
+        "compiled",
+        "a compiled part",
+        "in a list",
+        "beside an epoch",
+        "Lightning",
+        "averaged",
+    ],
 )
 def test_a_state_dict_is_found_wherever_it_lies(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
     net, twin = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)) for _ in range(2))
@@ -415,6 +430,71 @@ def test_what_does_not_fit_is_listed_and_nothing_changes(tmp_path: Path, spikes:
     with pytest.raises(ValueError, match="saved without one"):
         load(tmp_path / "net.pt", net, optimizer)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.Tensor.to_sparse, r"`0\.weight` is not dense in the file"),
+        (lambda value: value.to("meta"), r"`0\.weight` is not dense in the file"),
+        (torch.Tensor.int, r"`0\.weight` is torch\.int32 in the file and torch\.float32 in the net"),
+        (lambda value: value + 1j, r"`0\.weight` is torch\.complex64 in the file and torch\.float32 in the net"),
+    ],
+    ids=["sparse", "meta", "whole numbers", "complex"],
+)
+def test_tensors_of_another_kind_are_refused_and_nothing_changes(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    saved = torch.nn.Sequential(torch.nn.Linear(2, 3)).state_dict()
+    torch.save({**saved, "0.weight": change(saved["0.weight"])}, tmp_path / "net.pt")
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "net.pt", net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize(
+    ("name", "channels"), [("0.delay.delay", 16), ("0.neuron.current_decay", 16), ("3.neuron.norm.running_mean", 12)]
+)
+def test_what_slayer_makes_for_each_channel_fits_the_channels(
+    name: str, channels: int, tmp_path: Path, spikes: torch.Tensor
+) -> None:
+    saved = rich_net()
+    saved(spikes)
+    state = saved.state_dict()
+    assert state[name].numel() == channels
+    torch.save({**state, name: torch.ones(15)}, tmp_path / "net.pt")
+    message = f"`{name}` has shape (15,) in the file and (1,) in the net, whose block has {channels} channels"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(tmp_path / "net.pt", rich_net())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"parameters": 3},
+        {"parameters": {"weight": 3}},
+        {"lazy": [1]},
+        {"lazy": {"": {"forward": 1}}},
+        {"lazy": {"": {"shape": "text"}}},
+        {"states": {"": {"spike_state": 3}}},
+        {"optimizer": 3},
+        {"extra": None},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_was_changed_is_refused_untouched(part: dict[str, Any], tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    save(tmp_path / "net.pt", net)
+    torch.save({**torch.load(tmp_path / "net.pt", weights_only=True), **part}, tmp_path / "net.pt")
+    twin = torch.nn.Linear(2, 2)
+    before = copy.deepcopy(twin.state_dict())
+    with pytest.raises(ValueError, match="as `save` writes it but it was changed since"):
+        load(tmp_path / "net.pt", twin)
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
+    assert "forward" not in vars(twin)
 
 
 def test_an_optimizer_of_another_net_leaves_the_net_as_it_was(tmp_path: Path) -> None:

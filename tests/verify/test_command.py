@@ -50,6 +50,17 @@ def broken():
 def other():
     return 3
 
+trained = make()
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = make()
+
+    def forward(self, x):
+        return self.blocks((x[..., None] > torch.linspace(0, 1, 20)).to(x.dtype)).mean(-1)
+
 def loud():
     print("hello from the user's module")
     return make()
@@ -287,6 +298,7 @@ def test_data_that_does_not_fit(
         (("net.net", "--data", "data.npz", "--model", "model_of_the_test"), "Expected --model module:factory but got"),
         (("net.net", "--data", "data.npz", "--model", "model_of_the_test:broken"), "RuntimeError: no such luck"),
         (("net.net", "--data", "data.npz", "--model", "model_of_the_test:other"), "torch.nn.Module but got int"),
+        (("net.net", "--data", "data.npz", "--model", "model_of_the_test:trained"), "is a network, not what makes one"),
         *(
             (("net.net", "--data", "data.npz", "--model", "model_of_the_test:make", "--checkpoint", file), message)
             for file, message in (
@@ -488,6 +500,52 @@ def test_silence_is_refused_in_the_words_of_the_command(
     silent = [text for name in ("dense1", "dense2", "dense3", "output") for text in ("--allow-silent", name)]
     assert command("export", "new.net", "--data", "silent.npz", *TRAINED, *silent) == 0
     assert "Wrote new.net: not proved, on 2 samples." in capsys.readouterr().out
+
+
+def test_data_without_steps_of_a_network_that_adds_them(
+    command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("numbers.npz", spikes=np.random.default_rng(0).random((6, 12)), labels=np.zeros(6, int))
+    counting = ("--data", "numbers.npz", "--model", "model_of_the_test:Counting")
+    assert command("export", "new.net", *counting) == 0
+    assert "It begins inside the network's forward" in capsys.readouterr().out
+    assert command("verify", "new.net", *counting, "--lava-samples", "0") == 0
+    for line in (
+        ("export", "other.net", "--data", "numbers.npz", *TRAINED),
+        ("check", "new.net", "--data", "numbers.npz"),
+    ):
+        assert command(*line) == 2
+        assert "(6, 12)" in capsys.readouterr().err
+    assert not Path("other.net").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "data.npz", "--data", "data.npz", *TRAINED),
+        ("export", "weights.pt", "--data", "data.npz", *TRAINED),
+        ("simulate", "net.net", "--data", "data.npz", "--out", "./data.npz"),
+        ("simulate", "net.net", "--data", "data.npz", "--out", "net.net"),
+    ],
+    ids=["data", "checkpoint", "spikes", "network"],
+)
+def test_what_is_read_is_not_written_over(
+    arguments: tuple[str, ...], command: Command, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert command(*arguments) == 2
+    assert "this file is read, and would be written over" in capsys.readouterr().err
+    assert all((here / name).read_bytes() == content for name, content in before.items())
+
+
+@pytest.mark.parametrize("kind", [complex, str, "datetime64[s]"], ids=str)
+def test_spikes_that_are_no_numbers_are_named_with_their_file(
+    kind: Any, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("wrong.npz", spikes=np.ones((2, 12, 8), int).astype(kind))
+    for line in (("export", "new.net", *TRAINED), ("check", "net.net"), ("simulate", "net.net", "--out", "x.npz")):
+        assert command(*line, "--data", "wrong.npz") == 2
+        assert "wrong.npz: expected real numbers of up to 64 bits in `spikes` but got" in capsys.readouterr().err
 
 
 def test_data_of_another_shape_is_named_as_given(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
