@@ -192,7 +192,7 @@ def spike_max(
         L = -\sum_n \sum_c y_{nc} \log p_{nc}, \qquad
         p_c = \begin{cases}
             r_c / (\sum_k r_k + 10^{-6}) & \text{mode "probability"} \\
-            \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax", also "logsoftmax"} \\
+            \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax"} \\
             m_c / \sum_k m_k,\ m = \max(r, 1/W) & \text{mode "count"}
         \end{cases}
 
