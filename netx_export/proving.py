@@ -40,8 +40,9 @@ def prove(trained: Recording, path: Path, sample: torch.Tensor, tolerance: float
     Raises:
         ExportError: if something differs by more than that, or for another reason.
     """
-    sample = _entering(trained, sample, read(path))
-    exported = simulate(path, sample)
+    description = read(path)
+    sample = _entering(trained, sample, description)
+    exported = simulate(description, sample)
     pairs = [_Pair(name, expected, exported.arrays[name]) for name, expected in trained.arrays.items()]
     for pair in pairs:
         if pair.expected.shape != pair.got.shape:
@@ -52,7 +53,6 @@ def prove(trained: Recording, path: Path, sample: torch.Tensor, tolerance: float
     different = [pair for pair in pairs if not pair.equal]
     if not different:
         return dict.fromkeys(trained.arrays, 0.0)
-    description = read(path)
     deviations = {pair.name: pair.deviation(_gives(description, pair.name)) for pair in pairs}
     first = different[0].first_place
     cause = _cause_of_all(description, sample, different, first[0])
