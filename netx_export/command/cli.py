@@ -90,6 +90,10 @@ LavaPython = Annotated[
     str | None,
     typer.Option(help="The Python 3.10 that runs Lava, or its environment, if not the one that is found."),
 ]
+LavaWorkers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of Lava that share the samples; if not given, one per core if worth it."),
+]
 Timeout = Annotated[float | None, typer.Option(help="Seconds that Lava may take; if not given, as the work needs.")]
 DataFile = Annotated[Path, typer.Option(help="A .npz file with `spikes` (N, C, ..., T) and, if known, `labels`.")]
 
@@ -98,6 +102,15 @@ SpikeExp = Annotated[int, typer.Option(min=0, max=6, help="Of sigma-delta networ
 DelayShift = Annotated[
     bool | None, typer.Option(help="Whether SLAYER delays each block's output by a step, if not as the file says.")
 ]
+
+
+def _number_or_auto(text: str) -> int | str:
+    """What --lava-samples says."""
+    if text == "auto":
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise typer.BadParameter(f"Expected a number of at least 0, or auto, but got {text!r}.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -296,6 +309,7 @@ def simulate(
     spike_exp: SpikeExp = 6,
     timeout: Timeout = None,
     lava_python: LavaPython = None,
+    lava_workers: LavaWorkers = None,
 ) -> None:
     """Write the spikes of a file's network on some data."""
     from netx_export.file.npz import load_spikes, save_simulation
@@ -313,6 +327,7 @@ def simulate(
         timeout=timeout,
         progress=_errors.is_terminal,
         lava_python=lava_python,
+        lava_workers=lava_workers,
     )
     save_simulation(out, simulation)
     print(printable(f"Wrote the spikes of {len(simulation.layers)} layers in {len(spikes)} samples to {out}."))
@@ -327,7 +342,14 @@ def verify(
     recorded: Annotated[
         Path | None, typer.Option(help="Spikes to compare with instead of Lava's: a .npz as `simulate` writes it.")
     ] = None,
-    lava_samples: Annotated[int, typer.Option(min=0, help="Samples to run on Lava; 0 leaves it out.")] = 32,
+    lava_samples: Annotated[
+        Any,
+        typer.Option(
+            metavar="NUMBER|auto",
+            parser=_number_or_auto,
+            help="Samples to run on Lava: a number, 0 leaves it out, or auto, at most 32 that fit into 60 s.",
+        ),
+    ] = "auto",
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
@@ -338,6 +360,7 @@ def verify(
     seed: Annotated[int, typer.Option(min=0, help="For the draw of the samples to run on Lava.")] = 0,
     timeout: Timeout = None,
     lava_python: LavaPython = None,
+    lava_workers: LavaWorkers = None,
     stop_early: Annotated[bool, typer.Option("--stop-early", help="End at the first difference.")] = False,
     delay_shift: DelayShift = None,
     spike_exp: SpikeExp = 6,
@@ -379,6 +402,7 @@ def verify(
             spike_exp=spike_exp,
             progress=_errors.is_terminal,
             lava_python=lava_python,
+            lava_workers=lava_workers,
         )
     if rank == 0:
         command = shlex.join(["netx-export", *sys.argv[1:]])

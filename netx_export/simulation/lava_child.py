@@ -12,6 +12,8 @@ import shutil
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ _POLL_SECONDS = 0.2
 
 
 def serve(reply_fd: int, parent: int, directory: str) -> None:
-    """Answer each line on standard input with one line on ``reply_fd``: an empty object, or one with an ``error``.
+    """Answer each line on standard input with lines on ``reply_fd``, the last an empty object or one with an ``error``.
 
-    An error that says that a module is not there is marked as ``missing``.
+    The lines before say how much of the task is ``done``, a share of 1, and the ``seconds`` that it took. An error that
+    says that a module is not there is marked as ``missing``.
 
     Args:
         reply_fd: a file descriptor.
@@ -50,22 +53,26 @@ def serve(reply_fd: int, parent: int, directory: str) -> None:
 def _answer(reply_fd: int, parent: int) -> None:
     network: _Network | None = None
     with os.fdopen(reply_fd, "w") as replies:
+
+        def tell(reply: dict[str, Any]) -> None:
+            replies.write(json.dumps(reply) + "\n")
+            replies.flush()
+
         for line in sys.stdin:
             task = json.loads(line)
             directory = Path(task["directory"])
             try:
-                if network is None or network.key != task["key"]:
+                if network is None or network.key != task["key"] or network.is_late_for_a_reset():
                     if network is not None:
                         network.stop()
                     network = _Network(parent, directory / "network.net", **task["key"])
-                network.run(directory)
+                network.run(directory, tell)
                 reply: dict[str, Any] = {}
             except ImportError as error:
                 reply = {"error": f"{error}.", "missing": True}  # what to do depends on whose Python this is
             except Exception as error:  # whatever Lava raises has to reach the user as one sentence
                 reply = {"error": f"{type(error).__name__}: {error}"}
-            replies.write(json.dumps(reply) + "\n")
-            replies.flush()
+            tell(reply)
 
 
 def _end_group() -> None:
@@ -89,9 +96,10 @@ class _Network:
         from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
         from lava.proc.io.injector import Injector
 
+        began = time.monotonic()
         self.key = key
         self._parent = parent
-        self._used = False
+        self._steps = 0  # of all runs
         self._network = hdf5.Network(
             net_config=str(path),
             reset_interval=key["reset_interval"],
@@ -111,23 +119,46 @@ class _Network:
         models = {Injector: _injector_model(key["dtype"]), Extractor: PyLoihiExtractorModel}
         self._network.create_runtime(run_cfg=Loihi1SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
         self._actors = multiprocessing.active_children()
+        self._seconds_to_make = time.monotonic() - began
 
-    def run(self, directory: Path) -> None:
+    def run(self, directory: Path, tell: Callable[[dict[str, Any]], None]) -> None:
         """Run ``frames.npy`` (runs, steps, ...) and write the spikes of layer i to ``i.npy``, step for step."""
         frames = np.load(directory / "frames.npy", mmap_mode="r")
         create: Any = np.lib.format.open_memmap
+        rasters = [
+            create(directory / f"{index}.npy", "w+", np.dtype(dtype), (*frames.shape[:2], *shape))
+            for index, (dtype, shape) in enumerate(self._outputs())
+        ]
+        self._progress = _Progress(self._steps_to_reset() + frames.shape[0] * frames.shape[1], tell)
+        self._step_to_reset(frames.shape[2:])
+        for run, run_frames in enumerate(frames):
+            if self._steps and self.key["reset_interval"] is None:
+                self._rest()
+            self._run_from_bias_to_bias(run_frames, [raster[run] for raster in rasters])
+        self._progress.tell()
+
+    def _outputs(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The type and the shape of what each layer gives in a step."""
         dtypes = [self.key["dtype"]] * len(self._network.layers)
         if self.key["reads_voltage"]:
             dtypes[-1] = "int32"
-        rasters = [
-            create(directory / f"{index}.npy", "w+", np.dtype(dtype), (*frames.shape[:2], *map(int, layer.out.shape)))
-            for index, (layer, dtype) in enumerate(zip(self._network.layers, dtypes, strict=True))
-        ]
-        for run, run_frames in enumerate(frames):
-            if self._used and self.key["reset_interval"] is None:
-                self._rest()
-            self._used = True
-            self._run_from_bias_to_bias(run_frames, [raster[run] for raster in rasters])
+        shapes = [tuple(map(int, layer.out.shape)) for layer in self._network.layers]
+        return list(zip(dtypes, shapes, strict=True))
+
+    def _steps_to_reset(self) -> int:
+        """Steps until netx resets the first layer, which is when a run has to begin; 0 without such resets."""
+        interval = self.key["reset_interval"]
+        return 0 if interval is None else int(-self._steps % interval)
+
+    def _step_to_reset(self, shape: tuple[int, ...]) -> None:
+        steps = self._steps_to_reset()
+        if steps:
+            nowhere = [np.empty((steps, *out), dtype) for dtype, out in self._outputs()]
+            self._stream(np.zeros((steps, *shape), np.uint8), nowhere)
+
+    def is_late_for_a_reset(self) -> bool:
+        """Whether a new network would begin a run sooner than this one, which first has to step to its next reset."""
+        return self._steps_to_reset() * self._progress.seconds_per_step > self._seconds_to_make
 
     def _rest(self) -> None:
         _rest(self._network)
@@ -152,6 +183,7 @@ class _Network:
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
+            self._progress.tell()
             dead = [actor for actor in self._actors if not actor.is_alive()]
             if dead:
                 raise RuntimeError(_cause_of_death(dead[0]))
@@ -193,9 +225,36 @@ class _Network:
     def _receive(self, rows: list[Any]) -> None:
         for row, sink in zip(rows, self._sinks, strict=True):
             row[...] = sink.receive()
+        self._steps += 1
+        self._progress.steps += 1
 
     def stop(self) -> None:
         self._network.stop()
+
+
+class _Progress:
+    """How far a run has come, and how long its steps take.
+
+    Args:
+        total: steps of the run.
+        tell: where to say it.
+    """
+
+    def __init__(self, total: int, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.steps = 0
+        self._total = total
+        self._tell = tell
+        self._began = time.monotonic()
+        self._seconds = 0.0
+
+    def tell(self) -> None:
+        self._seconds = time.monotonic() - self._began
+        self._tell({"done": self.steps / self._total, "seconds": self._seconds})
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the run, until it was last told."""
+        return self._seconds / max(self.steps, 1)
 
 
 def _injector_model(dtype: str) -> Any:

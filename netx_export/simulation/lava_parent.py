@@ -1,9 +1,10 @@
-"""The Lava back end, parent side: keeps one child process that runs the stock netx loader on Lava's CPU simulator.
+"""The Lava back end, parent side: keeps child processes that run the stock netx loader on Lava's CPU simulator.
 
 An error inside a Lava run leaves processes waiting for each other and shared memory behind, so Lava never runs in the
-user's process. The child leads a process group of its own; at a time limit or an error the group is ended whole.
+user's process. Each child leads a process group of its own; at a time limit or an error the group is ended whole. The
+samples of a run are shared out among as many children as it has workers; if one fails, all of them are ended.
 
-The child may be of another Python with other packages (``lava_python.py``). What passes between the two are lines of
+A child may be of another Python with other packages (``lava_python.py``). What passes between the two are lines of
 JSON, netx files, and numbers in numpy's own file format, read without pickle: nothing that is received is executed.
 """
 
@@ -21,7 +22,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -31,10 +33,10 @@ import numpy as np
 
 from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import read, with_delay_shift, write_as_described
-from netx_export.network.description import Conv, Dense, Input, NetworkDescription, SpikingLayer
-from netx_export.network.fixed_point import MAX_DELAY
+from netx_export.network.description import Conv, Dense, Input, NetworkDescription
 from netx_export.run import Spikes
 from netx_export.simulation.lava_python import LavaPython, examine, find_lava_python
+from netx_export.simulation.lava_time import time_limit
 
 __all__ = ["run_on_lava"]
 
@@ -55,12 +57,6 @@ _WORKER_FILE = Path(__file__).with_name("lava_child.py")
 # netx resets one step before the first layer sees a sample's first step; an offset of 1 makes it that very step.
 _RESET_OFFSET = 1
 _BLOCK_BYTES = 2**26
-_DELAY_SLOTS = MAX_DELAY + 1
-# A time limit has to hold on a slow and busy machine: some twenty times what a free one needs.
-_START_SECONDS = 120.0
-_SECONDS_PER_STEP = 0.1
-_SECONDS_PER_OPERATION = 3e-8
-_SECONDS_PER_KERNEL = 1e-3
 _END_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
@@ -70,20 +66,23 @@ def run_on_lava(
     description: NetworkDescription,
     spikes: Spikes,
     timeout: float | None = None,
-    advance: Callable[[int], None] = lambda samples: None,
+    advance: Callable[[float, float], None] = lambda samples, seconds: None,
     lava_python: str | os.PathLike[str] | None = None,
+    workers: int = 1,
 ) -> dict[str, Spikes]:
     """Run a file with the stock ``netx.hdf5.Network`` on Lava's fixed-point simulator.
 
-    The samples go to the child in blocks, so that what lies between the two processes is bounded.
+    The samples go to the children in blocks, so that what lies between the processes is bounded.
 
     Args:
         path: the netx file, or the description itself, of which one is made for Lava.
         description: what :func:`netx_export.read` makes of the file.
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
         timeout: seconds, or None for a limit in proportion to the work.
-        advance: called with the number of samples of each block that is done.
+        advance: called several times a second with the number of samples, a fraction, that were done since it was
+            called last, and the seconds that a worker needs for a sample.
         lava_python: the Python that runs Lava, or None for the one that is found.
+        workers: number of child processes, of which each runs a part of the samples.
 
     Returns:
         For each spiking layer its spikes ``(N, C, ..., T)`` in local time, as the reference simulator does.
@@ -95,20 +94,65 @@ def run_on_lava(
     _check_platform()
     python = find_lava_python(lava_python)
     samples, steps = len(spikes), spikes.shape[-1]
-    limit = timeout if timeout is not None else _time_limit(description, samples, steps)
-    deadline = time.monotonic() + limit
+    limit = timeout if timeout is not None else time_limit(description, samples, steps, workers)
     layers = {
         name: np.empty((samples, *layer.shape, steps), dtype)
         for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
-    size = _block_size(description, steps)
-    for start in range(0, samples, size):
-        block = slice(start, start + size)
-        for name, raster in _run_block(python, file, description, spikes[block], deadline, limit).items():
+    job = _Job(python, file, limit, time.monotonic() + limit, threading.Event())
+    adding = threading.Lock()
+
+    def run_block(worker: _Worker, block: slice) -> None:
+        tell = _in_samples(advance, len(spikes[block]), adding)
+        for name, raster in _run_block(worker, job, description, spikes[block], tell).items():
             layers[name][block] = raster
-        advance(len(spikes[block]))
+
+    size = min(_block_size(description, steps), math.ceil(samples / workers))
+    blocks = [slice(start, start + size) for start in range(0, samples, size)]
+    _share_out(run_block, blocks, min(workers, len(blocks)), job.ended)
     return layers
+
+
+def _in_samples(
+    advance: Callable[[float, float], None], samples: int, adding: threading.Lock
+) -> Callable[[float, float], None]:
+    """What a child says of its block, the share that is done and the seconds for it, in samples since it last did."""
+    told = 0.0
+
+    def tell(share: float, seconds: float) -> None:
+        nonlocal told
+        done = samples * share
+        if done > told:
+            with adding:
+                advance(done - told, seconds / done)
+            told = done
+
+    return tell
+
+
+def _share_out(
+    run_block: Callable[[_Worker, slice], None], blocks: Sequence[slice], number: int, ended: threading.Event
+) -> None:
+    """Run the blocks on so many workers, of which each takes the next one when it is free."""
+    while len(_workers) < number:
+        _workers.append(_Worker())
+    queue = iter(blocks)
+
+    def serve(worker: _Worker) -> None:
+        for block in queue:
+            run_block(worker, block)
+
+    if number == 1:
+        serve(_workers[0])
+        return
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            for served in as_completed([pool.submit(serve, worker) for worker in _workers[:number]]):
+                served.result()
+        except BaseException:  # also Ctrl-C
+            ended.set()
+            raise
 
 
 @dataclass(frozen=True)
@@ -129,6 +173,35 @@ class _File:
     def holding(cls, path: str | os.PathLike[str], content: bytes) -> _File:
         """A file of this content."""
         return cls(path, content, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run of a file, in which one worker or more have a part.
+
+    Attributes:
+        python: the one that runs Lava.
+        file: what runs.
+        limit: seconds that it may take.
+        deadline: when they are over.
+        ended: set when a worker failed, or the user interrupted the run, which ends the other workers too.
+    """
+
+    python: LavaPython
+    file: _File
+    limit: float
+    deadline: float
+    ended: threading.Event
+
+    def check(self) -> None:
+        """Raise a ``SimulationError`` if it is to end."""
+        if self.ended.is_set():
+            raise SimulationError("Another part of the run on Lava was ended.")
+        if time.monotonic() > self.deadline:
+            raise SimulationError(
+                f"Lava did not finish within {self.limit:.0f} s and was ended. Give a larger `timeout` or fewer "
+                f"samples."
+            )
 
 
 def _made_of(description: NetworkDescription) -> _File:
@@ -177,42 +250,29 @@ def _are_one_to_lava(one: NetworkDescription, other: NetworkDescription) -> bool
     return with_delay_shift(one, False).layers == with_delay_shift(other, False).layers
 
 
-def _time_limit(description: NetworkDescription, samples: int, steps: int) -> float:
-    per_step = _SECONDS_PER_STEP + sum(_seconds_per_step(layer) for layer in description.spiking.values())
-    return _START_SECONDS + per_step * (samples + 1) * (steps + len(description.spiking))
-
-
-def _seconds_per_step(layer: SpikingLayer) -> float:
-    if isinstance(layer, Conv):
-        kernels = layer.weight.shape[0] * layer.weight.shape[1]
-        operations = layer.weight.size * math.prod(layer.shape[1:]) * math.prod(layer.stride)
-        return _SECONDS_PER_KERNEL * kernels + _SECONDS_PER_OPERATION * operations
-    slots = 1 if getattr(layer, "delay", None) is None else _DELAY_SLOTS
-    return _SECONDS_PER_OPERATION * slots * layer.weight.size
-
-
 def _block_size(description: NetworkDescription, steps: int) -> int:
     shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
     return max(1, _BLOCK_BYTES // (steps * sum(math.prod(shape) for shape in shapes)))
 
 
 def _run_block(
-    python: LavaPython, file: _File, description: NetworkDescription, spikes: Spikes, deadline: float, limit: float
+    worker: _Worker,
+    job: _Job,
+    description: NetworkDescription,
+    spikes: Spikes,
+    tell: Callable[[float, float], None],
 ) -> dict[str, Spikes]:
     samples, steps = len(spikes), spikes.shape[-1]
     depth = len(description.spiking)
     frames = _lava_frames(spikes, description)
     stream = _netx_reset_is_exact(description)
     if stream:
-        # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then. The last
-        # sample's tail needs `depth` more steps; in whole intervals, so that the next run begins at a reset again.
+        # One run: layer l sees a sample's first step l steps after it went in, and netx resets it then.
         frames = frames.reshape(1, samples * steps, *frames.shape[2:])
-        tail = steps * math.ceil(depth / steps)
-    else:
-        tail = depth
-    frames = np.pad(frames, [(0, 0), (0, tail), *[(0, 0)] * (frames.ndim - 2)])
+    # The tail of the last sample needs `depth` more steps to come out.
+    frames = np.pad(frames, [(0, 0), (0, depth), *[(0, 0)] * (frames.ndim - 2)])
     key = {
-        "sha256": file.sha256,
+        "sha256": job.file.sha256,
         "reset_interval": steps if stream else None,
         "reset_offset": _RESET_OFFSET,
         "dtype": str(spikes.dtype),
@@ -226,7 +286,7 @@ def _run_block(
         # A reset clears what a bias did before its step; without resets the bias is set in at its step.
         "bias_starts": None if stream else _bias_starts(description),
     }
-    rasters = _worker.request(python, file, key, frames, depth, deadline, limit)
+    rasters = worker.request(job, key, frames, depth, tell)
     return {
         name: _in_local_time(raster, index + 1, samples, steps, layer.shape)
         for index, (raster, (name, layer)) in enumerate(zip(rasters, description.spiking.items(), strict=True))
@@ -313,29 +373,23 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._python = ""
         self._replies = -1
+        self._received = b""
         self._directory = ""
 
     def request(
-        self,
-        python: LavaPython,
-        file: _File,
-        key: dict[str, Any],
-        frames: Spikes,
-        layers: int,
-        deadline: float,
-        limit: float,
+        self, job: _Job, key: dict[str, Any], frames: Spikes, layers: int, tell: Callable[[float, float], None]
     ) -> list[Spikes]:
-        """Send one block to the child and wait for the spikes of its layers."""
+        """Send one block to the child and wait for the spikes of its layers; ``tell`` learns how far it has come."""
         with self._lock:
             try:
-                process = self._start(python)
+                process = self._start(job.python)
                 with tempfile.TemporaryDirectory(dir=self._directory) as directory:
-                    Path(directory, "network.net").write_bytes(file.content)
+                    Path(directory, "network.net").write_bytes(job.file.content)
                     np.save(Path(directory, "frames.npy"), frames)
-                    reply = self._exchange(process, {"key": key, "directory": directory}, deadline, limit)
+                    reply = self._exchange(process, {"key": key, "directory": directory}, job, tell)
                     if "error" in reply:
-                        advice = f" {python.how_to_install()}" if "missing" in reply else ""
-                        raise SimulationError(f"Lava could not run {file.path}: {reply['error']}{advice}")
+                        advice = f" {job.python.how_to_install()}" if "missing" in reply else ""
+                        raise SimulationError(f"Lava could not run {job.file.path}: {reply['error']}{advice}")
                     return [_load(Path(directory, f"{index}.npy"), frames.shape[:2]) for index in range(layers)]
             except BaseException as error:  # also Ctrl-C: nothing may be left behind
                 self.end()
@@ -344,7 +398,7 @@ class _Worker:
                 raise
 
     def _exchange(
-        self, process: subprocess.Popen[bytes], task: dict[str, Any], deadline: float, limit: float
+        self, process: subprocess.Popen[bytes], task: dict[str, Any], job: _Job, tell: Callable[[float, float], None]
     ) -> dict[str, Any]:
         assert process.stdin is not None
         try:
@@ -352,12 +406,17 @@ class _Worker:
             process.stdin.flush()
         except OSError:
             raise SimulationError("Lava's process ended before it took the task. Try again.") from None
-        line = self._read_line(process, deadline, limit)
-        with contextlib.suppress(ValueError):
-            reply = json.loads(line)
-            if isinstance(reply, dict):
-                return reply
-        raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.")
+        while True:
+            line = self._read_line(process, job)
+            try:
+                reply: dict[str, Any] = dict(json.loads(line))
+                if "done" not in reply:
+                    return reply
+                share, seconds = float(reply["done"]), float(reply["seconds"])
+            except (ValueError, TypeError, KeyError):
+                raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.") from None
+            job.check()
+            tell(share, seconds)
 
     def _start(self, python: LavaPython) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None and self._python == python.path:
@@ -368,6 +427,7 @@ class _Worker:
         self._python = python.path
         self._directory = _temporary_directory()
         self._replies, write_end = os.pipe()
+        self._received = b""
         try:
             self._process = subprocess.Popen(
                 [
@@ -387,18 +447,24 @@ class _Worker:
             os.close(write_end)
         return self._process
 
-    def _read_line(self, process: subprocess.Popen[bytes], deadline: float, limit: float) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
+    def _read_line(self, process: subprocess.Popen[bytes], job: _Job) -> bytes:
+        while b"\n" not in self._received:
             if wait([self._replies], _POLL_SECONDS):
-                line += os.read(self._replies, 65536)
-            elif process.poll() is not None:  # its own children hold the pipe open
+                received = os.read(self._replies, 65536)
+                self._received += received
+                ended = not received
+            else:
+                ended = process.poll() is not None  # its own children hold the pipe open
+                job.check()
+            if ended:
                 raise SimulationError("Lava's process ended without a result. It may have run out of memory.")
-            elif time.monotonic() > deadline:
-                raise SimulationError(
-                    f"Lava did not finish within {limit:.0f} s and was ended. Give a larger `timeout` or fewer samples."
-                )
-        return line
+        line, _, self._received = self._received.partition(b"\n")
+        return line + b"\n"
+
+    def ask_to_end(self) -> None:
+        """Tell the child to end, without waiting for it."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGTERM)
 
     def end(self) -> None:
         """End the child and everything it started, and give back the shared memory."""
@@ -470,7 +536,21 @@ def _signal_group(group: int, sign: int) -> bool:
     return True
 
 
-_worker = _Worker()
-atexit.register(lambda: _worker.end())
+_workers = [_Worker()]  # each run takes as many as it needs, from the first one on
+
+
+def _end_all() -> None:
+    for worker in _workers:  # all are told before the first is waited for
+        worker.ask_to_end()
+    for worker in _workers:
+        worker.end()
+
+
+def _forget_all() -> None:
+    for worker in _workers:
+        worker.forget()
+
+
+atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_worker.forget)
+    os.register_at_fork(after_in_child=_forget_all)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NoReturn, TypeAlias
 
@@ -12,19 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lava_spikeloss.arguments import check_number
+from lava_spikeloss.arguments import check_count, check_number
 from netx_export.errors import NetxFormatError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loads
 from netx_export.network.fixed_point import STATE_SCALE, WEIGHT_SCALE, IntArray
-from netx_export.progress import progress_bar
+from netx_export.progress import time_on_lava, watched
 from netx_export.run import Run, Spikes
 from netx_export.simulation import host, reference
 from netx_export.simulation.lava_parent import run_on_lava
 from netx_export.simulation.lava_python import check_lava_python
+from netx_export.simulation.lava_time import number_of_workers
 
 __all__ = [
+    "LavaSimulator",
     "Simulator",
     "as_tensor",
     "check_input",
@@ -38,7 +41,6 @@ __all__ = [
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 _PART = 2**17  # numbers of an input to check at a time
-_Advance: TypeAlias = Callable[[int], None]  # told of how many samples are done
 _Array: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"  # the input, once it is known to be one of both
 
 
@@ -53,6 +55,7 @@ def simulate(
     progress: bool = False,
     lava_python: str | os.PathLike[str] | None = None,
     layers: Sequence[str] | Literal["all"] | None = "all",
+    lava_workers: int | None = None,
 ) -> Run:
     """Run a netx file on a batch of input spikes; each sample starts from rest.
 
@@ -77,6 +80,8 @@ def simulate(
             environment variable ``NETX_EXPORT_LAVA_PYTHON`` names, else this one if Lava is installed in it, else the
             one that ``netx-export lava-env`` made.
         layers: the names of the layers whose spikes to keep; None for the output alone.
+        lava_workers: how many processes of Lava share the samples, each of about half a gigabyte; None for one per core
+            that may be used, as long as each has some seconds of work.
 
     Returns:
         The output, and the spikes of every layer, or of those asked for. A last layer that is read by its voltage, such
@@ -89,8 +94,9 @@ def simulate(
         SimulationError: if the input does not fit the network, or is so short that no output depends on it, or if Lava
             is missing, fails or runs out of time.
         ValueError: for an unknown back end, a layer that is not in the network, a `spike_exp` that is not from 0 to 6,
-            or a time limit that is not above 0.
-        TypeError: if the time limit is no number, `delay_shift` neither a bool nor None, or `lava_python` no path.
+            a time limit that is not above 0, or fewer than one worker.
+        TypeError: if the time limit is no number, the number of workers no integer, `delay_shift` neither a bool nor
+            None, or `lava_python` no path.
 
     Example:
         >>> import numpy as np
@@ -104,11 +110,13 @@ def simulate(
     if timeout is not None:
         check_number("timeout", timeout, above=0.0)
     check_lava_python(lava_python)
+    if lava_workers is not None:
+        check_count("lava_workers", lava_workers)
     simulator = Simulator(path, delay_shift=delay_shift, spike_exp=spike_exp)
     if backend == "reference":
         return simulator(spikes, layers=layers, progress=progress)
-    run = partial(_run_lava, path, timeout, lava_python, simulator.description)
-    return _run(simulator.description, spikes, layers, progress, "lava", run)
+    on_lava = LavaSimulator(path, simulator.description, timeout, lava_python)
+    return _run(simulator.description, spikes, layers, partial(_run_watched, on_lava, lava_workers, progress))
 
 
 class Simulator:
@@ -166,9 +174,14 @@ class Simulator:
             SimulationError: if the input does not fit the network, or is so short that no output depends on it.
             ValueError: for a layer that is not in the network.
         """
-        return _run(self.description, spikes, layers, progress, "reference", self._run_chunks)
 
-    def _run_chunks(self, spikes: _Array, kept: Collection[str], advance: _Advance) -> dict[str, Spikes]:
+        def run(array: _Array, kept: Collection[str]) -> dict[str, Spikes]:
+            with watched("Simulating on reference", len(array), progress) as watch:
+                return self._run_chunks(array, kept, watch.advance)
+
+        return _run(self.description, spikes, layers, run)
+
+    def _run_chunks(self, spikes: _Array, kept: Collection[str], advance: Callable[[float], None]) -> dict[str, Spikes]:
         """Run chunk by chunk; each layer is written directly into the result."""
         description, (samples, steps) = self.description, (spikes.shape[0], spikes.shape[-1])
         layers = {name: _empty(description, name, samples, steps) for name in kept}
@@ -193,33 +206,79 @@ class Simulator:
         return self._prepared[device]
 
 
+@dataclass(frozen=True)
+class LavaSimulator:
+    """A netx file that Lava runs, as a :class:`Simulator` is one that the reference simulator runs.
+
+    Attributes:
+        path: the file, or its description.
+        description: what was read from it.
+        timeout: as for :func:`simulate`.
+        lava_python: as for :func:`simulate`.
+    """
+
+    path: str | os.PathLike[str] | NetworkDescription
+    description: NetworkDescription
+    timeout: float | None
+    lava_python: str | os.PathLike[str] | None
+
+    def __call__(
+        self, spikes: npt.ArrayLike | torch.Tensor, workers: int, advance: Callable[[float, float], None]
+    ) -> Run:
+        """Run a batch.
+
+        Args:
+            spikes: as for :func:`simulate`.
+            workers: how many processes share the samples.
+            advance: told of how many samples, or parts of one, are done, and the seconds that a worker needs for one.
+        """
+        return _run(self.description, spikes, "all", partial(self.run, workers, advance))
+
+    def run(
+        self, workers: int, advance: Callable[[float, float], None], spikes: _Array, kept: Collection[str]
+    ) -> dict[str, Spikes]:
+        """The layers that are kept, lined up with SLAYER."""
+        description = self.description
+        frames = network_input(description, spikes).cpu().numpy()
+        workers = min(workers, len(frames))
+        rasters = run_on_lava(self.path, description, frames, self.timeout, advance, self.lava_python, workers)
+        layers = {}
+        for name in kept:
+            raster = rasters[name]
+            layers[name] = _empty(description, name, len(raster), spikes.shape[-1])
+            _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
+        return layers
+
+
+def _run_watched(
+    on_lava: LavaSimulator, wanted: int | None, progress: bool, spikes: _Array, kept: Collection[str]
+) -> dict[str, Spikes]:
+    """Run on Lava, with a bar that says how long all samples are likely to take."""
+    title, samples = "Simulating on lava", len(spikes)
+    workers = number_of_workers(wanted, on_lava.description, samples, spikes.shape[-1])
+    with watched(title, samples, progress) as watch:
+
+        def advance(done: float, seconds: float) -> None:
+            watch.expect(f"{title}: {time_on_lava(seconds * samples / workers, workers)}", samples)
+            watch.advance(done)
+
+        return on_lava.run(workers, advance, spikes, kept)
+
+
 def _run(
     description: NetworkDescription,
     spikes: npt.ArrayLike | torch.Tensor,
     layers: Sequence[str] | Literal["all"] | None,
-    progress: bool,
-    backend: str,
-    run: Callable[[_Array, Collection[str], _Advance], dict[str, Spikes]],
+    run: Callable[[_Array, Collection[str]], dict[str, Spikes]],
 ) -> Run:
-    """Check what is to be run and kept, run it under a progress bar, and make the output of the last layer."""
+    """Check what is to be run and kept, run it, and make the output of the last layer."""
     names = _chosen(description, layers)
     array = _check_shape(description, spikes)
     refuse_short(description, array.shape[-1])
     last = list(description.spiking)[-1]
     kept = {**dict.fromkeys(names), last: None}
-    with _advancing(f"Simulating on {backend}", len(array), progress) as advance:
-        found = run(array, kept, advance)
+    found = run(array, kept)
     return Run(_output(description, found[last]), {name: found[name] for name in names})
-
-
-@contextmanager
-def _advancing(title: str, samples: int, shown: bool) -> Iterator[_Advance]:
-    """What is told of samples that are done: a bar, if it is shown, since even a hidden one delays a tiny sample."""
-    if not shown:
-        yield lambda samples: None
-        return
-    with progress_bar(shown) as bar:
-        yield partial(bar.advance, bar.add_task(title, total=samples))
 
 
 def _chosen(description: NetworkDescription, layers: Sequence[str] | Literal["all"] | None) -> list[str]:
@@ -281,25 +340,6 @@ def run_layers(description: NetworkDescription, frames: torch.Tensor) -> dict[st
     layers = {name: _empty(description, name, len(frames), frames.shape[-1]) for name in description.spiking}
     for name, raster in reference.run(description, spikes).items():
         _line_up(description, name, raster, torch.from_numpy(layers[name]))
-    return layers
-
-
-def _run_lava(
-    path: str | os.PathLike[str] | NetworkDescription,
-    timeout: float | None,
-    lava_python: str | os.PathLike[str] | None,
-    description: NetworkDescription,
-    spikes: _Array,
-    kept: Collection[str],
-    advance: _Advance,
-) -> dict[str, Spikes]:
-    frames = network_input(description, spikes).cpu().numpy()
-    rasters = run_on_lava(path, description, frames, timeout, advance, lava_python)
-    layers = {}
-    for name in kept:
-        raster = rasters[name]
-        layers[name] = _empty(description, name, len(raster), spikes.shape[-1])
-        _line_up(description, name, torch.from_numpy(raster), torch.from_numpy(layers[name]))
     return layers
 
 

@@ -18,6 +18,7 @@ from netx_export.network.description import NetworkDescription
 from netx_export.run import OUTPUT
 from netx_export.simulation.lava_python import check_lava_python
 from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
+from netx_export.verification.lava_samples import LavaSamples
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 
 __all__ = [
@@ -43,7 +44,7 @@ class Options:
         *("delay_shift", "spike_exp"),
     )
 
-    lava_samples: int
+    lava_samples: LavaSamples
     stop_early: bool
     seed: int
     timeout: float | None
@@ -52,9 +53,12 @@ class Options:
     delay_shift: bool | None
     spike_exp: int | None
     lava_python: str | os.PathLike[str] | None = None
+    lava_workers: int | None = None
 
     def __post_init__(self) -> None:
-        check_count("lava_samples", self.lava_samples, minimum=0)
+        _check_lava_samples(self.lava_samples)
+        if self.lava_workers is not None:
+            check_count("lava_workers", self.lava_workers)
         check_count("seed", self.seed, minimum=0)
         if self.timeout is not None:
             check_number("timeout", self.timeout, above=0.0)
@@ -63,6 +67,13 @@ class Options:
                 raise TypeError(f"Expected argument `{name}` to be True or False but got {getattr(self, name)!r}.")
         _check_tolerances(self.tolerance)
         check_lava_python(self.lava_python)
+
+
+def _check_lava_samples(number: object) -> None:
+    if not isinstance(number, str):
+        check_count("lava_samples", number, minimum=0)
+    elif number != "auto":
+        raise ValueError(f"Expected argument `lava_samples` to be an integer or 'auto' but got {number!r}.")
 
 
 def check_net(net: object) -> None:

@@ -68,9 +68,10 @@ def _not_compared(comparison: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _title(comparison: Mapping[str, Any]) -> str:
+    reason = "stopped early" if comparison["stopped"] else comparison.get("why_no_more")  # older reports have none
     return (
         f"{comparison['expected']} against {comparison['got']}: {comparison['samples']:,} samples of "
-        f"{comparison['steps']} steps{', stopped early' if comparison['stopped'] else ''}"
+        f"{comparison['steps']} steps{f', {reason}' if reason else ''}"
     )
 
 

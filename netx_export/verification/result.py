@@ -316,6 +316,8 @@ class Comparison:
         budget: the recorded budget; the events of single layers stand with these, as rates.
         cause: why they differ; None if they do not.
         stopped: whether it ended early, on request, since no further sample could have made it pass.
+        why_no_more: why no more samples were compared, where ``verify`` was left to choose how many; None where it was
+            told, or all were.
     """
 
     expected: str
@@ -333,6 +335,7 @@ class Comparison:
     budget: tuple[BudgetUse, ...]
     cause: Cause | None
     stopped: bool
+    why_no_more: str | None = None
 
     @property
     def exact(self) -> bool:

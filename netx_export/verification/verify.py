@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -19,10 +20,11 @@ from lava_spikeloss import LOIHI_1, LOIHI_2, EnergyTable
 from netx_export.errors import ExportError, NetxExportError, SimulationError
 from netx_export.file.netx import as_it_runs
 from netx_export.network.description import NetworkDescription
-from netx_export.progress import progress_bar
+from netx_export.progress import watched
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
-from netx_export.simulation.simulate import Simulator, network_input, simulate
+from netx_export.simulation.lava_time import number_of_workers
+from netx_export.simulation.simulate import LavaSimulator, Simulator, network_input
 from netx_export.slayer import line_up, record
 from netx_export.verification.arguments import (
     Options,
@@ -36,8 +38,9 @@ from netx_export.verification.arguments import (
 )
 from netx_export.verification.diagnosis import Data, diagnose
 from netx_export.verification.fingerprint import fingerprint, hash_source
+from netx_export.verification.lava_samples import AUTO_MOST, LavaSamples, LavaShare, why_no_more
 from netx_export.verification.output_sums import Loss
-from netx_export.verification.ranks import rank_and_size, refuse_differences, together
+from netx_export.verification.ranks import gather_from_ranks, rank_and_size, refuse_differences, together
 from netx_export.verification.recording import check_recording
 from netx_export.verification.result import Comparison, LayerComparison, Tolerance
 from netx_export.verification.sums import Tally
@@ -172,7 +175,7 @@ def verify(
     spikes: npt.ArrayLike | torch.Tensor,
     labels: npt.ArrayLike | torch.Tensor | None = None,
     *,
-    lava_samples: int = 32,
+    lava_samples: LavaSamples = "auto",
     recorded: str | os.PathLike[str] | Mapping[str, npt.ArrayLike] | None = None,
     loss: Loss | None = None,
     tolerance: Tolerance | Mapping[str, Tolerance] | None = None,
@@ -183,6 +186,7 @@ def verify(
     timeout: float | None = None,
     progress: bool = False,
     lava_python: str | os.PathLike[str] | None = None,
+    lava_workers: int | None = None,
 ) -> VerificationReport:
     """Compare an exported file with the network it came from, spike for spike, in every layer.
 
@@ -206,7 +210,9 @@ def verify(
             has input neurons; on every rank the same.
         labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
             and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
-        lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out.
+        lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out. ``"auto"``
+            runs as many as fit into 60 s, as far as the first ones tell, at least one per worker and at most 32; the
+            report then says how many these were, and why.
         recorded: spikes of the layers and the output, or of some of them, from another simulator or a chip, in place of
             Lava: a mapping, or a ``.npz`` file as ``netx-export simulate`` writes it.
         loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time; if
@@ -223,6 +229,7 @@ def verify(
         timeout: seconds that Lava may take; None for a limit in proportion to the work.
         progress: whether to show a progress bar.
         lava_python: which Python runs Lava, as for :func:`simulate`.
+        lava_workers: how many processes of Lava share the samples, as for :func:`simulate`; of each rank.
 
     Raises:
         ExportError: if ``net`` cannot run on the spikes, has other layers than the file, or does something before its
@@ -243,7 +250,8 @@ def verify(
 
     def prepare() -> _Subject:
         options = Options(
-            *(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp, lava_python)
+            *(lava_samples, stop_early, seed, timeout, progress, tolerance, delay_shift, spike_exp, lava_python),
+            lava_workers,
         )
         return _Subject.of(net, path, spikes, recorded, options).with_task(labels, loss)
 
@@ -348,39 +356,81 @@ class _Subject:
         if self.recorded is not None:
             pair = ("reference", subject._reference), ("recording", subject._recording)
             yield subject._compare(*pair, everything, predicts=own_output)
-        elif self.options.lava_samples > 0:
-            chosen = _choose(len(everything), self.options.lava_samples, self.labels, self.options.seed)
-            pair = ("reference", subject._reference), ("Lava", subject._lava)
-            yield subject._compare(*pair, chosen, predicts=own_output)
+        elif self.options.lava_samples != 0:
+            yield subject._compare_with_lava(predicts=own_output)
 
     def _compare(
         self, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples, *, predicts: bool = True
     ) -> Comparison:
-        tally = Tally(self.data.description, (expected[0], got[0]), self.loss, predicts)
+        """Compare two runs of these samples, of which each rank takes a share."""
         rank, size = rank_and_size()
         own = np.array_split(samples, size)[rank]
-        stopped = together(lambda: self._run(tally, expected, got, own))
-        comparison, origin = tally.finish(self.options.tolerance, stopped)
-        cause = together(lambda: diagnose(self.data, comparison, origin, samples))
-        return dataclasses.replace(comparison, cause=cause)
+        with watched(f"{expected[0]} against {got[0]}", len(own), self._shows_progress) as watch:
+            chunks = self._chunks([own])
+            return self._compare_chunks(expected, got, chunks, lambda done: watch.advance(len(done)), predicts)
 
-    def _run(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], samples: _Samples) -> bool:
-        """Add up both runs of these samples; true if that ended early."""
-        description = self.data.description
-        # The Lava back end shows its own progress.
-        shown = self._shows_progress and got[0] != "Lava"
-        with progress_bar(shown) as bar:
-            task = bar.add_task(f"{expected[0]} against {got[0]}", total=len(samples))
-            for indices in _chunks(samples, description, self.steps):
-                chunk = self._chunk(indices, runs_net=expected[0] == "SLAYER")
-                frames = network_input(description, chunk.entering)[..., description.lead :].cpu().numpy()
-                runs = _comparable(expected[1](chunk), got[1](chunk))
-                labels = None if self.labels is None else self.labels[torch.from_numpy(indices)]
-                tally.add(*runs, frames, indices, labels)
-                bar.advance(task, len(indices))
+    def _compare_with_lava(self, *, predicts: bool) -> Comparison:
+        """The same of the reference and Lava, on the number of samples that was asked for, or on what fits."""
+        rank, size = rank_and_size()
+        options, samples = self.options, len(self.data.inputs)
+        if options.lava_samples == "auto":
+            own = _draw(samples, AUTO_MOST, self.labels, options.seed)[rank::size]
+        else:
+            own = np.array_split(_choose(samples, options.lava_samples, self.labels, options.seed), size)[rank]
+        simulator = LavaSimulator(self.path, self.data.description, options.timeout, options.lava_python)
+        workers = number_of_workers(options.lava_workers, self.data.description, len(own), self.steps)
+        title = "reference against Lava"
+        with watched(title, len(own), self._shows_progress) as watch:
+            lava = LavaShare(simulator, own, workers, options.lava_samples == "auto", title, watch)
+            pair = ("reference", self._reference), ("Lava", lambda chunk: lava.run(chunk.entering))
+            chunks = self._chunks(lava.parts(), workers)
+            comparison = self._compare_chunks(*pair, chunks, lambda done: None, predicts)
+        if options.lava_samples == "auto" and not comparison.stopped:
+            return dataclasses.replace(comparison, why_no_more=why_no_more(comparison.samples, samples))
+        return comparison
+
+    def _compare_chunks(
+        self,
+        expected: tuple[str, _Runner],
+        got: tuple[str, _Runner],
+        chunks: Iterator[_Samples],
+        advance: Callable[[_Samples], None],
+        predicts: bool,
+    ) -> Comparison:
+        tally = Tally(self.data.description, (expected[0], got[0]), self.loss, predicts)
+        done: list[_Samples] = []
+
+        def run() -> bool:
+            for indices in chunks:
+                self._add(tally, expected, got, indices)
+                done.append(indices)
+                advance(indices)
                 if self.options.stop_early and tally.has_failed(self.options.tolerance):
                     return True
-        return False
+            return False
+
+        stopped = together(run)
+        comparison, origin = tally.finish(self.options.tolerance, stopped)
+        order = np.concatenate([indices for own in gather_from_ranks(done) for indices in own])
+        cause = together(lambda: diagnose(self.data, comparison, origin, order))
+        return dataclasses.replace(comparison, cause=cause)
+
+    def _add(self, tally: Tally, expected: tuple[str, _Runner], got: tuple[str, _Runner], indices: _Samples) -> None:
+        """Add up both runs of these samples."""
+        description = self.data.description
+        chunk = self._chunk(indices, runs_net=expected[0] == "SLAYER")
+        frames = network_input(description, chunk.entering)[..., description.lead :].cpu().numpy()
+        runs = _comparable(expected[1](chunk), got[1](chunk))
+        labels = None if self.labels is None else self.labels[torch.from_numpy(indices)]
+        tally.add(*runs, frames, indices, labels)
+
+    def _chunks(self, parts: Iterable[_Samples], workers: int = 1) -> Iterator[_Samples]:
+        """The samples in chunks that fit into memory in both runs, each enough for all workers."""
+        size = _chunk_size(self.data.description, self.steps)
+        size = workers * math.ceil(size / workers)
+        for samples in parts:
+            for start in range(0, len(samples), size):
+                yield samples[start : start + size]
 
     @property
     def _shows_progress(self) -> bool:
@@ -423,18 +473,6 @@ class _Subject:
 
     def _reference(self, chunk: _Chunk) -> Run:
         return self._simulator(chunk.entering)
-
-    def _lava(self, chunk: _Chunk) -> Run:
-        return simulate(
-            self.path,
-            chunk.entering,
-            backend="lava",
-            lava_python=self.options.lava_python,
-            delay_shift=self.options.delay_shift,
-            spike_exp=self.options.spike_exp,
-            timeout=self.options.timeout,
-            progress=self._shows_progress,
-        )
 
     def _recording(self, chunk: _Chunk) -> Run:
         assert self.recorded is not None
@@ -498,15 +536,11 @@ def _comparable(expected: Run, got: Run) -> tuple[Run, Run]:
     return expected, got
 
 
-def _chunks(
-    samples: npt.NDArray[np.int64], description: NetworkDescription, steps: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """The samples in parts of which the input and all layers, in float32 as SLAYER has them, fit into memory."""
+def _chunk_size(description: NetworkDescription, steps: int) -> int:
+    """How many samples fit into memory: the input and all layers, in float32 as SLAYER has them."""
     shapes = [description.input_shape, *(layer.shape for layer in description.spiking.values())]
     values = steps * sum(int(np.prod(shape)) for shape in shapes)
-    size = int(np.clip(_CHUNK_BYTES // (values * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+    return int(np.clip(_CHUNK_BYTES // (values * np.dtype(np.float32).itemsize), 1, _CHUNK_SAMPLES))
 
 
 def _block_names(description: NetworkDescription) -> list[str]:
@@ -517,6 +551,11 @@ def _block_names(description: NetworkDescription) -> list[str]:
 
 def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
     """Indices of samples to run on Lava: every class in its share, in the order of the data."""
+    return np.sort(_draw(samples, number, labels, seed))
+
+
+def _draw(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
+    """The same in an order of which each beginning has every class in its share."""
     order = np.random.default_rng(seed).permutation(samples)
     if labels is not None and labels.dim() == 1:
         # Sorted by their rank within their class, as a share of it, the samples of each class are spread evenly.
@@ -526,4 +565,4 @@ def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -
             members = order[classes[order] == label]
             rank[members] = (np.arange(len(members)) + 0.5) / len(members)
         order = order[np.argsort(rank[order], kind="stable")]
-    return np.sort(order[:number])
+    return order[:number]

@@ -44,7 +44,7 @@ def wait_until_nothing_is_left(before: set[str]) -> None:
 
 @pytest.mark.lava
 def test_a_time_limit_ends_lava_and_leaves_nothing(trained: Any) -> None:
-    lava_parent._worker.end()
+    lava_parent._workers[0].end()
     before = left_behind()
     with pytest.raises(SimulationError, match=r"did not finish within 6 s.*`timeout`"):
         simulate(trained.path, trained.spikes.repeat(50, 1, 1), backend="lava", timeout=6)
@@ -67,7 +67,7 @@ def test_an_error_inside_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.lava
 def test_missing_lava_is_told(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lava_parent._worker.end()
+    lava_parent._workers[0].end()
     hide = "import sys; sys.modules['lava.lib.dl.netx'] = None; "
     monkeypatch.setattr(lava_parent, "_CHILD", hide + lava_parent._CHILD)
     with pytest.raises(SimulationError, match=r"pip install 'lava-spikeloss\[lava\]'|missing in .*lava-env"):

@@ -300,7 +300,7 @@ def test_an_error_inside_a_run_ends_with_a_message_and_leaves_no_process(
     """Lava's own ``stop()`` would wait for ever."""
     net, sample = network(_case("cuba.Dense "))
     path = export(net, tmp_path / "a.net", sample).path
-    lava_parent._worker.end()
+    lava_parent._workers[0].end()
     failing = "import lava.proc.lif.models as m; m.PyLifResetModelBitAcc.run_spk = lambda self: 1 / 0; "
     mark = f"MARK_OF_{tmp_path.name}"
     monkeypatch.setenv(mark, "1")

@@ -206,15 +206,15 @@ def test_a_file_that_changes_after_it_was_read_is_refused(mlp, mlp_file, mlp_spi
 def test_a_file_that_changes_while_lava_runs_does_not_matter(mlp_file, mlp_spikes, monkeypatch):
     """Even before Lava's process has loaded it."""
     expected = simulate(mlp_file, mlp_spikes)
-    request = lava_parent._worker.request
+    request = lava_parent._workers[0].request
     monkeypatch.setattr(lava_parent, "_BLOCK_BYTES", 1)  # one sample at a time
 
     def change_first(*arguments):
         mlp_file.write_bytes(b"part of a file")
         return request(*arguments)
 
-    monkeypatch.setattr(lava_parent._worker, "request", change_first)
-    lava_parent._worker.end()
+    monkeypatch.setattr(lava_parent._workers[0], "request", change_first)
+    lava_parent._workers[0].end()
     got = simulate(mlp_file, mlp_spikes, backend="lava")
     for name, raster in expected.layers.items():
         assert np.array_equal(got.layers[name], raster)

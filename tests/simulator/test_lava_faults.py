@@ -1,4 +1,7 @@
-"""What can go wrong around Lava: each fault gives one clear error, and leaves no process and no shared memory."""
+"""What can go wrong around Lava: each fault gives one clear error, and leaves no process and no shared memory.
+
+Also where several workers share the samples: what happens to one of them ends the others.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +24,24 @@ import numpy as np
 import pytest
 
 from netx_export import SimulationError, simulate
-from netx_export.simulation import lava_parent
+from netx_export.simulation import lava_parent, lava_time
 
 pytestmark = pytest.mark.lava
 STEPS = 20_000  # half a minute on Lava: longer than any of these tests waits
+WORKERS = [1, pytest.param(2, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
 def long_spikes(rng):
-    return (rng.random((1, 12, STEPS)) < 0.2).astype(np.uint8)
+    return (rng.random((2, 12, STEPS)) < 0.2).astype(np.uint8)
 
 
 @pytest.fixture
 def fresh_child():
     """No child before and none afterwards."""
-    lava_parent._worker.end()
+    lava_parent._end_all()
     yield
-    lava_parent._worker.end()
+    lava_parent._end_all()
 
 
 def _members(group: int) -> list[int]:
@@ -67,16 +71,16 @@ def _wait_until(condition, seconds=60.0):
 
 
 class _Run:
-    """A long simulation in a thread, waited for until it runs on Lava."""
+    """A long simulation in a thread, waited for until each of its workers runs on Lava."""
 
-    def __init__(self, path, spikes):
+    def __init__(self, path, spikes, workers):
         self._pool = ThreadPoolExecutor(1)
-        self._future = self._pool.submit(simulate, path, spikes, backend="lava")
-        _wait_until(lambda: lava_parent._worker._process is not None)
-        self.leader = lava_parent._worker._process.pid
-        _wait_until(lambda: len(_shared_memory(_members(self.leader))) > 10)
+        self._future = self._pool.submit(simulate, path, spikes, backend="lava", lava_workers=workers)
+        _wait_until(lambda: len(_leaders()) == workers)
+        self.leaders = _leaders()
+        _wait_until(lambda: all(len(_shared_memory(_members(leader))) > 10 for leader in self.leaders))
         time.sleep(1)
-        self.members = _members(self.leader)
+        self.members = [member for leader in self.leaders for member in _members(leader)]
         self.memory = _shared_memory(self.members)
 
     def error(self, seconds=30.0) -> str:
@@ -85,43 +89,64 @@ class _Run:
         return str(caught.value)
 
     def assert_nothing_is_left(self):
-        assert len(self.memory) > 10
-        assert _members(self.leader) == []
+        assert len(self.memory) > 10 * len(self.leaders)
+        assert [_members(leader) for leader in self.leaders] == [[] for _ in self.leaders]
         assert [name for name in self.memory if Path(name).exists()] == []
 
 
+def _leaders() -> list[int]:
+    """The children that there are now."""
+    return [worker._process.pid for worker in lava_parent._workers if worker._process is not None]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.usefixtures("fresh_child")
-def test_killed(mlp_file, long_spikes, mlp_spikes):
-    run = _Run(mlp_file, long_spikes)
-    os.kill(run.leader, signal.SIGKILL)
+def test_killed(mlp_file, long_spikes, mlp_spikes, workers):
+    run = _Run(mlp_file, long_spikes, workers)
+    os.kill(run.leaders[-1], signal.SIGKILL)
     assert run.error() == "Lava's process ended without a result. It may have run out of memory."
     run.assert_nothing_is_left()
-    assert np.array_equal(simulate(mlp_file, mlp_spikes, backend="lava").output, simulate(mlp_file, mlp_spikes).output)
+    got = simulate(mlp_file, mlp_spikes, backend="lava", lava_workers=workers)
+    assert np.array_equal(got.output, simulate(mlp_file, mlp_spikes).output)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.usefixtures("fresh_child")
-def test_one_of_lavas_own_processes_killed_as_if_out_of_memory(mlp_file, long_spikes):
-    run = _Run(mlp_file, long_spikes)
-    os.kill(max(run.members), signal.SIGKILL)
+def test_killed_with_all_of_lavas_own_processes(mlp_file, long_spikes, workers):
+    """Then nobody holds the pipe open, by which the end of a process is noticed else."""
+    run = _Run(mlp_file, long_spikes, workers)
+    os.killpg(run.leaders[-1], signal.SIGKILL)
+    assert run.error() == "Lava's process ended without a result. It may have run out of memory."
+    assert [_members(leader) for leader in run.leaders] == [[] for _ in run.leaders]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("fresh_child")
+def test_one_of_lavas_own_processes_killed_as_if_out_of_memory(mlp_file, long_spikes, workers):
+    run = _Run(mlp_file, long_spikes, workers)
+    os.kill(max(_members(run.leaders[-1])), signal.SIGKILL)
     assert "a process of the simulation ended (exit code -9). It may have run out of memory" in run.error()
     run.assert_nothing_is_left()
 
 
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.usefixtures("fresh_child")
-def test_hanging(mlp_file, mlp_spikes):
-    simulate(mlp_file, mlp_spikes, backend="lava")
-    group = lava_parent._worker._process.pid
-    memory = _shared_memory(_members(group))
+def test_hanging(mlp_file, mlp_spikes, workers):
+    simulate(mlp_file, mlp_spikes, backend="lava", lava_workers=workers)
+    group = _leaders()[-1]
+    memory = _shared_memory([member for leader in _leaders() for member in _members(leader)])
     os.killpg(group, signal.SIGSTOP)
     with pytest.raises(SimulationError, match=r"^Lava did not finish within 1 s and was ended\. Give a larger"):
-        simulate(mlp_file, mlp_spikes, backend="lava", timeout=1)
+        simulate(mlp_file, mlp_spikes, backend="lava", timeout=1, lava_workers=workers)
     assert _members(group) == []
+    lava_parent._end_all()
     assert not any(Path(name).exists() for name in memory)
 
 
 def test_the_time_limit_follows_the_work(mlp):
-    limit = lava_parent._time_limit
+    limit = lava_time.time_limit
     assert limit(mlp, 10, 100) - 120 == pytest.approx((limit(mlp, 21, 100) - 120) / 2)
 
 
@@ -139,7 +164,7 @@ def test_garbage_instead_of_a_reply(mlp_file, mlp_spikes, monkeypatch):
     monkeypatch.setattr(lava_parent, "_CHILD", "import os, time; os.write({fd}, b'noise\\n'); time.sleep(99) # {file}")
     with pytest.raises(SimulationError, match="sent what is no reply: b'noise"):
         simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_parent._worker._process is None
+    assert lava_parent._workers[0]._process is None
 
 
 @pytest.mark.slow
@@ -149,7 +174,7 @@ def test_out_of_memory(mlp_file, mlp_spikes, monkeypatch):
     monkeypatch.setattr(lava_parent, "_CHILD", limit + lava_parent._CHILD)
     with pytest.raises(SimulationError, match="Lava"):
         simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_parent._worker._process is None
+    assert lava_parent._workers[0]._process is None
 
 
 @pytest.mark.usefixtures("fresh_child")
@@ -185,15 +210,16 @@ SCRIPT = """
 import numpy as np
 from netx_export import simulate
 print("started", flush=True)
-simulation = simulate({path!r}, (np.random.default_rng(0).random((1, 12, {steps})) < 0.2), backend="lava")
+spikes = np.random.default_rng(0).random((2, 12, {steps})) < 0.2
+simulation = simulate({path!r}, spikes, backend="lava", lava_workers={workers})
 print(simulation.output.shape, flush=True)
 """
 
 
-def _script(path, steps, directory, **options) -> subprocess.Popen:
+def _script(path, steps, directory, workers=1, **options) -> subprocess.Popen:
     file = directory / "script.py"
-    file.write_text(SCRIPT.format(path=str(path), steps=steps))
-    environment = {**os.environ, "PYTHONPATH": str(Path(lava_parent.__file__).parents[1])}
+    file.write_text(SCRIPT.format(path=str(path), steps=steps, workers=workers))
+    environment = {**os.environ, "PYTHONPATH": str(Path(lava_parent.__file__).parents[2])}
     attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
     return subprocess.Popen(
         [sys.executable, str(file)],
@@ -205,41 +231,43 @@ def _script(path, steps, directory, **options) -> subprocess.Popen:
     )
 
 
-def _lava_group(script: subprocess.Popen) -> int:
-    """The process group of a script's Lava child; other children, as an import may start them, lead no group."""
-    children = Path(f"/proc/{script.pid}/task/{script.pid}/children")
-    leaders: list[int] = []
+def _lava_groups(script: subprocess.Popen, workers: int) -> list[int]:
+    """The process groups of a script's Lava children; other children, as an import may start them, lead no group."""
+    children = Path(f"/proc/{script.pid}/task")
+    leaders: set[int] = set()
 
     def found() -> bool:
-        for child in map(int, children.read_text().split()):
+        for child in [int(pid) for task in children.glob("*/children") for pid in task.read_text().split()]:
             with contextlib.suppress(ProcessLookupError):
-                leaders.extend([child] * (os.getpgid(child) == child))
-        return bool(leaders)
+                leaders.update([child] * (os.getpgid(child) == child))
+        return len(leaders) == workers
 
     _wait_until(found)
-    return leaders[0]
+    return sorted(leaders)
 
 
 @pytest.mark.slow
 def test_a_script_without_a_main_guard(mlp_file, tmp_path):
     script = _script(mlp_file, 10, tmp_path)
     output, _ = script.communicate(timeout=120)
-    assert output.decode().splitlines() == ["started", "(1, 5, 10)"]
+    assert output.decode().splitlines() == ["started", "(2, 5, 10)"]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "parent killed"])
-def test_the_users_program_ends_during_a_run(mlp_file, tmp_path, sign):
-    script = _script(mlp_file, STEPS, tmp_path, stderr=subprocess.PIPE)
-    group = _lava_group(script)
-    _wait_until(lambda: len(_shared_memory(_members(group))) > 10)
+def test_the_users_program_ends_during_a_run(mlp_file, tmp_path, temporary, sign, workers):
+    script = _script(mlp_file, STEPS, tmp_path, workers, stderr=subprocess.PIPE)
+    groups = _lava_groups(script, workers)
+    _wait_until(lambda: all(len(_shared_memory(_members(group))) > 10 for group in groups))
     time.sleep(1)
-    memory = _shared_memory(_members(group))
+    memory = _shared_memory([member for group in groups for member in _members(group)])
     script.send_signal(sign)
     _, errors = script.communicate(timeout=60)
     assert sign == signal.SIGKILL or errors.decode().rstrip().endswith("KeyboardInterrupt")
-    _wait_until(lambda: _members(group) == [], 15)
+    _wait_until(lambda: not any(map(_members, groups)), 15)
     assert not any(Path(name).exists() for name in memory)
+    _wait_until(lambda: not list(temporary.glob("netx-????????")), 15)
 
 
 @pytest.fixture
@@ -250,22 +278,24 @@ def temporary(monkeypatch):
         yield Path(directory)
 
 
-def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, temporary):
+@pytest.mark.parametrize("workers", WORKERS)
+def test_the_users_program_is_killed_before_the_run(mlp_file, tmp_path, temporary, workers):
     """The child still imports Lava; however long the run would be, it ends as soon as it begins, and leaves no file."""
-    script = _script(mlp_file, STEPS, tmp_path)
-    group = _lava_group(script)
+    script = _script(mlp_file, STEPS, tmp_path, workers)
+    groups = _lava_groups(script, workers)
     script.kill()
     script.communicate(timeout=60)
     try:
-        _wait_until(lambda: _members(group) == [], 60)
+        _wait_until(lambda: not any(map(_members, groups)), 60)
     finally:
-        if _members(group):
+        for group in filter(_members, groups):
             os.killpg(group, signal.SIGTERM)
     assert not list(temporary.iterdir())
 
 
-def test_no_file_is_left_behind(mlp_file, tmp_path, temporary):
-    assert _script(mlp_file, 10, tmp_path).wait(120) == 0
+@pytest.mark.parametrize("workers", WORKERS)
+def test_no_file_is_left_behind(mlp_file, tmp_path, temporary, workers):
+    assert _script(mlp_file, 10, tmp_path, workers).wait(120) == 0
     assert not list(temporary.iterdir())
 
 
@@ -280,9 +310,9 @@ def test_a_path_too_long_for_sockets_is_refused(mlp_file, mlp_spikes, tmp_path, 
 
 def test_further_calls_reuse_the_compiled_network(mlp_file, mlp_spikes):
     simulate(mlp_file, mlp_spikes, backend="lava")
-    before = _members(lava_parent._worker._process.pid)
+    before = _members(lava_parent._workers[0]._process.pid)
     simulate(mlp_file, mlp_spikes[:2], backend="lava")
-    assert _members(lava_parent._worker._process.pid) == before
+    assert _members(lava_parent._workers[0]._process.pid) == before
 
 
 def test_threads_take_turns(mlp_file, mlp_spikes):
@@ -294,12 +324,12 @@ def test_threads_take_turns(mlp_file, mlp_spikes):
 
 def test_a_fork_leaves_the_child_to_its_parent(mlp_file, mlp_spikes):
     simulate(mlp_file, mlp_spikes, backend="lava")
-    leader = lava_parent._worker._process.pid
+    leader = lava_parent._workers[0]._process.pid
     fork = multiprocessing.get_context("fork").Process(target=atexit._run_exitfuncs)
     fork.start()
     fork.join()
     simulate(mlp_file, mlp_spikes, backend="lava")
-    assert lava_parent._worker._process.pid == leader
+    assert lava_parent._workers[0]._process.pid == leader
 
 
 def test_a_wrong_python(mlp_file, mlp_spikes, tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ def test_what_is_no_python_for_lava_is_told(fault, tmp_path, monkeypatch, mlp_fi
         simulate(mlp_file, mlp_spikes, backend="lava", lava_python=path)
     assert message in str(caught.value)
     assert f"{path}, named by `lava_python`," in str(caught.value)
-    assert lava_parent._worker._process is None
+    assert lava_parent._workers[0]._process is None
 
 
 def test_what_cannot_be_started_is_told(tmp_path, mlp_file, mlp_spikes):
@@ -197,7 +197,7 @@ def test_every_layer_equals_lava_on_another_python(another_python, mlp_file, mlp
     for name, expected in on_reference.layers.items():
         assert expected.any()
         assert np.array_equal(on_lava.layers[name], expected)
-    assert Path(lava_parent._worker._process.args[0]) == Path(another_python)
+    assert Path(lava_parent._workers[0]._process.args[0]) == Path(another_python)
 
 
 @pytest.mark.lava
@@ -205,19 +205,19 @@ def test_another_python_is_started_anew_and_a_named_one_is_the_one_that_verifies
     another_python, mlp_file, mlp_spikes, tmp_path
 ):
     verify(None, mlp_file, mlp_spikes, lava_samples=1, lava_python=another_python)
-    first = lava_parent._worker._process
+    first = lava_parent._workers[0]._process
     link = tmp_path / "python"
     link.write_text(f'#!/bin/sh\nexec "{another_python}" "$@"\n')
     link.chmod(0o755)
     verify(None, mlp_file, mlp_spikes, lava_samples=1, lava_python=link)
-    second = lava_parent._worker._process
+    second = lava_parent._workers[0]._process
     assert first.poll() is not None
     assert (first.args[0], second.args[0]) == (another_python, str(link))
 
 
 @pytest.mark.lava
 def test_a_module_that_another_python_lacks(another_python, mlp_file, mlp_spikes, monkeypatch):
-    lava_parent._worker.end()
+    lava_parent._workers[0].end()
     monkeypatch.setattr(lava_parent, "_CHILD", "import sys; sys.modules['lava'] = None" + lava_parent._CHILD)
     with pytest.raises(SimulationError, match=r"It is missing in .*python, named by `lava_python`\. .*lava-env"):
         simulate(mlp_file, mlp_spikes, backend="lava", lava_python=another_python)

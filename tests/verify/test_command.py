@@ -590,6 +590,11 @@ def test_options_of_a_run_reach_it(command: Command, monkeypatch: pytest.MonkeyP
     assert command("verify", "net.net", "--data", "data.npz", *options) == 2
     expected = {"lava_samples": 5, "seed": 3, "timeout": 9.0, "delay_shift": False, "spike_exp": 4}
     assert {name: given[name] for name in expected} == expected
+    assert given["lava_workers"] is None
+    assert command("verify", "net.net", "--data", "data.npz", "--lava-workers", "2") == 2
+    assert (given["lava_samples"], given["lava_workers"]) == ("auto", 2)
+    assert command("verify", "net.net", "--data", "data.npz", "--lava-samples", "auto") == 2
+    assert given["lava_samples"] == "auto"
 
 
 @pytest.mark.parametrize(
@@ -601,6 +606,9 @@ def test_options_of_a_run_reach_it(command: Command, monkeypatch: pytest.MonkeyP
         (("--tolerance", "rate=1", "--tolerance", "rate=2"), "a second one in --tolerance rate=2"),
         (("--tolerance", "rate=1", "--tolerance", "dense1:rate=2"), "but got both"),
         (("--timeout", "0"), "Expected --timeout to be"),
+        (("--lava-samples", "-1"), "Expected a number of at least 0, or auto, but got '-1'"),
+        (("--lava-samples", "many"), "Expected a number of at least 0, or auto, but got 'many'"),
+        (("--lava-workers", "0"), "Invalid value for '--lava-workers'"),
         (("--recorded", "."), ".: a directory, not a file"),
     ],
 )

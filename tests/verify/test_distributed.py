@@ -245,3 +245,32 @@ def test_two_processes_make_the_report_of_one(tmp_path: Path) -> None:
     assert [layer["differing"] for layer in comparison["layers"]] == [1, 1]
     assert comparison["cause"]["place"] == {"sample": 5, "neuron": [3], "step": 7}
     assert comparison["layers"][0]["raster"]["sample"] == 5
+
+
+def test_two_processes_simulate_shares_of_what_one_simulates(tmp_path: Path) -> None:
+    spikes, expected = data(tmp_path)
+    np.savez(tmp_path / "data.npz", spikes=spikes)
+    example = Path(__file__).parents[2] / "examples" / "simulate_shares.py"
+    arguments = [sys.executable, str(example), *(str(tmp_path / name) for name in ("net.net", "data.npz", "shares"))]
+    processes = [
+        subprocess.Popen(arguments, env={**os.environ, "RANK": rank, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"})
+        for rank in "01"
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    shares = [np.load(tmp_path / "shares" / f"{rank}.npz") for rank in "01"]
+    assert [share["samples"].tolist() for share in shares] == [[0, 1, 2, 3], [4, 5, 6]]
+    for name, layer in {**expected, "output": expected["dense2"]}.items():
+        np.testing.assert_array_equal(np.concatenate([share[name] for share in shares]), layer)
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "samples"), [("auto", 7), ("3", 3), ("1", 1)])
+def test_the_command_under_torchrun_shares_the_samples_on_lava(tmp_path: Path, number: str, samples: int) -> None:
+    spikes, _ = data(tmp_path)
+    np.savez(tmp_path / "data.npz", spikes=spikes)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    verify = ["-m", "netx_export", "verify", "net.net", "--data", "data.npz", "--lava-samples", number]
+    result = subprocess.run([*command, *verify], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert f"reference against Lava: {samples} samples of 20 steps\n" in result.stdout

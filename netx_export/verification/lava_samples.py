@@ -1,0 +1,86 @@
+"""The samples that ``verify`` runs on Lava: as many as it is told, or as many as fit into a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netx_export.progress import Watch, time_on_lava
+from netx_export.run import Run
+from netx_export.simulation.simulate import LavaSimulator
+
+__all__ = ["AUTO_MOST", "LavaSamples", "LavaShare", "why_no_more"]
+
+LavaSamples: TypeAlias = "int | Literal['auto']"
+
+AUTO_MOST = 32
+_AUTO_SECONDS = 60.0
+
+_Samples: TypeAlias = "npt.NDArray[np.int64]"
+
+
+class LavaShare:
+    """The samples that one process of the user's runs on Lava, part after part.
+
+    Args:
+        simulator: runs them.
+        samples: their indices in the order in which they were drawn.
+        workers: how many processes share them.
+        automatic: whether to run only as many of the first ones as fit into a minute, but one per worker at least.
+        title: of the work.
+        watch: is told how far it has come, and how long it takes.
+    """
+
+    def __init__(
+        self,
+        simulator: LavaSimulator,
+        samples: _Samples,
+        workers: int,
+        automatic: bool,
+        title: str,
+        watch: Watch,
+    ) -> None:
+        self._simulator = simulator
+        self._samples = samples
+        self._workers = workers
+        self._title = title
+        self._watch = watch
+        self._is_chosen = not automatic
+        self._number = len(samples)  # of those that are run in all, as far as is known
+
+    def parts(self) -> Iterator[_Samples]:
+        """Samples to run together, in the order of the data. The first ones have run before the others are chosen."""
+        first = self._number if self._is_chosen else self._workers
+        yield np.sort(self._samples[:first])
+        self._is_chosen = True
+        yield np.sort(self._samples[first : self._number])
+
+    def run(self, spikes: torch.Tensor) -> Run:
+        """Run what goes into the file of some of them."""
+        return self._simulator(spikes, self._workers, self._tell)
+
+    def _tell(self, samples: float, seconds: float) -> None:
+        if not self._is_chosen:
+            rounds = max(1, int(_AUTO_SECONDS / seconds))
+            self._number = min(len(self._samples), rounds * self._workers)
+        time = time_on_lava(seconds * self._number / self._workers, self._workers)
+        self._watch.expect(f"{self._title}: {time}", self._number)
+        self._watch.advance(samples)
+
+
+def why_no_more(number: int, samples: int) -> str | None:
+    """Why no more samples were run where nobody had said how many; None if all were.
+
+    Args:
+        number: of samples that were run.
+        samples: that there are.
+    """
+    if number == samples:
+        return None
+    if number == AUTO_MOST:
+        return "the most that are run unless more are asked for"
+    return f"as many as fit into {_AUTO_SECONDS:.0f} s, at least one per worker"
