@@ -223,9 +223,14 @@ def check_label_form(name: str, value: object) -> None:
     check_choice(name, value, (None, "indices", "targets"))
 
 
-def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") -> torch.Tensor:
-    """``labels`` as int64 class indices of which none is left out, checked where that does not make the host wait."""
-    return _read_indices(labels, num_classes, None, name).values
+def class_indices(
+    labels: torch.Tensor, num_classes: int, name: str = "labels", ignore_index: int | None = None
+) -> torch.Tensor:
+    """``labels`` as int64 class indices, :data:`IGNORED` for those that are ``ignore_index``.
+
+    They are checked where that does not make the host wait.
+    """
+    return _read_indices(labels, num_classes, ignore_index, name).values
 
 
 def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | None, name: str) -> Labels:
