@@ -78,23 +78,33 @@ def moving_window_rate(spikes: torch.Tensor, window: int) -> torch.Tensor:
     return _filtered(as_float(spikes), partial(_window_mean, window=window))
 
 
+def window_sum(x: torch.Tensor, window: int) -> torch.Tensor:
+    """Sum over the last ``window`` steps of trains ``(*, T)``, at every step: :func:`moving_window_rate` in spikes."""
+    return _filtered(as_float(x), partial(_window_sum, window=window))
+
+
 def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
-    """Mean over the last ``window`` steps, in reversed time over the next ones."""
-    behind, ahead = (0, window - 1) if reverse else (window - 1, 0)
+    return _window_sum(x, reverse, window).div_(window)
+
+
+def _window_sum(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
+    """Sum over the last ``window`` steps, in reversed time over the next ones; of a silent window exactly 0."""
+    others = min(window, x.shape[-1]) - 1
+    behind, ahead = (0, others) if reverse else (others, 0)
     # The running sum of a long train is large beside a window's, and their difference would lose digits.
-    total = x.cumsum(-1, dtype=torch.float64 if x.shape[-1] > _LONG else x.dtype)
-    return sum_around(total, behind, ahead).div_(window).to(x.dtype)
+    total = running_sum(x, behind + 1, ahead, torch.float64 if x.shape[-1] > _LONG else x.dtype)
+    return (total[..., others + 1 :] - total[..., : -others - 1]).to(x.dtype)
 
 
-def sum_around(total: torch.Tensor, behind: int, ahead: int) -> torch.Tensor:
-    """Sum from ``behind`` steps before each step to ``ahead`` steps after it, from running sums ``(*, T)``.
-
-    A difference of running sums, so exactly 0 where there is nothing. A window may reach beyond the train.
-    """
-    ahead = min(ahead, total.shape[-1] - 1)
-    beyond = total[..., -1:].expand(*total.shape[:-1], ahead)
-    sums = torch.cat((total[..., ahead:], beyond), -1)
-    sums[..., behind + 1 :].sub_(total[..., : -behind - 1])
+def running_sum(x: torch.Tensor, before: int, after: int, dtype: torch.dtype) -> torch.Tensor:
+    """Running sums ``(*, before + T + after)``: of trains ``(*, T)`` that are silent outside of their steps."""
+    if torch_transforms():  # which take no output to write to
+        return F.pad(x.to(dtype), (before, after)).cumsum(-1)
+    end = before + x.shape[-1]
+    sums = torch.empty(*x.shape[:-1], end + after, dtype=dtype, device=x.device)
+    sums[..., :before] = 0
+    torch.cumsum(x, -1, dtype=dtype, out=sums[..., before:end])
+    sums[..., end:] = sums[..., end - 1 : end]
     return sums
 
 
@@ -310,16 +320,16 @@ def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
         found, step = fired.max(-1, keepdim=True)
         return torch.where(found, step, steps)
     rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
-    return torch.searchsorted(running_count(fired), rank.expand(*spikes.shape[:-1], ranks).contiguous())
+    counts = as_counts(fired).cumsum_(-1).contiguous()  # else torch warns of the copy that it makes
+    return torch.searchsorted(counts, rank.expand(*spikes.shape[:-1], ranks).contiguous())
 
 
-def running_count(fired: torch.Tensor) -> torch.Tensor:
-    """How many of a mask ``(*, T)`` are true up to each step.
+def as_counts(fired: torch.Tensor) -> torch.Tensor:
+    """A mask as float32, of which torch's running sums are several times as fast as of integers.
 
-    In float32, of which torch's running sums are several times as fast as of integers; by way of bytes, since torch
-    takes five times as long from bool to float32.
+    By way of bytes, since torch takes five times as long from bool to float32; its compiler of version 2.3 cannot.
     """
-    return fired.to(torch.uint8).to(torch.float32).cumsum_(-1)
+    return fired.to(torch.float32) if torch_compiles() else fired.to(torch.uint8).to(torch.float32)
 
 
 @also_called(delay_steps="steps")  # not x_seq: the peer's has time first, and any tensor can be delayed along either

@@ -13,7 +13,7 @@ from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import first_steps, running_count, sum_around
+from lava_spikeloss.spike_trains import as_counts, first_steps, running_sum
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -81,36 +81,40 @@ def _nearest(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
     v = v.detach().contiguous()
+    steps = v.shape[-1]
+    reach = min(reach, steps - 1)
     threshold = v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold
-    total = running_count(v >= threshold)
-    positive = _highest_free_step(v, total, reach)
-    others = sum_around(total, reach, 0).sub_(1).bool()  # for a spike: is there another one within reach before it?
-    begins = first_steps((v >= threshold) & ~others, (v.shape[-1] + reach) // (reach + 1))  # there are at most so many
-    count = (begins < v.shape[-1]).sum(-1, keepdim=True)
-    return count, positive, _end_of_smallest(begins, total)
+    fired = v >= threshold
+    total = running_sum(as_counts(fired), reach + 1, reach, torch.float32)
+    positive = _highest_of(v, free=total[..., 2 * reach + 1 :] == total[..., :steps])  # no spike within reach
+    begins = fired & (total[..., reach : reach + steps] == total[..., :steps])  # no spike within reach before
+    del fired
+    begins = first_steps(begins, (steps + reach) // (reach + 1))  # there are at most so many
+    count = (begins < steps).sum(-1, keepdim=True)
+    return count, positive, _end_of_smallest(begins, total, reach + 1, steps)
 
 
-def _highest_free_step(v: torch.Tensor, total: torch.Tensor, reach: int) -> torch.Tensor:
-    """The step of the highest potential among those without a spike within ``reach``; :math:`T` for none."""
-    limit = sum_around(total, reach, reach).sub_(0.5).mul_(-torch.inf)  # -inf within reach of a spike, elsewhere inf
-    step = torch.minimum(v, limit).max(-1, keepdim=True).indices
-    return torch.where(limit.gather(-1, step) > 0, step, v.shape[-1])
+def _highest_of(v: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+    """The step of the highest potential among those that are free; :math:`T` for none."""
+    step = torch.where(free, v, -torch.inf).max(-1, keepdim=True).indices
+    return torch.where(free.gather(-1, step), step, v.shape[-1])
 
 
-def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+def _end_of_smallest(begins: torch.Tensor, total: torch.Tensor, before: int, steps: int) -> torch.Tensor:
     """The last step of the cluster with the fewest spikes; :math:`T` for none.
 
     Args:
         begins: the first step of each cluster, :math:`T` for those that are not there.
-        total: how many spikes have come by each step.
+        total: how many spikes have come by each step, after zeros.
+        before: how many zeros.
+        steps: :math:`T`.
     """
-    steps = total.shape[-1]
     exists = begins < steps
-    spikes_before = total.gather(-1, begins.clamp(max=steps - 1)) - exists.to(total.dtype)
+    spikes_before = total.gather(-1, begins + before - 1)
     spikes_through = torch.cat((spikes_before[..., 1:], total[..., -1:]), -1)
     size = torch.where(exists, spikes_through - spikes_before, torch.inf)
     smallest = size.min(-1, keepdim=True).indices
-    last = torch.searchsorted(total, spikes_through.gather(-1, smallest))
+    last = torch.searchsorted(total, spikes_through.gather(-1, smallest)) - before
     return torch.where(exists[..., :1], last, steps)
 
 

@@ -40,13 +40,17 @@ def cross_entropy(
     check_weight_length(weight, scores.shape[1])
     if weight is not None:
         weight = weight.to(scores.dtype)
+    if scores.dim() == 3 and not focal_gamma and labels.values.dim() == (1 if _are_indices(labels) else 2):
+        log_p = F.log_softmax(scores, dim=1).sum(-1) / scores.shape[-1]  # one label for all steps: their mean will do
+        labels = _labels_like(log_p, labels)
+        return _reduce(_losses(log_p, _targets(log_p, labels, weight, label_smoothing)), labels, weight, reduction)
     labels = _labels_like(scores, labels)
     # The mean over time of a sample some steps of which are left out is not the sum divided by all steps.
     over_time = scores.dim() == 3 and reduction != "mean"
     each = "none" if over_time and labels.kept is not None else reduction
     if focal_gamma:
-        losses = _focal(scores, _targets(scores, labels, weight, label_smoothing), focal_gamma)
-        loss = _reduce(losses, labels, weight, each)
+        targets = _targets(scores, labels, weight, label_smoothing)
+        loss = _reduce(_losses(F.log_softmax(scores, dim=1), targets, focal_gamma), labels, weight, each)
     else:
         loss = _plain(scores, labels, weight, label_smoothing, each)
     if not over_time:
@@ -59,7 +63,7 @@ def cross_entropy(
 def _plain(
     scores: torch.Tensor, labels: Labels, weight: torch.Tensor | None, smoothing: float, reduction: str
 ) -> torch.Tensor:
-    if labels.kept is None or labels.values.dtype == torch.int64:  # torch leaves class indices out by itself
+    if labels.kept is None or _are_indices(labels):  # torch leaves class indices out by itself
         return F.cross_entropy(scores, labels.values, weight, reduction=reduction, label_smoothing=smoothing)
     losses = F.cross_entropy(scores, labels.values, weight, reduction="none", label_smoothing=smoothing)
     return reduce(losses, reduction, labels.kept)
@@ -72,12 +76,16 @@ def _reduce(losses: torch.Tensor, labels: Labels, weight: torch.Tensor | None, r
     return reduce(losses, reduction, labels.kept)
 
 
+def _are_indices(labels: Labels) -> bool:
+    return labels.values.dtype == torch.int64
+
+
 def _labels_like(scores: torch.Tensor, labels: Labels) -> Labels:
     """Labels with the dimensions of the scores: averaged over time for ``(N, C)``, repeated for ``(N, C, T)``."""
     if scores.dim() == 2:
         return labels_per_train(labels, scores.shape[1], scores.dtype)
     values, kept = labels
-    indices = values.dtype == torch.int64
+    indices = _are_indices(labels)
     if not indices:
         values = values.to(scores.dtype)
     if values.dim() == (1 if indices else 2):
@@ -99,9 +107,10 @@ def _targets(scores: torch.Tensor, given: Labels, weight: torch.Tensor | None, s
     return labels * weight.reshape(-1, *[1] * (labels.dim() - 2))
 
 
-def _focal(scores: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch.Tensor:
-    log_p = F.log_softmax(scores, dim=1)
-    if targets.dtype == torch.int64:
-        log_p, targets = log_p.gather(1, targets), torch.ones((), dtype=log_p.dtype, device=log_p.device)
-    factor = (-torch.expm1(log_p)).clamp(min=torch.finfo(scores.dtype).tiny).pow(gamma)
-    return -(targets * factor * log_p).sum(1)
+def _losses(log_p: torch.Tensor, targets: torch.Tensor, gamma: float = 0.0) -> torch.Tensor:
+    """Cross entropy of logarithms ``(N, C)`` or ``(N, C, T)`` of probabilities, each with its focal factor."""
+    picked = log_p.gather(1, targets) if targets.dtype == torch.int64 else log_p
+    terms = picked if targets.dtype == torch.int64 else targets * log_p
+    if gamma:
+        terms = terms * (-torch.expm1(picked)).clamp(min=torch.finfo(log_p.dtype).tiny).pow(gamma)
+    return -terms.sum(1)

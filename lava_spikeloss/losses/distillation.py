@@ -89,10 +89,10 @@ def distillation_loss(
         outputs, wanted = spike_count(outputs).unsqueeze(-1) / outputs.shape[-1], wanted.mean(-1, keepdim=True)
     log_p = F.log_softmax(as_float(outputs) / (tau / scale), dim=1)
     log_q = F.log_softmax(wanted.to(log_p.dtype) / tau, dim=1)
-    difference = log_q - log_p
+    difference = log_p - log_q
     q = log_q.exp_().expand_as(difference)  # a teacher may have the same scores at every step
     divergence = matmul(q.flatten(1).unsqueeze(1), difference.flatten(1).unsqueeze(2)).flatten() / log_p.shape[-1]
-    return reduce(tau**2 * divergence, reduction)
+    return reduce(-(tau**2) * divergence, reduction)
 
 
 def _teacher_scores(teacher: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

@@ -223,9 +223,14 @@ def check_label_form(name: str, value: object) -> None:
     check_choice(name, value, (None, "indices", "targets"))
 
 
-def class_indices(labels: torch.Tensor, num_classes: int, name: str = "labels") -> torch.Tensor:
-    """``labels`` as int64 class indices of which none is left out, checked where that does not make the host wait."""
-    return _read_indices(labels, num_classes, None, name).values
+def class_indices(
+    labels: torch.Tensor, num_classes: int, name: str = "labels", ignore_index: int | None = None
+) -> torch.Tensor:
+    """``labels`` as int64 class indices, :data:`IGNORED` for those that are ``ignore_index``.
+
+    They are checked where that does not make the host wait.
+    """
+    return _read_indices(labels, num_classes, ignore_index, name).values
 
 
 def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | None, name: str) -> Labels:
@@ -345,7 +350,9 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        return torch.full(shape, false, dtype=dtype, device=labels.device).scatter(1, labels, true)
+        named = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, 1)
+        others = torch.full((), false, dtype=dtype, device=labels.device)
+        return torch.where(named, torch.full_like(others, true), others)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 

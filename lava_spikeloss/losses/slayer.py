@@ -35,7 +35,7 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     squared_errors,
 )
-from lava_spikeloss.spike_trains import exponential_filter, low_pass, moving_window_rate, spike_count
+from lava_spikeloss.spike_trains import exponential_filter, low_pass, spike_count, window_sum
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
@@ -163,11 +163,11 @@ def spike_rate(
         tensor(0.2500)
     """
     check_options(true_rate=true_rate, false_rate=false_rate, reduction=reduction)
-    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
-    given = read_labels(labels, spikes.shape, rates.shape[1], label_form=label_form, ignore_index=ignore_index)
-    labels, kept = _labels_like(rates, given)
-    wanted = wanted_values(labels, rates.shape[1], rates.dtype, true_rate, false_rate)
-    return reduce(squared_errors(rates, wanted), reduction, kept)
+    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling)
+    given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
+    labels, kept = _labels_like(counts, given)
+    wanted = wanted_values(labels, counts.shape[1], counts.dtype, true_rate * steps, false_rate * steps)
+    return reduce(squared_errors(counts, wanted), reduction, kept) / steps**2
 
 
 @padded()
@@ -239,17 +239,18 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
-    given = read_labels(labels, spikes.shape, rates.shape[1], label_form=label_form, ignore_index=ignore_index)
-    labels, kept = _labels_like(rates, given)
+    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling)
+    given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
+    labels, kept = _labels_like(counts, given)
+    if labels.dtype == torch.int64:
+        labels = labels.expand(-1, -1, *counts.shape[2:])
     if mode in ("softmax", "logsoftmax"):
-        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(rates)
-        return reduce(F.cross_entropy(scale * rates, targets, reduction="none"), reduction, kept)
-    one_spike = 1 / (moving_window or spikes.shape[-1])
+        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(counts)
+        return reduce(F.cross_entropy(counts * (scale / steps), targets, reduction="none"), reduction, kept)
     if mode == "count":
-        shares, eps = _lift(rates, one_spike), 0.0
+        shares, eps = _lift(counts, 1.0), 0.0
     else:
-        shares, eps = _lift(rates, _label_is_silent(rates, labels) * one_spike), _EPS
+        shares, eps = _lift(counts, _label_is_silent(counts, labels)), _EPS * steps
     total = shares.sum(1) + eps
     if labels.dtype == torch.int64:
         return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction, kept)
@@ -257,18 +258,18 @@ def spike_max(
     return reduce(labels.sum(1) * total.log() - (labels * log_shares).sum(1), reduction, kept)
 
 
-def _label_is_silent(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _label_is_silent(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """1 where a labelled class did not fire, else 0, ``(N, 1)`` or ``(N, 1, T)``."""
     if labels.dtype == torch.int64:
-        silent = rates.gather(1, labels) <= 0
+        silent = counts.gather(1, labels) <= 0
     else:
-        silent = ((rates <= 0) & (labels > 0)).any(1, keepdim=True)
-    return silent.to(rates.dtype)
+        silent = ((counts <= 0) & (labels > 0)).any(1, keepdim=True)
+    return silent.to(counts.dtype)
 
 
-def _lift(rates: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
-    """The larger of each rate and ``least``, with the gradient of the rate."""
-    return rates.detach().clamp(min=least) + (rates - rates.detach())
+def _lift(counts: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
+    """The larger of each count and ``least``, with the gradient of the count."""
+    return counts.detach().clamp(min=least) + (counts - counts.detach())
 
 
 def _forms_with_yes_or_no(arguments: dict[str, Any], spikes: torch.Tensor) -> list[Form]:
@@ -339,38 +340,44 @@ def spike_moid(
         tensor(0.1578)
     """
     check_options(reduction=reduction, alpha=alpha, theta=theta)
-    rates = _rates(spikes, moving_window, population_code, num_classes, population_pooling)
+    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling)
     given = read_labels(
         labels,
         spikes.shape,
-        rates.shape[1],
+        counts.shape[1],
         label_form=label_form,
         ignore_index=ignore_index,
-        forms=label_forms(spikes.shape, rates.shape[1], yes_or_no=True),
+        forms=label_forms(spikes.shape, counts.shape[1], yes_or_no=True),
     )
-    labels, kept = _labels_like(rates, given)
-    targets = wanted_values(labels, rates.shape[1], rates.dtype, 1, 0).expand_as(rates)
-    x = (rates - _for_classes(theta, rates)) / _for_classes(alpha, rates)
-    del rates  # with a window it is as large as the input
+    labels, kept = _labels_like(counts, given)
+    targets = wanted_values(labels, counts.shape[1], counts.dtype, 1, 0).expand_as(counts)
+    width, middle = _for_classes(alpha, counts), _for_classes(theta, counts)
+    x = torch.addcmul(-middle / width, counts, 1 / (steps * width))  # (rate - theta) / alpha
+    del counts  # with a window it is as large as the input
     # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
     value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction, kept)
     slope = reduce(F.softplus(x, threshold=40), reduction, kept) - reduce(targets * x, reduction, kept)
     return value + (slope - slope.detach())
 
 
-def _for_classes(value: float | torch.Tensor, rates: torch.Tensor) -> float | torch.Tensor:
-    """A number, or a tensor of one for all classes or ``(C,)``, as it goes with rates ``(N, C)`` or ``(N, C, T)``."""
-    return value.reshape(-1, *[1] * (rates.dim() - 2)) if isinstance(value, torch.Tensor) else value
+def _for_classes(value: float | torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """A number, or a tensor of one for all classes or ``(C,)``, as it goes with counts ``(N, C)`` or ``(N, C, T)``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(counts.dtype).reshape(-1, *[1] * (counts.dim() - 2))
+    return torch.full((), value, dtype=counts.dtype, device=counts.device)
 
 
-def _rates(
+def _counts(
     spikes: torch.Tensor,
     moving_window: int | None,
     population_code: bool,
     num_classes: int | None,
     population_pooling: str,
-) -> torch.Tensor:
-    """Rates ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window."""
+) -> tuple[torch.Tensor, int]:
+    """Spike counts ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and in how many steps.
+
+    They are divided by the steps last, where there is least to divide.
+    """
     check_spikes("spikes", spikes)
     check_options(
         moving_window=moving_window,
@@ -381,22 +388,23 @@ def _rates(
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     if moving_window is None:
-        return pool_population(spike_count(trains), classes, population_pooling) / trains.shape[-1]
-    return moving_window_rate(pool_population(trains, classes, population_pooling), moving_window)
+        return pool_population(spike_count(trains), classes, population_pooling), int(trains.shape[-1])
+    return window_sum(pool_population(trains, classes, population_pooling), moving_window), int(moving_window)
 
 
-def _labels_like(rates: torch.Tensor, given: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels of rates ``(N, C)`` or ``(N, C, T)``, and which of them are kept.
+def _labels_like(counts: torch.Tensor, given: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Labels of counts ``(N, C)`` or ``(N, C, T)``, and which of them are kept.
 
-    These are class indices, ``(N, 1)`` or ``(N, 1, T)``, or targets, ``(N, C)``, ``(N, C, 1)`` or ``(N, C, T)``.
+    These are class indices, ``(N, 1)``, or with counts per step ``(N, 1, 1)`` or ``(N, 1, T)``; or targets, ``(N, C)``,
+    ``(N, C, 1)`` or ``(N, C, T)``.
     """
-    classes = rates.shape[1]
-    if rates.dim() == 2:
-        given = labels_per_train(given, classes, rates.dtype)
+    classes = counts.shape[1]
+    if counts.dim() == 2:
+        given = labels_per_train(given, classes, counts.dtype)
         return with_classes(given), given.kept
     if given.values.dtype == torch.int64:
-        return with_classes(given).reshape(rates.shape[0], 1, -1).expand(-1, -1, rates.shape[-1]), given.kept
-    return targets_per_step(given, classes, rates.dtype), given.kept
+        return with_classes(given).reshape(counts.shape[0], 1, -1), given.kept
+    return targets_per_step(given, classes, counts.dtype), given.kept
 
 
 class SpikeTime(Loss, function=spike_time):

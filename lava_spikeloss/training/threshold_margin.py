@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lava_spikeloss.arguments import check_number, check_tensor
-from lava_spikeloss.losses.labels import class_indices
+from lava_spikeloss.arguments import check_integer, check_number, check_tensor
+from lava_spikeloss.losses.labels import IGNORED, class_indices
 from lava_spikeloss.slayer_blocks import is_block, is_spiking, states
 from lava_spikeloss.training.state import restore, snapshot
 
@@ -35,9 +35,11 @@ class ThresholdMargin:
         block: a SLAYER block with spiking neurons, usually the last one.
         true: factor for the classes of the sample.
         false: factor for the others.
+        ignore_index: the class index of samples that losses leave out: none of their classes is true.
 
     Raises:
-        TypeError: if ``block`` is no SLAYER block, or its neuron has no threshold of one number.
+        TypeError: if ``block`` is no SLAYER block, its neuron has no threshold of one number, or ``ignore_index`` is no
+            integer.
         ValueError: if a factor is not positive, or so small that the threshold rounds to 0, at which a neuron at rest
             would spike.
 
@@ -53,13 +55,16 @@ class ThresholdMargin:
         ...     spikes = net(torch.ones(1, 4, 8))
     """
 
-    def __init__(self, block: torch.nn.Module, true: float = 1.1, false: float = 0.9) -> None:
+    def __init__(
+        self, block: torch.nn.Module, true: float = 1.1, false: float = 0.9, *, ignore_index: int = IGNORED
+    ) -> None:
         if not is_block(block):
             raise TypeError(
                 f"Expected argument `block` to be a SLAYER block with a neuron but got {type(block).__name__}."
             )
         check_number("true", true, above=0)
         check_number("false", false, above=0)
+        check_integer("ignore_index", ignore_index)
         self.block: Any = block
         if not (is_spiking(block) and isinstance(self.block.neuron.threshold, (int, float))):
             raise TypeError(
@@ -68,6 +73,7 @@ class ThresholdMargin:
             )
         self.true = true
         self.false = false
+        self.ignore_index = ignore_index
         for name, factor in (("true", true), ("false", false)):
             if _scaled(self.block.neuron, self.block.neuron._threshold, factor) == 0:
                 raise ValueError(
@@ -127,7 +133,7 @@ class _TwoRuns:
             false_spikes, false_states = self._run(current, margin.false)
         finally:
             neuron._threshold = self.nominal
-        mask = _true_mask(self.target, true_spikes)
+        mask = _true_mask(self.target, true_spikes, margin.ignore_index)
         for name, value in false_states.items():
             setattr(neuron, name, torch.where(mask[..., 0], true_states[name], value))
         return torch.where(mask, true_spikes, false_spikes)
@@ -154,11 +160,11 @@ def _scaled(neuron: Any, threshold: float, factor: float) -> float:
     return float(round(threshold * factor * neuron.s_scale) / neuron.s_scale)
 
 
-def _true_mask(target: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+def _true_mask(target: torch.Tensor, spikes: torch.Tensor, ignore_index: int) -> torch.Tensor:
     """``(N, C, 1, ..., 1)``, true where the neuron stands for a class of the sample."""
     samples, neurons = spikes.shape[:2]
     if target.dim() == 1:
-        target = class_indices(target, neurons, "target")
+        target = class_indices(target, neurons, "target", ignore_index)
     target = target.to(spikes.device)
     mask = target.unsqueeze(1) == torch.arange(neurons, device=spikes.device) if target.dim() == 1 else target != 0
     if mask.shape != (samples, neurons):

@@ -245,6 +245,10 @@ class TestPasses:
         counted = passes.traffic(lambda: x.add_(row))
         assert counted.moved == 4 * (1000 + 100 + 1000)
 
+    def test_an_output_that_is_given_is_written_but_not_read(self) -> None:
+        x, sums = torch.empty(10, 100, device="meta"), torch.empty(10, 100, device="meta")
+        assert passes.traffic(lambda: torch.cumsum(x, -1, out=sums)).moved == 4 * (1000 + 1000)
+
     def test_every_loss_keeps_the_bounds(self) -> None:
         (rows,), bounds = passes.measure(Wish())
         assert {case.name for case in CASES if case.backward} <= {row.split("`")[1] for row in rows.splitlines()[2:]}

@@ -107,6 +107,19 @@ def test_recording_a_membrane_at_the_same_time_is_refused(spikes: torch.Tensor) 
 
 
 @pytest.mark.slayer
+@pytest.mark.parametrize("ignore_index", [-100, 3])
+def test_a_sample_that_losses_leave_out_has_no_true_class(ignore_index: int, spikes: torch.Tensor) -> None:
+    net = dense()
+    with ThresholdMargin(net[-1], 1.5, 0.5, ignore_index=ignore_index)(torch.tensor([0, ignore_index, 5])):
+        margined = net(spikes)
+    with ThresholdMargin(net[-1], 1.5, 0.5)(IS_TRUE[..., 0] & torch.tensor([[True], [False], [True]])):
+        expected = net(spikes)
+    assert torch.equal(margined, expected)
+    with pytest.raises(ValueError, match="from -1 to"), ThresholdMargin(net[-1])(torch.tensor([0, -1, 5])):
+        net(spikes)
+
+
+@pytest.mark.slayer
 def test_several_neurons_per_class(spikes: torch.Tensor) -> None:
     net = dense()
     population = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
