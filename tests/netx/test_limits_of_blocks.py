@@ -69,6 +69,10 @@ def _sigma_delta(threshold: float) -> Chain:
     return _ran(blocks.Input(dict(SDNN)), dense)
 
 
+def test_what_is_refused_of_an_input_names_it_as_the_first_block() -> None:
+    _refused(_ran(_blocks().Input({**CUBA, "threshold": 100.0}), _dense()), r"Block 0 \(cuba\.Input\)")
+
+
 @pytest.mark.parametrize(
     ("make", "low", "high"), [(_cuba, 1, 4095), (_resonators, 1, 2**17 - 1), (_sigma_delta, 1, 4095)]
 )
