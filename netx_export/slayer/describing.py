@@ -417,7 +417,7 @@ def _refuse_options(index: int, block: Block) -> None:
             "Use count_log=False, and count what the block returns.",
         ),
         "lava-dl itself cannot run an Input that has no neuron and delays": (
-            kind(block) in _INPUTS and neuron is None and block.delay_shift,
+            kind(block) in _INPUTS and neuron is None and block.delay_shift is True,
             "Use delay_shift=False.",
         ),
         "SLAYER multiplies its weights by its mask at each forward again, and that holds more than 0 and 1": (
@@ -480,7 +480,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     if not kind(block).endswith(".Input"):
         return Input(shape, delay_shift=False)
     if block.neuron is None:
-        return Input(shape, bool(block.delay_shift))
+        return Input(shape, block.delay_shift is True)
     context = BlockContext(0, block, shape, False, True)
     if not passes_over_norm(block):
         refuse_norm(context)
@@ -497,7 +497,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     )
     if family(block) == "sigma_delta":  # whose forward never shifts
         return Input(shape, False, Encoder(sigma_delta_neuron(context, activates=False), weight, bias))
-    return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(context), weight, bias))
+    return Input(shape, block.delay_shift is True, Encoder(cuba_neuron(context), weight, bias))
 
 
 def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
@@ -534,7 +534,7 @@ def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...
         neuron=neuron,
         delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
         bias=bias,
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=None if delay_on_the_way_in else own_delay,
         output_shape=None if shape == (len(weight),) else shape,
     )
@@ -586,7 +586,7 @@ def _recurrent_layers(
         recurrent_weight=joined[:, weight.shape[1] :],
         neuron=neuron,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
     )
     return [*_flattened(context, weight), layer]
@@ -637,7 +637,7 @@ def _conv_layers(
         input_shape=context.shape,
         groups=groups,
         bias=None,
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
         **pairs,
     )
@@ -688,7 +688,7 @@ def _resonator_layers(
         weight=context.as_made(real),
         imaginary_weight=context.as_made(imaginary),
         neuron=resonator_neuron(context, repeats=len(real) // shape[0]),
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
         output_shape=None if shape == (len(real),) else shape,
     )

@@ -199,6 +199,8 @@ def test_states_of_24_bits_by_bound_and_on_a_sample(layer: Dense, may: str, does
     few = np.zeros((1, 400, 5))
     few[0, :3, 2] = 1
     assert may in _rules(check(network))
+    assert check(network)[0].hint.startswith("Give a sample to see whether it happens.")
+    assert all("Give a sample" not in finding.hint for finding in check(network, sample=few))
     assert does not in _rules(check(network, sample=few))
     assert does in _rules(check(network, sample=np.ones((1, 400, 20))))
 
