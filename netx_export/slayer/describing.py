@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lava_spikeloss.slayer_blocks import is_bootstrap, kwta_feedback, passes_over_norm
-from netx_export.errors import DescriptionError, ExportError
+from netx_export.errors import DescriptionError, ExportError, NetxExportError
 from netx_export.network.description import (
     Affine,
     Average,
@@ -135,8 +135,9 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
         with evaluation(net), torch.no_grad():
             chain = chain_of(net, blocks, sample)
             with evaluation(net):  # which puts back the delays
-                means = [("norm", refusal) for refusal in _refused_means(chain)]
-                coming = [*means, *(("delay", refusal) for refusal in _refused_delays(chain))]
+                known = _with_images(chain)
+                means = [("norm", refusal) for refusal in _refused_means(known)]
+                coming = [*means, *(("delay", refusal) for refusal in _refused_delays(known))]
             if lazy:
                 return Examined(None, lazy, coming)
             return Examined((_describe_chain(chain), chain), [], coming)
@@ -152,6 +153,24 @@ def _block_refusals(net: nn.Module, sample: torch.Tensor | None) -> list[ExportE
         return []
     attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
     return [refusal for attempt in attempts if (refusal := _refusal(attempt))]
+
+
+def _with_images(chain: Chain) -> Chain:
+    """The chain as it is if it is known what goes in; if not, its convolutions, with images of some size going in."""
+    blocks = chain.blocks
+    if chain.inputs is not None or _refusal(partial(_input_shape, blocks[0])) is None:
+        return chain
+    end = next((index for index, block in enumerate(blocks) if not kind(block).endswith(_ON_IMAGES)), len(blocks))
+    synapse: Any = next((block.synapse for block in blocks[:end] if kind(block).endswith((".Conv", ".ConvT"))), None)
+    for size in _IMAGE_SIZES if synapse is not None else ():
+        images = torch.zeros(1, getattr(synapse, "real", synapse).in_channels, size, size, 1)
+        stand_in = Chain(chain.links[:end], images)
+        try:
+            _describe_chain(stand_in, probes=False)
+        except (NetxExportError, RuntimeError):  # torch's own, for an image that is smaller than a kernel
+            continue
+        return stand_in
+    return chain
 
 
 def _refused_means(chain: Chain) -> list[ExportError]:
@@ -739,6 +758,8 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
+_ON_IMAGES = (".Input", ".Conv", ".ConvT", ".Pool", ".Unpool")
+_IMAGE_SIZES = (16, 64)  # for a chain of unknown input: small ones cost little, and some chains need large ones
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}
