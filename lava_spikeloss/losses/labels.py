@@ -209,10 +209,12 @@ def read_labels(
     """
     check_label_form("label_form", label_form)
     check_integer("ignore_index", ignore_index)
-    form = read_form(labels, forms or label_forms(shape, num_classes), label_form, num_classes, name)
+    forms = forms or label_forms(shape, num_classes)
+    form = read_form(labels, forms, label_form, num_classes, name)
     if form.numbers == "indices":
         return _read_indices(labels, num_classes, ignore_index, name)
-    targets = _within(limits, labels, name)
+    could_be = any(other.numbers == "indices" and other.shape == labels.shape for other in forms)
+    targets = _within(limits, labels, name, hint="; class indices need `label_form='indices'`" if could_be else "")
     targets = targets if targets.is_floating_point() else targets.to(torch.float32)
     canonical = (shape[0], num_classes, shape[-1]) if form.per_step else (shape[0], num_classes)
     return Labels(targets.reshape(canonical))
@@ -271,7 +273,7 @@ def _check_indices(
     return some_left_out
 
 
-def _within(limits: tuple[float, float], targets: torch.Tensor, name: str) -> torch.Tensor:
+def _within(limits: tuple[float, float], targets: torch.Tensor, name: str, hint: str = "") -> torch.Tensor:
     """``targets``, without what rounding put outside of ``limits``, where their values can be looked at.
 
     Raises:
@@ -292,7 +294,7 @@ def _within(limits: tuple[float, float], targets: torch.Tensor, name: str) -> to
     allowed = f"in [{low:g}, {high:g}]" if high < inf else f"of at least {low:g}"
     raise ValueError(
         f"Expected argument `{name}` of shape {tuple(targets.shape)} to hold targets {allowed}, one for each class, "
-        f"but got values from {smallest:g} to {largest:g}."
+        f"but got values from {smallest:g} to {largest:g}{hint}."
     )
 
 

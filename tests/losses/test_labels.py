@@ -89,6 +89,16 @@ def test_integers_that_only_classes_can_be_are_classes_of_steps(name: str, dtype
     torch.testing.assert_close(LOSSES[name](trains(), STEPS.to(dtype)), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
+def test_an_error_of_floats_that_may_be_classes_of_steps_says_how_to_be_clear(name: str) -> None:
+    with pytest.raises(ValueError, match="from 0 to 4; class indices need `label_form='indices'`"):
+        LOSSES[name](trains(), STEPS.double())
+    with pytest.raises(ValueError, match=r"from 0 to 4\.$"):
+        LOSSES[name](trains(), STEPS.double().unsqueeze(-1).expand(N, C, T))  # which are no class indices
+    expected = LOSSES[name](trains(), STEPS)
+    torch.testing.assert_close(LOSSES[name](trains(), STEPS.double(), label_form="indices"), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
 @pytest.mark.parametrize("lengths", [None, [T, 3, 4, T]])
 def test_integers_for_stca_are_numbers_of_clusters_and_never_classes_of_steps(
