@@ -154,8 +154,10 @@ def read_form(
 
 def only_indices(labels: torch.Tensor) -> bool:
     """Whether there are integers other than 0 and 1 among ``labels``, which no target can be."""
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    return whole and _has(labels, (labels < 0) | (labels > 1))
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        return False
+    numbers = labels.to(torch.int64)  # torch compares no uint16
+    return _has(labels, (numbers < 0) | (numbers > 1))
 
 
 def _has(labels: torch.Tensor, mask: torch.Tensor) -> bool:
@@ -213,6 +215,8 @@ def read_labels(
     form = read_form(labels, forms, label_form, num_classes, name)
     if form.numbers == "indices":
         return _read_indices(labels, num_classes, ignore_index, name)
+    if not labels.is_floating_point() and labels.dtype != torch.bool:
+        labels = labels.to(torch.int64)
     could_be = any(other.numbers == "indices" and other.shape == labels.shape for other in forms)
     targets = _within(limits, labels, name, hint="; class indices need `label_form='indices'`" if could_be else "")
     targets = targets if targets.is_floating_point() else targets.to(torch.float32)
@@ -404,6 +408,7 @@ def judged_classes(
         raise TypeError(f"Expected argument `{name}` to hold class indices but got {labels.dtype}.")
     if not are_whole(labels):
         raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions or NaN.")
+    labels = labels.to(torch.int64)
     possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < max(2, num_classes))
     left_out = labels == ignore_index
     impossible = labels[~possible & ~left_out]
@@ -415,7 +420,7 @@ def judged_classes(
             f"for what is left out, but got {', '.join(found[:_SHOWN])}{more}, which no output can have "
             f"({impossible.numel()} of {labels.numel()} labels)."
         )
-    return labels.to(torch.int64).masked_fill(left_out, IGNORED)
+    return labels.masked_fill(left_out, IGNORED)
 
 
 def _possible_classes(num_classes: int | None) -> str:
