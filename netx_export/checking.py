@@ -32,7 +32,7 @@ from netx_export.network.peaks import Peak, bounds
 from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import check_input, network_input, refuse_shape, sample_tensor
+from netx_export.simulation.inputs import check_input, network_input, refuse_shape, sample_tensor
 from netx_export.slayer import examine, line_up, reaching
 
 __all__ = ["Finding", "Usage", "check", "check_fit", "deviation_findings", "estimate"]

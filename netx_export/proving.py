@@ -14,7 +14,8 @@ from netx_export.network.description import Gives, NetworkDescription
 from netx_export.network.peaks import Peak
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import check_input, network_input, simulate
+from netx_export.simulation.inputs import check_input, network_input
+from netx_export.simulation.simulate import simulate
 from netx_export.slayer import Recording, line_up
 
 __all__ = ["prove"]

@@ -216,7 +216,7 @@ def export(
     from netx_export.exporting import export as write
     from netx_export.file.npz import load_spikes
     from netx_export.provenance import place_texts
-    from netx_export.simulation.simulate import sample_tensor
+    from netx_export.simulation.inputs import sample_tensor
 
     _refuse_to_overwrite(file, data, checkpoint)
     spikes, _ = load_spikes(data, least_axes=2)
@@ -414,7 +414,7 @@ def _load_data(file: Path, data: Path, *, network: bool) -> tuple[npt.NDArray[An
     """Spikes and labels. Unless a network is given, which may change the spikes first, they have to fit the file."""
     from netx_export.file.netx import read
     from netx_export.file.npz import load_spikes
-    from netx_export.simulation.simulate import check_input
+    from netx_export.simulation.inputs import check_input
     from netx_export.verification.arguments import check_labels, number_of_outputs
 
     description = read(file)

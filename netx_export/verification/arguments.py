@@ -16,8 +16,8 @@ from lava_spikeloss.arguments import check_count, check_number
 from lava_spikeloss.losses.labels import are_whole, judged_classes
 from netx_export.network.description import NetworkDescription
 from netx_export.run import OUTPUT
+from netx_export.simulation.inputs import as_tensor, check_input, refuse_short
 from netx_export.simulation.lava_python import check_lava_python
-from netx_export.simulation.simulate import as_tensor, check_input, refuse_short
 from netx_export.verification.lava_samples import LavaSamples
 from netx_export.verification.result import OF_LAYERS, OF_OUTPUT, Tolerance, Tolerances
 

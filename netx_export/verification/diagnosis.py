@@ -26,7 +26,8 @@ from netx_export.network.exact_weights import loadable
 from netx_export.network.fixed_point import ALIGNMENT_BITS, DEFAULT_SPIKE_EXP
 from netx_export.run import OUTPUT, Spikes
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import as_tensor, network_input, simulate
+from netx_export.simulation.inputs import as_tensor, network_input
+from netx_export.simulation.simulate import simulate
 from netx_export.slayer import BATCH, describe, evaluation, line_up, reaching, run_layers
 from netx_export.slayer.reading import output_delay
 from netx_export.slayer.running import CannotRunError, forward

@@ -23,8 +23,9 @@ from netx_export.network.description import NetworkDescription
 from netx_export.progress import watched
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
+from netx_export.simulation.inputs import network_input
 from netx_export.simulation.lava_time import number_of_workers
-from netx_export.simulation.simulate import LavaSimulator, Simulator, network_input
+from netx_export.simulation.simulate import LavaSimulator, Simulator
 from netx_export.slayer import line_up, record
 from netx_export.verification.arguments import (
     Options,

@@ -437,6 +437,11 @@ def _bomb(file: h5py.File) -> None:
     file["layer/1/weight"].id.write_direct_chunk((0, 0), zlib.compress(bytes(2**28)))
 
 
+def _damaged_chunk(file: h5py.File) -> None:
+    _dataset("layer/1/weight", (2, 3), "i4", chunks=(2, 3), compression="gzip")(file)
+    file["layer/1/weight"].id.write_direct_chunk((0, 0), b"this is not packed by gzip")
+
+
 def _bomb_in_two_layers(file: h5py.File) -> None:
     once = zlib.compress(bytes(2**28))
     del file["layer/1/weight"]
@@ -467,6 +472,7 @@ LARGE = [
         id="a chunk of 256 MB",
     ),
     pytest.param(_bomb, "does not unpack to 24 bytes", id="a chunk that unpacks to 256 MB"),
+    pytest.param(_damaged_chunk, "does not unpack to 24 bytes", id="a damaged chunk"),
     pytest.param(_bomb_in_two_layers, "packed in another way", id="packed twice"),
     pytest.param(
         _dataset("layer/1/weight", (2, 3), "i4", compression="lzf"), "packed in another way", id="another filter"

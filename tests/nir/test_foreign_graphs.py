@@ -802,3 +802,12 @@ def test_the_weights_of_what_is_read_by_its_voltage_are_rounded_at_the_scale() -
     with pytest.raises(NetxFormatError, match=r"weight is up to 0\.4 away"):
         from_nir(graph, dt=DT)
     assert from_nir(graph, dt=DT, rounding="nearest").spiking["dense1"].weight.tolist() == [[6, 201]]
+
+
+@pytest.mark.parametrize("gain", [1 + 8e-6, 1 - 8e-6])
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+def test_a_gain_that_single_precision_left_beside_1_is_1(gain: float, rounding: str) -> None:
+    graph = chain(nir.Linear(np.array([[250, -131]]) / 64), lif(1, gain=gain, threshold=3.0), shape=(2,), output=(1,))
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert description.spiking["dense1"].weight.tolist() == [[250, -131]]
+    assert not [rounded for rounded in roundings(description) if rounded.parameter == "weight"]

@@ -29,7 +29,7 @@ from netx_export.network.description import (
     SpikingLayer,
 )
 from netx_export.simulation import reference
-from netx_export.simulation.simulate import network_input
+from netx_export.simulation.inputs import network_input
 
 STEPS = 7
 CUBA = CubaNeuron(200, np.array([1024]), np.array([128]))

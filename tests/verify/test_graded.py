@@ -270,7 +270,7 @@ def test_operations_of_an_encoded_input_are_those_of_its_spikes(tmp_path: Path) 
 
 def _encoded(path: Path, values: Any) -> Any:
     from netx_export import read
-    from netx_export.simulation.simulate import network_input
+    from netx_export.simulation.inputs import network_input
 
     return network_input(read(path), values)
 
