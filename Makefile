@@ -37,7 +37,7 @@ lint: $(VENV)/installed
 
 docs: $(VENV)/installed-docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.tutorials
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html in a browser, or run: $(BIN)/python -m http.server --directory site"
 
 bench: $(VENV)/installed-bench

@@ -98,7 +98,8 @@ def _pilotnet() -> torch.nn.Sequential:
 
 
 def _speech() -> torch.nn.Sequential:
-    recurrent = _block().Recurrent(dict(_CUBA), 256, 256, weight_scale=1, weight_norm=True)
+    # Without weight norm: lava-dl never renews the normed weights of the feedback, so that they cannot be trained.
+    recurrent = _block().Recurrent(dict(_CUBA), 256, 256, weight_scale=1)
     return torch.nn.Sequential(*_dense(700, 256), recurrent, *_dense(256, 20))
 
 

@@ -4,8 +4,8 @@ Modules are recognised by the attributes that they work with. So nothing here im
 block, and blocks of your own that are built alike, are treated as SLAYER's own. The attributes have to be those of the
 module itself: a wrapper that hands on what it wraps, such as ``torch.compile`` makes, is not a second block.
 
-Only :func:`kind`, :func:`synapse_kind` and :func:`is_sigma` go by class. An export has to know which module of lava-dl
-it reads, and accepts nothing else.
+Only :func:`kind`, :func:`synapse_kind`, :func:`is_delta` and :func:`is_sigma` go by class. An export has to know which
+module of lava-dl it reads, and accepts nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "is_block",
     "is_bootstrap",
     "is_delay",
+    "is_delta",
     "is_kwta",
     "is_leaky",
     "is_neuron",
@@ -256,6 +257,11 @@ def weight_magnitude(layer: Any, weight: torch.Tensor) -> torch.Tensor:
 def synapse_kind(module: torch.nn.Module) -> str:
     """The synapse of lava-dl that a module is or derives from, as ``"Conv"``; empty if it is none."""
     return _class_in(module, "lava.lib.dl.slayer.synapse.layer")
+
+
+def is_delta(module: torch.nn.Module) -> bool:
+    """lava-dl's ``axon.Delta``, which sends on what changes."""
+    return _class_in(module, "lava.lib.dl.slayer.axon.delta") == "Delta"
 
 
 def is_sigma(module: torch.nn.Module) -> bool:

@@ -40,6 +40,8 @@ __all__ = ["Finding", "Usage", "check", "check_fit", "deviation_findings", "esti
 Level = Literal["error", "warning"]
 _UNLOADABLE = "weights all zero"
 _NEURON_RULES = ("threshold", "current decay", "voltage decay")
+_ON_NO_SAMPLE = "Give a sample to see whether it happens."
+_ON_THE_SAMPLE = "On the sample it happens only where another finding says so."
 _KERNEL_BITS = 8  # of a weight of a convolution, which netx does not fit to fewer
 _DELAY_BITS = 6  # that hold 0 to 62 steps
 
@@ -165,22 +167,23 @@ def _check_description(
         findings += _check_layer(name, layer, limits)
     if any(finding.rule == _UNLOADABLE for finding in findings):
         return findings  # there is nothing that could run
-    findings += _check_bounds(description, limits)
+    seen = _ON_NO_SAMPLE if sample is None else _ON_THE_SAMPLE
+    findings += _check_bounds(description, limits, seen)
     if sample is not None:
         findings += _check_states(description, sample, limits)
     if description.reads_voltage:
         readout = list(description.spiking)[-1]
-        findings = [_as_readout(finding) if finding.layer == readout else finding for finding in findings]
+        findings = [_as_readout(finding, seen) if finding.layer == readout else finding for finding in findings]
     return findings
 
 
-def _as_readout(finding: Finding) -> Finding:
+def _as_readout(finding: Finding, seen: str) -> Finding:
     """A finding about a layer that is read by its voltage, whose neuron is lava-dl's choice: nothing is to train."""
     if finding.rule in _NEURON_RULES:
         hint = "lava-dl writes a layer so that is read by its voltage. Lava's simulator takes it as it is."
         return dataclasses.replace(finding, level="warning", hint=hint)
     if finding.rule.endswith((" may wrap", " may saturate")):
-        return dataclasses.replace(finding, hint="Give a sample to see whether it happens.")
+        return dataclasses.replace(finding, hint=seen)
     return finding
 
 
@@ -301,14 +304,13 @@ def _check_format(name: str, layer: SpikingLayer, limits: Limits) -> Iterator[Fi
         yield from _outside("weight exponent", name, np.array([exponent]), limits, "Use larger weights.")
 
 
-def _check_bounds(description: NetworkDescription, limits: Limits) -> Iterator[Finding]:
+def _check_bounds(description: NetworkDescription, limits: Limits, seen: str) -> Iterator[Finding]:
     """Whether some input could drive a number beyond its limit, from weights and decays alone."""
     for name, peak in _peaks_of_layers(bounds(description)):
         limit = _limit(peak, limits)
         if peak.size > limit:
             rule, value = f"{peak.quantity.name} may {peak.quantity.beyond}", _whole(peak.size)
-            hint = f"Give a sample to see whether it happens. {peak.quantity.hint}"
-            yield Finding(rule, "warning", name, value, limit, hint)
+            yield Finding(rule, "warning", name, value, limit, f"{seen} {peak.quantity.hint}")
 
 
 def _check_states(

@@ -6,6 +6,7 @@ import base64
 import logging
 import re
 import sys
+import textwrap
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,8 @@ sys.path.insert(0, str(ROOT))
 from tools.tutorials import TUTORIALS, executed  # noqa: E402
 
 log = logging.getLogger("mkdocs.tutorials")
+_COLUMNS = 115  # so many fit on the page
+_FRONT_MATTER = "---\nhide: [toc] # lines of code need its room\n---\n\n"
 _LINK = re.compile(r"\((?:\.\./)+tutorials/(\w+)\.py\)")
 
 
@@ -30,7 +33,7 @@ def on_files(files: Any, *, config: Any) -> Any:
             log.warning("%s is shown without outputs. `python -m tools.tutorials` executes it.", tutorial.name)
             notebook = jupytext.read(tutorial)
         markdown, pictures = page(notebook, tutorial.stem)
-        contents: dict[str, str | bytes] = {f"{tutorial.stem}.md": markdown, **pictures}
+        contents: dict[str, str | bytes] = {f"{tutorial.stem}.md": _FRONT_MATTER + markdown, **pictures}
         contents[f"{tutorial.stem}.ipynb"] = nbformat.writes(notebook)
         for name, content in contents.items():
             files.append(File.generated(config, f"tutorials/{name}", content=content))
@@ -61,8 +64,13 @@ def page(notebook: nbformat.NotebookNode, name: str) -> tuple[str, dict[str, byt
                 parts.append(f"![The picture that this cell draws]({picture})")
             else:
                 text = output.text if output.output_type == "stream" else output.data["text/plain"]
-                parts.append(f"```` {{ .text .output }}\n{text.rstrip()}\n````")
+                parts.append(f"```` {{ .text .output }}\n{_folded(text.rstrip())}\n````")
     return "\n\n".join(parts) + "\n", pictures
+
+
+def _folded(text: str) -> str:
+    """A message is one long line, which a terminal folds; a table, with gaps between its columns, stays as it is."""
+    return "\n".join(line if "  " in line.lstrip() else textwrap.fill(line, _COLUMNS) for line in text.split("\n"))
 
 
 def _about(notebook: nbformat.NotebookNode, name: str) -> str:

@@ -154,8 +154,10 @@ def read_form(
 
 def only_indices(labels: torch.Tensor) -> bool:
     """Whether there are integers other than 0 and 1 among ``labels``, which no target can be."""
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    return whole and _has(labels, (labels < 0) | (labels > 1))
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        return False
+    numbers = labels.to(torch.int64)  # torch compares no uint16
+    return _has(labels, (numbers < 0) | (numbers > 1))
 
 
 def _has(labels: torch.Tensor, mask: torch.Tensor) -> bool:
@@ -209,10 +211,14 @@ def read_labels(
     """
     check_label_form("label_form", label_form)
     check_integer("ignore_index", ignore_index)
-    form = read_form(labels, forms or label_forms(shape, num_classes), label_form, num_classes, name)
+    forms = forms or label_forms(shape, num_classes)
+    form = read_form(labels, forms, label_form, num_classes, name)
     if form.numbers == "indices":
         return _read_indices(labels, num_classes, ignore_index, name)
-    targets = _within(limits, labels, name)
+    if not labels.is_floating_point() and labels.dtype != torch.bool:
+        labels = labels.to(torch.int64)
+    could_be = any(other.numbers == "indices" and other.shape == labels.shape for other in forms)
+    targets = _within(limits, labels, name, hint="; class indices need `label_form='indices'`" if could_be else "")
     targets = targets if targets.is_floating_point() else targets.to(torch.float32)
     canonical = (shape[0], num_classes, shape[-1]) if form.per_step else (shape[0], num_classes)
     return Labels(targets.reshape(canonical))
@@ -271,7 +277,7 @@ def _check_indices(
     return some_left_out
 
 
-def _within(limits: tuple[float, float], targets: torch.Tensor, name: str) -> torch.Tensor:
+def _within(limits: tuple[float, float], targets: torch.Tensor, name: str, hint: str = "") -> torch.Tensor:
     """``targets``, without what rounding put outside of ``limits``, where their values can be looked at.
 
     Raises:
@@ -292,7 +298,7 @@ def _within(limits: tuple[float, float], targets: torch.Tensor, name: str) -> to
     allowed = f"in [{low:g}, {high:g}]" if high < inf else f"of at least {low:g}"
     raise ValueError(
         f"Expected argument `{name}` of shape {tuple(targets.shape)} to hold targets {allowed}, one for each class, "
-        f"but got values from {smallest:g} to {largest:g}."
+        f"but got values from {smallest:g} to {largest:g}{hint}."
     )
 
 
@@ -402,6 +408,7 @@ def judged_classes(
         raise TypeError(f"Expected argument `{name}` to hold class indices but got {labels.dtype}.")
     if not are_whole(labels):
         raise ValueError(f"Expected argument `{name}` to hold whole class indices but got fractions or NaN.")
+    labels = labels.to(torch.int64)
     possible = (labels >= 0) if num_classes is None else (labels >= 0) & (labels < max(2, num_classes))
     left_out = labels == ignore_index
     impossible = labels[~possible & ~left_out]
@@ -413,7 +420,7 @@ def judged_classes(
             f"for what is left out, but got {', '.join(found[:_SHOWN])}{more}, which no output can have "
             f"({impossible.numel()} of {labels.numel()} labels)."
         )
-    return labels.to(torch.int64).masked_fill(left_out, IGNORED)
+    return labels.masked_fill(left_out, IGNORED)
 
 
 def _possible_classes(num_classes: int | None) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.compiling import numba_runs
-from lava_spikeloss.slayer_blocks import is_neuron, is_recurrent, named, self_feeding_neurons, synapse_kind
+from lava_spikeloss.slayer_blocks import is_delta, is_neuron, is_recurrent, named, self_feeding_neurons, synapse_kind
 
 __all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
 
@@ -32,6 +32,7 @@ _COMPILED = {
     (f"{_SLAYER}.neuron.cuba", "spike"): ("Spike", "apply", "compiled_neurons.spike"),
     (f"{_SLAYER}.neuron.rf", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
     (f"{_SLAYER}.neuron.rf_iz", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
+    (f"{_SLAYER}.axon.delta", "forward"): ("_DeltaUnit", "apply", "compiled_deltas.delta_unit"),
     (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
     (f"{_SLAYER}.synapse.layer", "forward"): ("F", "conv3d", "compiled_synapses.conv3d"),
 }
@@ -53,12 +54,12 @@ def set_backend(
     CPU both are the same computation.
 
     ``"compiled"`` runs that computation on the CPU in loops compiled by numba (the extra ``fast``), with the same
-    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, RF and RF_IZ
-    neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of dense synapses
-    where spikes are rare and weights quantised, so that no order of adding can change them. A warning names the other
-    neurons, which run as before; so do those of which a method, or something that it calls, is not lava-dl's own. So
-    does what the loops do not cover in a forward: CUDA, autocast, numbers that are not float32, graded spikes. Call
-    this again after adding a module.
+    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, RF, RF_IZ
+    and sigma-delta neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of
+    dense synapses where spikes are rare and weights quantised, so that no order of adding can change them. A warning
+    names the other neurons, which run as before; so do those of which a method, or something that it calls, is not
+    lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not float32,
+    graded spikes. Call this again after adding a module.
 
     SLAYER's gradient of a decay is that of what is kept, so that it has the wrong sign; it is 4096 times as large as
     the parameter, which counts in 4096ths, has it; and it takes a state that was reset for one that went on. With
@@ -100,7 +101,7 @@ def set_backend(
         module.__class__ = _compiled_class(plain, exact) if backend == "compiled" else plain
     for neuron in neurons:
         neuron.debug = backend == "reference"
-    left = [named(net, neuron) for neuron in neurons if not is_compiled(neuron)]
+    left = [named(net, neuron) for neuron in neurons if not any(map(is_compiled, neuron.modules()))]
     if backend == "compiled" and left:
         warnings.warn(f"Not compiled, and so running as before: {', '.join(left)}.", stacklevel=2)
 
@@ -164,7 +165,7 @@ def _with_loops(net: torch.nn.Module) -> list[Any]:
     return [
         module
         for module in net.modules()
-        if is_neuron(module) or is_recurrent(module) or synapse_kind(module) == "Dense"
+        if is_neuron(module) or is_recurrent(module) or synapse_kind(module) == "Dense" or is_delta(module)
     ]
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "recurrent_spikes",
     "resonate",
     "resonate_backward",
+    "send_changes",
     "turn_gradient",
 ]
 
@@ -147,6 +148,32 @@ def recurrent_spikes(
                 active[count] = index
                 count += fires
             _add_rows(weight, active[:count], feedback)
+
+
+@_compiled
+def send_changes(
+    threshold: Floats,
+    before: Floats,
+    residual: Floats,
+    inputs: Floats,
+    changes: Floats,
+    sent: Floats,
+    left: Floats,
+) -> None:
+    """Write what changes in each row ``(rows, T)`` to ``changes``, and of that what reaches the threshold to ``sent``.
+
+    A row starts with the value ``before`` and a ``residual`` that was not sent; what is not sent at its end goes to
+    ``left``.
+    """
+    for row in range(len(inputs)):
+        old, rest = before[row], residual[row]
+        for step in range(inputs.shape[1]):
+            change = inputs[row, step] - old + rest
+            message = change if abs(change) >= threshold[row] else np.float32(0) * change
+            changes[row, step] = change
+            sent[row, step] = message
+            old, rest = inputs[row, step], change - message
+        left[row] = rest
 
 
 @_compiled

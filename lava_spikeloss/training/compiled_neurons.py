@@ -28,6 +28,7 @@ __all__ = [
     "WHOLE",
     "check_exact",
     "custom_recurrent",
+    "filled",
     "leaky_dynamics",
     "one_each",
     "over_neurons",
@@ -101,7 +102,7 @@ class _Leak(torch.autograd.Function):
             kept, start = (values[rows] for values in by_row)
             compiled_loops.integrate(source[rows], kept, start, *numbers, target[rows])
 
-        states = _filled(inputs, fill)
+        (states,) = filled(inputs, fill)
         ctx.save_for_backward(states, decay, state)
         ctx.slayers, ctx.numbers, ctx.exact = slayers, numbers, exact
         return states
@@ -118,7 +119,7 @@ class _Leak(torch.autograd.Function):
         def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
             compiled_loops.integrate_backward(source[rows], kept[rows], target[rows])
 
-        of_inputs = _filled(gradient, fill)
+        (of_inputs,) = filled(gradient, fill)
         if not ctx.needs_input_grad[1]:
             of_decay = None
         elif ctx.exact:
@@ -135,15 +136,16 @@ def per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
     return rows
 
 
-def _filled(model: torch.Tensor, fill: Callable[[slice, npt.NDArray[Any], npt.NDArray[Any]], None]) -> torch.Tensor:
-    """What ``fill`` makes of the rows ``(rows, T)`` of a tensor, with its shape and strides."""
-    result = torch.empty_like(model)
-    target = result if result.is_contiguous() else torch.empty(model.shape)
-    rows = (-1, model.shape[-1])
-    source = model.detach().contiguous().reshape(rows).numpy()
-    written = target.reshape(rows).numpy()
-    in_threads(lambda part: fill(part, source, written), len(source), source.size)
-    return result if target is result else result.copy_(target)
+def filled(model: torch.Tensor, fill: Callable[..., None], count: int = 1) -> list[torch.Tensor]:
+    """What ``fill`` makes of the rows ``(rows, T)`` of a tensor: tensors with its shape and strides.
+
+    It is given a slice of the rows, all of them, and as many arrays to write to.
+    """
+    results = [torch.empty_like(model) for _ in range(count)]
+    targets = [one if one.is_contiguous() else torch.empty(model.shape) for one in results]
+    source, *written = (one.reshape(-1, model.shape[-1]).numpy() for one in (model.detach().contiguous(), *targets))
+    in_threads(lambda part: fill(part, source, *written), len(source), source.size)
+    return [one if one is target else one.copy_(target) for one, target in zip(results, targets, strict=True)]
 
 
 @cache

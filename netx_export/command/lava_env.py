@@ -133,7 +133,7 @@ def _taken(path: str, tell: Callable[[str], None]) -> str | None:
         taken = find_lava_python()
     except NetxExportError:
         if named:
-            tell(f"But {VARIABLE} comes first, and names {named}, where there is no Python. Unset it.")
+            tell(f"But {VARIABLE} comes first, and names {named}, where there is no Python 3.10. Unset it.")
         return None
     if taken.path != path:
         tell(f"But {taken.path}, named by {taken.origin}, comes first.")

@@ -66,7 +66,7 @@ def load_spikes(
     if labels is not None and labels.shape[:1] != spikes.shape[:1]:
         raise SimulationError(
             f"{path}: expected one label for each of the {len(spikes)} samples in `{key}` but `{label_key}` has the "
-            f"shape {labels.shape}."
+            f"shape {labels.shape}. Samples are the first axis and time is the last."
         )
     return spikes, labels
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lava_spikeloss.slayer_blocks import is_bootstrap, kwta_feedback, passes_over_norm
-from netx_export.errors import DescriptionError, ExportError
+from netx_export.errors import DescriptionError, ExportError, NetxExportError
 from netx_export.network.description import (
     Affine,
     Average,
@@ -134,9 +134,10 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
         lazy = [refusal for each in enumerate(blocks) if (refusal := _refusal(partial(_refuse_lazy, *each)))]
         with evaluation(net), torch.no_grad():
             chain = chain_of(net, blocks, sample)
-            with evaluation(net):  # puts back the delays and means
-                means = [("norm", refusal) for refusal in _refused_means(chain)]
-                coming = [*means, *(("delay", refusal) for refusal in _refused_delays(chain))]
+            with evaluation(net):  # which puts back the delays
+                known = _with_images(chain)
+                means = [("norm", refusal) for refusal in _refused_means(known)]
+                coming = [*means, *(("delay", refusal) for refusal in _refused_delays(known))]
             if lazy:
                 return Examined(None, lazy, coming)
             return Examined((_describe_chain(chain), chain), [], coming)
@@ -152,6 +153,24 @@ def _block_refusals(net: nn.Module, sample: torch.Tensor | None) -> list[ExportE
         return []
     attempts = [partial(_refuse_block, index, block) for index, block in enumerate(blocks)]
     return [refusal for attempt in attempts if (refusal := _refusal(attempt))]
+
+
+def _with_images(chain: Chain) -> Chain:
+    """The chain as it is if it is known what goes in; if not, its convolutions, with images of some size going in."""
+    blocks = chain.blocks
+    if chain.inputs is not None or _refusal(partial(_input_shape, blocks[0])) is None:
+        return chain
+    end = next((index for index, block in enumerate(blocks) if not kind(block).endswith(_ON_IMAGES)), len(blocks))
+    synapse: Any = next((block.synapse for block in blocks[:end] if kind(block).endswith((".Conv", ".ConvT"))), None)
+    for size in _IMAGE_SIZES if synapse is not None else ():
+        images = torch.zeros(1, getattr(synapse, "real", synapse).in_channels, size, size, 1)
+        stand_in = Chain(chain.links[:end], images)
+        try:
+            _describe_chain(stand_in, probes=False)
+        except (NetxExportError, RuntimeError):  # torch's own, for an image that is smaller than a kernel
+            continue
+        return stand_in
+    return chain
 
 
 def _refused_means(chain: Chain) -> list[ExportError]:
@@ -418,7 +437,7 @@ def _refuse_options(index: int, block: Block) -> None:
             "Use count_log=False, and count what the block returns.",
         ),
         "lava-dl itself cannot run an Input that has no neuron and delays": (
-            kind(block) in _INPUTS and neuron is None and block.delay_shift,
+            kind(block) in _INPUTS and neuron is None and block.delay_shift is True,
             "Use delay_shift=False.",
         ),
         "SLAYER multiplies its weights by its mask at each forward again, and that holds more than 0 and 1": (
@@ -481,7 +500,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     if not kind(block).endswith(".Input"):
         return Input(shape, delay_shift=False)
     if block.neuron is None:
-        return Input(shape, bool(block.delay_shift))
+        return Input(shape, block.delay_shift is True)
     context = BlockContext(0, block, shape, False, True)
     if not passes_over_norm(block):
         refuse_norm(context)
@@ -498,7 +517,7 @@ def _read_input(block: Block, shape: tuple[int, ...]) -> Input:
     )
     if family(block) == "sigma_delta":  # the forward of its Input never shifts
         return Input(shape, False, Encoder(sigma_delta_neuron(context, activates=False), weight, bias))
-    return Input(shape, bool(block.delay_shift), Encoder(cuba_neuron(context), weight, bias))
+    return Input(shape, block.delay_shift is True, Encoder(cuba_neuron(context), weight, bias))
 
 
 def _neuron(context: BlockContext, repeats: int = 1) -> CubaNeuron | SigmaDeltaNeuron:
@@ -535,7 +554,7 @@ def _dense_layers(context: BlockContext, weight: IntArray, shape: tuple[int, ...
         neuron=neuron,
         delay=combined_delay(context, weight.shape, own_delay if delay_on_the_way_in else None),
         bias=bias,
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=None if delay_on_the_way_in else own_delay,
         output_shape=None if shape == (len(weight),) else shape,
     )
@@ -587,7 +606,7 @@ def _recurrent_layers(
         recurrent_weight=joined[:, weight.shape[1] :],
         neuron=neuron,
         bias=None if bias is None else np.broadcast_to(bias, len(weight)).copy(),
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
     )
     return [*_flattened(context, weight), layer]
@@ -638,7 +657,7 @@ def _conv_layers(
         input_shape=context.shape,
         groups=groups,
         bias=None,
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
         **pairs,
     )
@@ -689,7 +708,7 @@ def _resonator_layers(
         weight=context.as_made(real),
         imaginary_weight=context.as_made(imaginary),
         neuron=resonator_neuron(context, repeats=len(real) // shape[0]),
-        delay_shift=bool(context.block.delay_shift),
+        delay_shift=context.block.delay_shift is True,
         axon_delay=axon_delay(context),
         output_shape=None if shape == (len(real),) else shape,
     )
@@ -740,6 +759,8 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 _DECAYS = ("current_decay", "voltage_decay", "sin_decay", "cos_decay")
+_ON_IMAGES = (".Input", ".Conv", ".ConvT", ".Pool", ".Unpool")
+_IMAGE_SIZES = (16, 64)  # for a chain of unknown input: small ones cost little, and some chains need large ones
 _INPUTS = {"cuba.Input", "rf.Input", "rf_iz.Input", "sigma_delta.Input"}
 _ONE_FAMILY = "Use sigma_delta blocks only, or none."
 SUMS = {"sigma_delta.Output", "head.Conv", "head.Dense"}

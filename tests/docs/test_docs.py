@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from inspect import Parameter
@@ -48,6 +50,20 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
         target = (match[1] or match[2]).partition("#")[0]
         if target and "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_a_link_that_leads_nowhere_ends_make_docs(tmp_path: Path) -> None:
+    """With ``--quiet`` mkdocs counts no warning, so that ``--strict`` finds none."""
+    pytest.importorskip("mkdocs", reason="builds a site: needs the extra docs")
+    build = re.search(r"-m (mkdocs build .*)", (ROOT / "Makefile").read_text())
+    assert build is not None
+    (tmp_path / "mkdocs.yml").write_text("site_name: a site")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("[a page](nowhere.md)")
+    command = [sys.executable, "-m", *build[1].split()]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode
+    assert "nowhere.md" in ended.stderr
 
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
@@ -80,6 +81,16 @@ def test_a_cell_that_raises_leaves_no_notebook(tutorial: Path, tmp_path: Path) -
     with pytest.raises(CellExecutionError, match="AssertionError"):
         execute(tutorial, tmp_path)
     assert not list(tmp_path.glob("*.ipynb"))
+
+
+def test_a_long_message_is_folded_and_a_table_is_not(pages: ModuleType) -> None:
+    message, row = "Not exported: " + "a reason, " * 30 + "in the end.", "layer  " + "neurons  " * 30
+    cell = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("stream", text=f"{message}\n{row.strip()}\n")])
+    markdown, _ = pages.page(nbformat.v4.new_notebook(cells=[cell]), "99_a_line")
+    lines = markdown.split("```` { .text .output }\n")[1].splitlines()
+    assert row.strip() in lines
+    assert " ".join(lines[: lines.index(row.strip())]) == message
+    assert max(len(line) for line in lines if line != row.strip()) <= 115
 
 
 def test_links_to_a_tutorial_lead_to_its_page(pages: ModuleType) -> None:

@@ -20,6 +20,8 @@ INDICES = torch.tensor([3, 0, 4, 1])
 STEPS = torch.tensor([[3, 0, 4, 1, 2], [0, 0, 0, 0, 4], [2, 2, 2, 1, 1], [1, 0, 1, 0, 1]])
 ONE_HOT = F.one_hot(INDICES, C)  # int64
 
+UNSIGNED = [torch.uint16, torch.uint32, torch.uint64]  # which torch compares on no device
+
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "spike_rate": lambda x, y, **k: functional.spike_rate(x, y, 0.8, 0.1, **k),
     "spike_rate-window": lambda x, y, **k: functional.spike_rate(x, y, 0.8, 0.1, moving_window=3, **k),
@@ -83,10 +85,20 @@ def test_an_error_of_two_readings_says_how_to_be_clear(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, *UNSIGNED])
 def test_integers_that_only_classes_can_be_are_classes_of_steps(name: str, dtype: torch.dtype) -> None:
     expected = LOSSES[name](trains(), F.one_hot(STEPS, C).transpose(1, 2).double())
     torch.testing.assert_close(LOSSES[name](trains(), STEPS.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
+def test_an_error_of_floats_that_may_be_classes_of_steps_says_how_to_be_clear(name: str) -> None:
+    with pytest.raises(ValueError, match="from 0 to 4; class indices need `label_form='indices'`"):
+        LOSSES[name](trains(), STEPS.double())
+    with pytest.raises(ValueError, match=r"from 0 to 4\.$"):
+        LOSSES[name](trains(), STEPS.double().unsqueeze(-1).expand(N, C, T))  # which are no class indices
+    expected = LOSSES[name](trains(), STEPS)
+    torch.testing.assert_close(LOSSES[name](trains(), STEPS.double(), label_form="indices"), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])

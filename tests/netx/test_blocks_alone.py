@@ -273,3 +273,12 @@ def test_a_block_that_makes_much_of_little_is_run_on_less(tmp_path: Path, monkey
     net.blocks[0].register_forward_hook(lambda module, args, output: made.append(output.numel()))
     assert not export(net, tmp_path / "a.net", (torch.rand(1, 1, 8, 8, 4) < 0.5).float()).silent
     assert max(made[4:-1]) == 16 * 8 * 8 * 32  # after the four runs of the chain, one sample of 32 steps
+
+
+@pytest.mark.parametrize("shift", [True, False, 1, 0, "yes", None], ids=repr)
+def test_a_delay_shift_is_read_as_slayer_reads_it(shift: Any, tmp_path: Path) -> None:
+    net = network()
+    net.blocks[0].delay_shift = shift
+    result = export(net, tmp_path / "a.net", spikes())
+    assert result.proved
+    assert result.description.layers[1].delay_shift is (shift is True)

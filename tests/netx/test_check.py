@@ -200,6 +200,8 @@ def test_states_of_24_bits_by_bound_and_on_a_sample(layer: Dense, may: str, does
     few = np.zeros((1, 400, 5))
     few[0, :3, 2] = 1
     assert may in _rules(check(network))
+    assert check(network)[0].hint.startswith("Give a sample to see whether it happens.")
+    assert all("Give a sample" not in finding.hint for finding in check(network, sample=few))
     assert does not in _rules(check(network, sample=few))
     assert does in _rules(check(network, sample=np.ones((1, 400, 20))))
 
@@ -581,6 +583,31 @@ def test_a_warning_of_delays_is_what_export_refuses_once_they_have_grown(
     else:
         with pytest.raises(ExportError, match=f"Block 1 .{behind}.*the axonal delay of the block before"):
             export(net.eval(), tmp_path / "a.net", spikes)
+
+
+@pytest.mark.slayer
+@pytest.mark.parametrize("trained", [False, True], ids=["before training", "after training"])
+@pytest.mark.parametrize(("kernel", "large"), [(3, 5), (17, 20)], ids=["small kernels", "large kernels"])
+def test_delays_before_a_convolution_are_warned_of_without_a_sample(trained: bool, kernel: int, large: int) -> None:
+    from lava.lib.dl.slayer import block
+    from support_cases import CUBA, Chain
+
+    cuba = block.cuba
+    net = Chain(
+        [
+            cuba.Pool(dict(CUBA), 1),
+            cuba.Conv(CUBA, 2, 3, kernel, delay=True, weight_scale=8),
+            cuba.Conv(CUBA, 3, 2, 2, delay=True, weight_scale=8),
+            cuba.Flatten(),
+            cuba.Dense(CUBA, 2 * (large - kernel) ** 2, 4),
+        ]
+    )
+    if trained:
+        net(torch.ones(1, 2, large, large, 4))
+    found = check(net)
+    assert [finding.layer for finding in found if finding.rule == "delay"] == ["Block 1 (cuba.Conv)"]
+    assert "cuba.Conv behind it cannot make them" in found[-1].value
+    assert found[0].level == "error"
 
 
 @pytest.mark.slayer

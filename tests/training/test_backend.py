@@ -21,6 +21,7 @@ from lava_spikeloss.training import backend as backends
 
 pytest.importorskip("numba")
 from lava_spikeloss.training import (  # they import numba
+    compiled_deltas,
     compiled_loops,
     compiled_neurons,
     compiled_resonators,
@@ -188,6 +189,47 @@ def test_spikes_and_their_surrogate_gradient(threshold: float, tau: float, scale
     assert [same(*pair) for pair in zip(*results, strict=True)] == [True, True]
 
 
+@st.composite
+def changing(draw: st.DrawFn) -> dict[str, Any]:
+    shape = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+    steps = draw(st.sampled_from([1, 2, 3, 17, 400]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    grid = draw(st.sampled_from([1.0, 64.0, 1e6, 1e-36]))  # on the first two, changes hit the threshold
+    inputs = (2 * torch.randn(*shape, steps, generator=generator) * 64).round() / 64 * grid
+    for value in draw(st.sampled_from([(), (-0.0,), (torch.inf, torch.nan)])):
+        inputs.view(-1)[torch.randint(inputs.numel(), (1,), generator=generator)] = value
+    if draw(st.booleans()):  # laid out as a convolution in channels-last format does
+        inputs = inputs.movedim(1, -1).contiguous().movedim(-1, 1)
+    count = draw(st.sampled_from([[1], [shape[1], *[1] * (len(shape) - 2)]]))
+    level = draw(st.sampled_from([0.0, 1 / 64, 0.5, 1.0])) * grid
+    return {
+        "inputs": inputs,
+        "threshold": (level * torch.randint(1, 3, count, generator=generator)).requires_grad_(draw(st.booleans())),
+        "states": (torch.randn(2, *shape, generator=generator) * draw(st.sampled_from([0.0, 1.0]))).unbind(),
+        "gradient": torch.randn(inputs.shape, generator=generator),
+        "numbers": draw(st.sampled_from([(1, 1), (0.3, 2.0)])),
+    }
+
+
+@given(changing())
+@settings(max_examples=300, deadline=None)
+def test_a_delta_unit_sends_the_same_changes(case: dict[str, Any]) -> None:
+    from lava.lib.dl.slayer.axon.delta import _DeltaUnit
+
+    results = []
+    for apply in (_DeltaUnit.apply, partial(compiled_deltas.delta_unit, _DeltaUnit)):
+        inputs = case["inputs"].clone().requires_grad_()
+        threshold = case["threshold"].detach().clone().requires_grad_(case["threshold"].requires_grad)
+        error = torch.zeros(inputs.shape[:-1])
+        sent, residual, _ = apply(inputs, threshold, *case["states"], error, False, *case["numbers"])
+        results.append([sent.detach(), residual.detach().reshape(-1)])
+        if tuple(threshold.shape) == (1,):  # lava-dl's own backward fails for thresholds per channel
+            sent.backward(case["gradient"])
+            results[-1] += [inputs.grad, threshold.grad]
+    pairs = list(zip(*results, strict=True))
+    assert [same(*pair) for pair in pairs] == [True] * len(pairs)
+
+
 # -- sums of a dense synapse -------------------------------------------------------------------------------------------
 
 
@@ -282,6 +324,29 @@ def dropped() -> torch.nn.Sequential:
     return chain(8, 16, 6, params={**TRAINED, "dropout": slayer.neuron.Dropout(0.4)}, weight_scale=4)
 
 
+def graded(blocks: int = 2, **params: Any) -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    block = slayer.block.sigma_delta
+    neuron = {"threshold": 0.1, "activation": torch.nn.functional.relu, **params}
+    return torch.nn.Sequential(
+        block.Input(dict(neuron)), *(block.Dense(dict(neuron), 8, 8) for _ in range(blocks)), block.Output(neuron, 8, 6)
+    )
+
+
+def graded_image(**params: Any) -> torch.nn.Sequential:
+    import lava.lib.dl.slayer as slayer
+
+    block = slayer.block.sigma_delta
+    neuron = {"threshold": 0.1, "activation": torch.nn.functional.relu, **params}
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (2, 2, 2)),
+        block.Conv(dict(neuron), 2, 4, 2, padding=1, weight_scale=2),
+        block.Flatten(),
+        block.Dense(dict(neuron), 36, 6),
+    )
+
+
 def per_neuron_recurrent() -> torch.nn.Sequential:
     import lava.lib.dl.slayer as slayer
 
@@ -308,6 +373,10 @@ COVERED: dict[str, Callable[[], torch.nn.Module]] = {
     "rf_iz, persistent state": lambda: chain(
         8, 16, 6, family="rf_iz", params={**RESONATOR, "persistent_state": True}, weight_scale=6, delay_shift=False
     ),
+    "sigma-delta": graded,
+    "sigma-delta, threshold trained": lambda: graded(requires_grad=True),
+    "sigma-delta, persistent state": lambda: graded(persistent_state=True),
+    "sigma-delta, convolution": graded_image,
     "recurrent, decays per neuron": per_neuron_recurrent,
     "recurrent, shared decays": lambda: recurrent(delay_shift=False),
 }
@@ -459,6 +528,49 @@ def test_other_number_types_run_as_before(spikes: torch.Tensor) -> None:
 
 def is_compiled(net: torch.nn.Module) -> list[bool]:
     return [backends.is_compiled(module) for module in net.modules() if hasattr(module, "dynamics")]
+
+
+@pytest.mark.parametrize("build", [graded, graded_image])
+def test_thresholds_per_channel(build: Callable[..., Any], spikes: torch.Tensor) -> None:
+    """lava-dl itself cannot run backward with them; the gradient of the inputs does not depend on them."""
+    slayers, ours = twins(lambda: build(shared_param=False), spikes)
+    for net in (slayers, ours):
+        for module in net.modules():
+            if backends.is_delta(module):
+                module.threshold.data += torch.linspace(0, 0.2, len(module.threshold)).reshape(module.threshold.shape)
+    x = spikes.clone().requires_grad_()
+    made = ours(x)
+    assert same(made.detach(), slayers(spikes).detach())
+    made.sum().backward()
+    assert x.grad is not None
+    assert x.grad.any()
+
+
+def test_a_cumulative_error_gives_slayer_s_own_error(spikes: torch.Tensor) -> None:
+    errors = []
+    for backend in ("accelerated", "compiled"):
+        torch.manual_seed(0)
+        net = graded()
+        for module in net.modules():
+            if backends.is_delta(module):
+                module.cum_error = True
+        training.set_backend(net, backend)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError) as error:
+            net(spikes)
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+
+
+def test_sigma_delta_neurons_are_not_named_and_run_none_of_slayer_s_loops(
+    spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    from lava.lib.dl.slayer.axon.delta import _DeltaUnit
+
+    net = graded()
+    training.set_backend(net, "compiled")
+    monkeypatch.setattr(_DeltaUnit, "apply", lambda *_: pytest.fail("runs as before"))
+    net(spikes).sum().backward()
+    assert not [warning for warning in recwarn if "Not compiled" in str(warning.message)]
 
 
 def test_the_choice_is_undone(spikes: torch.Tensor) -> None:

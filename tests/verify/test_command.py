@@ -260,7 +260,10 @@ def _spikes(change: Callable[[Any], Any]) -> Callable[[], dict[str, Any]]:
         (_spikes(lambda x: x.astype(object)), "expected arrays of numbers only"),
         (_spikes(lambda x: x[:0]), "at least one sample"),
         (lambda: {"inputs": np.load("data.npz")["spikes"]}, "expected an array `spikes`"),
-        (lambda: {"spikes": np.load("data.npz")["spikes"], "labels": np.arange(3)}, "expected one label for each"),
+        (
+            lambda: {"spikes": np.load("data.npz")["spikes"], "labels": np.arange(3)},
+            "`labels` has the shape (3,). Samples are the first axis and time is the last.",
+        ),
     ],
 )
 def test_data_that_does_not_fit(
