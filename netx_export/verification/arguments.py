@@ -109,7 +109,7 @@ def check_spikes(array: Any, description: NetworkDescription) -> None:
         SimulationError: if it does not fit, or holds nothing. The values of the first sample are checked here, those
             of every other one before it runs.
     """
-    fits = array.shape[1:-1] == description.input_shape and array.ndim > 2 and 0 not in array.shape
+    fits = array.shape[1:-1] == description.input_shape and 0 not in array.shape
     # Where the shape does not fit, all of the input is passed on, so that the error names its shape.
     check_input(description, array[:1] if fits else array)
     refuse_short(description, array.shape[-1])

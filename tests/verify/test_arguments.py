@@ -58,6 +58,7 @@ def test_whole_numbers_of_numpy_will_do(number: Any, plain: Any) -> None:
     [
         (np.zeros((0, 4, 20)), SimulationError, "at least one sample and one step but got (0, 4, 20)"),
         (np.zeros((3, 4, 0)), SimulationError, "at least one sample and one step but got (3, 4, 0)"),
+        (np.zeros((3, 4, 2, 20)), SimulationError, "at least one sample and one step but got (3, 4, 2, 20)"),
         (
             np.zeros((3, 5, 20)),
             SimulationError,
