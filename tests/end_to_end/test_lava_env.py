@@ -273,10 +273,8 @@ def test_an_environment_stays_where_another_is_named_that_is_not_there(machine, 
     monkeypatch.setenv(VARIABLE, str(machine / "gone"))
     made, told = _made_on(machine, monkeypatch)
     assert (remembered(), made["taken"]) == (made["python"], None)
-    assert (
-        told[-1]
-        == f"But {VARIABLE} comes first, and names {machine / 'gone'}, where there is no Python 3.10. Unset it."
-    )
+    names = f"names {machine / 'gone'}, where there is no Python 3.10"
+    assert told[-1] == f"But {VARIABLE} comes first, and {names}. Unset it."
 
 
 def test_an_environment_stays_where_it_cannot_be_remembered(machine, monkeypatch):
