@@ -90,7 +90,7 @@ with open(f"{sys.argv[1]}/rank{rank}.json", "w") as file:
 # With gloo, torch 2.3 may wait for ever in `destroy_process_group()`; the end of the process does the same.
 """
 script = directory / "train.py"
-script.write_text(SCRIPT)
+_ = script.write_text(SCRIPT)
 
 # %% [markdown]
 # ## Two processes

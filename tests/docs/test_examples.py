@@ -105,6 +105,23 @@ def test_the_task_pages_run_one_after_the_other_in_one_python() -> None:
 
 
 @pytest.mark.lava
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+def test_the_example_of_the_readme_runs(first: First, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits = first.module.digits
+    run(
+        ROOT / "README.md",
+        {  # what a reader's own script has
+            "Network": lambda: untouched(first.module).net,
+            "loader": [(digits.train_spikes[:32], digits.train_labels[:32])],
+            "test_spikes": digits.test_spikes[:40],
+            "test_labels": digits.test_labels[:40],
+        },
+    )
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.lava
 def test_getting_started_shows_what_it_prints(first: First) -> None:
     page = (ROOT / "docs" / "getting-started.md").read_text()
     shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
