@@ -21,6 +21,7 @@ from lava_spikeloss.training import backend as backends
 
 pytest.importorskip("numba")
 from lava_spikeloss.training import (  # they import numba
+    compiled_adaptive,
     compiled_deltas,
     compiled_loops,
     compiled_neurons,
@@ -157,6 +158,23 @@ def test_a_resonator_makes_the_same_states_and_gradients(case: dict[str, Any], d
             results.append([*(state.detach() for state in states), str(error)])
     pairs = list(zip(*results, strict=True))
     assert [one == other if isinstance(one, str) else same(one, other) for one, other in pairs] == [True] * len(pairs)
+
+
+@pytest.mark.parametrize("phased", [False, True])
+@given(integrators(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_adaptive_threshold_rises_and_decays_alike(phased: bool, case: dict[str, Any], data: st.DataObject) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import adaptive_phase_th, adaptive_threshold
+
+    ours = compiled_adaptive.phase_threshold if phased else compiled_adaptive.threshold
+    slayers: Any = adaptive_phase_th if phased else adaptive_threshold
+    decay, inputs = case["decay"], case["inputs"].clone().requires_grad_()
+    others = (-inputs.flip(-1), case["state"].abs() * -1) if phased else ()
+    step, rest = data.draw(st.sampled_from([(0.25, 1.0), (0.0, 0.0), (3.0, -2.0)]))
+    arguments = (inputs, *others, -case["state"], decay, case["state"], decay.flip(0), step, rest, case["w_scale"])
+    expected, found = slayers.dynamics(*arguments), ours(slayers, *arguments)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True, True]
+    assert found[0].requires_grad is expected[0].requires_grad
 
 
 @pytest.mark.parametrize("above", [0, 1, 2**24, 2**40])
@@ -377,6 +395,17 @@ COVERED: dict[str, Callable[[], torch.nn.Module]] = {
     "sigma-delta, threshold trained": lambda: graded(requires_grad=True),
     "sigma-delta, persistent state": lambda: graded(persistent_state=True),
     "sigma-delta, convolution": graded_image,
+    "alif": lambda: chain(8, 16, 6, family="alif", params={**TRAINED, **ADAPTIVE}, weight_scale=6),
+    "alif, decays per neuron": lambda: chain(
+        8, 16, 6, family="alif", params={**PER_NEURON, **ADAPTIVE, "threshold_decay": (0.1, 0.5)}, weight_scale=6
+    ),
+    "alif, persistent state": lambda: chain(
+        8, 16, 6, family="alif", params={**CUBA, **ADAPTIVE, "persistent_state": True}, delay_shift=False
+    ),
+    "adrf": lambda: resonator("adrf", **ADAPTIVE, requires_grad=True),
+    "adrf, persistent state": lambda: chain(
+        8, 16, 6, family="adrf", params={**RESONATOR, **ADAPTIVE, "persistent_state": True}, delay_shift=False
+    ),
     "recurrent, decays per neuron": per_neuron_recurrent,
     "recurrent, shared decays": lambda: recurrent(delay_shift=False),
 }
@@ -561,6 +590,21 @@ def test_a_cumulative_error_gives_slayer_s_own_error(spikes: torch.Tensor) -> No
     assert errors[0] == errors[1]
 
 
+def test_adaptive_neurons_run_none_of_slayer_s_loops(spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import adaptive_phase_th, adaptive_threshold, leaky_integrator, resonator
+
+    nets = [twins(COVERED[name], spikes)[1] for name in ("alif", "adrf")]
+    for place in (
+        adaptive_threshold._ATHDynamics,
+        adaptive_phase_th._APTHDynamics,
+        leaky_integrator._LIDynamics,
+        resonator._ResDynamics,
+    ):
+        monkeypatch.setattr(place, "apply", lambda *_: pytest.fail("runs as before"))
+    for net in nets:
+        net(spikes).sum().backward()
+
+
 def test_sigma_delta_neurons_are_not_named_and_run_none_of_slayer_s_loops(
     spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -632,11 +676,11 @@ class _OwnDynamics:
 
 
 def test_other_neurons_are_named_and_run_as_before(spikes: torch.Tensor) -> None:
-    net = torch.nn.Sequential(*dense(), *chain(6, 5, family="alif", params={**CUBA, **ADAPTIVE}), *dense()[:1])
-    own = net[-1].neuron
+    net = torch.nn.Sequential(*dense(), *chain(6, 5), *chain(5, 4, family="adrf_iz", params={**RESONATOR, **ADAPTIVE}))
+    own = net[2].neuron
     own.__class__ = type("Own", (_OwnDynamics, type(own)), {})
     expected = net[2](net[:2](spikes))
-    with pytest.warns(UserWarning, match=r"running as before: `2.neuron` \(Neuron\), `3.neuron` \(Own\)\.$"):
+    with pytest.warns(UserWarning, match=r"running as before: `2.neuron` \(Own\), `3.neuron` \(Neuron\)\.$"):
         training.set_backend(net, "compiled")
     assert is_compiled(net) == [True, True, False, False]
     assert same(net[2](net[:2](spikes)), expected)
