@@ -416,6 +416,57 @@ def test_networks_train_alike(name: str, spikes: torch.Tensor, threads: int) -> 
     assert_same_training(COVERED[name], spikes)
 
 
+@st.composite
+def drawn_networks(draw: st.DrawFn) -> dict[str, Any]:
+    family = draw(st.sampled_from(["cuba", "alif", "rf", "rf_iz", "adrf"]))
+    decays = st.sampled_from([0.1, 0.03, 0.3, 0.0, 0.9])
+    params: dict[str, Any] = {
+        "threshold": draw(st.sampled_from([0.5, 1.25, 0.1])),
+        "requires_grad": draw(st.booleans()),
+    }
+    if family in ("cuba", "alif"):
+        params |= {"current_decay": draw(decays), "voltage_decay": draw(decays), "shared_param": draw(st.booleans())}
+    else:
+        params |= {"period": draw(st.sampled_from([8, 4, 30])), "decay": draw(decays)}
+    if family in ("alif", "adrf"):
+        params |= {"threshold_step": draw(st.sampled_from([0.25, 0.0])), "threshold_decay": draw(decays)}
+        params |= {"refractory_decay": draw(decays)}
+    return {
+        "sizes": draw(st.sampled_from([(8, 16, 5), (8, 40, 20, 3), (8, 1), (8, 6)])),
+        "family": family,
+        "params": params,
+        "weight_scale": draw(st.sampled_from([5, 2, 10])),
+        **{name: draw(st.booleans()) for name in ("weight_norm", "delay", "delay_shift")},
+    }
+
+
+@given(
+    drawn_networks(),
+    st.integers(1, 5),
+    st.sampled_from([40, 3, 1]),
+    st.sampled_from([1, 4]),
+    st.sampled_from([0.5, 0.1]),
+)
+@settings(max_examples=30, deadline=None)
+def test_drawn_networks_train_alike(
+    network: dict[str, Any], samples: int, steps: int, threads: int, rate: float
+) -> None:
+    torch.manual_seed(0)
+    x = (torch.rand(samples, 8, steps) < rate).float()
+    sizes, options = network["sizes"], {key: value for key, value in network.items() if key != "sizes"}
+    slayers, ours = twins(lambda: chain(*sizes, **options), x)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lava_spikeloss.compiling._WORTH_A_THREAD", 1)
+            patch.setattr(compiled_synapses, "_FEWEST_OUTPUTS", 1)
+            expected, found = trained(slayers, x, 2), trained(ours, x, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 1), (1, 8, 5), (2, 8, 700)])
 @pytest.mark.parametrize("name", ["decays per neuron", "recurrent"])
 def test_one_sample_one_step_and_many(name: str, shape: tuple[int, ...]) -> None:
