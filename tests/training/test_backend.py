@@ -309,6 +309,13 @@ def test_sums_are_exact_on_a_grid_that_float32_holds(weight: list[list[float]], 
     assert compiled_synapses.sums_are_exact(torch.tensor(weight)) is exact
 
 
+def test_the_last_of_many_weights_counts_too() -> None:
+    weight = torch.ones(1025, 1024)  # more than are looked at in one go
+    assert compiled_synapses.sums_are_exact(weight)
+    weight[-1, -1] = 0.1
+    assert not compiled_synapses.sums_are_exact(weight)
+
+
 def test_under_autocast_all_runs_as_before(spikes: torch.Tensor) -> None:
     slayers, ours = twins(lambda: chain(8, 40, 6, weight_scale=4), spikes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
