@@ -72,8 +72,8 @@ def set_backend(
     is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
     float32, graded spikes. Call this again after adding a module.
 
-    SLAYER's gradient of a decay is that of what is kept, so that it has the wrong sign; it is 4096 times as large as
-    the parameter, which counts in 4096ths, has it; and it takes a state that was reset for one that went on. With
+    SLAYER's gradient of a decay is 4096 times as large as the parameter, which counts in 4096ths, has it; it takes a
+    state that was reset for one that went on; and an integrator's is that of what is kept, with the wrong sign. With
     ``decay_gradient="exact"`` the compiled loops give the derivative of the states instead, with the spikes at their
     steps. An integrator's states are :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for
     gradients :math:`g_t` of the states
