@@ -24,18 +24,29 @@ from lava_spikeloss.slayer_blocks import is_delta, is_neuron, is_recurrent, name
 
 __all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
 
-# The methods of lava-dl that are compiled, by module and name. The time is spent in one function that each calls, as
-# an attribute of something: the name of that something, the attribute, and our function that takes its place.
+# The methods of lava-dl that are compiled: where they are written, their names, and which names they look up there for
+# what takes the time; of each, the attribute that is replaced, and by which function.
 _SLAYER = "lava.lib.dl.slayer"
+_INTEGRATOR = ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics")
+_RESONATOR = ("resonator", "dynamics", "compiled_resonators.resonator_dynamics")
 _COMPILED = {
-    (f"{_SLAYER}.neuron.cuba", "dynamics"): ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics"),
-    (f"{_SLAYER}.neuron.cuba", "spike"): ("Spike", "apply", "compiled_neurons.spike"),
-    (f"{_SLAYER}.neuron.rf", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
-    (f"{_SLAYER}.neuron.rf_iz", "dynamics"): ("resonator", "dynamics", "compiled_resonators.resonator_dynamics"),
-    (f"{_SLAYER}.axon.delta", "forward"): ("_DeltaUnit", "apply", "compiled_deltas.delta_unit"),
-    (f"{_SLAYER}.block.base", "forward"): ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
-    (f"{_SLAYER}.synapse.layer", "forward"): ("F", "conv3d", "compiled_synapses.conv3d"),
+    (f"{_SLAYER}.neuron.cuba", "dynamics"): (_INTEGRATOR,),
+    (f"{_SLAYER}.neuron.cuba", "spike"): (("Spike", "apply", "compiled_neurons.spike"),),
+    (f"{_SLAYER}.neuron.alif", "dynamics"): (
+        _INTEGRATOR,
+        ("adaptive_threshold", "dynamics", "compiled_adaptive.threshold"),
+    ),
+    (f"{_SLAYER}.neuron.rf", "dynamics"): (_RESONATOR,),
+    (f"{_SLAYER}.neuron.rf_iz", "dynamics"): (_RESONATOR,),
+    (f"{_SLAYER}.neuron.adrf", "dynamics"): (
+        _RESONATOR,
+        ("adaptive_phase_th", "dynamics", "compiled_adaptive.phase_threshold"),
+    ),
+    (f"{_SLAYER}.axon.delta", "forward"): (("_DeltaUnit", "apply", "compiled_deltas.delta_unit"),),
+    (f"{_SLAYER}.block.base", "forward"): (("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),),
+    (f"{_SLAYER}.synapse.layer", "forward"): (("F", "conv3d", "compiled_synapses.conv3d"),),
 }
+_DECAYS = (_INTEGRATOR, _RESONATOR)  # whose decays have a gradient
 _METHODS = ("dynamics", "spike", "forward")
 _WRITTEN_BY = ("lava", "torch", "numpy", "enum", "abc")  # what lava-dl's modules define and import
 
@@ -54,15 +65,15 @@ def set_backend(
     CPU both are the same computation.
 
     ``"compiled"`` runs that computation on the CPU in loops compiled by numba (the extra ``fast``), with the same
-    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, RF, RF_IZ
-    and sigma-delta neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and the sums of
-    dense synapses where spikes are rare and weights quantised, so that no order of adding can change them. A warning
-    names the other neurons, which run as before; so do those of which a method, or something that it calls, is not
-    lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not float32,
-    graded spikes. Call this again after adding a module.
+    spikes, states and gradients to the last bit, SLAYER's gradient of the decays included. It covers CUBA, ALIF, RF,
+    RF_IZ, ADRF and sigma-delta neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and
+    the sums of dense synapses where spikes are rare and weights quantised, so that no order of adding can change them.
+    A warning names the other neurons, which run as before; so do those of which a method, or something that it calls,
+    is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
+    float32, graded spikes. Call this again after adding a module.
 
-    SLAYER's gradient of a decay is that of what is kept, so that it has the wrong sign; it is 4096 times as large as
-    the parameter, which counts in 4096ths, has it; and it takes a state that was reset for one that went on. With
+    SLAYER's gradient of a decay is 4096 times as large as the parameter, which counts in 4096ths, has it; it takes a
+    state that was reset for one that went on; and an integrator's is that of what is kept, with the wrong sign. With
     ``decay_gradient="exact"`` the compiled loops give the derivative of the states instead, with the spikes at their
     steps. An integrator's states are :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for
     gradients :math:`g_t` of the states
@@ -82,7 +93,7 @@ def set_backend(
     Raises:
         ValueError: for another backend or gradient; for the exact gradient with another backend than ``"compiled"``,
             or of trained decays for which it is not there: in Recurrent and KWTA blocks, which run a step at a time,
-            and in neurons that are not compiled.
+            in adaptive neurons, and in neurons that are not compiled.
         ImportError: for ``"compiled"`` where numba is not installed or does not run.
 
     Example:
@@ -118,13 +129,14 @@ def _check_exact(net: torch.nn.Module, backend: str) -> None:
         for module in net.modules()
         if is_neuron(module)
         and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
-        and (module in fed or not _compiled_methods(_plain_class(module)))
+        and (module in fed or hasattr(module, "threshold_decay") or not _compiled_methods(_plain_class(module)))
     ]
     if left:
         raise ValueError(
             f"decay_gradient='exact' is not there for {', '.join(left)}, whose decays are trained: Recurrent and KWTA "
-            f"blocks run their neurons a step at a time, which says nothing of a decay, and other neurons are not "
-            f"compiled. Switch that off (`requires_grad_(False)` of the decays), or take decay_gradient='slayer'."
+            f"blocks run their neurons a step at a time, which says nothing of a decay, an adaptive threshold has no "
+            f"gradient in SLAYER, and other neurons are not compiled. Switch that off (`requires_grad_(False)` of the "
+            f"decays), or take decay_gradient='slayer'."
         )
 
 
@@ -195,23 +207,29 @@ def _compiled_methods(plain: Any, exact: bool = False) -> dict[str, FunctionType
 
 
 def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None:
-    """lava-dl's own method, with our function in the place of the one that takes the time; None for another method."""
+    """lava-dl's own method, with our functions in the place of those that take the time; None for another method."""
     written_in = getattr(method, "__module__", "")
-    looked_up, attribute, ours = _COMPILED.get((written_in, name), ("", "", ""))
-    if not isinstance(method, FunctionType) or looked_up not in method.__code__.co_names:
+    replacements = _COMPILED.get((written_in, name), ())
+    if not isinstance(method, FunctionType) or not replacements or runs_compiled(method):
         return None
-    if runs_compiled(method) or not (_is_own(method) and _is_untouched(sys.modules[written_in], set())):
+    looks_up = {looked_up for looked_up, *_ in replacements} <= set(method.__code__.co_names)
+    if not (looks_up and _is_own(method) and _is_untouched(sys.modules[written_in], set())):
         return None
-    module, _, function = ours.partition(".")
-    replacement = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
-    slayers = method.__globals__[looked_up]
-    options = {"exact": True} if exact and name == "dynamics" else {}
-    replaced = _Replaced(slayers, **{attribute: partial(replacement, slayers, **options)})
-    names = _Names(method.__globals__, {looked_up: replaced})
+    replaced = {each[0]: _replaced(method.__globals__[each[0]], each, exact) for each in replacements}
+    names = _Names(method.__globals__, replaced)
     made = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
     made.__module__, made.__qualname__ = method.__module__, method.__qualname__
     made.in_compiled_loops = True  # type: ignore[attr-defined]
     return made
+
+
+def _replaced(slayers: Any, replacement: tuple[str, str, str], exact: bool) -> Any:
+    """What lava-dl looks up, with one attribute replaced."""
+    _, attribute, ours = replacement
+    module, _, function = ours.partition(".")
+    found = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
+    options = {"exact": True} if exact and replacement in _DECAYS else {}
+    return _Replaced(slayers, **{attribute: partial(found, slayers, **options)})
 
 
 class _Names(dict[str, Any]):

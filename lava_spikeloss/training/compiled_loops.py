@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lava_spikeloss.compiling import compiled
 
 __all__ = [
+    "adapt",
     "add_weights",
     "count_spikes",
     "decay_gradient",
@@ -291,3 +292,37 @@ def turn_gradient(
             of_sin += imag * x - real * y
             of_cos += real * x + imag * y
         sums[0][row], sums[1][row] = of_sin / 4096, of_cos / 4096
+
+
+@_compiled
+def adapt(
+    inputs: Floats,
+    phase: tuple[Floats, Floats],
+    kept: tuple[Integers, Integers],
+    start: tuple[Floats, Floats],
+    step_up: int,
+    rest: int,
+    scale: np.float32,
+    phased: bool,
+    states: tuple[Floats, Floats],
+) -> None:
+    """Write thresholds and refractory states ``(rows, T)`` that rise with each spike to ``states``.
+
+    ``kept`` and ``start`` are of both, as for :func:`integrate`; a threshold decays to ``rest`` and rises by
+    ``step_up``, in units of ``1 / scale``. Neurons that are phased fire only where their ``phase``, of which the second
+    array is the state before, passes zero from below.
+    """
+    for row in range(len(inputs)):
+        level, refractory = np.int64(start[0][row] * scale), np.int64(start[1][row] * scale)
+        before = np.int64(phase[1][row] * scale)
+        for step in range(inputs.shape[1]):
+            refractory = _decayed(refractory, kept[1][row])
+            level = _decayed(level - rest, kept[0][row]) + rest
+            states[0][row, step] = np.float32(level) / scale
+            states[1][row, step] = np.float32(refractory) / scale
+            now = np.int64(phase[0][row, step] * scale)
+            fires = np.int64(inputs[row, step] * scale) >= level + refractory
+            if fires and (not phased or (now >= 0 and before < 0)):
+                refractory += 2 * level
+                level += step_up
+            before = now

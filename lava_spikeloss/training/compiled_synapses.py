@@ -15,6 +15,7 @@ __all__ = ["conv3d", "plain", "sums_are_exact"]
 
 _FEWEST_OUTPUTS = 32  # for fewer, finding the spikes costs more than torch's product
 _FEWEST_STEPS = 64  # of all samples together: for fewer, looking through the weights costs more
+_PIECE = 2**20  # weights to look at together, so that large layers need no copies
 _HIGHEST_RATE = 0.15  # above it, torch's product is faster
 
 
@@ -41,12 +42,12 @@ def sums_are_exact(weight: torch.Tensor) -> bool:
     Quantised weights are whole multiples of one step; so are their sums, as long as they stay below 2**24 steps.
     """
     values = weight.detach()
-    largest = float(values.abs().sum(dim=1).max())
+    largest = float(torch.linalg.vector_norm(values, ord=1, dim=1).max())
     if not 2.0**-100 < largest < 2.0**100:  # float32 could not hold the step of such weights
         return largest == 0
     finest = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # with such sums, exact to the last but one bit
-    steps = values / finest
-    return torch.equal(steps, steps.round())
+    pieces = (rows / finest for rows in values.split(max(1, _PIECE // values.shape[1])))
+    return all(torch.equal(steps, steps.round()) for steps in pieces)
 
 
 def conv3d(

@@ -21,6 +21,7 @@ from lava_spikeloss.training import backend as backends
 
 pytest.importorskip("numba")
 from lava_spikeloss.training import (  # they import numba
+    compiled_adaptive,
     compiled_deltas,
     compiled_loops,
     compiled_neurons,
@@ -159,6 +160,23 @@ def test_a_resonator_makes_the_same_states_and_gradients(case: dict[str, Any], d
     assert [one == other if isinstance(one, str) else same(one, other) for one, other in pairs] == [True] * len(pairs)
 
 
+@pytest.mark.parametrize("phased", [False, True])
+@given(integrators(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_adaptive_threshold_rises_and_decays_alike(phased: bool, case: dict[str, Any], data: st.DataObject) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import adaptive_phase_th, adaptive_threshold
+
+    ours = compiled_adaptive.phase_threshold if phased else compiled_adaptive.threshold
+    slayers: Any = adaptive_phase_th if phased else adaptive_threshold
+    decay, inputs = case["decay"], case["inputs"].clone().requires_grad_()
+    others = (-inputs.flip(-1), case["state"].abs() * -1) if phased else ()
+    step, rest = data.draw(st.sampled_from([(0.25, 1.0), (0.0, 0.0), (3.0, -2.0)]))
+    arguments = (inputs, *others, -case["state"], decay, case["state"], decay.flip(0), step, rest, case["w_scale"])
+    expected, found = slayers.dynamics(*arguments), ours(slayers, *arguments)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True, True]
+    assert found[0].requires_grad is expected[0].requires_grad
+
+
 @pytest.mark.parametrize("above", [0, 1, 2**24, 2**40])
 def test_a_state_is_compared_with_the_threshold_as_float32(above: int) -> None:
     from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
@@ -291,6 +309,13 @@ def test_sums_are_exact_on_a_grid_that_float32_holds(weight: list[list[float]], 
     assert compiled_synapses.sums_are_exact(torch.tensor(weight)) is exact
 
 
+def test_the_last_of_many_weights_counts_too() -> None:
+    weight = torch.ones(1025, 1024)  # more than are looked at in one go
+    assert compiled_synapses.sums_are_exact(weight)
+    weight[-1, -1] = 0.1
+    assert not compiled_synapses.sums_are_exact(weight)
+
+
 def test_under_autocast_all_runs_as_before(spikes: torch.Tensor) -> None:
     slayers, ours = twins(lambda: chain(8, 40, 6, weight_scale=4), spikes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -377,6 +402,17 @@ COVERED: dict[str, Callable[[], torch.nn.Module]] = {
     "sigma-delta, threshold trained": lambda: graded(requires_grad=True),
     "sigma-delta, persistent state": lambda: graded(persistent_state=True),
     "sigma-delta, convolution": graded_image,
+    "alif": lambda: chain(8, 16, 6, family="alif", params={**TRAINED, **ADAPTIVE}, weight_scale=6),
+    "alif, decays per neuron": lambda: chain(
+        8, 16, 6, family="alif", params={**PER_NEURON, **ADAPTIVE, "threshold_decay": (0.1, 0.5)}, weight_scale=6
+    ),
+    "alif, persistent state": lambda: chain(
+        8, 16, 6, family="alif", params={**CUBA, **ADAPTIVE, "persistent_state": True}, delay_shift=False
+    ),
+    "adrf": lambda: resonator("adrf", **ADAPTIVE, requires_grad=True),
+    "adrf, persistent state": lambda: chain(
+        8, 16, 6, family="adrf", params={**RESONATOR, **ADAPTIVE, "persistent_state": True}, delay_shift=False
+    ),
     "recurrent, decays per neuron": per_neuron_recurrent,
     "recurrent, shared decays": lambda: recurrent(delay_shift=False),
 }
@@ -385,6 +421,57 @@ COVERED: dict[str, Callable[[], torch.nn.Module]] = {
 @pytest.mark.parametrize("name", COVERED)
 def test_networks_train_alike(name: str, spikes: torch.Tensor, threads: int) -> None:
     assert_same_training(COVERED[name], spikes)
+
+
+@st.composite
+def drawn_networks(draw: st.DrawFn) -> dict[str, Any]:
+    family = draw(st.sampled_from(["cuba", "alif", "rf", "rf_iz", "adrf"]))
+    decays = st.sampled_from([0.1, 0.03, 0.3, 0.0, 0.9])
+    params: dict[str, Any] = {
+        "threshold": draw(st.sampled_from([0.5, 1.25, 0.1])),
+        "requires_grad": draw(st.booleans()),
+    }
+    if family in ("cuba", "alif"):
+        params |= {"current_decay": draw(decays), "voltage_decay": draw(decays), "shared_param": draw(st.booleans())}
+    else:
+        params |= {"period": draw(st.sampled_from([8, 4, 30])), "decay": draw(decays)}
+    if family in ("alif", "adrf"):
+        params |= {"threshold_step": draw(st.sampled_from([0.25, 0.0])), "threshold_decay": draw(decays)}
+        params |= {"refractory_decay": draw(decays)}
+    return {
+        "sizes": draw(st.sampled_from([(8, 16, 5), (8, 40, 20, 3), (8, 1), (8, 6)])),
+        "family": family,
+        "params": params,
+        "weight_scale": draw(st.sampled_from([5, 2, 10])),
+        **{name: draw(st.booleans()) for name in ("weight_norm", "delay", "delay_shift")},
+    }
+
+
+@given(
+    drawn_networks(),
+    st.integers(1, 5),
+    st.sampled_from([40, 3, 1]),
+    st.sampled_from([1, 4]),
+    st.sampled_from([0.5, 0.1]),
+)
+@settings(max_examples=30, deadline=None)
+def test_drawn_networks_train_alike(
+    network: dict[str, Any], samples: int, steps: int, threads: int, rate: float
+) -> None:
+    torch.manual_seed(0)
+    x = (torch.rand(samples, 8, steps) < rate).float()
+    sizes, options = network["sizes"], {key: value for key, value in network.items() if key != "sizes"}
+    slayers, ours = twins(lambda: chain(*sizes, **options), x)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lava_spikeloss.compiling._WORTH_A_THREAD", 1)
+            patch.setattr(compiled_synapses, "_FEWEST_OUTPUTS", 1)
+            expected, found = trained(slayers, x, 2), trained(ours, x, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (1, 8, 5), (2, 8, 700)])
@@ -561,6 +648,21 @@ def test_a_cumulative_error_gives_slayer_s_own_error(spikes: torch.Tensor) -> No
     assert errors[0] == errors[1]
 
 
+def test_adaptive_neurons_run_none_of_slayer_s_loops(spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import adaptive_phase_th, adaptive_threshold, leaky_integrator, resonator
+
+    nets = [twins(COVERED[name], spikes)[1] for name in ("alif", "adrf")]
+    for place in (
+        adaptive_threshold._ATHDynamics,
+        adaptive_phase_th._APTHDynamics,
+        leaky_integrator._LIDynamics,
+        resonator._ResDynamics,
+    ):
+        monkeypatch.setattr(place, "apply", lambda *_: pytest.fail("runs as before"))
+    for net in nets:
+        net(spikes).sum().backward()
+
+
 def test_sigma_delta_neurons_are_not_named_and_run_none_of_slayer_s_loops(
     spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -632,11 +734,11 @@ class _OwnDynamics:
 
 
 def test_other_neurons_are_named_and_run_as_before(spikes: torch.Tensor) -> None:
-    net = torch.nn.Sequential(*dense(), *chain(6, 5, family="alif", params={**CUBA, **ADAPTIVE}), *dense()[:1])
-    own = net[-1].neuron
+    net = torch.nn.Sequential(*dense(), *chain(6, 5), *chain(5, 4, family="adrf_iz", params={**RESONATOR, **ADAPTIVE}))
+    own = net[2].neuron
     own.__class__ = type("Own", (_OwnDynamics, type(own)), {})
     expected = net[2](net[:2](spikes))
-    with pytest.warns(UserWarning, match=r"running as before: `2.neuron` \(Neuron\), `3.neuron` \(Own\)\.$"):
+    with pytest.warns(UserWarning, match=r"running as before: `2.neuron` \(Own\), `3.neuron` \(Neuron\)\.$"):
         training.set_backend(net, "compiled")
     assert is_compiled(net) == [True, True, False, False]
     assert same(net[2](net[:2](spikes)), expected)
