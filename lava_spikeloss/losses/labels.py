@@ -356,9 +356,8 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        named = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, 1)
-        others = torch.full((), false, dtype=dtype, device=labels.device)
-        return torch.where(named, torch.full_like(others, true), others)
+        # made like the labels, so that torch.func.vmap over labels can write into it
+        return torch.full_like(labels.expand(shape), false, dtype=dtype).scatter_(1, labels, true)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 
