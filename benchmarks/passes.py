@@ -1,8 +1,9 @@
 """Passes over memory of every loss, forward and backward, as a GPU makes them: counted on torch's meta device.
 
 A pass is what cannot be avoided: the input read once, and the gradient written once. Each operation that is no view
-reads all of its tensors and writes its results, one that scatters numbers in place these; a compiler may join some. Where large tensors do not fit into a cache,
-this is the time that a loss takes. Nothing is computed, so no GPU is needed, and the figures are those of any machine.
+reads all of its tensors and writes its results, and a scatter in place only its numbers; a compiler may join some.
+Where large tensors do not fit into a cache, this is the time that a loss takes. Nothing is computed, so no GPU is
+needed, and the figures are those of any machine.
 
     python -m benchmarks.passes --only 'ce_*'
 """
