@@ -1,8 +1,9 @@
 """Passes over memory of every loss, forward and backward, as a GPU makes them: counted on torch's meta device.
 
 A pass is what cannot be avoided: the input read once, and the gradient written once. Each operation that is no view
-reads all of its tensors and writes its results; a compiler may join some. Where large tensors do not fit into a cache,
-this is the time that a loss takes. Nothing is computed, so no GPU is needed, and the figures are those of any machine.
+reads all of its tensors and writes its results, and a scatter in place only its numbers; a compiler may join some.
+Where large tensors do not fit into a cache, this is the time that a loss takes. Nothing is computed, so no GPU is
+needed, and the figures are those of any machine.
 
     python -m benchmarks.passes --only 'ce_*'
 """
@@ -56,8 +57,7 @@ class Traffic(TorchDispatchMode):
         new = [tensor for tensor in made if changed or _storage(tensor) not in old]
         if new and function not in _NO_TRAFFIC:
             self.kernels += 1
-            unread = _bytes(kwargs["out"]) if kwargs and "out" in kwargs else 0  # an output is only written
-            self.moved += sum(map(_bytes, given)) - unread + sum(map(_bytes, new))
+            self.moved += sum(map(_bytes, given)) + sum(map(_bytes, new)) - _untouched(function, given, kwargs)
         self.waits += function is torch.ops.aten._local_scalar_dense.default
         self._hold(new)
         return result
@@ -77,6 +77,16 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 def _storage(tensor: torch.Tensor) -> int:
     found: int = tensor.untyped_storage()._cdata
     return found
+
+
+def _untouched(function: Any, given: list[torch.Tensor], kwargs: Any) -> int:
+    """What is given and changed, but not read, or not as a whole: an output, or what some numbers are written into."""
+    if kwargs and "out" in kwargs:
+        return _bytes(kwargs["out"])
+    if function is torch.ops.aten.scatter_.value:
+        tensor, index = given
+        return 2 * _bytes(tensor) - index.numel() * tensor.element_size()
+    return 0
 
 
 def _bytes(tensor: torch.Tensor) -> int:

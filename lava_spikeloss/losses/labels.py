@@ -322,9 +322,8 @@ def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> to
     """Labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one; any for what is left out."""
     values, kept = labels
     if values.dtype == torch.int64:
-        steps = _possible(values.unsqueeze(-1) if values.dim() == 1 else values, kept)
-        zeros = torch.zeros(steps.shape[0], num_classes, steps.shape[-1], dtype=dtype, device=steps.device)
-        return zeros.scatter(1, steps.unsqueeze(1), 1.0)
+        steps = _possible(values, kept).reshape(values.shape[0], 1, -1)
+        return wanted_values(steps, num_classes, dtype, 1, 0)
     targets = values.to(dtype)
     return targets if targets.dim() == 3 else targets.unsqueeze(-1)
 
@@ -356,9 +355,8 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        named = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, 1)
-        others = torch.full((), false, dtype=dtype, device=labels.device)
-        return torch.where(named, torch.full_like(others, true), others)
+        # made like the labels, so that torch.func.vmap over labels can write into it
+        return torch.full_like(labels.expand(shape), false, dtype=dtype).scatter_(1, labels, true)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 

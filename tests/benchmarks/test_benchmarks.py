@@ -249,6 +249,10 @@ class TestPasses:
         x, sums = torch.empty(10, 100, device="meta"), torch.empty(10, 100, device="meta")
         assert passes.traffic(lambda: torch.cumsum(x, -1, out=sums)).moved == 4 * (1000 + 1000)
 
+    def test_of_a_tensor_that_numbers_are_scattered_into_only_these_are_written(self) -> None:
+        x, index = torch.empty(10, 100, device="meta"), torch.empty(10, 1, dtype=torch.long, device="meta")
+        assert passes.traffic(lambda: x.scatter_(1, index, 1.0)).moved == 8 * 10 + 4 * 10
+
     def test_every_loss_keeps_the_bounds(self) -> None:
         (rows,), bounds = passes.measure(Wish())
         assert {case.name for case in CASES if case.backward} <= {row.split("`")[1] for row in rows.splitlines()[2:]}
