@@ -38,7 +38,7 @@ def number_of_workers(wanted: int | None, description: NetworkDescription, sampl
         samples, steps: the work.
     """
     if wanted is not None:
-        return min(wanted, samples)
+        return max(1, min(wanted, samples))
     worth = _limit_of_steps(description, samples, steps) / _SLOWER_THAN_FREE / _SECONDS_WORTH_A_WORKER
     return max(1, min(samples, _cores(), int(worth), _fitting_into_memory(description)))
 
