@@ -415,7 +415,6 @@ class _Worker:
                 share, seconds = float(reply["done"]), float(reply["seconds"])
             except (ValueError, TypeError, KeyError):
                 raise SimulationError(f"Lava's process sent what is no reply: {line[:80]!r}. Try again.") from None
-            job.check()
             tell(share, seconds)
 
     def _start(self, python: LavaPython) -> subprocess.Popen[bytes]:
@@ -449,13 +448,13 @@ class _Worker:
 
     def _read_line(self, process: subprocess.Popen[bytes], job: _Job) -> bytes:
         while b"\n" not in self._received:
+            job.check()
             if wait([self._replies], _POLL_SECONDS):
                 received = os.read(self._replies, 65536)
                 self._received += received
                 ended = not received
             else:
                 ended = process.poll() is not None  # its own children hold the pipe open
-                job.check()
             if ended:
                 raise SimulationError("Lava's process ended without a result. It may have run out of memory.")
         line, _, self._received = self._received.partition(b"\n")

@@ -17,8 +17,9 @@ _SECONDS_PER_STEP = 0.1
 _SECONDS_PER_OPERATION = 3e-8
 _SECONDS_PER_KERNEL = 1e-3
 _SLOWER_THAN_FREE = 20.0
-# A process takes about five seconds to start, and half a gigabyte besides the network.
-_SECONDS_WORTH_A_WORKER = 5.0
+# A process takes about five seconds to start, and half a gigabyte besides the network. And one alone uses more than one
+# core, since its layers run in processes of their own: a second one on two cores gains little, and only in long runs.
+_SECONDS_WORTH_A_WORKER = 20.0
 _WORKER_BYTES = 2**29
 _BYTES_PER_SYNAPSE = 32
 
@@ -38,7 +39,7 @@ def number_of_workers(wanted: int | None, description: NetworkDescription, sampl
         samples, steps: the work.
     """
     if wanted is not None:
-        return min(wanted, samples)
+        return max(1, min(wanted, samples))
     worth = _limit_of_steps(description, samples, steps) / _SLOWER_THAN_FREE / _SECONDS_WORTH_A_WORKER
     return max(1, min(samples, _cores(), int(worth), _fitting_into_memory(description)))
 

@@ -71,7 +71,7 @@ def simulate(
             one that ``netx-export lava-env`` made.
         layers: the names of the layers whose spikes to keep; None for the output alone.
         lava_workers: how many processes of Lava share the samples, each of about half a gigabyte; None for one per core
-            that may be used, as long as each has some seconds of work.
+            that may be used, as long as each has some twenty seconds of work.
 
     Returns:
         The output, and the spikes of every layer, or of those asked for. A last layer that is read by its voltage, such

@@ -13,14 +13,28 @@ from netx_export.progress import Watch, time_on_lava
 from netx_export.run import Run
 from netx_export.simulation.simulate import LavaSimulator
 
-__all__ = ["AUTO_MOST", "LavaSamples", "LavaShare", "why_no_more"]
+__all__ = ["LavaSamples", "LavaShare", "draw", "why_no_more"]
 
 LavaSamples: TypeAlias = "int | Literal['auto']"
 
-AUTO_MOST = 32
+_AUTO_MOST = 32
 _AUTO_SECONDS = 60.0
 
 _Samples: TypeAlias = "npt.NDArray[np.int64]"
+
+
+def draw(samples: int, number: LavaSamples, labels: torch.Tensor | None, seed: int) -> _Samples:
+    """Indices of samples to run on Lava, in an order of which each beginning has every class in its share."""
+    order = np.random.default_rng(seed).permutation(samples)
+    if labels is not None and labels.dim() == 1:
+        # Sorted by their rank within their class, as a share of it, the samples of each class are spread evenly.
+        classes = labels.double().numpy()  # numpy has no bfloat16
+        rank = np.empty(samples)
+        for label in np.unique(classes):
+            members = order[classes[order] == label]
+            rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order = order[np.argsort(rank[order], kind="stable")]
+    return order[: _AUTO_MOST if isinstance(number, str) else number]
 
 
 class LavaShare:
@@ -81,6 +95,6 @@ def why_no_more(number: int, samples: int) -> str | None:
     """
     if number == samples:
         return None
-    if number == AUTO_MOST:
+    if number == _AUTO_MOST:
         return "the most that are run unless more are asked for"
     return f"as many as fit into {_AUTO_SECONDS:.0f} s, at least one per worker"

@@ -39,7 +39,7 @@ from netx_export.verification.arguments import (
 )
 from netx_export.verification.diagnosis import Data, diagnose
 from netx_export.verification.fingerprint import fingerprint, hash_source
-from netx_export.verification.lava_samples import AUTO_MOST, LavaSamples, LavaShare, why_no_more
+from netx_export.verification.lava_samples import LavaSamples, LavaShare, draw, why_no_more
 from netx_export.verification.output_sums import Loss
 from netx_export.verification.ranks import gather_from_ranks, rank_and_size, refuse_differences, together
 from netx_export.verification.recording import check_recording
@@ -374,19 +374,18 @@ class _Subject:
         """The same of the reference and Lava, on the number of samples that was asked for, or on what fits."""
         rank, size = rank_and_size()
         options, samples = self.options, len(self.data.inputs)
-        if options.lava_samples == "auto":
-            own = _draw(samples, AUTO_MOST, self.labels, options.seed)[rank::size]
-        else:
-            own = np.array_split(_choose(samples, options.lava_samples, self.labels, options.seed), size)[rank]
+        automatic = isinstance(options.lava_samples, str)
+        drawn = draw(samples, options.lava_samples, self.labels, options.seed)
+        own = drawn[rank::size] if automatic else np.array_split(np.sort(drawn), size)[rank]
         simulator = LavaSimulator(self.path, self.data.description, options.timeout, options.lava_python)
         workers = number_of_workers(options.lava_workers, self.data.description, len(own), self.steps)
         title = "reference against Lava"
         with watched(title, len(own), self._shows_progress) as watch:
-            lava = LavaShare(simulator, own, workers, options.lava_samples == "auto", title, watch)
+            lava = LavaShare(simulator, own, workers, automatic, title, watch)
             pair = ("reference", self._reference), ("Lava", lambda chunk: lava.run(chunk.entering))
             chunks = self._chunks(lava.parts(), workers)
             comparison = self._compare_chunks(*pair, chunks, lambda done: None, predicts)
-        if options.lava_samples == "auto" and not comparison.stopped:
+        if automatic and not comparison.stopped:
             return dataclasses.replace(comparison, why_no_more=why_no_more(comparison.samples, samples))
         return comparison
 
@@ -548,22 +547,3 @@ def _block_names(description: NetworkDescription) -> list[str]:
     """The layers that are blocks of neurons in SLAYER."""
     names = list(description.spiking)
     return names[:-1] if description.reads_voltage else names
-
-
-def _choose(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of samples to run on Lava: every class in its share, in the order of the data."""
-    return np.sort(_draw(samples, number, labels, seed))
-
-
-def _draw(samples: int, number: int, labels: torch.Tensor | None, seed: int) -> npt.NDArray[np.int64]:
-    """The same in an order of which each beginning has every class in its share."""
-    order = np.random.default_rng(seed).permutation(samples)
-    if labels is not None and labels.dim() == 1:
-        # Sorted by their rank within their class, as a share of it, the samples of each class are spread evenly.
-        classes = labels.double().numpy()  # numpy has no bfloat16
-        rank = np.empty(samples)
-        for label in np.unique(classes):
-            members = order[classes[order] == label]
-            rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-        order = order[np.argsort(rank[order], kind="stable")]
-    return order[:number]

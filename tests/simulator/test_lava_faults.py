@@ -55,6 +55,11 @@ def _members(group: int) -> list[int]:
     return members
 
 
+def _started(pid: int) -> int:
+    """When a process was started; the numbers of processes begin anew at times."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def _shared_memory(pids: list[int]) -> set[str]:
     names: set[str] = set()
     for pid in pids:
@@ -126,7 +131,7 @@ def test_killed_with_all_of_lavas_own_processes(mlp_file, long_spikes, workers):
 @pytest.mark.usefixtures("fresh_child")
 def test_one_of_lavas_own_processes_killed_as_if_out_of_memory(mlp_file, long_spikes, workers):
     run = _Run(mlp_file, long_spikes, workers)
-    os.kill(max(_members(run.leaders[-1])), signal.SIGKILL)
+    os.kill(max(_members(run.leaders[-1]), key=_started), signal.SIGKILL)
     assert "a process of the simulation ended (exit code -9). It may have run out of memory" in run.error()
     run.assert_nothing_is_left()
 

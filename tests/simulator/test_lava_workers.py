@@ -101,8 +101,7 @@ def test_progress_adds_up_to_all_samples(mlp, mlp_file, mlp_spikes, workers):
     assert all(samples > 0 and seconds > 0 for samples, seconds in told)
 
 
-def _image_network():
-    """Convolution-like work: so many synapses that Lava takes some tens of milliseconds a step."""
+def _large_network():
     neuron = CubaNeuron(200, np.array([1024]), np.array([128]))
     return NetworkDescription((Input((3000,), False), Dense(np.full((3000, 3000), 2), neuron)))
 
@@ -115,6 +114,7 @@ def test_as_many_workers_as_cores_if_there_is_work_for_them(mlp, monkeypatch):
     assert number_of_workers(None, mlp, 100, 10) == 1  # over before a second one has started
     assert number_of_workers(7, mlp, 100, 10) == 7  # as told
     assert number_of_workers(7, mlp, 5, 10) == 5
+    assert number_of_workers(7, mlp, 0, 10) == 1  # the share of a rank that has no samples
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # as torchrun says: two processes share this machine
     assert number_of_workers(None, mlp, 100, 1000) == 2
     for nonsense in ("0", "", "two"):
@@ -126,7 +126,7 @@ def test_workers_take_no_more_than_half_of_the_memory(mlp, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__)  # 4 GiB
     assert number_of_workers(None, mlp, 1000, 1000) == 3
-    assert number_of_workers(None, _image_network(), 1000, 1000) == 2
+    assert number_of_workers(None, _large_network(), 1000, 1000) == 2
 
 
 def test_the_time_limit_allows_for_workers_that_wait_for_a_core_to_start(mlp, monkeypatch):

@@ -271,6 +271,7 @@ def test_the_command_under_torchrun_shares_the_samples_on_lava(tmp_path: Path, n
     np.savez(tmp_path / "data.npz", spikes=spikes)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     verify = ["-m", "netx_export", "verify", "net.net", "--data", "data.npz", "--lava-samples", number]
+    verify += ["--lava-workers", "2"]
     result = subprocess.run([*command, *verify], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     assert f"reference against Lava: {samples} samples of 20 steps\n" in result.stdout

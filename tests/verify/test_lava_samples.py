@@ -11,9 +11,8 @@ import torch
 from netx_export import verify
 from netx_export.progress import Watch
 from netx_export.verification import lava_samples
-from netx_export.verification.lava_samples import LavaShare, why_no_more
+from netx_export.verification.lava_samples import LavaShare, draw, why_no_more
 from netx_export.verification.report import to_html
-from netx_export.verification.verify import _draw
 
 MOST = "the most that are run unless more are asked for"
 FITTING = "as many as fit into 60 s, at least one per worker"
@@ -76,7 +75,8 @@ def test_fewer_samples_than_workers() -> None:
 
 def test_each_beginning_of_the_draw_has_every_class_in_its_share() -> None:
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
-    order = _draw(100, 32, labels, seed=0)
+    order = draw(100, "auto", labels, seed=0)
+    assert len(order) == 32
     for number in (10, 20, 30):
         counts = np.bincount(labels[torch.from_numpy(order[:number])], minlength=3)
         assert np.abs(counts - number / 10 * np.array([6, 3, 1])).max() <= 1
