@@ -103,8 +103,10 @@ class SparsityEnforcer(Enforcer):
 
     .. math::
         L = \lambda \sum_l \sum_{g \in l}
-            \left[\max(0,\, r_g - r_\text{max})^p + \max(0,\, r_\text{min} - r_g)^p\right],
-        \qquad r_g = \frac{1}{|g|\,N\,T} \sum_{n,\, i \in g,\, t} |s_{n,i,t}|
+            \left[\max(0,\, r_g - r_\text{max})^p + \max(0,\, r_\text{min} - r_g)^p\right]
+
+    .. math::
+        r_g = \frac{1}{|g|\,N\,T} \sum_{n,\, i \in g,\, t} |s_{n,i,t}|
 
     Where :math:`g` runs over the groups of layer :math:`l`: the whole layer, each channel, or each neuron. By default
     value and gradient are those of ``lava.lib.dl.slayer.loss.SparsityEnforcer``, for which it is a drop-in.

@@ -189,7 +189,9 @@ def spike_max(
     r"""Negative log-likelihood of the label, with a class's share of the spikes as its probability.
 
     .. math::
-        L = -\sum_n \sum_c y_{nc} \log p_{nc}, \qquad
+        L = -\sum_n \sum_c y_{nc} \log p_{nc}
+
+    .. math::
         p_c = \begin{cases}
             r_c / (\sum_k r_k + 10^{-6}) & \text{mode "probability"} \\
             \operatorname{softmax}(\text{scale} \cdot r)_c & \text{mode "softmax"} \\
