@@ -137,7 +137,7 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
         ("at most 5 passes for cross entropies with each option", cross_entropies, 0, 5.0),
         ("at most 10 passes for `SpikeTime`", _named(counted, "spike_time"), 0, 10.0),
         ("at most 10 passes for the rate of a moving window", _named(counted, "spike_rate, window"), 0, 10.0),
-        ("at most 3 inputs in memory, and the steps of a window", list(counted), 1, 3.07),
+        ("at most 3 inputs in memory", list(counted), 1, 3.05),
         ("the host never waits", list(counted), 2, 0.0),
     ]
     kept = [bound_on(text, of(names, column), limit, at_least=False) for text, names, column, limit in bounds if names]

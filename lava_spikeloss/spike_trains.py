@@ -89,23 +89,24 @@ def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
 
 def _window_sum(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
     """Sum over the last ``window`` steps, in reversed time over the next ones; of a silent window exactly 0."""
-    others = min(window, x.shape[-1]) - 1
-    behind, ahead = (0, others) if reverse else (others, 0)
+    steps = x.shape[-1]
+    window = min(window, steps)
     # The running sum of a long train is large beside a window's, and their difference would lose digits.
-    total = running_sum(x, behind + 1, ahead, torch.float64 if x.shape[-1] > _LONG else x.dtype)
-    return (total[..., others + 1 :] - total[..., : -others - 1]).to(x.dtype)
-
-
-def running_sum(x: torch.Tensor, before: int, after: int, dtype: torch.dtype) -> torch.Tensor:
-    """Running sums ``(*, before + T + after)``: of trains ``(*, T)`` that are silent outside of their steps."""
+    total = x.cumsum(-1, dtype=torch.float64 if steps > _LONG else x.dtype)
+    # The first window begins with the train. In reversed time the last ones end with it, each a step shorter.
+    first, shorter = (total[..., window - 1 : window], window - 1) if reverse else (total[..., :window], 0)
+    differences = [
+        (total[..., window:], total[..., : steps - window]),
+        (total[..., -1:], total[..., steps - window : steps - window + shorter]),
+    ]
     if torch_transforms():  # which take no output to write to
-        return F.pad(x.to(dtype), (before, after)).cumsum(-1)
-    end = before + x.shape[-1]
-    sums = torch.empty(*x.shape[:-1], end + after, dtype=dtype, device=x.device)
-    sums[..., :before] = 0
-    torch.cumsum(x, -1, dtype=dtype, out=sums[..., before:end])
-    sums[..., end:] = sums[..., end - 1 : end]
-    return sums
+        return torch.cat((first, *(end - start for end, start in differences)), -1).to(x.dtype)
+    sums, begin = torch.empty_like(total), first.shape[-1]
+    sums[..., :begin] = first
+    for end, start in differences:
+        torch.sub(end, start, out=sums[..., begin : begin + start.shape[-1]])
+        begin += start.shape[-1]
+    return sums.to(x.dtype)
 
 
 def exponential_filter(

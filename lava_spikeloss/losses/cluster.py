@@ -6,6 +6,7 @@ from math import inf, prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
 from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, label_forms, read_labels, targets_per_train
@@ -13,7 +14,7 @@ from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import as_counts, first_steps, running_sum
+from lava_spikeloss.spike_trains import as_counts, first_steps
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -85,7 +86,7 @@ def _nearest(
     reach = min(reach, steps - 1)
     threshold = v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold
     fired = v >= threshold
-    total = running_sum(as_counts(fired), reach + 1, reach, torch.float32)
+    total = as_counts(F.pad(fired, (reach + 1, reach))).cumsum_(-1)
     positive = _highest_of(v, free=total[..., 2 * reach + 1 :] == total[..., :steps])  # no spike within reach
     begins = fired & (total[..., reach : reach + steps] == total[..., :steps])  # no spike within reach before
     del fired
