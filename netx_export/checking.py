@@ -33,7 +33,7 @@ from netx_export.network.stock_loader import weight_format
 from netx_export.provenance import recorded_deviations
 from netx_export.simulation import reference
 from netx_export.simulation.inputs import check_input, network_input, refuse_shape, sample_tensor
-from netx_export.slayer import examine, line_up, reaching
+from netx_export.slayer import CannotRunError, Examined, examine, line_up, reaching
 
 __all__ = ["Finding", "Usage", "check", "check_fit", "deviation_findings", "estimate"]
 
@@ -120,9 +120,8 @@ def check(
 
 def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -> list[Finding]:
     examined = examine(net, sample)
-    adds_steps = examined.read is not None and examined.read[1].begins_inside
-    if sample is not None and sample.dim() < 3 and not adds_steps:
-        refuse_shape(tuple(sample.shape))
+    if sample is not None and sample.dim() < 3:
+        _refuse_two_axes(tuple(sample.shape), examined)
     coming = [_refused(error, rule, "warning") for rule, error in examined.coming]
     if examined.read is None:
         return [*map(_refused, examined.refused), *coming]
@@ -134,6 +133,15 @@ def _check_module(net: nn.Module, limits: Limits, sample: torch.Tensor | None) -
         except ExportError as error:
             return _sorted([*_check_description(description, limits, None), _refused(error), *coming])
     return _sorted([*_check_description(description, limits, sample), *coming])
+
+
+def _refuse_two_axes(shape: tuple[int, ...], examined: Examined) -> None:
+    """Raise for a sample of two axes if the forward cannot run on it, or adds no steps to it."""
+    failed = next((error for error in examined.refused if isinstance(error, CannotRunError)), None)
+    if failed is not None:
+        refuse_shape(shape, failed)
+    if examined.read is not None and not examined.read[1].begins_inside:
+        refuse_shape(shape)
 
 
 def _refused(error: ExportError, rule: str = "export", level: Level = "error") -> Finding:

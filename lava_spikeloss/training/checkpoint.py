@@ -79,8 +79,9 @@ def load(
     A ``state_dict``, as ``torch.save(net.state_dict(), path)`` writes it, may lie in other dictionaries and lists
     (``{"state_dict": ..., "epoch": 3}``), and its names may have what ``DistributedDataParallel`` and ``torch.compile``
     put in (``module.``, ``_orig_mod.``), or the one attribute before them in which a larger module holds the net
-    (``net.``, as of Lightning). Delays, decays and thresholds per neuron, and norms get their shape from the
-    file, and the first forward keeps them, where SLAYER would draw them anew. The neurons start at rest.
+    (``net.``, as of Lightning), if all names begin with it. Delays, decays and thresholds per neuron, and norms get
+    their shape from the file, and the first forward keeps them, where SLAYER would draw them anew. The neurons start at
+    rest.
 
     A single delay of exactly 0 may be one that training led there, or one that SLAYER has not drawn yet: in such a file
     they are alike. It is kept where the block has one output channel; of other blocks, and of those that do not tell
@@ -97,8 +98,9 @@ def load(
     Raises:
         OSError: if there is no such file, or it may not be read.
         ValueError: if the file is damaged or empty, or holds other modules or shapes than ``net``, no checkpoint,
-            objects other than tensors and plain data, tensors that are not dense or of another kind of numbers, or
-            several dictionaries that fit; or if ``optimizer`` is given and the file holds none.
+            objects other than tensors and plain data, tensors that are not dense or of another kind of numbers,
+            several dictionaries that fit, or two tensors for one of ``net``; or if ``optimizer`` is given and the file
+            holds none.
 
     Example:
         >>> import tempfile
@@ -205,7 +207,8 @@ def _from_state_dict(contents: Any, path: str | os.PathLike[str], net: torch.nn.
     fitting = [place for place in found if not misfits[place]]
     if len(fitting) > 1:
         raise ValueError(
-            f"Expected `{path}` to hold one state_dict of `net` but got {len(fitting)}: {', '.join(fitting)}. "
+            f"Expected `{path}` to hold one state_dict of `net` but got {len(fitting)}: "
+            f"{', '.join(place or 'the file itself' for place in fitting)}. "
             f"Save the one that you mean in a file of its own."
         )
     names = _parameters(net).keys()
@@ -235,19 +238,33 @@ def _renamed(tensors: dict[str, torch.Tensor], net: torch.nn.Module) -> dict[str
         for name, value in tensors.items()
         if name.rpartition(".")[2] not in STATES and (name not in _OF_WRAPPERS or name in present)
     }
-    return {present.get(short, name): kept[name] for name, short in _alone(_unwrapped(kept), present).items()}
+    names = {name: present.get(short, name) for name, short in _alone(_unwrapped(kept), present).items()}
+    _refuse_two_for_one(names)
+    return {names[name]: value for name, value in kept.items()}
 
 
 def _alone(names: dict[str, str], present: Collection[str]) -> dict[str, str]:
-    """Names without the attribute in which a larger module holds the net, if there is one that holds all of it."""
-    held: dict[str, set[str]] = {}
-    for short in names.values():
-        attribute, _, rest = short.partition(".")
-        held.setdefault(attribute, set()).add(rest)
-    holders = [attribute for attribute, rests in held.items() if rests == set(present)]
-    if len(holders) != 1:
-        return names
-    return {name: short.removeprefix(f"{holders[0]}.") for name, short in names.items()}
+    """Names without the attribute in which a larger module holds the net, if all begin with it and the rest is the net.
+
+    If others stand beside it, the attribute may hold another copy of the net, as of averaged weights.
+    """
+    attribute = f"{next(iter(names.values()), '').partition('.')[0]}."
+    alone = {name: short.removeprefix(attribute) for name, short in names.items()}
+    held = all(short.startswith(attribute) for short in names.values())
+    return alone if held and set(alone.values()) == set(present) else names
+
+
+def _refuse_two_for_one(names: dict[str, str]) -> None:
+    """Raise if two names of the file are one name in the net, so that the file may be read in two ways."""
+    read: dict[str, list[str]] = {}
+    for name, target in names.items():
+        read.setdefault(target, []).append(name)
+    several = [f"`{'` and `'.join(group)}` for `{target}`" for target, group in read.items() if len(group) > 1]
+    if several:
+        raise ValueError(
+            f"Expected the file to hold each tensor of `net` once but got {'; '.join(several)}. "
+            f"Save the one that you mean in a file of its own."
+        )
 
 
 def _unwrapped(names: Iterable[str]) -> dict[str, str]:
@@ -360,7 +377,20 @@ def _misfits(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> list[str]:
             or _other_shape(saved[name], present[name], channels.get(name) if name in lazy else None, lazy=name in lazy)
         )
     ]
-    return [*missing, *left_over, *unlike]
+    return [*missing, *left_over, *unlike] or _torn(net, saved)
+
+
+def _torn(net: torch.nn.Module, saved: dict[str, torch.Tensor]) -> list[str]:
+    """Names of one tensor of ``net``, such as tied weights, under which the file holds other values each."""
+    present = net.state_dict(keep_vars=True)
+    first: dict[int, str] = {}  # name under which each tensor comes first
+    pairs = [(first.setdefault(id(present[name]), name), name) for name in present if name in saved]
+    return [
+        f"`{one}` and `{other}` are one tensor in the net and differ in the file"
+        for one, other in pairs
+        if one != other
+        and not torch.equal(*(saved[name].to(present[name].dtype).nan_to_num() for name in (one, other)))
+    ]
 
 
 def _other_kind(saved: torch.Tensor, present: torch.Tensor) -> str:

@@ -54,11 +54,10 @@ def sample_tensor(sample: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
         return _finite(array)
 
 
-def refuse_shape(shape: tuple[int, ...]) -> NoReturn:
-    """Raise the error of a sample that has too few axes, or nothing in one."""
-    raise SimulationError(
-        f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got {shape}."
-    )
+def refuse_shape(shape: tuple[int, ...], cause: object = "") -> NoReturn:
+    """Raise the error of a sample that has too few axes, or nothing in one; the cause is why a forward adds none."""
+    message = f"Expected spikes of shape (N, C, ..., T) with at least one sample and one step but got {shape}. {cause}"
+    raise SimulationError(message.rstrip())
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from netx_export.errors import ExportError
 from netx_export.network.description import NetworkDescription
@@ -103,7 +102,7 @@ def run_blocks(net: nn.Module, sample: torch.Tensor | None) -> list[Block]:
                 "the network's forward does not run it by calling it",
                 "Call the block, not its forward or its parts by themselves.",
             )
-    _refuse_loop([blocks[index] for index in calls], made, sample[:_TRACED_SAMPLES])
+    _refuse_loop(net, [blocks[index] for index in calls], made, sample[:_TRACED_SAMPLES])
     _refuse_repeated([blocks[index] for index in calls])
     if not calls:
         raise ExportError("The network's forward runs none of its SLAYER blocks, so there is nothing to export.")
@@ -118,15 +117,10 @@ def run_layers(net: nn.Module, sample: torch.Tensor) -> list[Block]:
 def _calls(
     net: nn.Module, blocks: list[Block], sample: torch.Tensor
 ) -> tuple[list[int], set[int], list[tuple[int, int]]]:
-    """The blocks that a forward calls, in its order, all of which it runs any module, and rows and steps of each call.
-
-    Raises:
-        ExportError: for a block that it runs and the network does not hold.
-    """
+    """The blocks that a forward calls, in its order, all of which it runs any part, and rows and steps of each call."""
     calls: list[int] = []
     made: list[tuple[int, int]] = []
     touched: set[int] = set()
-    held = {id(module) for module in net.modules()}
 
     def after(index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
@@ -135,36 +129,64 @@ def _calls(
 
         return hook
 
-    def before_any(module: nn.Module, args: Any) -> None:
-        if id(module) not in held and kind(module):
-            raise ExportError(
-                f"The network's forward runs a {kind(module)} that is no part of the network, as if it lay in a plain "
-                f"list or dictionary: it is neither trained nor saved with it. Put its blocks into attributes, a "
-                f"torch.nn.ModuleList or a torch.nn.ModuleDict."
-            )
-
     for index, block in enumerate(blocks):
         block.register_forward_hook(after(index))
         for module in block.modules():
             if module is not block:
                 module.register_forward_pre_hook(lambda *_, index=index: touched.add(index))
-    with register_module_forward_pre_hook(before_any):
-        forward(net, sample)
+    forward(net, sample)
     return calls, touched, made
 
 
-def _refuse_loop(calls: list[Block], made: list[tuple[int, int]], sample: torch.Tensor) -> None:
+def _refuse_loop(net: nn.Module, calls: list[Block], made: list[tuple[int, int]], sample: torch.Tensor) -> None:
     """Refuse a block that runs again and again, each time on a few of the samples or steps."""
-    rows, steps = made[0] if made else (0, 0)
-    times = sum(block is calls[0] for block in calls)
-    if times > 1 and (rows < len(sample) or (sample.dim() > 2 and steps < sample.shape[-1])):
+    own = [size for block, size in zip(calls, made, strict=True) if block is calls[0]]
+    if len(own) < 2:
+        return
+    rows, steps = map(list, zip(*own, strict=True))
+    divided = _divide(rows, len(sample)) or (sample.dim() > 2 and _divide(steps, sample.shape[-1]))
+    if divided and not _takes_what_it_made(net, calls[0], sample):
         refuse(
             0,
             calls[0],
-            f"the network's forward runs it {times} times, as a loop over steps or samples does, first on {rows} rows "
-            f"of {steps} steps, and a file runs each layer once",
+            f"the network's forward runs it {len(own)} times, as a loop over steps or samples does, first on {rows[0]} "
+            f"rows of {steps[0]} steps, and a file runs each layer once",
             "Let the forward run it once, on all samples and steps, (N, C, ..., T).",
         )
+
+
+def _divide(sizes: list[int], whole: int) -> bool:
+    """Whether calls on so many samples or steps each can be a loop over all of these.
+
+    Fewer steps may come of a forward that takes another axis of the sample for time, and calls two branches.
+    """
+    return sizes[0] < whole and (len(sizes) > 2 or sum(sizes) >= whole)
+
+
+def _takes_what_it_made(net: nn.Module, block: Block, sample: torch.Tensor) -> bool:
+    """Whether what a block takes at a later call depends on what it made at its first one."""
+    try:
+        ever, changed = (_taken_later(net, block, sample, change) for change in (False, True))
+    except CannotRunError:
+        return True  # then no forward is taken for a loop that may be none
+    return len(ever) != len(changed) or not all(map(torch.equal, ever, changed))
+
+
+def _taken_later(net: nn.Module, block: Block, sample: torch.Tensor, change: bool) -> list[torch.Tensor]:
+    """What a block takes at all calls but the first one, if every value that it made at that one is changed, or not."""
+    taken: list[torch.Tensor] = []
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        taken.append(first_input(args, kwargs).detach().clone())
+
+    def after(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return 1 - output if change and len(taken) == 1 else output
+
+    with evaluation(net):
+        block.register_forward_pre_hook(before, with_kwargs=True)
+        block.register_forward_hook(after)
+        forward(net, sample)
+    return taken[1:]
 
 
 def _refuse_repeated(calls: list[Block]) -> None:

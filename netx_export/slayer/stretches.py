@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from netx_export.errors import ExportError
-from netx_export.slayer.blocks import refuse
-from netx_export.slayer.passes import INPUT, Draw, Pass, Passes, Seen, same_numbers
+from netx_export.slayer.blocks import kind, refuse
+from netx_export.slayer.passes import INPUT, Draw, Pass, Passes, Seen, random_events, same_numbers
+from netx_export.slayer.running import evaluation
 
 __all__ = ["refuse_output", "refuse_stretch"]
 
@@ -24,6 +27,7 @@ _TRIALS = 4  # random outputs of the last block: two of them may decode to the s
 def refuse_stretch(passes: Passes, position: int) -> NoReturn:
     """Raise the error that says what the forward does before a part that does not take what the part before made."""
     part = passes.parts[position]
+    _refuse_strays(passes, lambda run, other: run.taken[position].equals(other.taken[position]))
     first, again = (passes.at_random(Draw(0)).taken[position] for _ in range(2))
     if not first.equals(again):
         refuse(part.index, part.block, f"its input is not what the block before it made: it {_CHANGES}", _ONLY_A_CHAIN)
@@ -33,6 +37,44 @@ def refuse_stretch(passes: Passes, position: int) -> NoReturn:
     else:
         what = f"it takes {_made_by(passes, sources)}" if sources else "it depends on no block"
     refuse(part.index, part.block, f"its input is not what the block before it made: {what}", _ONLY_A_CHAIN)
+
+
+def _refuse_strays(passes: Passes, same: Callable[[Pass, Pass], bool]) -> None:
+    """Raise if what is compared depends on a block with weights that is no part of the network.
+
+    That is the better reason, where the forward cannot be exported anyway. Elsewhere such a block belongs to the host,
+    as whatever else the forward does before its first block, behind its last one, or beside them.
+    """
+    for number, name in enumerate(_strays(passes)[0]):
+        first, again, other = (_strays(passes, number, seed)[1] for seed in (0, 0, 1))
+        if same(first, again) and not same(first, other):
+            raise ExportError(
+                f"The network's forward runs a {name} that is no part of the network, as if it lay in a plain "
+                f"list or dictionary: it is neither trained nor saved with it. Put its blocks into attributes, a "
+                f"torch.nn.ModuleList or a torch.nn.ModuleDict."
+            )
+
+
+def _strays(passes: Passes, replaced: int | None = None, seed: int = 0) -> tuple[list[str], Pass]:
+    """The blocks with weights that a forward runs and the network does not hold, call by call, and that pass.
+
+    One of these calls may have random spikes in the place of what it makes. Each pass is an evaluation of its own, so
+    that all draw the same random numbers and the forward remembers the same.
+    """
+    held = {id(module) for module in passes.net.modules()}
+    names: list[str] = []
+
+    def after(module: nn.Module, args: Any, output: Any) -> Any:
+        if id(module) in held or not kind(module) or next(module.parameters(), None) is None:
+            return output
+        names.append(kind(module))
+        if len(names) - 1 != replaced or not isinstance(output, torch.Tensor):
+            return output
+        return random_events(torch.Generator().manual_seed(seed), tuple(output.shape), 0.5).to(output)
+
+    with evaluation(passes.net), register_module_forward_hook(after):
+        run = passes.at_random(Draw(0))
+    return names, run
 
 
 def _made_by(passes: Passes, sources: list[int]) -> str:
@@ -108,6 +150,7 @@ def refuse_output(passes: Passes) -> None:
     for component in range(len(first.returned)):
         if _same(first, others, component) and not all(_same(*pair, component) for pair in varied):
             return
+    _refuse_strays(passes, _same_output)
     if not _same_output(first, passes.at_random(Draw(0))):
         raise ExportError(
             f"Not exported: the network does not return what its last block made, nor anything that follows from it "

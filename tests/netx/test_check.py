@@ -664,6 +664,17 @@ def test_a_sample_without_steps_is_checked_where_the_forward_adds_them() -> None
             return super().forward((x[..., None] > torch.linspace(0, 1, 20)).to(x.dtype))
 
     assert check(Steps([block.cuba.Dense(CUBA, 6, 5)]), sample=torch.rand(3, 6)) == []
+    alif = {**CUBA, "threshold_step": 0.1, "threshold_decay": 0.1, "refractory_decay": 0.1}
+    (found,) = check(Steps([block.alif.Dense(alif, 6, 5)]), sample=torch.rand(3, 6))
+    assert (found.layer, found.value, found.hint) == (
+        "Block 0 (alif.Dense)",
+        "netx cannot load adaptive thresholds",
+        "Use cuba blocks.",
+    )
+    with pytest.raises(
+        SimulationError, match=r"shape \(N, C, ..., T\) .* got \(3, 7\)\. The network cannot run on input"
+    ):
+        check(Steps([block.cuba.Dense(CUBA, 6, 5)]), sample=torch.rand(3, 7))
 
 
 @pytest.mark.slayer

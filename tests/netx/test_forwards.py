@@ -61,6 +61,116 @@ def test_a_block_that_is_no_part_of_the_network_is_not_taken_for_what_the_forwar
         export(net, tmp_path / "a.net", sample())
 
 
+def with_strays(code: str) -> Images:
+    """A network that keeps blocks outside of itself: in plain lists, or made by its forward."""
+    from lava.lib.dl.slayer.block import cuba
+
+    net = Images(code)
+    net.new_flatten = cuba.Flatten
+    net.kept_flatten = [cuba.Flatten()]
+    net.frozen = [cuba.Conv(CUBA, 2, 2, 1, weight_scale=8)]
+    net.hidden = [cuba.Conv(CUBA, 4, 4, 1, weight_scale=8)]
+    net.teacher = [cuba.Dense(CUBA, 72, 5, weight_scale=8)]
+    return net
+
+
+@pytest.mark.parametrize(
+    ("code", "inside"),
+    [
+        ("c(net.new_flatten()(b(a(x))))", (False, False)),
+        ("c(net.kept_flatten[0](b(a(x))))", (False, False)),
+        ("c(b(a(net.frozen[0](x))).flatten(1, -2))", (True, False)),
+        ("(c(b(a(x)).flatten(1, -2)), net.teacher[0](x.flatten(1, -2)))", (False, False)),
+        ("(h := a(x), net.hidden[0](h), c(b(h).flatten(1, -2)))[-1]", (False, False)),
+        ("net.hidden[0](c(b(a(x)).flatten(1, -2))[:, :4, None, None])", (False, True)),
+    ],
+    ids=[
+        "flatten in the forward",
+        "flatten in a list",
+        "encoder",
+        "teacher",
+        "between, for nothing",
+        "behind the chain",
+    ],
+)
+def test_blocks_outside_of_the_network_may_do_what_the_host_does(
+    code: str, inside: tuple[bool, bool], tmp_path: Path
+) -> None:
+    net = with_strays(code)
+    result = export(net, tmp_path / "a.net", sample())
+    assert result.proved
+    assert (result.begins_inside, result.ends_inside) == inside
+    assert verify(net, tmp_path / "a.net", sample(12), lava_samples=0).exact
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "(net.teacher[0](x.flatten(1, -2)), c(b(net.hidden[0](a(x))).flatten(1, -2)))[1]",
+            "runs a cuba.Conv that is no part of the network",
+        ),
+        (
+            "c(b(a(x)).flatten(1, -2)) + net.teacher[0](x.flatten(1, -2))",
+            "runs a cuba.Dense that is no part of the network",
+        ),
+        (
+            "c(b(net.hidden[0](a(x)) * (torch.rand(4) < 0.5)[:, None, None, None]).flatten(1, -2))",
+            "runs a cuba.Conv that is no part of the network",
+        ),
+        (
+            "(net.teacher[0](x.flatten(1, -2)), c(b(a(x) * (torch.rand(4) < 0.5).view(4, 1, 1, 1)).flatten(1, -2)))[1]",
+            "changes from run to run",
+        ),
+        ("(h := a(x), net.hidden[0](h), c(b(h * 2).flatten(1, -2)))[-1]", "multiplies the values"),
+        ("c(net.new_flatten()(b(a(x)) * 2))", "multiplies the values"),
+    ],
+    ids=["beside a teacher", "added to the output", "with chance", "chance beside it", "beside it", "beside a flatten"],
+)
+def test_a_block_outside_of_the_network_is_blamed_only_for_what_depends_on_it(
+    code: str, message: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ExportError, match=re.escape(message)):
+        export(with_strays(code), tmp_path / "a.net", sample())
+
+
+class Permuted(nn.Module):
+    """One block, run in a way of the test's own on a sample ``(N, T, C)``."""
+
+    def __init__(self, run: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        from lava.lib.dl.slayer.block import cuba
+
+        torch.manual_seed(0)
+        self.block = cuba.Dense(CUBA, 30, 30, weight_scale=8)
+        self.run = run
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(self.block, x.permute(0, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda block, x: block(block(x)), "runs it again: first behind the network's input, then behind Block 0"),
+        (lambda block, x: block(block(block(x).flip(1)) * 2), "runs it again: first behind the network's input"),
+        (lambda block, x: block(x) + block(x.flip(1)), "runs it again: first behind the network's input"),
+        (lambda block, x: torch.cat([block(step) for step in x.split(1, -1)], -1), "runs it 12 times, as a loop"),
+        (lambda block, x: torch.cat([block(part) for part in x.split(1)]), "runs it 4 times, as a loop"),
+        (lambda block, x: torch.cat([block(part) for part in x.split(2)]), "runs it 2 times, as a loop"),
+        (lambda block, x: torch.cat([block(part) for part in x[..., 2:].split(1, -1)], -1), "runs it 10 times, as a"),
+    ],
+    ids=["twice", "three times", "two branches", "steps", "samples", "two halves", "all but the first steps"],
+)
+def test_a_block_with_shared_weights_is_not_taken_for_a_loop(
+    run: Callable[[nn.Module, torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    spikes = (torch.rand(4, 12, 30, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    with pytest.raises(ExportError, match=message):
+        export(Permuted(run), tmp_path / "a.net", spikes)
+
+
 def test_a_forward_that_fails_on_other_spikes_between_its_blocks_is_said_to(tmp_path: Path) -> None:
     net = Images("c(b(net.checked(a(x))).flatten(1, -2))")
 

@@ -411,6 +411,78 @@ def test_two_state_dicts_that_fit_are_named(tmp_path: Path) -> None:
         load(tmp_path / "net.pt", net)
 
 
+class _Averaging(torch.nn.Sequential):
+    """A net that keeps averages of its own weights in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Linear(2, 3))
+        self.ema = torch.nn.Sequential(torch.nn.Linear(2, 3))
+
+
+def _named(prefix: str) -> dict[str, torch.Tensor]:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    return {f"{prefix}{name}": value for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({**_named(""), **_named("ema.")}, "`ema.0.weight` is missing in the net; `ema.0.bias` is missing in the net"),
+        ({**_named("ema."), **_named("")}, "`ema.0.weight` is missing in the net; `ema.0.bias` is missing in the net"),
+        (_Averaging().state_dict(), "`ema.0.weight` is missing in the net; `ema.0.bias` is missing in the net"),
+        ({**_named("net."), **_named("ema.")}, "`net.0.weight` is missing in the net"),
+        ({**_named("net."), "loss.weight": torch.ones(3)}, "`loss.weight` is missing in the net"),
+        ({**_named(""), **_named("_orig_mod.")}, "`_orig_mod.0.weight` is missing in the net"),
+        ({**_named(""), "ema": _named("")}, "got 2: the file itself, ['ema']"),
+    ],
+    ids=[
+        "beside it",
+        "before it",
+        "of a net that averages",
+        "in two attributes",
+        "beside a loss",
+        "compiled",
+        "in a dictionary",
+    ],
+)
+def test_a_second_copy_in_the_file_is_not_taken_for_the_net(held: dict[str, Any], message: str, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "net.pt")
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(tmp_path / "net.pt", net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
+def test_two_names_of_the_file_for_one_of_a_wrapped_net_are_refused(wrapper: str, tmp_path: Path) -> None:
+    net = torch.nn.DataParallel(torch.nn.Sequential(torch.nn.Linear(2, 3))) if wrapper == "module." else _Compiled()
+    torch.save({**_named(""), **_named(wrapper)}, tmp_path / "net.pt")
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=rf"got `0\.weight` and `{wrapper}0\.weight` for `{wrapper}0\.weight`; `0"):
+        load(tmp_path / "net.pt", net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_tied_weights_that_differ_in_the_file_are_refused(tmp_path: Path) -> None:
+    apart, tied = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)) for _ in range(2))
+    tied[1].weight = tied[0].weight
+    before = copy.deepcopy(tied.state_dict())
+    torch.save(apart.state_dict(), tmp_path / "apart.pt")
+    save(tmp_path / "saved.pt", apart)
+    for file in ("apart.pt", "saved.pt"):
+        with pytest.raises(
+            ValueError, match=r"`0\.weight` and `1\.weight` are one tensor in the net and differ in the"
+        ):
+            load(tmp_path / file, tied)
+    assert all(torch.equal(value, before[name]) for name, value in tied.state_dict().items())
+    with torch.no_grad():
+        tied[0].weight[0, 0] = torch.nan
+    torch.save(tied.state_dict(), tmp_path / "tied.pt")
+    assert load(tmp_path / "tied.pt", tied) == {}
+    assert tied[1].weight is tied[0].weight
+
+
 @pytest.mark.slayer
 def test_what_does_not_fit_is_listed_and_nothing_changes(tmp_path: Path, spikes: torch.Tensor) -> None:
     state = rich_net().state_dict()
