@@ -356,6 +356,17 @@ def test_where_one_batch_runs_otherwise_all_run_as_the_network_does() -> None:
     assert np.array_equal(record(net, x, ["dense1", "dense2"], batch_size=5).output, expected)
 
 
+def test_an_encoder_in_the_forward_is_recorded_as_it_runs() -> None:
+    class Encoding(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward((x * 2 > torch.rand(x.shape)).float())
+
+    net, x = Encoding(list(network().blocks)), spikes() * 0.4
+    with evaluation(net):
+        expected = forward(net, x).numpy()
+    assert np.array_equal(record(net, x, ["dense1", "dense2"]).output, expected)
+
+
 def test_a_forward_for_batches_of_one_size_is_recorded_as_it_runs() -> None:
     class Fixed(Chain):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
