@@ -69,8 +69,8 @@ def set_backend(
     RF_IZ, ADRF and sigma-delta neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and
     the sums of dense synapses where spikes are rare and weights quantised, so that no order of adding can change them.
     A warning names the other neurons, which run as before; so do those of which a method, or something that it calls,
-    is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, numbers that are not
-    float32, graded spikes. Call this again after adding a module.
+    is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, torch's modes such as
+    ``FlopCounterMode``, numbers that are not float32, graded spikes. Call this again after adding a module.
 
     SLAYER's gradient of a decay is 4096 times as large as the parameter, which counts in 4096ths, has it; it takes a
     state that was reset for one that went on; and an integrator's is that of what is kept, with the wrong sign. With
@@ -129,7 +129,7 @@ def _check_exact(net: torch.nn.Module, backend: str) -> None:
         for module in net.modules()
         if is_neuron(module)
         and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
-        and (module in fed or hasattr(module, "threshold_decay") or not _compiled_methods(_plain_class(module)))
+        and (module in fed or hasattr(module, "threshold_decay") or not _can_be_compiled(module))
     ]
     if left:
         raise ValueError(
@@ -140,12 +140,21 @@ def _check_exact(net: torch.nn.Module, backend: str) -> None:
         )
 
 
+def _can_be_compiled(module: Any) -> bool:
+    """Whether neither a neuron nor its class has somebody's own dynamics."""
+    return "dynamics" not in vars(module) and bool(_compiled_methods(_plain_class(module)))
+
+
 @contextmanager
-def compiled_inside(net: torch.nn.Module) -> Iterator[None]:
+def compiled_inside(net: torch.nn.Module) -> Iterator[bool]:
     """Compiled loops inside, where numba runs, whichever backend was chosen; afterwards all is as it was.
 
     For a forward that somebody else wrote: each module keeps its class, by which that may go, and somebody's own
-    methods stay in force, whether they are a module's, its class's or lava-dl's.
+    methods stay in force, whether they are a module's, its class's or lava-dl's. What a forward itself puts in their
+    place, and takes back, stays unseen: compare with a run outside.
+
+    Yields:
+        Whether any module runs compiled loops that it does not run outside.
     """
     placed: list[tuple[dict[str, Any], str]] = []
     methods_of: Any = cache(_compiled_methods)
@@ -156,15 +165,15 @@ def compiled_inside(net: torch.nn.Module) -> Iterator[None]:
                 if name not in own:
                     own[name] = MethodType(method, module)
                     placed.append((own, name))
-        yield
+        yield bool(placed)
     finally:
         for own, name in placed:
             own.pop(name, None)
 
 
 def is_compiled(module: object) -> bool:
-    """Whether a neuron, block or synapse runs compiled loops."""
-    return any(runs_compiled(getattr(module, name, None)) for name in _METHODS)
+    """Whether a neuron, block or synapse runs compiled loops in the method that takes the time."""
+    return runs_compiled(getattr(module, _longest(module), None))
 
 
 def runs_compiled(method: object) -> bool:
@@ -203,7 +212,12 @@ def _compiled_methods(plain: Any, exact: bool = False) -> dict[str, FunctionType
     """The methods of a class in compiled form; none if the one that takes the time is somebody's own."""
     found = {name: _compiled_method(getattr(plain, name, None), name, exact) for name in _METHODS}
     methods = {name: method for name, method in found.items() if method is not None}
-    return methods if ("dynamics" if hasattr(plain, "dynamics") else "forward") in methods else {}
+    return methods if _longest(plain) in methods else {}
+
+
+def _longest(module: object) -> str:
+    """The name of the method that takes the time, of a module or class."""
+    return "dynamics" if hasattr(module, "dynamics") else "forward"
 
 
 def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None:
@@ -213,7 +227,8 @@ def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None
     if not isinstance(method, FunctionType) or not replacements or runs_compiled(method):
         return None
     looks_up = {looked_up for looked_up, *_ in replacements} <= set(method.__code__.co_names)
-    if not (looks_up and _is_own(method) and _is_untouched(sys.modules[written_in], set())):
+    replaces_lavas = all(_is_lavas_or_torchs(method.__globals__.get(name), part) for name, part, _ in replacements)
+    if not (looks_up and replaces_lavas and _is_own(method) and _is_untouched(sys.modules[written_in], set())):
         return None
     replaced = {each[0]: _replaced(method.__globals__[each[0]], each, exact) for each in replacements}
     names = _Names(method.__globals__, replaced)
@@ -257,18 +272,45 @@ class _Replaced(SimpleNamespace):
 def _is_untouched(place: Any, seen: set[int]) -> bool:
     """Whether the functions that a module of lava-dl, or a class in it, defines and calls are those of its files.
 
-    Somebody may have put another one in the place of any of them, and then it is that one which has to run.
+    Somebody may have put something else in the place of any of them, and then it is that which has to run. What a class
+    or function is made of lies in the module that it is from, which may be another one.
     """
     seen.add(id(place))
     for value in list(vars(place).values()):
         function = getattr(value, "__func__", value)  # of a static method
-        if isinstance(function, FunctionType) and not _is_own(function):
+        if callable(function) and not _is_known(function):
             return False
-        within = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None) or ""
-        further = isinstance(value, ModuleType | type) and within.startswith(_SLAYER) and id(value) not in seen
-        if further and not _is_untouched(value, seen):
+        home = _home(function)
+        rests_on = (function, sys.modules.get(home)) if home.startswith(_SLAYER) else ()
+        further = [each for each in rests_on if isinstance(each, ModuleType | type)]
+        if not all(id(each) in seen or _is_untouched(each, seen) for each in further):
             return False
     return True
+
+
+def _is_lavas_or_torchs(place: Any, attribute: str) -> bool:
+    """Whether a module or class is one of lava-dl or torch, and so is what it has by the name of an attribute."""
+    part = getattr(place, attribute, None)
+    return _home(place).partition(".")[0] in ("lava", "torch") and _is_known(getattr(part, "__func__", part))
+
+
+def _home(value: Any) -> str:
+    """The name of the module that a function or class is from, or of a module itself; empty for anything else."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return (value.__module__ or "") if isinstance(value, FunctionType | type) else ""
+
+
+def _is_known(value: Any) -> bool:
+    """Whether something that can be called is from Python, lava-dl or what that imports, and does what it says there.
+
+    A partial function, or an object with a ``__call__``, can do anything.
+    """
+    if isinstance(value, FunctionType):
+        return _is_own(value)
+    if isinstance(value, type):
+        return value.__module__.partition(".")[0] in (*_WRITTEN_BY, "builtins")
+    return type(value).__module__ == "builtins"
 
 
 def is_lavas(method: Any) -> bool:
@@ -290,7 +332,7 @@ def _reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
     return _compiled_instance, (type(self)._plain_class, type(self)._exact_decays), *parts[2:]
 
 
-def _compiled_instance(plain: Any, exact: bool) -> Any:
+def _compiled_instance(plain: Any, exact: bool = False) -> Any:  # pickles of old versions have no `exact`
     if exact and not numba_runs():
         warnings.warn(
             "Neurons with exact gradients of their decays were loaded where numba does not run: here "

@@ -19,7 +19,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as all_modules
 
 from lava_spikeloss.compiling import in_threads
-from lava_spikeloss.slayer_blocks import effective_weight
 from lava_spikeloss.training import compiled_loops
 from lava_spikeloss.training.backend import is_lavas, runs_compiled
 from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
@@ -67,8 +66,8 @@ def check_exact(wanted: bool) -> None:
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(
             "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, with one decay for "
-            "all neurons or for each, outside of autocast. Compute so, or take SLAYER's gradient: "
-            "set_backend(net, 'compiled')."
+            "all neurons or for each, outside of autocast and of torch's modes, such as FlopCounterMode or a default "
+            "device other than the CPU. Compute so, or take SLAYER's gradient: set_backend(net, 'compiled')."
         )
 
 
@@ -246,7 +245,8 @@ def _surrogate(
 
 def custom_recurrent(slayers: Any, z: torch.Tensor, neuron: Any, synapse: Any) -> torch.Tensor:
     """``recurrent.custom_recurrent`` of lava-dl, whose module is ``slayers``."""
-    weight = effective_weight(synapse, synapse.weight.reshape(synapse.weight.shape[:2]))
+    matrix, quantise = synapse.weight.reshape(synapse.weight.shape[:2]), synapse.pre_hook_fx
+    weight = matrix if quantise is None else quantise(matrix)
     if _runs_alone(neuron) and plain(z, weight) and z.shape[1:-1] == neuron.shape and sums_are_exact(weight):
         return _Recurrent.apply(z, weight, neuron)  # type: ignore[no-untyped-call,no-any-return]
     result: torch.Tensor = slayers.CustomRecurrent.apply(z, neuron, weight)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
@@ -32,8 +33,13 @@ def plain(*tensors: torch.Tensor) -> bool:
 
 def _a_mode_is_on() -> bool:
     """Whether somebody's torch mode is to see each of torch's operations, and may change what it makes."""
-    foreign = [mode for mode in _get_current_function_mode_stack() if not hasattr(mode, "leaves_sums")]
+    foreign = [mode for mode in _get_current_function_mode_stack() if not _leaves_sums(mode)]
     return bool(foreign) or torch._C._len_torch_dispatch_stack() > 0
+
+
+def _leaves_sums(mode: object) -> bool:
+    """Whether a mode changes nothing that is computed here: as the CPU does if it is torch's default device."""
+    return hasattr(mode, "leaves_sums") or (isinstance(mode, DeviceContext) and mode.device.type == "cpu")
 
 
 def sums_are_exact(weight: torch.Tensor) -> bool:

@@ -6,8 +6,9 @@ import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from lava_spikeloss import training
 from lava_spikeloss.training import backend
 from netx_export import ExportError, export, read, verify
 from netx_export.slayer import record
-from netx_export.slayer.running import CannotRunError, forward
+from netx_export.slayer.running import CannotRunError, evaluation, forward
 
 compiled_loops: Any = pytest.importorskip("lava_spikeloss.training.compiled_loops", reason="needs numba")
 
@@ -54,7 +55,7 @@ def own_output(net: torch.nn.Module, x: torch.Tensor) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("name", NETS)
 def test_what_is_recorded_is_the_same_with_and_without_numba(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    net, x = NETS[name](), (torch.rand(3, 8, 70) < 0.4).float()
+    net, x = NETS[name](), (torch.rand(4, 8, 70) < 0.4).float()
     with torch.no_grad():
         net(x)
     names = [str(number) for number in range(sum(type(block).__name__ not in ("Input", "Flatten") for block in net))]
@@ -115,7 +116,7 @@ def test_an_error_of_the_forward_leaves_nothing_behind() -> None:
     with torch.no_grad():
         Chain.forward(net, spikes())
     before = [(cls, set(keys), debug) for cls, keys, debug in traces(net)]
-    with pytest.raises(CannotRunError, match="KeyError: 'own'"):
+    with pytest.raises(CannotRunError, match="KeyError: 'own'"), backend.compiled_inside(net):
         forward(net, spikes())  # outside of an evaluation, which puts all back
     assert traces(net) == before
 
@@ -177,6 +178,81 @@ def of_the_rounding(net: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cuba, "quantize", lambda decay: decay / 2)
 
 
+def of_the_integrator_as_an_object(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    patch.setattr(leaky_integrator, "dynamics", functools.partial(_louder(leaky_integrator.dynamics)))
+
+
+def of_the_integrator_s_place(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    own = cuba.leaky_integrator
+    patch.setattr(cuba, "leaky_integrator", SimpleNamespace(**{**vars(own), "dynamics": _louder(own.dynamics)}))
+
+
+def of_the_class_of_spikes(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, voltage: torch.Tensor, threshold: float, *_: Any) -> torch.Tensor:
+            return (voltage >= threshold / 2).to(voltage.dtype)
+
+    patch.setattr(cuba, "Spike", Spike)
+
+
+def of_the_file(net: Any, patch: pytest.MonkeyPatch) -> None:
+    """As if the installed lava-dl was edited: other code in the file of the same name."""
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    path = leaky_integrator.__file__
+    edited = Path(path).read_text().replace("decay_int = (1 << 12) -", "decay_int = (1 << 13) -")
+    names = dict(vars(leaky_integrator))
+    exec(compile(edited, path, "exec"), names)
+    for name in ("dynamics", "_LIDynamics", "_li_dynamics_fwd"):
+        patch.setattr(leaky_integrator, name, names[name])
+
+
+def of_a_method_inside_the_forward(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.cuba import Neuron
+
+    class Patching(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with mock.patch.object(Neuron, "dynamics", _louder(Neuron.dynamics)):
+                return super().forward(x)
+
+    net.__class__ = Patching
+
+
+def of_lava_dl_inside_the_forward(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    class Patching(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with mock.patch.object(leaky_integrator, "_li_dynamics_fwd", _louder(leaky_integrator._li_dynamics_fwd)):
+                return super().forward(x)
+
+    net.__class__ = Patching
+
+
+def of_the_class_inside_the_forward(net: Any, patch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.cuba import Neuron
+
+    louder = type("Louder", (Neuron,), {"dynamics": _louder(Neuron.dynamics)})
+
+    class Switching(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                block.neuron.__class__ = louder
+            made = super().forward(x)
+            for block in self.blocks:
+                block.neuron.__class__ = Neuron
+            return made
+
+    net.__class__ = Switching
+
+
 def of_a_constant(net: Any, patch: pytest.MonkeyPatch) -> None:
     for block in net.blocks:
         block.neuron.threshold_eps = 0.5
@@ -191,6 +267,13 @@ CHANGES = [
     of_its_function,
     of_the_spikes,
     of_the_rounding,
+    of_the_integrator_as_an_object,
+    of_the_integrator_s_place,
+    of_the_class_of_spikes,
+    of_the_file,
+    of_a_method_inside_the_forward,
+    of_lava_dl_inside_the_forward,
+    of_the_class_inside_the_forward,
     of_a_constant,
 ]
 
@@ -215,7 +298,7 @@ def test_somebody_s_own_dynamics_are_what_is_recorded(
 )
 def test_a_recurrent_neuron_of_somebody_s_own_is_what_is_recorded(name: str, in_class: bool) -> None:
     torch.manual_seed(0)
-    net, x = recurrent(), (torch.rand(3, 8, 40) < 0.5).float()
+    net, x = recurrent(), (torch.rand(4, 8, 40) < 0.5).float()
     with torch.no_grad():
         net(x)
     names = ["dense1", "recurrent", "dense2"]
@@ -233,6 +316,72 @@ def test_a_recurrent_neuron_of_somebody_s_own_is_what_is_recorded(name: str, in_
     assert np.array_equal(record(net, x, names).output, expected)
 
 
+def test_a_recurrent_synapse_of_somebody_s_own_is_what_is_recorded() -> None:
+    torch.manual_seed(0)
+    net, x = recurrent(), (torch.rand(4, 8, 40) < 0.5).float()
+    with torch.no_grad():
+        net(x)
+    names = ["dense1", "recurrent", "dense2"]
+    as_built, synapse = record(net, x, names).output, net[1].recurrent_synapse
+
+    class Coarse(type(synapse)):  # type: ignore[misc]
+        @property
+        def pre_hook_fx(self) -> Callable[[torch.Tensor], torch.Tensor]:
+            return lambda weight: (weight * 2).round() / 2
+
+    synapse.__class__ = Coarse
+    expected = own_output(net, x)
+    assert not np.array_equal(expected, as_built)
+    assert np.array_equal(record(net, x, names).output, expected)
+    with evaluation(net), backend.compiled_inside(net):
+        assert np.array_equal(forward(net, x).numpy(), expected)
+
+
+def test_where_one_batch_runs_otherwise_all_run_as_the_network_does() -> None:
+    """A forward that changes lava-dl or not, which the busiest sample of its first batch does not show by itself."""
+    from lava.lib.dl.slayer.neuron.cuba import Neuron
+
+    class Choosy(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            change = _louder(Neuron.dynamics) if x[0, 0, 0] > 0 else Neuron.dynamics
+            with mock.patch.object(Neuron, "dynamics", change):
+                return super().forward(x)
+
+    net, x = Choosy(list(network().blocks)), spikes(10)
+    x[1] = 1
+    x[:, 0, 0] = torch.tensor([1, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    expected = np.concatenate([own_output(net, batch) for batch in x.split(5)])
+    as_built = own_output(Chain(list(net.blocks)), x)
+    assert not np.array_equal(as_built[:5], expected[:5])
+    assert np.array_equal(record(net, x, ["dense1", "dense2"], batch_size=5).output, expected)
+
+
+def test_an_encoder_in_the_forward_is_recorded_as_it_runs() -> None:
+    class Encoding(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward((x * 2 > torch.rand(x.shape)).float())
+
+    net, x = Encoding(list(network().blocks)), spikes() * 0.4
+    with evaluation(net):
+        expected = forward(net, x).numpy()
+    assert np.array_equal(record(net, x, ["dense1", "dense2"]).output, expected)
+
+
+def test_a_forward_for_batches_of_one_size_is_recorded_as_it_runs() -> None:
+    class Fixed(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.reshape(4, 6, 24))
+
+    net = Fixed(list(network().blocks))
+    assert np.array_equal(record(net, spikes(), ["dense1", "dense2"]).output, own_output(net, spikes()))
+
+
+def test_few_samples_run_as_the_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_loops, "integrate", lambda *_: pytest.fail("runs compiled"))
+    net = network()
+    assert np.array_equal(record(net, spikes(3), ["dense1", "dense2"]).output, own_output(net, spikes(3)))
+
+
 def test_a_mode_that_changes_sums_is_obeyed() -> None:
     class Halved(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -246,7 +395,7 @@ def test_a_mode_that_changes_sums_is_obeyed() -> None:
             return made
 
     torch.manual_seed(0)
-    net, x = Under(*chain(8, 40, 5, weight_scale=8)), (torch.rand(3, 8, 40) < 0.14).float()
+    net, x = Under(*chain(8, 40, 5, weight_scale=8)), (torch.rand(4, 8, 40) < 0.14).float()
     assert np.array_equal(record(net, x, ["dense1", "dense2"]).output, own_output(net, x))
 
 

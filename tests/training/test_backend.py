@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -767,6 +768,76 @@ def test_what_somebody_put_into_slayer_is_not_compiled(spikes: torch.Tensor, mon
     with pytest.warns(UserWarning, match=r"running as before: `0.neuron` \(Neuron\), `1.neuron` \(Neuron\)\.$"):
         training.set_backend(net, "compiled")
     assert is_compiled(net) == [False, False]
+
+
+def _partial_integrator() -> tuple[Any, str, Any]:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    return leaky_integrator, "dynamics", partial(leaky_integrator.dynamics)
+
+
+def _namespace_of_the_integrator() -> tuple[Any, str, Any]:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    return cuba, "leaky_integrator", SimpleNamespace(**vars(cuba.leaky_integrator))
+
+
+def _own_surrogate() -> tuple[Any, str, Any]:
+    from lava.lib.dl.slayer.neuron import cuba
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, voltage: torch.Tensor, threshold: float, *_: Any) -> torch.Tensor:
+            return (voltage >= threshold).to(voltage.dtype)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+            return 7 * gradients[0], *[None] * 6
+
+    return cuba, "Spike", Spike
+
+
+def _own_slope() -> tuple[Any, str, Any]:
+    from lava.lib.dl.slayer.spike import spike
+
+    return spike, "_spike_backward", lambda voltage, *_: torch.ones_like(voltage)
+
+
+@pytest.mark.parametrize("put", [_partial_integrator, _namespace_of_the_integrator, _own_surrogate, _own_slope])
+def test_whatever_somebody_put_into_slayer_runs_and_gives_the_gradients(
+    put: Callable[[], Any], spikes: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*put())
+    with pytest.warns(UserWarning, match=r"running as before: `0.neuron` \(Neuron\), `1.neuron` \(Neuron\)\.$"):
+        slayers, ours = twins(dense, spikes)
+    assert is_compiled(ours) == [False, False]
+    expected, found = trained(slayers, spikes), trained(ours, spikes)
+    assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
+def test_somebody_s_own_sums_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv3d = torch.nn.functional.conv3d
+    monkeypatch.setattr(torch.nn.functional, "conv3d", lambda *arguments, **options: conv3d(*arguments, **options) / 2)
+    net = dense()
+    training.set_backend(net, "compiled")
+    assert [backends.is_compiled(block.synapse) for block in net] == [False, False]
+
+
+def test_a_neuron_with_dynamics_of_its_own_is_named() -> None:
+    net = dense()
+    own = net[1].neuron.dynamics
+    net[1].neuron.dynamics = lambda x: own(x)
+    with pytest.warns(UserWarning, match=r"running as before: `1.neuron` \(Neuron\)\.$"):
+        training.set_backend(net, "compiled")
+    assert is_compiled(net) == [True, False]
+
+
+def test_a_pickle_of_an_earlier_version_opens() -> None:
+    net = dense()
+    plain = type(net[0].neuron)
+    training.set_backend(net, "compiled")
+    make, arguments, *_ = net[0].neuron.__reduce_ex__(2)
+    assert type(make(plain)) is type(make(*arguments)) is type(net[0].neuron)
 
 
 def test_without_numba_it_is_refused_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

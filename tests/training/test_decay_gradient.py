@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slayer_nets import ADAPTIVE, CUBA, chain, kwta, recurrent, resonator
+from torch.utils.flop_counter import FlopCounterMode
 
 from lava_spikeloss import training
 from lava_spikeloss.training import backend as backends
@@ -225,6 +226,36 @@ def test_what_the_loops_do_not_cover_is_refused_where_a_gradient_is_wanted(spike
             net(spikes.double())
         with pytest.raises(RuntimeError, match="'exact' is there for first derivatives of float32 tensors on the CPU"):
             net(spikes.double())
+
+
+def test_a_neuron_with_dynamics_of_its_own_has_none() -> None:
+    net = BUILDS["shared"]()
+    own = net[0].neuron.dynamics
+    net[0].neuron.dynamics = lambda x: own(x)
+    with pytest.raises(ValueError, match=r"is not there for `0.neuron` \(Neuron\), whose decays are trained"):
+        training.set_backend(net, "compiled", decay_gradient="exact")
+
+
+def test_it_is_there_where_the_cpu_is_set_as_the_default_device(spikes: torch.Tensor) -> None:
+    found = []
+    for device in (None, "cpu"):
+        torch.manual_seed(1)
+        net = BUILDS["shared"]()
+        training.set_backend(net, "compiled", decay_gradient="exact")
+        torch.set_default_device(device)
+        try:
+            net(spikes).sum().backward()
+        finally:
+            torch.set_default_device(None)
+        found.append(net[0].neuron.current_decay.grad)
+    assert torch.equal(*found)
+
+
+def test_where_a_mode_of_torch_looks_on_that_is_the_reason(spikes: torch.Tensor) -> None:
+    net = BUILDS["shared"]()
+    training.set_backend(net, "compiled", decay_gradient="exact")
+    with pytest.raises(RuntimeError, match="outside of autocast and of torch's modes"), FlopCounterMode(display=False):
+        net(spikes)
 
 
 @pytest.mark.parametrize("name", ["shared", "rf"])
