@@ -36,7 +36,7 @@ from netx_export.file.netx import read, with_delay_shift, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription
 from netx_export.run import Spikes
 from netx_export.simulation.lava_python import LavaPython, examine, find_lava_python
-from netx_export.simulation.lava_time import time_limit
+from netx_export.simulation.lava_time import TimeLimit, time_limit
 
 __all__ = ["run_on_lava"]
 
@@ -65,7 +65,7 @@ def run_on_lava(
     path: str | os.PathLike[str] | NetworkDescription,
     description: NetworkDescription,
     spikes: Spikes,
-    timeout: float | None = None,
+    limit: TimeLimit | None = None,
     advance: Callable[[float, float], None] = lambda samples, seconds: None,
     lava_python: str | os.PathLike[str] | None = None,
     workers: int = 1,
@@ -78,7 +78,7 @@ def run_on_lava(
         path: the netx file, or the description itself, of which one is made for Lava.
         description: what :func:`netx_export.read` makes of the file.
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
-        timeout: seconds, or None for a limit in proportion to the work.
+        limit: of the time that it may take, or None for one in proportion to the work.
         advance: called several times a second with the number of samples, a fraction, that were done since it was
             called last, and the seconds that a worker needs for a sample.
         lava_python: the Python that runs Lava, or None for the one that is found.
@@ -94,13 +94,13 @@ def run_on_lava(
     _check_platform()
     python = find_lava_python(lava_python)
     samples, steps = len(spikes), spikes.shape[-1]
-    limit = timeout if timeout is not None else time_limit(description, samples, steps, workers)
+    limit = limit or TimeLimit(time_limit(description, samples, steps, workers))
     layers = {
         name: np.empty((samples, *layer.shape, steps), dtype)
         for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
-    job = _Job(python, file, limit, time.monotonic() + limit, threading.Event())
+    job = _Job(python, file, limit.seconds, time.monotonic() + limit.left, threading.Event())
     adding = threading.Lock()
 
     def run_block(worker: _Worker, block: slice) -> None:
@@ -182,7 +182,7 @@ class _Job:
     Attributes:
         python: the one that runs Lava.
         file: what runs.
-        limit: seconds that it may take.
+        limit: seconds that the work may take of which it is a part, or the whole.
         deadline: when they are over.
         ended: set when a worker failed, or the user interrupted the run, which ends the other workers too.
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 
 from netx_export.network.description import Conv, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 
-__all__ = ["number_of_workers", "time_limit"]
+__all__ = ["TimeLimit", "number_of_workers", "time_limit"]
 
 _DELAY_SLOTS = MAX_DELAY + 1
 # A time limit has to hold on a slow and busy machine: some twenty times what a free one needs.
@@ -22,6 +23,24 @@ _SLOWER_THAN_FREE = 20.0
 _SECONDS_WORTH_A_WORKER = 20.0
 _WORKER_BYTES = 2**29
 _BYTES_PER_SYNAPSE = 32
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long Lava may take for some work that may be run in several parts.
+
+    Attributes:
+        seconds: for all of it.
+        spent: seconds that the parts took that have run.
+    """
+
+    seconds: float
+    spent: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds for the parts that have not run."""
+        return self.seconds - self.spent
 
 
 def time_limit(description: NetworkDescription, samples: int, steps: int, workers: int = 1) -> float:

@@ -8,12 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from netx_export import NetworkDescription, simulate
+from netx_export import NetworkDescription, SimulationError, simulate
 from netx_export.network.description import CubaNeuron, Dense, Input
 from netx_export.progress import time_on_lava
 from netx_export.simulation import lava_parent
 from netx_export.simulation.lava_parent import run_on_lava
-from netx_export.simulation.lava_time import number_of_workers, time_limit
+from netx_export.simulation.lava_time import TimeLimit, number_of_workers, time_limit
 
 
 def _delayed(mlp, rng):
@@ -133,6 +133,12 @@ def test_the_time_limit_allows_for_workers_that_wait_for_a_core_to_start(mlp, mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
     assert time_limit(mlp, 10, 100, 2) == time_limit(mlp, 10, 100)
     assert time_limit(mlp, 10, 100, 5) == time_limit(mlp, 10, 100) + 240
+
+
+@pytest.mark.lava
+def test_a_time_limit_that_other_parts_used_up(mlp, mlp_file, mlp_spikes):
+    with pytest.raises(SimulationError, match=r"^Lava did not finish within 30 s and was ended\."):
+        run_on_lava(mlp_file, mlp, mlp_spikes, TimeLimit(30.0, spent=30.0))
 
 
 @pytest.mark.parametrize(
