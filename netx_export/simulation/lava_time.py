@@ -64,19 +64,24 @@ def number_of_workers(wanted: int | None, description: NetworkDescription, sampl
 
 
 def _cores() -> int:
-    """Those that this process may use, shared with the other ones that torchrun started on this machine."""
+    """This process's share of those that it may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // _processes_here())
+
+
+def _processes_here() -> int:
+    """Those that share this machine: this one, and the other ones that torchrun started on it."""
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, usable // int(ranks)) if ranks.isdecimal() and int(ranks) else usable
+    return max(1, int(ranks)) if ranks.isdecimal() else 1
 
 
 def _fitting_into_memory(description: NetworkDescription) -> int:
-    """How many processes take half of the machine's memory."""
+    """How many processes take this process's share of half of the machine's memory."""
     if not hasattr(os, "sysconf"):
         return 1
     synapses = sum(layer.weight.size for layer in description.spiking.values())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return memory // 2 // (_WORKER_BYTES + _BYTES_PER_SYNAPSE * synapses)
+    return memory // 2 // _processes_here() // (_WORKER_BYTES + _BYTES_PER_SYNAPSE * synapses)
 
 
 def _limit_of_steps(description: NetworkDescription, samples: int, steps: int) -> float:

@@ -127,6 +127,8 @@ def test_workers_take_no_more_than_half_of_the_memory(mlp, monkeypatch):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__)  # 4 GiB
     assert number_of_workers(None, mlp, 1000, 1000) == 3
     assert number_of_workers(None, _large_network(), 1000, 1000) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")  # as torchrun says: all three together
+    assert number_of_workers(None, mlp, 1000, 1000) == 1
 
 
 def test_the_time_limit_allows_for_workers_that_wait_for_a_core_to_start(mlp, monkeypatch):
