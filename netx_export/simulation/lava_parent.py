@@ -2,7 +2,8 @@
 
 An error inside a Lava run leaves processes waiting for each other and shared memory behind, so Lava never runs in the
 user's process. Each child leads a process group of its own; at a time limit or an error the group is ended whole. The
-samples of a run are shared out among as many children as it has workers; if one fails, all of them are ended.
+samples of a run are shared out among as many children as it has workers; if one fails, those that are still running are
+ended.
 
 A child may be of another Python with other packages (``lava_python.py``). What passes between the two are lines of
 JSON, netx files, and numbers in numpy's own file format, read without pickle: nothing that is received is executed.
