@@ -377,7 +377,7 @@ class _Subject:
         options, samples = self.options, len(self.data.inputs)
         automatic = isinstance(options.lava_samples, str)
         drawn = draw(samples, options.lava_samples, self.labels, options.seed)
-        own = drawn[rank::size] if automatic else np.array_split(np.sort(drawn), size)[rank]
+        own = drawn[rank::size]
         limit = None if options.timeout is None else TimeLimit(options.timeout)
         simulator = LavaSimulator(self.path, self.data.description, limit, options.lava_python)
         workers = number_of_workers(options.lava_workers, self.data.description, len(own), self.steps)
