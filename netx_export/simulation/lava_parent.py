@@ -100,7 +100,11 @@ def run_on_lava(
         name: np.empty((samples, *layer.shape, steps), dtype)
         for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
+    size = min(_block_size(description, steps), math.ceil(samples / workers))
+    blocks = [slice(start, start + size) for start in range(0, samples, size)]
+    workers = min(workers, len(blocks))
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
+    _check_python(python, workers)
     job = _Job(python, file, limit.seconds, time.monotonic() + limit.left, threading.Event())
     adding = threading.Lock()
 
@@ -109,9 +113,7 @@ def run_on_lava(
         for name, raster in _run_block(worker, job, description, spikes[block], tell).items():
             layers[name][block] = raster
 
-    size = min(_block_size(description, steps), math.ceil(samples / workers))
-    blocks = [slice(start, start + size) for start in range(0, samples, size)]
-    _share_out(run_block, blocks, min(workers, len(blocks)), job.ended)
+    _share_out(run_block, blocks, workers, job.ended)
     return layers
 
 
@@ -398,6 +400,10 @@ class _Worker:
                     raise SimulationError(f"Cannot exchange spikes with Lava in {self._directory}: {error}.") from error
                 raise
 
+    def is_running(self, python: LavaPython) -> bool:
+        """Whether the child is there, and of this Python."""
+        return self._process is not None and self._process.poll() is None and self._python == python.path
+
     def _exchange(
         self, process: subprocess.Popen[bytes], task: dict[str, Any], job: _Job, tell: Callable[[float, float], None]
     ) -> dict[str, Any]:
@@ -419,11 +425,9 @@ class _Worker:
             tell(share, seconds)
 
     def _start(self, python: LavaPython) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None and self._python == python.path:
+        if self._process is not None and self.is_running(python):
             return self._process
         self.end()
-        if not python.is_this_one:
-            examine(python)
         self._python = python.path
         self._directory = _temporary_directory()
         self._replies, write_end = os.pipe()
@@ -478,6 +482,17 @@ class _Worker:
                 process.stdin.close()
         process.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _check_python(python: LavaPython, number: int) -> None:
+    """Ask another Python, once for so many workers, whether Lava runs on it, unless all of them are running.
+
+    Raises:
+        SimulationError: if it does not.
+    """
+    running = sum(worker.is_running(python) for worker in _workers[:number])
+    if running < number and not python.is_this_one:
+        examine(python)
 
 
 def _check_platform() -> None:

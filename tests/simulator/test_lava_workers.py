@@ -13,6 +13,7 @@ from netx_export.network.description import CubaNeuron, Dense, Input
 from netx_export.progress import time_on_lava
 from netx_export.simulation import lava_parent
 from netx_export.simulation.lava_parent import run_on_lava
+from netx_export.simulation.lava_python import find_lava_python
 from netx_export.simulation.lava_time import TimeLimit, number_of_workers, time_limit
 
 
@@ -63,6 +64,20 @@ def test_no_more_workers_than_samples_are_started(mlp_file, mlp_spikes):
 
 def _started():
     return sum(worker._process is not None for worker in lava_parent._workers)
+
+
+@pytest.mark.lava
+def test_another_python_is_asked_once_for_all_workers(mlp_file, mlp_spikes, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lava_parent, "examine", asked.append)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{find_lava_python().path}" "$@"\n')
+    python.chmod(0o755)
+    for _ in range(2):  # the second time they are running
+        got = simulate(mlp_file, mlp_spikes, backend="lava", lava_python=python, lava_workers=2)
+        assert np.array_equal(got.output, simulate(mlp_file, mlp_spikes).output)
+        assert [asked_python.path for asked_python in asked] == [str(python)]
+    lava_parent._end_all()
 
 
 @pytest.mark.lava
