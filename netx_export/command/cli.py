@@ -347,7 +347,7 @@ def verify(
         typer.Option(
             metavar="NUMBER|auto",
             parser=_number_or_auto,
-            help="Samples to run on Lava: a number, 0 leaves it out, or auto, at most 32 that fit into 60 s.",
+            help="Samples to run on Lava: a number, 0 leaves it out, or auto, at most 32 that fit into about 60 s.",
         ),
     ] = "auto",
     tolerance: Annotated[

@@ -61,7 +61,8 @@ def make_lava_env(
     """
     _check_torch(torch)
     base = find_base(python)
-    directory = Path(os.path.abspath(directory))
+    directory = Path(os.path.realpath(directory))  # venv refuses a link
+    was_there = directory.is_dir()
     is_new = _check_directory(directory)
     tell(f"Making an environment for Lava in {directory}, with {base}.")
     tell(_size(torch, torch_index, directory))
@@ -75,8 +76,7 @@ def make_lava_env(
         proved = _proved(path, tell)
     except BaseException:
         if is_new:  # also at Ctrl-C: half an environment is of no use
-            _clear(directory)
-            shutil.rmtree(os.path.realpath(directory), ignore_errors=True)
+            _take_back(directory, was_there)
         raise
     return {**proved, **_kept(path, tell)}
 
@@ -224,11 +224,20 @@ def _check_directory(directory: Path) -> bool:
 
 def _clear(directory: Path) -> None:
     """Remove what is in an environment, but the mark: if this is interrupted, the next call knows that it is ours."""
-    for entry in Path(os.path.realpath(directory)).glob("*"):
+    for entry in directory.glob("*"):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         elif entry.name != _MARK:
             entry.unlink(missing_ok=True)
+
+
+def _take_back(directory: Path, was_there: bool) -> None:
+    """Remove half an environment; of a directory that was there before, what is in it."""
+    _clear(directory)
+    if was_there:
+        (directory / _MARK).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _size(torch: str | None, torch_index: str | None, directory: Path) -> str:

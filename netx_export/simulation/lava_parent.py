@@ -2,7 +2,8 @@
 
 An error inside a Lava run leaves processes waiting for each other and shared memory behind, so Lava never runs in the
 user's process. Each child leads a process group of its own; at a time limit or an error the group is ended whole. The
-samples of a run are shared out among as many children as it has workers; if one fails, all of them are ended.
+samples of a run are shared out among as many children as it has workers; if one fails, those that are still running are
+ended.
 
 A child may be of another Python with other packages (``lava_python.py``). What passes between the two are lines of
 JSON, netx files, and numbers in numpy's own file format, read without pickle: nothing that is received is executed.
@@ -36,7 +37,7 @@ from netx_export.file.netx import read, with_delay_shift, write_as_described
 from netx_export.network.description import Conv, Dense, Input, NetworkDescription
 from netx_export.run import Spikes
 from netx_export.simulation.lava_python import LavaPython, examine, find_lava_python
-from netx_export.simulation.lava_time import time_limit
+from netx_export.simulation.lava_time import TimeLimit, time_limit
 
 __all__ = ["run_on_lava"]
 
@@ -65,7 +66,7 @@ def run_on_lava(
     path: str | os.PathLike[str] | NetworkDescription,
     description: NetworkDescription,
     spikes: Spikes,
-    timeout: float | None = None,
+    limit: TimeLimit | None = None,
     advance: Callable[[float, float], None] = lambda samples, seconds: None,
     lava_python: str | os.PathLike[str] | None = None,
     workers: int = 1,
@@ -78,7 +79,7 @@ def run_on_lava(
         path: the netx file, or the description itself, of which one is made for Lava.
         description: what :func:`netx_export.read` makes of the file.
         spikes: binary input ``(N, C, ..., T)``, uint8, or sigma-delta messages, int32.
-        timeout: seconds, or None for a limit in proportion to the work.
+        limit: of the time that it may take, or None for one in proportion to the work.
         advance: called several times a second with the number of samples, a fraction, that were done since it was
             called last, and the seconds that a worker needs for a sample.
         lava_python: the Python that runs Lava, or None for the one that is found.
@@ -94,13 +95,17 @@ def run_on_lava(
     _check_platform()
     python = find_lava_python(lava_python)
     samples, steps = len(spikes), spikes.shape[-1]
-    limit = timeout if timeout is not None else time_limit(description, samples, steps, workers)
+    limit = limit or TimeLimit(time_limit(description, samples, steps, workers))
     layers = {
         name: np.empty((samples, *layer.shape, steps), dtype)
         for (name, layer), dtype in zip(description.spiking.items(), _dtypes(description, spikes), strict=True)
     }
+    size = min(_block_size(description, steps), math.ceil(samples / workers))
+    blocks = [slice(start, start + size) for start in range(0, samples, size)]
+    workers = min(workers, len(blocks))
     file = _made_of(path) if isinstance(path, NetworkDescription) else _copy(path, description)
-    job = _Job(python, file, limit, time.monotonic() + limit, threading.Event())
+    _check_python(python, workers)
+    job = _Job(python, file, limit.seconds, time.monotonic() + limit.left, threading.Event())
     adding = threading.Lock()
 
     def run_block(worker: _Worker, block: slice) -> None:
@@ -108,9 +113,7 @@ def run_on_lava(
         for name, raster in _run_block(worker, job, description, spikes[block], tell).items():
             layers[name][block] = raster
 
-    size = min(_block_size(description, steps), math.ceil(samples / workers))
-    blocks = [slice(start, start + size) for start in range(0, samples, size)]
-    _share_out(run_block, blocks, min(workers, len(blocks)), job.ended)
+    _share_out(run_block, blocks, workers, job.ended)
     return layers
 
 
@@ -182,7 +185,7 @@ class _Job:
     Attributes:
         python: the one that runs Lava.
         file: what runs.
-        limit: seconds that it may take.
+        limit: seconds that the work may take of which it is a part, or the whole.
         deadline: when they are over.
         ended: set when a worker failed, or the user interrupted the run, which ends the other workers too.
     """
@@ -397,6 +400,10 @@ class _Worker:
                     raise SimulationError(f"Cannot exchange spikes with Lava in {self._directory}: {error}.") from error
                 raise
 
+    def is_running(self, python: LavaPython) -> bool:
+        """Whether the child is there, and of this Python."""
+        return self._process is not None and self._process.poll() is None and self._python == python.path
+
     def _exchange(
         self, process: subprocess.Popen[bytes], task: dict[str, Any], job: _Job, tell: Callable[[float, float], None]
     ) -> dict[str, Any]:
@@ -418,11 +425,9 @@ class _Worker:
             tell(share, seconds)
 
     def _start(self, python: LavaPython) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None and self._python == python.path:
+        if self._process is not None and self.is_running(python):
             return self._process
         self.end()
-        if not python.is_this_one:
-            examine(python)
         self._python = python.path
         self._directory = _temporary_directory()
         self._replies, write_end = os.pipe()
@@ -477,6 +482,17 @@ class _Worker:
                 process.stdin.close()
         process.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _check_python(python: LavaPython, number: int) -> None:
+    """Ask another Python, once for so many workers, whether Lava runs on it, unless all of them are running.
+
+    Raises:
+        SimulationError: if it does not.
+    """
+    running = sum(worker.is_running(python) for worker in _workers[:number])
+    if running < number and not python.is_this_one:
+        examine(python)
 
 
 def _check_platform() -> None:

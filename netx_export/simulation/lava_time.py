@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 
 from netx_export.network.description import Conv, NetworkDescription, SpikingLayer
 from netx_export.network.fixed_point import MAX_DELAY
 
-__all__ = ["number_of_workers", "time_limit"]
+__all__ = ["TimeLimit", "number_of_workers", "time_limit"]
 
 _DELAY_SLOTS = MAX_DELAY + 1
 # A time limit has to hold on a slow and busy machine: some twenty times what a free one needs.
@@ -22,6 +23,24 @@ _SLOWER_THAN_FREE = 20.0
 _SECONDS_WORTH_A_WORKER = 20.0
 _WORKER_BYTES = 2**29
 _BYTES_PER_SYNAPSE = 32
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long Lava may take for some work that may be run in several parts.
+
+    Attributes:
+        seconds: for all of it.
+        spent: seconds that the parts took that have run.
+    """
+
+    seconds: float
+    spent: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds for the parts that have not run."""
+        return self.seconds - self.spent
 
 
 def time_limit(description: NetworkDescription, samples: int, steps: int, workers: int = 1) -> float:
@@ -45,19 +64,24 @@ def number_of_workers(wanted: int | None, description: NetworkDescription, sampl
 
 
 def _cores() -> int:
-    """Those that this process may use, shared with the other ones that torchrun started on this machine."""
+    """This process's share of those that it may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // _processes_here())
+
+
+def _processes_here() -> int:
+    """Those that share this machine: this one, and the other ones that torchrun started on it."""
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, usable // int(ranks)) if ranks.isdecimal() and int(ranks) else usable
+    return max(1, int(ranks)) if ranks.isdecimal() else 1
 
 
 def _fitting_into_memory(description: NetworkDescription) -> int:
-    """How many processes take half of the machine's memory."""
+    """How many processes take this process's share of half of the machine's memory."""
     if not hasattr(os, "sysconf"):
         return 1
     synapses = sum(layer.weight.size for layer in description.spiking.values())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return memory // 2 // (_WORKER_BYTES + _BYTES_PER_SYNAPSE * synapses)
+    return memory // 2 // _processes_here() // (_WORKER_BYTES + _BYTES_PER_SYNAPSE * synapses)
 
 
 def _limit_of_steps(description: NetworkDescription, samples: int, steps: int) -> float:

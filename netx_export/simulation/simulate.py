@@ -24,7 +24,7 @@ from netx_export.simulation import host, reference
 from netx_export.simulation.inputs import Array, check_shape, network_input, refuse_short
 from netx_export.simulation.lava_parent import run_on_lava
 from netx_export.simulation.lava_python import check_lava_python
-from netx_export.simulation.lava_time import number_of_workers
+from netx_export.simulation.lava_time import TimeLimit, number_of_workers
 
 __all__ = [
     "LavaSimulator",
@@ -105,7 +105,8 @@ def simulate(
     simulator = Simulator(path, delay_shift=delay_shift, spike_exp=spike_exp)
     if backend == "reference":
         return simulator(spikes, layers=layers, progress=progress)
-    on_lava = LavaSimulator(path, simulator.description, timeout, lava_python)
+    limit = None if timeout is None else TimeLimit(timeout)
+    on_lava = LavaSimulator(path, simulator.description, limit, lava_python)
     return _run(simulator.description, spikes, layers, partial(_run_watched, on_lava, lava_workers, progress))
 
 
@@ -203,13 +204,13 @@ class LavaSimulator:
     Attributes:
         path: the file, or its description.
         description: what was read from it.
-        timeout: as for :func:`simulate`.
+        limit: of the time that it may take, or None for one in proportion to the work.
         lava_python: as for :func:`simulate`.
     """
 
     path: str | os.PathLike[str] | NetworkDescription
     description: NetworkDescription
-    timeout: float | None
+    limit: TimeLimit | None
     lava_python: str | os.PathLike[str] | None
 
     def __call__(
@@ -231,7 +232,7 @@ class LavaSimulator:
         description = self.description
         frames = network_input(description, spikes).cpu().numpy()
         workers = min(workers, len(frames))
-        rasters = run_on_lava(self.path, description, frames, self.timeout, advance, self.lava_python, workers)
+        rasters = run_on_lava(self.path, description, frames, self.limit, advance, self.lava_python, workers)
         layers = {}
         for name in kept:
             raster = rasters[name]

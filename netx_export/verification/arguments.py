@@ -40,7 +40,7 @@ class Options:
     """How to verify. The attributes are the arguments of ``verify`` with these names."""
 
     CHANGING_THE_RESULT: ClassVar[tuple[str, ...]] = (
-        *("lava_samples", "stop_early", "seed", "tolerance"),
+        *("lava_samples", "stop_early", "seed", "tolerance", "timeout"),
         *("delay_shift", "spike_exp"),
     )
 

@@ -198,7 +198,7 @@ def diagnose(data: Data, comparison: Comparison, origin: Origin | None, order: n
         data: what was verified.
         comparison: its result.
         origin: where the two runs part; None if no layer differs.
-        order: the samples, one after the other as they were run.
+        order: the samples part by part as they were run; within a part several workers may have run some side by side.
     """
     if origin is None:
         return _output_cause(data.description, comparison)

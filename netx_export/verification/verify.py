@@ -24,7 +24,7 @@ from netx_export.progress import watched
 from netx_export.provenance import recorded_budgets, run_texts
 from netx_export.run import Run
 from netx_export.simulation.inputs import network_input
-from netx_export.simulation.lava_time import number_of_workers
+from netx_export.simulation.lava_time import TimeLimit, number_of_workers
 from netx_export.simulation.simulate import LavaSimulator, Simulator
 from netx_export.slayer import line_up, record
 from netx_export.verification.arguments import (
@@ -212,8 +212,8 @@ def verify(
         labels: class indices ``(N,)`` for accuracies, whole numbers of any type; -100 leaves a sample out of accuracies
             and loss. Other labels, fractions or ``(N, ...)``, only serve the loss.
         lava_samples: number of samples to run on Lava, drawn in proportion to the labels; 0 leaves Lava out. ``"auto"``
-            runs as many as fit into 60 s, as far as the first ones tell, at least one per worker and at most 32; the
-            report then says how many these were, and why.
+            runs as many as fit into about 60 s, or half of ``timeout`` if that is less, as far as the first ones tell,
+            at least one per worker and at most 32; the report then says how many these were, and why.
         recorded: spikes of the layers and the output, or of some of them, from another simulator or a chip, in place of
             Lava: a mapping, or a ``.npz`` file as ``netx-export simulate`` writes it.
         loss: the task loss that the network was trained with, of output and labels. Called for one sample at a time; if
@@ -227,7 +227,8 @@ def verify(
         seed: for the draw.
         delay_shift: as for :func:`simulate`.
         spike_exp: of sigma-delta networks, as for :func:`simulate`; the report records it.
-        timeout: seconds that Lava may take; None for a limit in proportion to the work.
+        timeout: seconds that Lava may take for all its samples, under ``torchrun`` for those of a rank; None for a
+            limit in proportion to the work.
         progress: whether to show a progress bar.
         lava_python: which Python runs Lava, as for :func:`simulate`.
         lava_workers: how many processes of Lava share the samples, as for :func:`simulate`; of each rank.
@@ -376,8 +377,9 @@ class _Subject:
         options, samples = self.options, len(self.data.inputs)
         automatic = isinstance(options.lava_samples, str)
         drawn = draw(samples, options.lava_samples, self.labels, options.seed)
-        own = drawn[rank::size] if automatic else np.array_split(np.sort(drawn), size)[rank]
-        simulator = LavaSimulator(self.path, self.data.description, options.timeout, options.lava_python)
+        own = drawn[rank::size]
+        limit = None if options.timeout is None else TimeLimit(options.timeout)
+        simulator = LavaSimulator(self.path, self.data.description, limit, options.lava_python)
         workers = number_of_workers(options.lava_workers, self.data.description, len(own), self.steps)
         title = "reference against Lava"
         with watched(title, len(own), self._shows_progress) as watch:
@@ -386,7 +388,8 @@ class _Subject:
             chunks = self._chunks(lava.parts(), workers)
             comparison = self._compare_chunks(*pair, chunks, lambda done: None, predicts)
         if automatic and not comparison.stopped:
-            return dataclasses.replace(comparison, why_no_more=why_no_more(comparison.samples, samples))
+            reason = why_no_more(comparison.samples, samples, options.timeout)
+            return dataclasses.replace(comparison, why_no_more=reason)
         return comparison
 
     def _compare_chunks(

@@ -99,9 +99,9 @@ def test_a_directory_with_something_else_is_left_as_it_is(machine):
     assert told == []
 
 
-# A Python 3.10 that makes environments of shell scripts, whose pip does what a test says.
+# A Python 3.10 that makes environments of shell scripts, but as venv not in a link, whose pip does what a test says.
 _MAKES = """case "$3" in
-venv) mkdir -p "$4/bin"; cp "{pip}" "$4/bin/python";;
+venv) [ ! -L "$4" ] || exit 1; mkdir -p "$4/bin"; cp "{pip}" "$4/bin/python";;
 *) echo 3.10;;
 esac"""
 
@@ -120,17 +120,25 @@ def _entries(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty", "a link"])
-def test_when_it_fails_nothing_is_left(machine, there):
+def test_when_it_fails_what_was_there_is_left(machine, there):
     python, directory = _python_that_makes(machine, 'touch "${0%/*}/half"; exit 3'), machine / "größer als sonst"
     if there == "empty":
         directory.mkdir()
     if there == "a link":
         (machine / "target").mkdir()
         directory.symlink_to("target")
+    before = _entries(machine)
     with pytest.raises(NetxExportError, match="pip could not install what Lava needs: it ended with status 3"):
         make_lava_env(directory, _ignore, python=python)
-    assert not directory.exists()
-    assert not (machine / "target").exists()
+    assert _entries(machine) == before
+
+
+def test_a_link_to_a_directory_is_followed(machine, monkeypatch):
+    (machine / "target").mkdir()
+    (machine / "lava").symlink_to("target")
+    made, _ = _made_on(machine, monkeypatch, real="target")
+    assert (machine / "lava").is_symlink()
+    assert remembered() == made["python"]
 
 
 def test_when_it_fails_the_second_time_the_first_environment_stays(machine, monkeypatch):
@@ -152,7 +160,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(machine):
     python = _python_that_makes(machine, 'ls "${0%/*}" "${0%/*}/.." >&2; exit 3')
     with pytest.raises(NetxExportError, match="pip could not install what Lava needs"):
         make_lava_env(machine / "lava", _ignore, python=python)
-    assert not (machine / "lava").exists()
+    assert list((machine / "lava").iterdir()) == []
 
 
 def test_what_cannot_be_looked_into_or_made_is_told(machine, monkeypatch):
@@ -254,18 +262,22 @@ def test_what_pip_is_asked_for(machine, monkeypatch):
     assert index[-4:] == ["--no-deps", "--index-url", "https://packages.example", "wheels/torch.whl"]
 
 
-def _made_on(machine, monkeypatch) -> tuple[dict[str, Any], list[str]]:
-    """An environment whose making and whose run on Lava are taken as done, and what the user was told."""
+def _made_on(machine, monkeypatch, real="lava") -> tuple[dict[str, Any], list[str]]:
+    """An environment whose making and whose run on Lava are taken as done, and what the user was told.
+
+    Args:
+        real: the name of the directory that holds it, if the one of the name "lava" is a link to it.
+    """
     python = _script(machine / "bin" / "python3.10", "echo 3.10")
     facts = PythonFacts((3, 10, 9), {"lava-nc": "0.10.0"})
-    there = machine / "lava" / "bin" / "python"
+    there = machine / real / "bin" / "python"
     monkeypatch.setattr(lava_env, "_run", lambda *command, **options: _script(there, "echo 3.10"))
     monkeypatch.setattr(lava_env, "examine", lambda python: facts)
     monkeypatch.setattr(trial, "try_lava", lambda python: 70)
     told: list[str] = []
     made = make_lava_env(machine / "lava", told.append, python=python)
-    assert (machine / "lava" / "bin" / "python").is_file()
-    assert (made["python"], made["spikes"]) == (str(machine / "lava" / "bin" / "python"), 70)
+    assert there.is_file()
+    assert (made["python"], made["spikes"]) == (str(there), 70)
     return made, told
 
 

@@ -8,12 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from netx_export import NetworkDescription, simulate
+from netx_export import NetworkDescription, SimulationError, simulate
 from netx_export.network.description import CubaNeuron, Dense, Input
 from netx_export.progress import time_on_lava
 from netx_export.simulation import lava_parent
 from netx_export.simulation.lava_parent import run_on_lava
-from netx_export.simulation.lava_time import number_of_workers, time_limit
+from netx_export.simulation.lava_python import find_lava_python
+from netx_export.simulation.lava_time import TimeLimit, number_of_workers, time_limit
 
 
 def _delayed(mlp, rng):
@@ -63,6 +64,20 @@ def test_no_more_workers_than_samples_are_started(mlp_file, mlp_spikes):
 
 def _started():
     return sum(worker._process is not None for worker in lava_parent._workers)
+
+
+@pytest.mark.lava
+def test_another_python_is_asked_once_for_all_workers(mlp_file, mlp_spikes, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lava_parent, "examine", asked.append)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{find_lava_python().path}" "$@"\n')
+    python.chmod(0o755)
+    for _ in range(2):  # the second time they are running
+        got = simulate(mlp_file, mlp_spikes, backend="lava", lava_python=python, lava_workers=2)
+        assert np.array_equal(got.output, simulate(mlp_file, mlp_spikes).output)
+        assert [asked_python.path for asked_python in asked] == [str(python)]
+    lava_parent._end_all()
 
 
 @pytest.mark.lava
@@ -127,12 +142,20 @@ def test_workers_take_no_more_than_half_of_the_memory(mlp, monkeypatch):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__)  # 4 GiB
     assert number_of_workers(None, mlp, 1000, 1000) == 3
     assert number_of_workers(None, _large_network(), 1000, 1000) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")  # as torchrun says: all three together
+    assert number_of_workers(None, mlp, 1000, 1000) == 1
 
 
 def test_the_time_limit_allows_for_workers_that_wait_for_a_core_to_start(mlp, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
     assert time_limit(mlp, 10, 100, 2) == time_limit(mlp, 10, 100)
     assert time_limit(mlp, 10, 100, 5) == time_limit(mlp, 10, 100) + 240
+
+
+@pytest.mark.lava
+def test_a_time_limit_that_other_parts_used_up(mlp, mlp_file, mlp_spikes):
+    with pytest.raises(SimulationError, match=r"^Lava did not finish within 30 s and was ended\."):
+        run_on_lava(mlp_file, mlp, mlp_spikes, TimeLimit(30.0, spent=30.0))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ cases = {
     "stop_early": {"stop_early": True},
     "seed": {"seed": 1},
     "lava_samples": {"lava_samples": 1},
+    "timeout": {"timeout": 9.0},
     "a missing file": {"path": directory / "missing.net"},
     "impossible labels": {"labels": labels - 1},
 }
@@ -210,6 +211,7 @@ def test_ranks_that_were_not_given_the_same_are_refused(tmp_path: Path) -> None:
         "stop_early": "`stop_early`",
         "seed": "`seed`",
         "lava_samples": "`lava_samples`",
+        "timeout": "`timeout`",
     }.items():
         assert ours[name] == theirs[name], name
         assert f"but {differing} of rank 1 differs from that of rank 0" in ours[name]
