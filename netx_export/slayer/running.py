@@ -69,7 +69,9 @@ class Recording(Run):
     ends_inside: bool = False
 
 
-def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = BATCH) -> Recording:
+def record(
+    net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: int = BATCH, *, compiled: bool = False
+) -> Recording:
     """Run the network in evaluation mode from rest and record every spiking block.
 
     Args:
@@ -77,6 +79,7 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         inputs: input ``(N, C, ..., T)``.
         names: names for the spiking blocks, in the order of the forward; those of ``NetworkDescription.spiking``.
         batch_size: samples per forward pass, which bounds the memory.
+        compiled: whether to run most samples in compiled loops, where these make what the network's own code makes.
 
     Returns:
         The spikes of each block, what the last one made as the output, and what the first one took.
@@ -85,7 +88,8 @@ def record(net: nn.Module, inputs: torch.Tensor, names: list[str], batch_size: i
         ExportError: if the network cannot run on them, or runs a block not once in a forward pass, or on something
             else than one row per sample.
     """
-    passes = _passes(net, torch.split(inputs, batch_size), names)
+    run = _passes if compiled else _own_passes
+    passes = run(net, torch.split(inputs, batch_size), names)
     layers = {name: [each.layers[name] for each in passes] for name in names}
     begins_inside = any(each.inputs is not None for each in passes)
     reached = inputs
@@ -138,9 +142,13 @@ def _passes(net: nn.Module, batches: Sequence[torch.Tensor], names: list[str]) -
     for batch in batches:
         made = _compiled_pass(net, batch, names) if len(batch) >= _FEWEST else _own_pass(net, batch, names)
         if made is None:
-            return [_own_pass(net, each, names) for each in batches]
+            return _own_passes(net, batches, names)
         passes.append(made)
     return passes
+
+
+def _own_passes(net: nn.Module, batches: Sequence[torch.Tensor], names: list[str]) -> list[_Batch]:
+    return [_own_pass(net, batch, names) for batch in batches]
 
 
 def _compiled_pass(net: nn.Module, batch: torch.Tensor, names: list[str]) -> _Batch | None:

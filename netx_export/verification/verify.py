@@ -446,7 +446,7 @@ class _Subject:
         assert self.data.net is not None
         chosen, description = self.data.choose(samples), self.data.description
         names = _block_names(description)
-        run = record(self.data.net, chosen, names)
+        run = record(self.data.net, chosen, names, compiled=True)
         entering = line_up(chosen, run.inputs, description)
         self._check_places(begins_inside=entering is not chosen, ends_inside=run.ends_inside)
         # A last layer that is read by its voltage is no block of neurons in SLAYER: it is the output.

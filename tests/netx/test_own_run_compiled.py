@@ -1,4 +1,4 @@
-"""SLAYER's own run, against which a file is proved: in compiled loops where numba runs, and in all else the user's."""
+"""SLAYER's own run, as `verify` takes it: in compiled loops where numba runs, and in all else the user's."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from torch.overrides import TorchFunctionMode
 from lava_spikeloss import training
 from lava_spikeloss.training import backend
 from netx_export import ExportError, export, read, verify
-from netx_export.slayer import record
+from netx_export.slayer import record as record_run
 from netx_export.slayer.running import CannotRunError, evaluation, forward
 
 compiled_loops: Any = pytest.importorskip("lava_spikeloss.training.compiled_loops", reason="needs numba")
 
 pytestmark = pytest.mark.slayer
+record = functools.partial(record_run, compiled=True)
 
 
 def network() -> Chain:
@@ -337,19 +338,32 @@ def test_a_recurrent_synapse_of_somebody_s_own_is_what_is_recorded() -> None:
         assert np.array_equal(forward(net, x).numpy(), expected)
 
 
-def test_where_one_batch_runs_otherwise_all_run_as_the_network_does() -> None:
-    """A forward that changes lava-dl or not, which the busiest sample of its first batch does not show by itself."""
-    from lava.lib.dl.slayer.neuron.cuba import Neuron
+class ByFirstSample(Chain):
+    """Changes lava-dl or not, by the first sample of a batch."""
 
-    class Choosy(Chain):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            change = _louder(Neuron.dynamics) if x[0, 0, 0] > 0 else Neuron.dynamics
-            with mock.patch.object(Neuron, "dynamics", change):
-                return super().forward(x)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from lava.lib.dl.slayer.neuron.cuba import Neuron
 
-    net, x = Choosy(list(network().blocks)), spikes(10)
+        change = _louder(Neuron.dynamics) if x[0, 0, 0] > 0 else Neuron.dynamics
+        with mock.patch.object(Neuron, "dynamics", change):
+            return super().forward(x)
+
+
+def spikes_by_first_sample() -> torch.Tensor:
+    """Of the first five the busiest does not show by itself what the forward does with all."""
+    x = spikes(10)
     x[1] = 1
     x[:, 0, 0] = torch.tensor([1, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    return x
+
+
+def test_a_proof_runs_each_sample_as_the_network_does(tmp_path: Path) -> None:
+    with pytest.raises(ExportError):
+        export(ByFirstSample(list(network().blocks)), tmp_path / "a.net", spikes_by_first_sample()[:5])
+
+
+def test_where_one_batch_runs_otherwise_all_run_as_the_network_does() -> None:
+    net, x = ByFirstSample(list(network().blocks)), spikes_by_first_sample()
     expected = np.concatenate([own_output(net, batch) for batch in x.split(5)])
     as_built = own_output(Chain(list(net.blocks)), x)
     assert not np.array_equal(as_built[:5], expected[:5])
