@@ -726,6 +726,25 @@ def test_a_free_scale_leaves_membrane_potentials_room_below_zero(down: float) ->
     assert abs(int(expected.argmax()) - int(got.argmax())) < 10
 
 
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+@pytest.mark.parametrize("back", [None, 3.0])
+def test_a_threshold_that_is_whole_at_64_leaves_room_below_zero_too(back: float | None, rounding: str) -> None:
+    """At 64 it is 129,984 units, and Lava clips membrane potentials at -131,071."""
+    neuron = nir.IF(np.full(1, 1 / DT), np.full(1, 2031.0))
+    graph = chain(nir.Linear(np.array([[-2.0] * 200 + [2.0] * 200])), neuron, shape=(400,), output=(1,))
+    if back is not None:
+        graph.nodes["back"] = nir.Linear(np.array([[back]]))
+        graph.edges += [("1", "back"), ("back", "1")]
+    spikes = np.zeros((1, 400, 200), np.uint8)
+    spikes[:, :200, :20] = 1
+    spikes[:, 200:, 20:] = 1
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    expected, got = euler(graph, spikes, DT), simulate(description, spikes).output
+    assert expected.sum() > 10
+    assert (expected.reshape(-1) == got.reshape(-1)).all()
+
+
 def test_weights_too_large_for_the_smallest_threshold_are_refused() -> None:
     graph = chain(nir.Linear(np.array([[300.0, np.pi]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
     with pytest.raises(NetxFormatError, match=r"'0': weights of up to 300 times the threshold.* up to 255"):
@@ -767,6 +786,19 @@ def test_delayed_weights_that_the_stock_loader_alters_are_rounded_if_they_may_be
     assert [rounding.parameter for rounding in roundings(rounded)] == ["weight"]
     write(rounded, tmp_path / "graph.net")
     agree(graph, read(tmp_path / "graph.net"), differing=0.1)
+
+
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+def test_of_all_exact_scales_of_delayed_weights_one_that_the_stock_loader_takes_is_found(
+    rounding: str, tmp_path: Path
+) -> None:
+    """At the largest one, three times the one that serves, the loader alters them."""
+    weight = np.array([[-255, 255, 105, 3, -75, 9]] * 2) / 64
+    graph = chain(nir.Linear(weight), nir.Delay(np.array([DT, 2 * DT])), lif(2, threshold=3.0), shape=(6,), output=(2,))
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    write(description, tmp_path / "graph.net")
+    agree(graph, read(tmp_path / "graph.net"))
 
 
 def test_recurrent_weights_that_are_odd_at_64_are_doubled(tmp_path: Path) -> None:
