@@ -67,6 +67,7 @@ def cuba(*shape: int, tau: float = 8e-4, gain: float = 1.0, threshold: Any = 4.0
 LINEAR = nir.Linear(even(5, 6))
 IMAGE = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 1, 1, 1, np.zeros(4))
 PLAIN = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 0, 1, 1, np.zeros(4))
+SUMS = nir.Conv2d(None, np.ones((2, 4, 1, 1)), 1, 0, 1, 1, np.zeros(2))
 EXACT = {
     "scalars, as snnTorch writes them": chain(
         LINEAR, nir.LIF(single(1.6e-3), single(16), single(0), single(4)), shape=(6,), output=(5,)
@@ -179,8 +180,16 @@ EXACT = {
     ),
     "delays by no step, where none can be": chain(
         nir.Delay(np.zeros((2, 6, 6))), IMAGE, nir.Delay(single(0)), lif(4, 6, 6, threshold=4.0), nir.Flatten(None, 0),
-        nir.Affine(even(5, 144, high=8), np.ones(5)), nir.Delay(np.zeros(5)), nir.Linear(np.eye(5)),
-        lif(5, threshold=16.0), shape=(2, 6, 6), output=(5,),
+        nir.Affine(even(5, 144, high=8), np.ones(5)), nir.Delay(np.zeros(5)), nir.Linear(np.eye(3, 5)),
+        lif(3, threshold=16.0), shape=(2, 6, 6), output=(3,),
+    ),
+    "delays by no step between matrices, steps behind them": chain(
+        LINEAR, nir.Delay(np.zeros(5)), nir.Linear(np.eye(3, 5)), nir.Delay(np.array([1, 0, 2]) * DT), lif(3),
+        shape=(6,), output=(3,),
+    ),
+    "delays by no step of what a convolution gives": chain(
+        PLAIN, nir.Delay(np.zeros((4, 4, 4))), SUMS, nir.Delay(single(0)), nir.Flatten(None, 0),
+        nir.Linear(np.eye(5, 32)), nir.Delay(np.arange(5) * DT), lif(5), shape=(2, 6, 6), output=(5,),
     ),
 }  # fmt: skip
 # Graphs that the library does not write: numbers without an axis, and convolutions before it has inferred their types.
