@@ -130,15 +130,19 @@ def numbers(named: Named, parameter: str) -> FloatArray:
 
 
 def check_stated(name: str, stated: Any, shape: tuple[int, ...]) -> None:
-    """Refuse a node that says of itself that it takes more or fewer values than it gets.
+    """Refuse a node that says of itself that it takes values of another shape than it gets.
 
-    Frameworks write axes of 1 for the batch, and None for what they do not know.
+    Frameworks write axes of 1 for the batch, None or -1 for what they do not know, and an image as one axis.
     """
-    if stated is None:
+    said = tuple(np.asarray(stated, object).reshape(-1).tolist())
+    if any(size is None for size in said):
         return
-    sizes = numbers((name, SimpleNamespace(shape=stated)), "shape")
-    if sizes.prod() != np.prod(shape):
-        said = tuple(np.reshape(stated, -1).tolist())
+    sizes = numbers((name, SimpleNamespace(shape=said)), "shape")
+    if (sizes < 0).any():
+        return
+    long, gets = sizes[sizes != 1].tolist(), [size for size in shape if size != 1]
+    flattened = len(long) <= 1 or len(gets) <= 1
+    if sizes.prod() != np.prod(shape) or not (long == gets or flattened):
         refuse(name, f"it says that it takes values of shape {said}, but gets {shape}")
 
 

@@ -510,6 +510,43 @@ def test_what_netx_cannot_express_is_refused_by_name(message: str) -> None:
         from_nir(REFUSED[message], dt=DT)
 
 
+def on_images(input_shape: Any = None, flattened: Any = None, output: Any = (4, 6, 6)) -> Any:
+    """A convolution on images of (2, 6, 6), with a Flatten behind it if that is to say a shape."""
+    conv = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 1, 1, 1, np.zeros(4))
+    conv.input_shape = input_shape
+    between = [] if flattened is None else [nir.Flatten(None, 0)]
+    graph = chain(conv, *between, lif(144 if between else 1), shape=(2, 6, 6), output=(1,))
+    graph.nodes["output"].output_type = {"output": output}
+    if between:
+        graph.nodes["1"].input_type = {"input": flattened}
+    return graph
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"output": [None, 2]}, {"output": (None,)}, {"output": np.array([-1, 6, 6])}, {"output": None},
+        {"output": (1, 4, 6, 6)}, {"output": (144,)}, {"output": np.array([1, 144])}, {"output": np.array(144)},
+        {"input_shape": (6, 6)}, {"input_shape": (None, 6)}, {"input_shape": np.array([-1, -1])},
+        {"flattened": (4, 6, 6)}, {"flattened": (None, 4, 6, 6)}, {"flattened": (1, 4, 6, 6)}, {"flattened": (144,)},
+    ],
+)  # fmt: skip
+def test_a_shape_that_a_node_says_of_itself_may_be_unknown_flattened_or_with_a_batch_of_one(says: Any) -> None:
+    assert from_nir(on_images(**says), dt=DT).spiking
+
+
+@pytest.mark.parametrize(
+    ("says", "node"),
+    [
+        ({"input_shape": (4, 9)}, "0"), ({"flattened": (6, 6, 4)}, "1"), ({"output": (4, 4, 9)}, "output"),
+        ({"output": (6, 6, 4)}, "output"), ({"output": (4, 36)}, "output"), ({"output": (144, 2)}, "output"),
+    ],
+)  # fmt: skip
+def test_a_node_that_says_another_shape_of_as_many_values_is_refused(says: Any, node: str) -> None:
+    with pytest.raises(NetxFormatError, match=f"'{node}': it says that it takes values of shape .*, but gets .*6, 6"):
+        from_nir(on_images(**says), dt=DT)
+
+
 FLATTENED = [(0, -1), (0, 2), (-3, -1), (-3, 2), (1, -1), (1, 3), (-3, 3)]  # the last three count a batch
 
 
