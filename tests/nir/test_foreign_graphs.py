@@ -322,6 +322,63 @@ def test_an_edge_that_is_there_twice_is_refused() -> None:
         from_nir(graph, dt=DT)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (),
+        [],
+        np.array(["0", "1", "output"]),
+        (["0"], "1"),
+        ("0", None),
+        (("0",), ("1",)),
+        "01",
+        None,
+        1,
+        np.array("01"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_edge_that_is_not_of_two_names_is_refused(bad: Any, nested: bool) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges.append(bad)
+    outer = chain(graph, shape=(6,), output=(5,)) if nested else graph
+    where = " inside of '0'" if nested else ""
+    with pytest.raises(NetxFormatError, match=f"Expected an edge{where} to be the names of two nodes but got "):
+        from_nir(outer, dt=DT)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("step", [DT, None])
+def test_edges_that_can_be_read_only_once_are_refused_unread(step: float | None, nested: bool) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges = (edge for edge in graph.edges)
+    outer = chain(graph, shape=(6,), output=(5,)) if nested else graph
+    with pytest.raises(NetxFormatError, match=r"Expected the edges.* to be a list but got a generator\. Make a list"):
+        from_nir(outer, dt=step)
+    assert len(list(graph.edges)) == 3
+
+
+@pytest.mark.parametrize("bad", [None, "01", 1, np.array("01")], ids=repr)
+def test_edges_that_are_no_list_are_refused(bad: Any) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges = bad
+    with pytest.raises(NetxFormatError, match="edges"):
+        from_nir(chain(graph, shape=(6,), output=(5,)), dt=DT)
+    with pytest.raises(NetxFormatError, match="edges"):
+        from_nir(graph, dt=DT)
+
+
+@pytest.mark.parametrize(
+    "kind", [set, tuple, np.array, lambda edges: list(map(list, edges)), lambda edges: dict(edges).items()]
+)
+def test_edges_may_be_kept_in_any_form(kind: Any) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    expected = from_nir(graph, dt=DT)
+    graph.edges = kind(graph.edges)
+    assert from_nir(graph, dt=DT) == expected
+
+
 def branching() -> Any:
     graph = chain(LINEAR, lif(5), nir.Linear(np.eye(5)), lif(5), shape=(6,), output=(5,))
     graph.nodes["aside"] = nir.Linear(np.eye(5))
