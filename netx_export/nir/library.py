@@ -90,14 +90,16 @@ def _unchecked(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
 
 
 def _by_name(nodes: dict[str, Any], before: str) -> Iterator[Named]:
-    """The nodes of a graph. HDF5 makes a slash in a name a group of its own, which has no type."""
+    """The nodes of a graph. HDF5 makes a slash in a name a group: one without a type, or that of another node."""
     for name, data in nodes.items():
-        if "type" in data:
-            yield f"{before}{name}", data
-        elif all(isinstance(inner, dict) for inner in data.values()):
-            yield from _by_name(data, f"{before}{name}/")
-        else:
+        inside = {key: value for key, value in data.items() if isinstance(value, dict)}
+        if "type" in data and "type" not in inside:  # which is a node of the name "name/type"
+            own = {"metadata", "nodes"} if data["type"] == "NIRGraph" else {"metadata"}
+            inside = {key: value for key, value in inside.items() if key not in own}
+            yield f"{before}{name}", {key: value for key, value in data.items() if key not in inside}
+        elif len(inside) < len(data):
             refuse(f"{before}{name}", "has no type")
+        yield from _by_name(inside, f"{before}{name}/")
 
 
 def _node(nir: ModuleType, data: dict[str, Any], name: str) -> Any:

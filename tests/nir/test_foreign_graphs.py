@@ -305,6 +305,16 @@ def test_a_nested_graph_whose_kernels_are_not_square_is_read_from_a_file(tmp_pat
     assert from_nir(tmp_path / "graph.nir", dt=DT) == from_nir(flat, dt=DT)
 
 
+def test_a_node_whose_name_begins_with_that_of_a_nested_graph_is_read_from_a_file(tmp_path: Path) -> None:
+    """HDF5 puts it into the graph's group."""
+    inner = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph = chain(inner, nir.Linear(np.eye(5) * 4), lif(5), shape=(6,), output=(5,))
+    graph.nodes["0/1"] = graph.nodes.pop("1")
+    graph.edges = [tuple("0/1" if end == "1" else end for end in edge) for edge in graph.edges]
+    nir.write(tmp_path / "graph.nir", graph)
+    assert from_nir(tmp_path / "graph.nir", dt=DT) == from_nir(graph, dt=DT)
+
+
 def test_an_edge_without_its_node_is_told_with_the_node_that_may_be_meant() -> None:
     """Two of the NIR paper's files are like this."""
     graph = recurrent(lif(4), nir.Linear(BACK), nested=True)
