@@ -2,7 +2,8 @@
 
 The weights, the bias and the threshold of one neuron may be multiplied by the same factor without any effect on its
 spikes. So all neurons of a layer can have the one threshold that netx holds. Where no scale was asked for and 64 does
-not fit, or leaves currents that may wrap around, a layer gets the threshold that serves its weights best.
+not fit, leaves currents that may wrap around or membrane potentials little room, or makes weights that the stock loader
+alters, a layer gets the threshold that serves its weights best.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
@@ -166,20 +168,16 @@ class Fit:
         wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
         # Of recurrent weights the loader takes no others for sure.
         step = 2 if reals.recurrent is not None else 1
-        largest = _largest_threshold(reals, step)
-        safe = [value for value in wanted if value <= largest + _TOLERANCE] if self.free else wanted
-        exact = next((threshold for threshold in safe if _fits(reals, threshold, step)), None)
-        if exact is None and self.free:
-            exact = _exact_threshold(reals, min(largest, _ROOMY), step) or _exact_threshold(reals, largest, step)
-        if exact is None:
-            exact = next((threshold for threshold in wanted if _fits(reals, threshold, 1)), None)
-        may_change = self.free and self.rounding == "nearest"
-        if exact is not None:
-            made = self._made(reals, exact, 1)
-            if not may_change or _arrives(made, delayed):
+        first: Fitted | None = None
+        for threshold in self._exact(reals, wanted, step):
+            made = self._made(reals, threshold, 1)
+            if not self.free or _arrives(made, delayed):
                 return made
-        if may_change:
+            first = first or made
+        if self.free and self.rounding == "nearest":
             return self._largest(reals, dense)
+        if first is not None:
+            return first
         if len(wanted) > 1 and self.rounding == "refuse":
             refuse(
                 reals.names[2],
@@ -188,6 +186,21 @@ class Fit:
                 f"Use rounding='nearest', and verify what it does",
             )
         return self._made(reals, wanted[0], step if self.rounding == "nearest" else 1)
+
+    def _exact(self, reals: Reals, wanted: list[float], step: int) -> Iterator[float]:
+        """Thresholds at which all numbers are whole, the best first; the wanted ones only, if a scale was asked for.
+
+        The best leave room below zero, then have recurrent weights that the loader takes for sure, and then are wanted.
+        Where currents may wrap around with every one, those that are wanted are left.
+        """
+        found = False
+        for unit, low, high in _spans(reals, step) if self.free else ():
+            near = (value for value in wanted if low < value - _TOLERANCE <= high and _fits(reals, value, unit))
+            for threshold in chain(near, _exact_thresholds(reals, low, high, unit)):
+                found = True
+                yield threshold
+        if not found:
+            yield from (value for unit in (step, 1) for value in wanted if _fits(reals, value, unit))
 
     def _check_thresholds(self, reals: Reals) -> None:
         for value in (reals.threshold.min(), reals.threshold.max()):
@@ -333,15 +346,23 @@ def _largest_threshold(reals: Reals, step: int) -> int:
     return int(min(MAX_THRESHOLD, *(limit.threshold for limit in _limits(reals, step))) + 1e-9)
 
 
-def _exact_threshold(reals: Reals, largest: int, step: int) -> float | None:
-    """The largest threshold at which all numbers are whole, if there is one."""
+def _spans(reals: Reals, step: int) -> list[tuple[int, int, int]]:
+    """Steps of the weights, and the thresholds (above one, up to another) to look for with them, the best first."""
+    largest = [(unit, _largest_threshold(reals, unit)) for unit in range(step, 0, -1)]
+    with_room = [(unit, 0, min(highest, _ROOMY)) for unit, highest in largest]
+    return with_room + [(unit, _ROOMY, highest) for unit, highest in largest]
+
+
+def _exact_thresholds(reals: Reals, low: int, high: int, step: int) -> Iterator[float]:
+    """All thresholds above ``low`` and up to ``high`` at which all numbers are whole, the largest first."""
     weight, recurrent, bias = reals.scaled(1.0)
     parts = ((weight, step), (recurrent, step), (bias, 1))
     values = np.unique(np.concatenate([rows.reshape(-1) / unit for rows, unit in parts if rows is not None]))
-    left = np.arange(largest, 0, -1)
+    left = np.arange(high, low, -1)
     while left.size:
         off = _off(left[0] * values)
         if off.max() <= _EXACT:
-            return float(left[0])
-        left = left[_off(left * values[off.argmax()]) <= _EXACT]  # a number that is not whole here rules out others
-    return None
+            yield float(left[0])
+            left = left[1:]
+        else:  # a number that is not whole here rules out others
+            left = left[_off(left * values[off.argmax()]) <= _EXACT]

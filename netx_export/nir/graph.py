@@ -7,7 +7,7 @@ back to itself; all else is refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
@@ -88,7 +88,7 @@ def flat(nir: ModuleType, graph: Any, inside: str = "", around: tuple[Any, ...] 
     """The nodes and edges of a graph, with nested graphs unfolded: their nodes are named ``graph.node``."""
     if any(graph is other for other in around):
         refuse(inside[:-1], "a graph that holds itself")
-    _check_edges(nir, graph, inside)
+    given = _checked_edges(nir, graph, inside)
     nodes: Nodes = {}
     edges: list[Edge] = []
     enter = {name: f"{inside}{name}" for name in graph.nodes}
@@ -106,33 +106,58 @@ def flat(nir: ModuleType, graph: Any, inside: str = "", around: tuple[Any, ...] 
             refuse(clash, "there are two nodes of this name once the nested graphs are unfolded; rename one")
         nodes |= inner
         edges += inner_edges
-    edges += [(leave[source], enter[target]) for source, target in graph.edges]
+    edges += [(leave[source], enter[target]) for source, target in given]
     wires = {port for port in (*enter.values(), *leave.values()) if port not in outer}
     return {name: node for name, node in nodes.items() if name not in wires}, _without(wires, edges)
 
 
-def _check_edges(nir: ModuleType, graph: Any, inside: str) -> None:
-    """Refuse edges from or to nodes that are not there, the wrong way through inputs and outputs, or there twice."""
+def _checked_edges(nir: ModuleType, graph: Any, inside: str) -> list[Edge]:
+    """The edges of a graph.
+
+    Refused are those from or to nodes that are not there, the wrong way through inputs and outputs, or there twice.
+    """
     where = f" inside of {inside[:-1]!r}" if inside else ""
-    broken = next((edge for edge in graph.edges if not isinstance(edge, Iterable) or len(tuple(edge)) != 2), ())
-    if broken != ():
-        raise NetxFormatError(f"Expected an edge{where} to be the names of two nodes but got {broken!r}.")
-    ends = {end for edge in graph.edges for end in edge}
-    for edge in graph.edges:
-        missing = next((end for end in edge if end not in graph.nodes), None)
+    given = _unpacked(graph.edges)
+    if given is None:
+        raise NetxFormatError(
+            f"Expected the edges{where} to be a list but got a {type(graph.edges).__name__}. Make a list of them."
+        )
+    edges = [_edge(edge, where) for edge in given]
+    ends = {end for edge in edges for end in edge}
+    for source, target in edges:
+        missing = next((end for end in (source, target) if end not in graph.nodes), None)
         if missing is not None:
             alone = [name for name in graph.nodes if name not in ends]
             advice = f" {alone[0]!r} has no edge: if it is the one, give it that name." if len(alone) == 1 else ""
             raise NetxFormatError(
-                f"An edge{where} goes from {edge[0]!r} to {edge[1]!r}, and the graph has no node {missing!r}.{advice}"
+                f"An edge{where} goes from {source!r} to {target!r}, and the graph has no node {missing!r}.{advice}"
             )
-        if isinstance(graph.nodes[edge[0]], nir.Output) or isinstance(graph.nodes[edge[1]], nir.Input):
+        if isinstance(graph.nodes[source], nir.Output) or isinstance(graph.nodes[target], nir.Input):
             raise NetxFormatError(
-                f"An edge{where} goes from {edge[0]!r} to {edge[1]!r}; nothing follows an Output or precedes an Input."
+                f"An edge{where} goes from {source!r} to {target!r}; nothing follows an Output or precedes an Input."
             )
-    twice = next((edge for edge, times in Counter(map(tuple, graph.edges)).items() if times > 1), None)
+    twice = next((edge for edge, times in Counter(edges).items() if times > 1), None)
     if twice is not None:
         raise NetxFormatError(f"The edge{where} from {twice[0]!r} to {twice[1]!r} is there twice; take one away.")
+    return edges
+
+
+def _edge(edge: Any, where: str) -> Edge:
+    """The two names of an edge, however they are kept together."""
+    ends = _unpacked(edge)
+    if ends is None or len(ends) != 2 or not all(isinstance(end, str | int | np.integer) for end in ends):
+        raise NetxFormatError(f"Expected an edge{where} to be the names of two nodes but got {edge!r}.")
+    return ends[0], ends[1]
+
+
+def _unpacked(values: Any) -> list[Any] | None:
+    """The items of what can be read more than once; None of all else, as of a text, a number and a generator."""
+    if isinstance(values, str | bytes) or not isinstance(values, Sized) or not isinstance(values, Iterable):
+        return None
+    try:
+        return list(values)
+    except TypeError:  # an array without an axis
+        return None
 
 
 def _only(kind: type, name: str, graph: Any) -> str:

@@ -90,14 +90,16 @@ def _unchecked(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
 
 
 def _by_name(nodes: dict[str, Any], before: str) -> Iterator[Named]:
-    """The nodes of a graph. HDF5 makes a slash in a name a group of its own, which has no type."""
+    """The nodes of a graph. HDF5 makes a slash in a name a group: one without a type, or that of another node."""
     for name, data in nodes.items():
-        if "type" in data:
-            yield f"{before}{name}", data
-        elif all(isinstance(inner, dict) for inner in data.values()):
-            yield from _by_name(data, f"{before}{name}/")
-        else:
+        inside = {key: value for key, value in data.items() if isinstance(value, dict)}
+        if "type" in data and "type" not in inside:  # which is a node of the name "name/type"
+            own = {"metadata", "nodes"} if data["type"] == "NIRGraph" else {"metadata"}
+            inside = {key: value for key, value in inside.items() if key not in own}
+            yield f"{before}{name}", {key: value for key, value in data.items() if key not in inside}
+        elif len(inside) < len(data):
             refuse(f"{before}{name}", "has no type")
+        yield from _by_name(inside, f"{before}{name}/")
 
 
 def _node(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
@@ -130,15 +132,19 @@ def numbers(named: Named, parameter: str) -> FloatArray:
 
 
 def check_stated(name: str, stated: Any, shape: tuple[int, ...]) -> None:
-    """Refuse a node that says of itself that it takes more or fewer values than it gets.
+    """Refuse a node that says of itself that it takes values of another shape than it gets.
 
-    Frameworks write axes of 1 for the batch, and None for what they do not know.
+    Frameworks write axes of 1 for the batch, None or -1 for what they do not know, and an image as one axis.
     """
-    if stated is None:
+    said = tuple(np.asarray(stated, object).reshape(-1).tolist())
+    if any(size is None for size in said):
         return
-    sizes = numbers((name, SimpleNamespace(shape=stated)), "shape")
-    if sizes.prod() != np.prod(shape):
-        said = tuple(np.reshape(stated, -1).tolist())
+    sizes = numbers((name, SimpleNamespace(shape=said)), "shape")
+    if (sizes < 0).any():
+        return
+    long, gets = sizes[sizes != 1].tolist(), [size for size in shape if size != 1]
+    flattened = len(long) <= 1 or len(gets) <= 1
+    if sizes.prod() != np.prod(shape) or not (long == gets or flattened):
         refuse(name, f"it says that it takes values of shape {said}, but gets {shape}")
 
 

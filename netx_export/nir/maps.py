@@ -165,6 +165,7 @@ def _matrix(made: LinearMap, named: Named) -> None:
     else:
         made.weight = weight if made.weight is None else weight @ made.weight
     made.bias, made.name, made.shape = bias, name, (len(weight),)
+    made.after = None  # which delays by 0 steps what is no longer the output
 
 
 def _drop_axes_of_one(made: LinearMap) -> None:
@@ -353,7 +354,7 @@ def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray 
             bias = passed if bias is None else passed + bias
         second = _one_behind(name, made.weight, second, full)
     made.weight, made.bias, made.shape = _checked(name, second), bias, second.shape
-    made.before = None  # which delays by 0 steps
+    made.before = made.after = None  # which delay by 0 steps
     made.name = name
 
 

@@ -62,9 +62,11 @@ def from_nir(
         dt: seconds per step; None for the one in the metadata of the graph or of its nodes. Without one there, the
             error names the values with which the time constants come nearest to Loihi's decays.
         scale: netx units per NIR unit; None for the one in the graph's metadata, else 64. Without one there, a layer
-            whose numbers are not whole at 64, or whose currents may wrap around there, gets the largest scale at which
-            they are and cannot, if there is one. This changes no spike: weights, biases and threshold have one factor
-            in common. Only a threshold that is out of range at 64 is refused all the same: give a ``scale`` then.
+            whose numbers are not whole at 64, whose currents may wrap around there, whose threshold is above 16,383
+            units there, or whose weights the stock loader alters there, gets the largest scale at which none of this
+            is so, if there is one. Weights, biases and threshold have one factor in common: this changes no spike but
+            where Loihi cuts off fractions or clips. Only a threshold that is out of range at 64 is refused all the
+            same: give a ``scale`` then.
         rounding: what to do with a number that is not a whole number of netx units: ``"refuse"`` it, or take the
             ``"nearest"``, at the largest scale that fits if none is given. :func:`roundings` then says what was changed
             and how far. A constant current in front of neurons that filter it is likewise refused, or taken as the bias

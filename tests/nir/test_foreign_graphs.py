@@ -67,6 +67,7 @@ def cuba(*shape: int, tau: float = 8e-4, gain: float = 1.0, threshold: Any = 4.0
 LINEAR = nir.Linear(even(5, 6))
 IMAGE = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 1, 1, 1, np.zeros(4))
 PLAIN = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 0, 1, 1, np.zeros(4))
+SUMS = nir.Conv2d(None, np.ones((2, 4, 1, 1)), 1, 0, 1, 1, np.zeros(2))
 EXACT = {
     "scalars, as snnTorch writes them": chain(
         LINEAR, nir.LIF(single(1.6e-3), single(16), single(0), single(4)), shape=(6,), output=(5,)
@@ -179,8 +180,16 @@ EXACT = {
     ),
     "delays by no step, where none can be": chain(
         nir.Delay(np.zeros((2, 6, 6))), IMAGE, nir.Delay(single(0)), lif(4, 6, 6, threshold=4.0), nir.Flatten(None, 0),
-        nir.Affine(even(5, 144, high=8), np.ones(5)), nir.Delay(np.zeros(5)), nir.Linear(np.eye(5)),
-        lif(5, threshold=16.0), shape=(2, 6, 6), output=(5,),
+        nir.Affine(even(5, 144, high=8), np.ones(5)), nir.Delay(np.zeros(5)), nir.Linear(np.eye(3, 5)),
+        lif(3, threshold=16.0), shape=(2, 6, 6), output=(3,),
+    ),
+    "delays by no step between matrices, steps behind them": chain(
+        LINEAR, nir.Delay(np.zeros(5)), nir.Linear(np.eye(3, 5)), nir.Delay(np.array([1, 0, 2]) * DT), lif(3),
+        shape=(6,), output=(3,),
+    ),
+    "delays by no step of what a convolution gives": chain(
+        PLAIN, nir.Delay(np.zeros((4, 4, 4))), SUMS, nir.Delay(single(0)), nir.Flatten(None, 0),
+        nir.Linear(np.eye(5, 32)), nir.Delay(np.arange(5) * DT), lif(5), shape=(2, 6, 6), output=(5,),
     ),
 }  # fmt: skip
 # Graphs that the library does not write: numbers without an axis, and convolutions before it has inferred their types.
@@ -296,6 +305,16 @@ def test_a_nested_graph_whose_kernels_are_not_square_is_read_from_a_file(tmp_pat
     assert from_nir(tmp_path / "graph.nir", dt=DT) == from_nir(flat, dt=DT)
 
 
+def test_a_node_whose_name_begins_with_that_of_a_nested_graph_is_read_from_a_file(tmp_path: Path) -> None:
+    """HDF5 puts it into the graph's group."""
+    inner = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph = chain(inner, nir.Linear(np.eye(5) * 4), lif(5), shape=(6,), output=(5,))
+    graph.nodes["0/1"] = graph.nodes.pop("1")
+    graph.edges = [tuple("0/1" if end == "1" else end for end in edge) for edge in graph.edges]
+    nir.write(tmp_path / "graph.nir", graph)
+    assert from_nir(tmp_path / "graph.nir", dt=DT) == from_nir(graph, dt=DT)
+
+
 def test_an_edge_without_its_node_is_told_with_the_node_that_may_be_meant() -> None:
     """Two of the NIR paper's files are like this."""
     graph = recurrent(lif(4), nir.Linear(BACK), nested=True)
@@ -311,6 +330,63 @@ def test_an_edge_that_is_there_twice_is_refused() -> None:
     graph.edges.append(("0", "1"))
     with pytest.raises(NetxFormatError, match="edge from '0' to '1' is there twice"):
         from_nir(graph, dt=DT)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (),
+        [],
+        np.array(["0", "1", "output"]),
+        (["0"], "1"),
+        ("0", None),
+        (("0",), ("1",)),
+        "01",
+        None,
+        1,
+        np.array("01"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_edge_that_is_not_of_two_names_is_refused(bad: Any, nested: bool) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges.append(bad)
+    outer = chain(graph, shape=(6,), output=(5,)) if nested else graph
+    where = " inside of '0'" if nested else ""
+    with pytest.raises(NetxFormatError, match=f"Expected an edge{where} to be the names of two nodes but got "):
+        from_nir(outer, dt=DT)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("step", [DT, None])
+def test_edges_that_can_be_read_only_once_are_refused_unread(step: float | None, nested: bool) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges = (edge for edge in graph.edges)
+    outer = chain(graph, shape=(6,), output=(5,)) if nested else graph
+    with pytest.raises(NetxFormatError, match=r"Expected the edges.* to be a list but got a generator\. Make a list"):
+        from_nir(outer, dt=step)
+    assert len(list(graph.edges)) == 3
+
+
+@pytest.mark.parametrize("bad", [None, "01", 1, np.array("01")], ids=repr)
+def test_edges_that_are_no_list_are_refused(bad: Any) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    graph.edges = bad
+    with pytest.raises(NetxFormatError, match="edges"):
+        from_nir(chain(graph, shape=(6,), output=(5,)), dt=DT)
+    with pytest.raises(NetxFormatError, match="edges"):
+        from_nir(graph, dt=DT)
+
+
+@pytest.mark.parametrize(
+    "kind", [set, tuple, np.array, lambda edges: list(map(list, edges)), lambda edges: dict(edges).items()]
+)
+def test_edges_may_be_kept_in_any_form(kind: Any) -> None:
+    graph = chain(LINEAR, lif(5), shape=(6,), output=(5,))
+    expected = from_nir(graph, dt=DT)
+    graph.edges = kind(graph.edges)
+    assert from_nir(graph, dt=DT) == expected
 
 
 def branching() -> Any:
@@ -499,6 +575,43 @@ REFUSED = {
 def test_what_netx_cannot_express_is_refused_by_name(message: str) -> None:
     with pytest.raises(NetxFormatError, match=message):
         from_nir(REFUSED[message], dt=DT)
+
+
+def on_images(input_shape: Any = None, flattened: Any = None, output: Any = (4, 6, 6)) -> Any:
+    """A convolution on images of (2, 6, 6), with a Flatten behind it if that is to say a shape."""
+    conv = nir.Conv2d(None, even(4, 2, 3, 3, high=5), 1, 1, 1, 1, np.zeros(4))
+    conv.input_shape = input_shape
+    between = [] if flattened is None else [nir.Flatten(None, 0)]
+    graph = chain(conv, *between, lif(144 if between else 1), shape=(2, 6, 6), output=(1,))
+    graph.nodes["output"].output_type = {"output": output}
+    if between:
+        graph.nodes["1"].input_type = {"input": flattened}
+    return graph
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"output": [None, 2]}, {"output": (None,)}, {"output": np.array([-1, 6, 6])}, {"output": None},
+        {"output": (1, 4, 6, 6)}, {"output": (144,)}, {"output": np.array([1, 144])}, {"output": np.array(144)},
+        {"input_shape": (6, 6)}, {"input_shape": (None, 6)}, {"input_shape": np.array([-1, -1])},
+        {"flattened": (4, 6, 6)}, {"flattened": (None, 4, 6, 6)}, {"flattened": (1, 4, 6, 6)}, {"flattened": (144,)},
+    ],
+)  # fmt: skip
+def test_a_shape_that_a_node_says_of_itself_may_be_unknown_flattened_or_with_a_batch_of_one(says: Any) -> None:
+    assert from_nir(on_images(**says), dt=DT).spiking
+
+
+@pytest.mark.parametrize(
+    ("says", "node"),
+    [
+        ({"input_shape": (4, 9)}, "0"), ({"flattened": (6, 6, 4)}, "1"), ({"output": (4, 4, 9)}, "output"),
+        ({"output": (6, 6, 4)}, "output"), ({"output": (4, 36)}, "output"), ({"output": (144, 2)}, "output"),
+    ],
+)  # fmt: skip
+def test_a_node_that_says_another_shape_of_as_many_values_is_refused(says: Any, node: str) -> None:
+    with pytest.raises(NetxFormatError, match=f"'{node}': it says that it takes values of shape .*, but gets .*6, 6"):
+        from_nir(on_images(**says), dt=DT)
 
 
 FLATTENED = [(0, -1), (0, 2), (-3, -1), (-3, 2), (1, -1), (1, 3), (-3, 3)]  # the last three count a batch
@@ -726,6 +839,25 @@ def test_a_free_scale_leaves_membrane_potentials_room_below_zero(down: float) ->
     assert abs(int(expected.argmax()) - int(got.argmax())) < 10
 
 
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+@pytest.mark.parametrize("back", [None, 3.0])
+def test_a_threshold_that_is_whole_at_64_leaves_room_below_zero_too(back: float | None, rounding: str) -> None:
+    """At 64 it is 129,984 units, and Lava clips membrane potentials at -131,071."""
+    neuron = nir.IF(np.full(1, 1 / DT), np.full(1, 2031.0))
+    graph = chain(nir.Linear(np.array([[-2.0] * 200 + [2.0] * 200])), neuron, shape=(400,), output=(1,))
+    if back is not None:
+        graph.nodes["back"] = nir.Linear(np.array([[back]]))
+        graph.edges += [("1", "back"), ("back", "1")]
+    spikes = np.zeros((1, 400, 200), np.uint8)
+    spikes[:, :200, :20] = 1
+    spikes[:, 200:, 20:] = 1
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    expected, got = euler(graph, spikes, DT), simulate(description, spikes).output
+    assert expected.sum() > 10
+    assert (expected.reshape(-1) == got.reshape(-1)).all()
+
+
 def test_weights_too_large_for_the_smallest_threshold_are_refused() -> None:
     graph = chain(nir.Linear(np.array([[300.0, np.pi]])), lif(1, threshold=1.0), shape=(2,), output=(1,))
     with pytest.raises(NetxFormatError, match=r"'0': weights of up to 300 times the threshold.* up to 255"):
@@ -767,6 +899,19 @@ def test_delayed_weights_that_the_stock_loader_alters_are_rounded_if_they_may_be
     assert [rounding.parameter for rounding in roundings(rounded)] == ["weight"]
     write(rounded, tmp_path / "graph.net")
     agree(graph, read(tmp_path / "graph.net"), differing=0.1)
+
+
+@pytest.mark.parametrize("rounding", ["refuse", "nearest"])
+def test_of_all_exact_scales_of_delayed_weights_one_that_the_stock_loader_takes_is_found(
+    rounding: str, tmp_path: Path
+) -> None:
+    """At the largest one, three times the one that serves, the loader alters them."""
+    weight = np.array([[-255, 255, 105, 3, -75, 9]] * 2) / 64
+    graph = chain(nir.Linear(weight), nir.Delay(np.array([DT, 2 * DT])), lif(2, threshold=3.0), shape=(6,), output=(2,))
+    description = from_nir(graph, dt=DT, rounding=rounding)
+    assert roundings(description) == ()
+    write(description, tmp_path / "graph.net")
+    agree(graph, read(tmp_path / "graph.net"))
 
 
 def test_recurrent_weights_that_are_odd_at_64_are_doubled(tmp_path: Path) -> None:

@@ -544,7 +544,14 @@ def test_a_node_of_a_file_that_is_none_is_told_by_its_name(message: str, tmp_pat
         from_nir(tmp_path / "a.nir", dt=DT)
 
 
-@pytest.mark.parametrize("names", [("fc/1", "fc/2"), ("a.b", "a"), ("ü", "  "), ("0", "fc/lif/0")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fc/1", "fc/2"), ("a.b", "a"), ("ü", "  "), ("0", "fc/lif/0"), ("fc", "fc/1"),
+        ("fc", "fc/a/b"), ("fc", "fc/nodes"),
+        ("fc/type", "lif"), ("fc/type/1", "fc/type/2"), ("fc/type", "fc/lif"),
+    ],
+)  # fmt: skip
 def test_names_of_nodes_do_not_matter(names: tuple[str, str], tmp_path: Path) -> None:
     """HDF5 makes a slash in a name a group."""
     expected = from_nir(graph_of(LINEAR, cuba()))
