@@ -259,6 +259,24 @@ def test_focal_gradient_of_a_certain_answer_is_finite(gamma: float) -> None:
     assert spikes.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("labels", [[0, 1], [[0] * 4, [1] * 4], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("low", [-math.inf, -3e38])
+def test_a_masked_class_that_nobody_labelled_costs_nothing_with_class_weights(
+    labels: list[Any], gamma: float, low: float
+) -> None:
+    potentials = torch.tensor([[[0.5, 1.0, -1.0, 0.0], [0.25, 0.0, 2.0, 1.0]]]).repeat(2, 1, 1)
+    masked = torch.cat((potentials, torch.full((2, 1, 4), low)), 1).requires_grad_()
+    expected = functional.tet_loss(
+        potentials, torch.tensor([0, 1]), weight=torch.tensor([1.0, 2.0]), focal_gamma=gamma, reduction="sum"
+    )
+    loss = functional.tet_loss(
+        masked, torch.tensor(labels), weight=torch.tensor([1.0, 2.0, 0.5]), focal_gamma=gamma, reduction="sum"
+    )
+    torch.testing.assert_close(loss, expected)
+    assert torch.autograd.grad(loss, masked)[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("spikes", "labels"),
     [(torch.eye(2), [0, 0]), (torch.ones(2, 2), [0, 1])],
