@@ -242,6 +242,14 @@ def test_spike_moid_costs_100_where_the_sigmoid_rounds_to_0_or_1(labels: torch.T
     assert loss.tolist() == [[100, 100]]
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1e-3, 1e-5])
+@pytest.mark.parametrize("window", [None, 10])
+def test_spike_moid_of_a_rate_at_the_threshold_is_as_likely_as_not(window: int | None, alpha: float) -> None:
+    """However narrow the sigmoid is: between large numbers a small difference would lose its digits."""
+    loss = L.SpikeMoid(window, reduction="none", alpha=alpha, theta=0.7)(trains([[7]], 10), torch.tensor([[1.0]]))
+    assert loss.flatten()[-1].item() == pytest.approx(math.log(2), rel=1e-6)
+
+
 def test_spike_moid_gradient_is_exact_far_from_the_threshold() -> None:
     """At a logit of 30 the label's class still has a gradient, p - 1 = -9e-14."""
     spikes = trains([[4]], 4, torch.float64)
