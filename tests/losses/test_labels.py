@@ -91,6 +91,19 @@ def test_integers_that_only_classes_can_be_are_classes_of_steps(name: str, dtype
     torch.testing.assert_close(LOSSES[name](trains(), STEPS.to(dtype)), expected)
 
 
+@every_loss
+@pytest.mark.parametrize("dtype", UNSIGNED)
+@pytest.mark.parametrize("lengths", [None, [5, 4, 5, 4]])
+def test_unsigned_labels_are_as_good_as_signed_ones(name: str, dtype: torch.dtype, lengths: list[int] | None) -> None:
+    for labels in [INDICES] if name == "stca" else [INDICES, STEPS]:
+        given = labels.to(dtype)
+        found = LOSSES[name](trains(), given, label_form="indices", lengths=lengths)
+        torch.testing.assert_close(found, LOSSES[name](trains(), labels, label_form="indices", lengths=lengths))
+        assert given.dtype == dtype
+    with pytest.raises(ValueError, match=r"to hold class indices in \[0, 5\) but got values from 7 to 7"):
+        LOSSES[name](trains(), torch.full((N,), 7).to(dtype), lengths=lengths)
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
 def test_an_error_of_floats_that_may_be_classes_of_steps_says_how_to_be_clear(name: str) -> None:
     with pytest.raises(ValueError, match="from 0 to 4; class indices need `label_form='indices'`"):
