@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from lava_spikeloss.arguments import check_choice, check_integer, check_tensor
-from lava_spikeloss.compiling import torch_compiles
+from lava_spikeloss.compiling import torch_compiles, torch_transforms
 
 __all__ = [
     "IGNORED",
@@ -363,8 +363,10 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        # made like the labels, so that torch.func.vmap over labels can write into it
-        return torch.full_like(labels.expand(shape), false, dtype=dtype).scatter_(1, labels, true)
+        everywhere = torch.full(shape, false, dtype=dtype, device=labels.device)
+        if torch_transforms():  # torch.func.vmap over labels cannot write into it
+            return everywhere.scatter(1, labels, true)
+        return everywhere.scatter_(1, labels, true)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 
