@@ -34,12 +34,15 @@ def torch_compiles() -> bool:
 
 
 def torch_transforms() -> bool:
-    """Whether this is being compiled, or transformed by ``torch.func``: then gradients are left to torch.
+    """Whether this is being compiled, or transformed by ``torch.func``, or batched: then gradients are left to torch.
 
     torch 2.3 compiles no ``torch.autograd.Function`` that ``torch.func`` takes; and where ``torch.func.vmap`` meets
-    one, it imports its compiler, which fails there.
+    one, it imports its compiler, which fails there. ``torch.autograd`` has batches of its own, of many gradients at
+    once (``is_grads_batched=True``, ``vectorize=True``), which ``torch.func`` does not know of.
     """
-    return torch_compiles() or torch._C._are_functorch_transforms_active()
+    if torch_compiles() or torch._C._are_functorch_transforms_active():
+        return True
+    return torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
 
 
 def cuda_compiler() -> bool:

@@ -321,16 +321,17 @@ def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
         found, step = fired.max(-1, keepdim=True)
         return torch.where(found, step, steps)
     rank = torch.arange(1, ranks + 1, dtype=torch.float32, device=spikes.device)
-    counts = as_counts(fired).cumsum_(-1).contiguous()  # else torch warns of the copy that it makes
+    counts = running_counts(fired).contiguous()  # else torch warns of the copy that it makes
     return torch.searchsorted(counts, rank.expand(*spikes.shape[:-1], ranks).contiguous())
 
 
-def as_counts(fired: torch.Tensor) -> torch.Tensor:
-    """A mask as float32, of which torch's running sums are several times as fast as of integers.
+def running_counts(fired: torch.Tensor) -> torch.Tensor:
+    """How often a mask ``(*, T)`` was true up to each step, in float32: torch's sums of it are several times as fast.
 
     By way of bytes, since torch takes five times as long from bool to float32; its compiler of version 2.3 cannot.
     """
-    return fired.to(torch.float32) if torch_compiles() else fired.to(torch.uint8).to(torch.float32)
+    counts = fired.to(torch.float32) if torch_compiles() else fired.to(torch.uint8).to(torch.float32)
+    return counts.cumsum(-1) if torch_transforms() else counts.cumsum_(-1)  # torch.func.vmap loops over the latter
 
 
 @also_called(delay_steps="steps")  # not x_seq: the peer's has time first, and any tensor can be delayed along either

@@ -14,7 +14,7 @@ from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
 from lava_spikeloss.losses.reduction import as_float, collapse, compute_dtype, reduce
-from lava_spikeloss.spike_trains import as_counts, first_steps
+from lava_spikeloss.spike_trains import first_steps, running_counts
 
 __all__ = ["STCALoss", "spike_cluster", "stca_loss"]
 
@@ -86,7 +86,7 @@ def _nearest(
     reach = min(reach, steps - 1)
     threshold = v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold
     fired = v >= threshold
-    total = as_counts(F.pad(fired, (reach + 1, reach))).cumsum_(-1)
+    total = running_counts(F.pad(fired, (reach + 1, reach)))
     positive = _highest_of(v, free=total[..., 2 * reach + 1 :] == total[..., :steps])  # no spike within reach
     begins = fired & (total[..., reach : reach + steps] == total[..., :steps])  # no spike within reach before
     del fired

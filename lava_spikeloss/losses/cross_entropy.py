@@ -109,8 +109,10 @@ def _targets(scores: torch.Tensor, given: Labels, weight: torch.Tensor | None, s
 
 def _losses(log_p: torch.Tensor, targets: torch.Tensor, gamma: float = 0.0) -> torch.Tensor:
     """Cross entropy of logarithms ``(N, C)`` or ``(N, C, T)`` of probabilities, each with its focal factor."""
-    picked = log_p.gather(1, targets) if targets.dtype == torch.int64 else log_p
-    terms = picked if targets.dtype == torch.int64 else targets * log_p
+    if targets.dtype == torch.int64:
+        terms = picked = log_p.gather(1, targets)
+    else:  # an impossible class that nobody labelled costs nothing, as where labels are picked: 0 times infinity is NaN
+        picked, terms = log_p, targets * log_p.masked_fill((targets == 0) & log_p.isinf(), 0)
     if gamma:
         terms = terms * (-torch.expm1(picked)).clamp(min=torch.finfo(log_p.dtype).tiny).pow(gamma)
     return -terms.sum(1)

@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from lava_spikeloss.arguments import check_choice, check_integer, check_tensor
-from lava_spikeloss.compiling import torch_compiles
+from lava_spikeloss.compiling import torch_compiles, torch_transforms
 
 __all__ = [
     "IGNORED",
@@ -44,6 +44,7 @@ __all__ = [
     "LabelForm",
     "Labels",
     "are_whole",
+    "as_signed",
     "check_label_form",
     "class_indices",
     "judged_classes",
@@ -67,6 +68,7 @@ LabelForm = Literal["indices", "targets"]
 
 _IMPOSSIBLE = -1  # an index at which torch's indexing raises, where labels were not checked
 _SHOWN = 5  # how many impossible labels an error lists
+_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 _ROUNDING = 1e-3  # by so much at least a target may lie outside of [0, 1], as sums of rounded probabilities do
 
 
@@ -152,11 +154,16 @@ def read_form(
     raise ValueError(_two_readings(labels, indices[0], targets[0], name))
 
 
+def as_signed(labels: torch.Tensor) -> torch.Tensor:
+    """Labels as int64 where they are unsigned and wider than a byte: torch neither orders nor picks such numbers."""
+    return labels.to(torch.int64) if labels.dtype in _WIDE_UNSIGNED else labels
+
+
 def only_indices(labels: torch.Tensor) -> bool:
     """Whether there are integers other than 0 and 1 among ``labels``, which no target can be."""
     if labels.is_floating_point() or labels.dtype == torch.bool:
         return False
-    numbers = labels.to(torch.int64)  # torch compares no uint16
+    numbers = as_signed(labels)
     return _has(labels, (numbers < 0) | (numbers > 1))
 
 
@@ -172,7 +179,7 @@ def _has(labels: torch.Tensor, mask: torch.Tensor) -> bool:
 
 def _two_readings(labels: torch.Tensor, indices: Form, targets: Form, name: str) -> str:
     return (
-        f"Argument `{name}` of shape {tuple(labels.shape)} and {labels.dtype} has two readings: class indices "
+        f"Argument `{name}` of integers, shape {tuple(labels.shape)}, has two readings: class indices "
         f"({indices.axes}), and targets, one for each class, ({targets.axes}). Say which, with `label_form='indices'` "
         f"or `label_form='targets'`, or give targets as floating-point numbers, `{name}.float()`."
     )
@@ -242,7 +249,8 @@ def class_indices(
 def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | None, name: str) -> Labels:
     if labels.numel() == 0:
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
-    indices = labels if labels.dtype == torch.int64 else labels.to(torch.int64)
+    labels = as_signed(labels)
+    indices = labels.to(torch.int64)
     if ignore_index is None:
         _check_indices(labels, indices, num_classes, name)
         return Labels(indices)
@@ -355,8 +363,10 @@ def wanted_values(
     """
     if labels.dtype == torch.int64:
         shape = labels.shape[0], num_classes, *labels.shape[2:]
-        # made like the labels, so that torch.func.vmap over labels can write into it
-        return torch.full_like(labels.expand(shape), false, dtype=dtype).scatter_(1, labels, true)
+        everywhere = torch.full(shape, false, dtype=dtype, device=labels.device)
+        if torch_transforms():  # torch.func.vmap over labels cannot write into it
+            return everywhere.scatter(1, labels, true)
+        return everywhere.scatter_(1, labels, true)
     targets = labels.to(dtype)
     return torch.lerp(torch.full_like(targets, false), torch.full_like(targets, true), targets)
 

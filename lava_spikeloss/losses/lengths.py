@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_spikes, check_tensor
-from lava_spikeloss.losses.labels import Form, label_forms, read_form
+from lava_spikeloss.losses.labels import Form, as_signed, label_forms, read_form
 from lava_spikeloss.losses.options import check_options
 
 __all__ = ["Lengths", "check_lengths", "classes_of_call", "padded", "silent_after_the_end"]
@@ -149,6 +149,9 @@ def _of_lengths(function: Callable[..., torch.Tensor], kind: _Kind, arguments: A
     no_options = {name, kind.labels, *kind.trains, "form"}
     check_options(**{option: value for option, value in arguments.items() if option not in no_options})
     reduction = arguments.pop("reduction")
+    if kind.labels is not None:
+        check_tensor(kind.labels, arguments[kind.labels])
+        arguments[kind.labels] = as_signed(arguments[kind.labels])
     form = _form_of_labels(kind, arguments, x, lengths)
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
@@ -168,7 +171,6 @@ def _form_of_labels(kind: _Kind, arguments: Arguments, x: torch.Tensor, lengths:
     if kind.labels is None or arguments.get("target_is_time"):
         return None
     labels = arguments[kind.labels]
-    check_tensor(kind.labels, labels)
     if labels.dim() > 1 and (labels.shape[0], labels.shape[-1]) == (x.shape[0], x.shape[-1]):
         labels = silent_after_the_end(labels, lengths)  # padding does not say what labels are
     return read_form(

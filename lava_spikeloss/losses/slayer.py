@@ -354,8 +354,10 @@ def spike_moid(
     labels, kept = _labels_like(counts, given)
     targets = wanted_values(labels, counts.shape[1], counts.dtype, 1, 0).expand_as(counts)
     width, middle = _for_classes(alpha, counts), _for_classes(theta, counts)
-    x = torch.addcmul(-middle / width, counts, 1 / (steps * width))  # (rate - theta) / alpha
+    beyond = counts - steps * middle  # exact near the threshold, where a narrow sigmoid needs every digit
     del counts  # with a window it is as large as the input
+    x = beyond / (steps * width)  # (rate - theta) / alpha
+    del beyond
     # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
     value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction, kept)
     slope = reduce(F.softplus(x, threshold=40), reduction, kept) - reduce(targets * x, reduction, kept)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 import lava_spikeloss as L
 from lava_spikeloss import functional
+from lava_spikeloss.losses.labels import Labels, wanted_values, with_classes
 
 C = T = 5
 N = 4
@@ -89,6 +90,19 @@ def test_an_error_of_two_readings_says_how_to_be_clear(name: str) -> None:
 def test_integers_that_only_classes_can_be_are_classes_of_steps(name: str, dtype: torch.dtype) -> None:
     expected = LOSSES[name](trains(), F.one_hot(STEPS, C).transpose(1, 2).double())
     torch.testing.assert_close(LOSSES[name](trains(), STEPS.to(dtype)), expected)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", UNSIGNED)
+@pytest.mark.parametrize("lengths", [None, [5, 4, 5, 4]])
+def test_unsigned_labels_are_as_good_as_signed_ones(name: str, dtype: torch.dtype, lengths: list[int] | None) -> None:
+    for labels in [INDICES] if name == "stca" else [INDICES, STEPS]:
+        given = labels.to(dtype)
+        found = LOSSES[name](trains(), given, label_form="indices", lengths=lengths)
+        torch.testing.assert_close(found, LOSSES[name](trains(), labels, label_form="indices", lengths=lengths))
+        assert given.dtype == dtype
+    with pytest.raises(ValueError, match=r"to hold class indices in \[0, 5\) but got values from 7 to 7"):
+        LOSSES[name](trains(), torch.full((N,), 7).to(dtype), lengths=lengths)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
@@ -364,6 +378,25 @@ def test_what_is_left_out_is_left_out_on_a_device_too(name: str) -> None:
     batched = torch.func.vmap(loss)(trains(7), labels)
     torch.testing.assert_close(batched.sum(), LOSSES[name](trains(7), labels, reduction="sum"))
     assert batched[1] == 0
+
+
+@every_loss
+@pytest.mark.parametrize("labels", [INDICES, STEPS], ids=["per train", "per step"])
+@pytest.mark.filterwarnings("error:There is a performance drop")  # torch loops over the batch
+def test_samples_and_labels_are_batched_without_a_loop(name: str, labels: torch.Tensor) -> None:
+    if name == "stca" and labels is STEPS:
+        pytest.skip("takes no labels per step")
+
+    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return LOSSES[name](x.unsqueeze(0), y.unsqueeze(0), label_form="indices", reduction="sum")
+
+    expected = [loss(x, y) for x, y in zip(trains(), labels, strict=True)]
+    torch.testing.assert_close(torch.func.vmap(loss)(trains(), labels), torch.stack(expected))
+
+
+def test_wanted_values_lie_in_memory_as_trains_do_however_labels_lie() -> None:
+    time_first = STEPS.T.contiguous().T
+    assert wanted_values(with_classes(Labels(time_first)), C, torch.float32, 1, 0).is_contiguous()
 
 
 @every_loss

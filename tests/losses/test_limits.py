@@ -242,6 +242,14 @@ def test_spike_moid_costs_100_where_the_sigmoid_rounds_to_0_or_1(labels: torch.T
     assert loss.tolist() == [[100, 100]]
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1e-3, 1e-5])
+@pytest.mark.parametrize("window", [None, 10])
+def test_spike_moid_of_a_rate_at_the_threshold_is_as_likely_as_not(window: int | None, alpha: float) -> None:
+    """However narrow the sigmoid is: between large numbers a small difference would lose its digits."""
+    loss = L.SpikeMoid(window, reduction="none", alpha=alpha, theta=0.7)(trains([[7]], 10), torch.tensor([[1.0]]))
+    assert loss.flatten()[-1].item() == pytest.approx(math.log(2), rel=1e-6)
+
+
 def test_spike_moid_gradient_is_exact_far_from_the_threshold() -> None:
     """At a logit of 30 the label's class still has a gradient, p - 1 = -9e-14."""
     spikes = trains([[4]], 4, torch.float64)
@@ -257,6 +265,24 @@ def test_focal_gradient_of_a_certain_answer_is_finite(gamma: float) -> None:
     loss.backward()
     assert float(loss) == pytest.approx(0, abs=1e-15)
     assert spikes.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [[0] * 4, [1] * 4], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("low", [-math.inf, -3e38])
+def test_a_masked_class_that_nobody_labelled_costs_nothing_with_class_weights(
+    labels: list[Any], gamma: float, low: float
+) -> None:
+    potentials = torch.tensor([[[0.5, 1.0, -1.0, 0.0], [0.25, 0.0, 2.0, 1.0]]]).repeat(2, 1, 1)
+    masked = torch.cat((potentials, torch.full((2, 1, 4), low)), 1).requires_grad_()
+    expected = functional.tet_loss(
+        potentials, torch.tensor([0, 1]), weight=torch.tensor([1.0, 2.0]), focal_gamma=gamma, reduction="sum"
+    )
+    loss = functional.tet_loss(
+        masked, torch.tensor(labels), weight=torch.tensor([1.0, 2.0, 0.5]), focal_gamma=gamma, reduction="sum"
+    )
+    torch.testing.assert_close(loss, expected)
+    assert torch.autograd.grad(loss, masked)[0].isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,39 @@ def test_forward_mode_derivative_of_a_gradient(case: Case, dtype: torch.dtype) -
     torch.testing.assert_close(forward, reverse(direction)[0], rtol=1e-3, atol=1e-4)
 
 
+@every_case
+def test_gradients_may_be_taken_of_several_losses_at_once(case: Case) -> None:
+    x, *target = case.arguments(case.input(torch.float64))
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        value = case(v, *target)
+        return torch.stack((value, 3 * value))
+
+    found = torch.autograd.functional.jacobian(loss, x, vectorize=True)
+    torch.testing.assert_close(found, torch.autograd.functional.jacobian(loss, x))
+
+
+@pytest.mark.parametrize("steps", [6, 1100])  # short, and long enough to be summed in float64
+@pytest.mark.parametrize("window", [1, 3, 2000])
+def test_gradients_of_windows_may_be_taken_in_batches(steps: int, window: int) -> None:
+    spikes = torch.rand(2, steps, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rate = functional.moving_window_rate(spikes, window)
+    directions = torch.rand(3, *rate.shape, generator=torch.Generator().manual_seed(1))
+    (found,) = torch.autograd.grad(rate, spikes, directions, retain_graph=True, is_grads_batched=True)
+    one_by_one = [torch.autograd.grad(rate, spikes, one, retain_graph=True)[0] for one in directions]
+    torch.testing.assert_close(found, torch.stack(one_by_one))
+
+
+def test_a_hessian_of_a_window_may_be_taken_in_batches() -> None:
+    spikes = torch.rand(1, 2, 6, generator=torch.Generator().manual_seed(0))
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        return functional.spike_rate(v, torch.tensor([1]), 0.9, 0.1, moving_window=3)
+
+    found = torch.autograd.functional.hessian(loss, spikes, vectorize=True)
+    torch.testing.assert_close(found, torch.autograd.functional.hessian(loss, spikes))
+
+
 # --- compilers --------------------------------------------------------------------------------------------------------
 
 
