@@ -134,6 +134,7 @@ def test_what_is_no_python_for_lava_is_told(fault, tmp_path, monkeypatch, mlp_fi
     text, message = FAULTS[fault]
     monkeypatch.setattr(lava_python, "_PROBE_SECONDS", 1.0 if "sleep" in text else 30.0)
     path = _script(tmp_path / "python", text)
+    lava_parent._end_all()  # a child of other tests, of this Python, may wait for work
     with pytest.raises(SimulationError) as caught:
         simulate(mlp_file, mlp_spikes, backend="lava", lava_python=path)
     assert message in str(caught.value)
