@@ -135,7 +135,9 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
     content = io.BytesIO(b"" if mode == "w" else Path(path).read_bytes())
     with h5py.File(content, mode) as file:
         yield file
-    Path(path).write_bytes(content.getbuffer())
+    # The view is given back also if the disk is full; `Path.write_bytes` keeps one, and Python complains at its end.
+    with Path(path).open("wb") as target, content.getbuffer() as view:
+        target.write(view)
 
 
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:

@@ -136,7 +136,8 @@ def check_stated(name: str, stated: Any, shape: tuple[int, ...]) -> None:
 
     Frameworks write axes of 1 for the batch, None or -1 for what they do not know, and an image as one axis.
     """
-    said = tuple(np.asarray(stated, object).reshape(-1).tolist())
+    given = np.asarray(stated, object).reshape(-1)
+    said = tuple(size.item() if isinstance(size, np.generic) else size for size in given)  # as a person would write it
     if any(size is None for size in said):
         return
     sizes = numbers((name, SimpleNamespace(shape=said)), "shape")
