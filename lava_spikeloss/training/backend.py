@@ -276,7 +276,9 @@ def _is_untouched(place: Any, seen: set[int]) -> bool:
     or function is made of lies in the module that it is from, which may be another one.
     """
     seen.add(id(place))
-    for value in list(vars(place).values()):
+    for name, value in list(vars(place).items()):
+        if isinstance(place, ModuleType) and name.startswith("__"):
+            continue  # what torch.compile leaves in a module, under names that no code of lava-dl looks up
         function = getattr(value, "__func__", value)  # of a static method
         if callable(function) and not _is_known(function):
             return False

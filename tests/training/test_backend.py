@@ -853,3 +853,12 @@ def test_a_copy_opens_where_numba_is_not(monkeypatch: pytest.MonkeyPatch) -> Non
     training.set_backend(net, "compiled")
     monkeypatch.setattr(backends, "numba_runs", lambda: False)
     assert is_compiled(pickle.loads(pickle.dumps(net))) == [False, False]
+
+
+def test_what_torch_compile_leaves_in_lava_dl_s_modules_is_nobody_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
+
+    monkeypatch.setattr(leaky_integrator, "__resume_at_38_19", lambda: None, raising=False)
+    net = chain(8, 12, 5)
+    training.set_backend(net, "compiled")
+    assert backends.is_compiled(net[0].neuron)
