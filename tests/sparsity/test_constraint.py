@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from budget_training import train_within_budget
 from slayer_nets import SLOW, chain
 
 from lava_spikeloss import LagrangeMultiplier, SparsityEnforcer
@@ -225,14 +226,7 @@ def test_slayer_net_ends_within_two_percent_of_its_budget():
     spikes = (pixels[..., None] * torch.arange(13) + torch.rand(64, 1)).floor().diff()
     net, passes, budget = chain(64, 64, 10, params=SLOW), 200, 0.02
     enforcer = SparsityEnforcer(budget, LagrangeMultiplier(warmup=passes // 3)).attach(net, exclude=["1"])
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, passes)
-    for _ in range(passes):
-        loss = torch.nn.functional.cross_entropy(net(spikes).sum(-1), labels) + enforcer.loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    train_within_budget(net, spikes, labels, enforcer, passes, lr=0.01)
     enforcer.detach()
     rate = net[0](spikes).mean().item()
     assert rate == pytest.approx(budget, rel=0.02)

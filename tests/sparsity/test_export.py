@@ -4,23 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from budget_training import train_within_budget
 
 from lava_spikeloss import BudgetEnforcer, LagrangeMultiplier, LoihiBudget, SpikeStatistics, fan_out
 
 HIDDEN, OUTPUT = "0", "1"
-
-
-def _train(
-    net: torch.nn.Module, spikes: torch.Tensor, labels: torch.Tensor, enforcer: BudgetEnforcer, passes: int
-) -> None:
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, passes)
-    for _ in range(passes):
-        loss = torch.nn.functional.cross_entropy(net(spikes).sum(-1), labels) + enforcer.loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
 
 
 @pytest.mark.lava
@@ -50,7 +38,7 @@ def test_the_budget_of_training_holds_on_lava(tmp_path: Path) -> None:
     )
     passes = 150
     enforcer = BudgetEnforcer(budget, LagrangeMultiplier(warmup=passes // 3, start=0.001)).attach(net)
-    _train(net, spikes, labels, enforcer, passes)
+    train_within_budget(net, spikes, labels, enforcer, passes)
     enforcer.detach()
 
     path = tmp_path / "budget.net"
