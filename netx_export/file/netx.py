@@ -135,7 +135,8 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
     content = io.BytesIO(b"" if mode == "w" else Path(path).read_bytes())
     with h5py.File(content, mode) as file:
         yield file
-    # The view is given back also if the disk is full; `Path.write_bytes` keeps one, and Python complains at its end.
+    # If the disk is full, `Path.write_bytes` keeps its view of the bytes, and Python warns of that when the program
+    # ends. Here the view is released in any case.
     with Path(path).open("wb") as target, content.getbuffer() as view:
         target.write(view)
 
@@ -244,7 +245,7 @@ def with_delay_shift(description: NetworkDescription, delay_shift: bool | None) 
 
 
 def _why_not_opened(error: OSError) -> str:
-    """What is in the way of HDF5, which is no damage wherever the system or another program is."""
+    """Why HDF5 could not open a file; it is called damaged only if neither the system nor a program is the reason."""
     if isinstance(error, BlockingIOError):
         return "another program has locked it, most likely to write to it. Read it when that has closed it"
     if "already open for write" in str(error):  # as the file itself says
@@ -294,7 +295,7 @@ def _refuse_newer_version(own: SafeGroup | None) -> None:
 
 
 def _group_name(index: int | None, count: int) -> str:
-    """Where the file holds a layer: one behind its own ``count`` layers is the readout."""
+    """The group of the layer with this index, for messages; the readout comes after the ``count`` layers of netx."""
     if index is None:
         return "/layer"
     return f"/layer/{index}" if index < count else f"/{OWN_GROUP}/readout"
@@ -474,7 +475,7 @@ def _read_neuron(group: SafeGroup) -> Neuron:
 
 
 def _read_threshold(group: SafeGroup, kind: str) -> int:
-    """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
+    """The threshold. Lava shifts it up: a single number as int64, an array in the type that it has in the file."""
     threshold = group.integer("vThMant")
     values = _whole(group, "vThMant")
     shift = MESSAGE_BITS if kind == "SDNN" else ALIGNMENT_BITS

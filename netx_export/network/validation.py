@@ -238,7 +238,7 @@ def _taken(layer: Layer) -> int:
 
 
 def _order_problems(layer: Layer, before: Sequence[Layer]) -> Iterator[str]:
-    """Where netx cannot connect a layer to those before it: dense behind convolutions needs a flatten, only there."""
+    """Where netx cannot connect a layer to those before it: between image and vector it needs a flatten, only there."""
     if isinstance(layer, Conv):
         if not isinstance(before[-1], Input | Conv):
             yield f"netx cannot connect a convolution to a {before[-1].kind} layer"

@@ -331,7 +331,10 @@ def _unit(description: NetworkDescription, name: str) -> int:
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
-    """Write a layer's spikes, in local time and behind the steps of biases alone, to where SLAYER has them."""
+    """Write a layer's spikes to the steps at which SLAYER has them.
+
+    They come in local time, behind the steps in which only biases act.
+    """
     layer, raster = description.spiking[name], raster.cpu()  # all at once: the host waits for each copy from a GPU
     # SLAYER delays each channel of this output, where a file leaves that to the next layer.
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay
