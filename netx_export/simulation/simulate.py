@@ -85,8 +85,8 @@ def simulate(
             is missing, fails or runs out of time.
         ValueError: for an unknown back end, a layer that is not in the network, a `spike_exp` that is not from 0 to 6,
             a time limit that is not above 0, or fewer than one worker.
-        TypeError: if the time limit is no number, the number of workers no integer, `delay_shift` neither a bool nor
-            None, or `lava_python` no path.
+        TypeError: if `path` is neither a path nor a description, the time limit no number, the number of workers no
+            integer, `delay_shift` neither a bool nor None, or `lava_python` no path.
 
     Example:
         >>> import numpy as np
@@ -126,7 +126,7 @@ class Simulator:
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ValueError: for a `spike_exp` that is not from 0 to 6.
-        TypeError: if `delay_shift` is neither a bool nor None.
+        TypeError: if `path` is neither a path nor a description, or `delay_shift` neither a bool nor None.
 
     Example:
         >>> import numpy as np
