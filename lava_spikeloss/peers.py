@@ -1,7 +1,8 @@
 """Names that arguments have at the peers, for scripts that come from there.
 
-A name does not turn a tensor around: SpikingJelly's ``x_seq`` has time first, here time stays last under that name too.
-It is taken where a tensor with time first meets an error, unless its sizes agree by chance, and not where any would do.
+A peer's name does not transpose a tensor: SpikingJelly's ``x_seq`` has time first, and here time stays last under that
+name too. So a function has such a name only if a tensor with time first does not fit its other arguments and raises an
+error, unless sizes agree by chance; a function that would compute something for any tensor does not have it.
 """
 
 from __future__ import annotations

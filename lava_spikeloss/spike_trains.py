@@ -214,13 +214,13 @@ def _powers(base: float, size: int, like: torch.Tensor) -> torch.Tensor:
     """Upper triangular matrix of ``base ** (column - row)``."""
     index = torch.arange(size, device=like.device, dtype=like.dtype)
     powers = torch.pow(base, (index - index.unsqueeze(1)).clamp(min=0)).triu()
-    return F.threshold(powers, torch.finfo(like.dtype).tiny ** 0.75, 0.0)  # products of the smallest numbers are slow
+    return F.threshold(powers, torch.finfo(like.dtype).tiny ** 0.75, 0.0)  # a CPU is slow with subnormal products
 
 
 def _block_length(steps: int) -> int:
     """About the square root of ``steps``: a multiple of 4, for which products are fast, that divides it if one does."""
     if torch_compiles():
-        return 16 if steps <= 256 else 64 if steps <= 4096 else 256  # few lengths of a train are compiled anew
+        return 16 if steps <= 256 else 64 if steps <= 4096 else 256  # few sizes, so that little is compiled anew
     root = isqrt(steps - 1) + 1
     sizes = range(max(12, root // 8 * 4), 2 * root + 12, 4)
     divisors = [size for size in sizes if steps % size == 0]
@@ -328,7 +328,8 @@ def first_steps(spikes: torch.Tensor, ranks: int) -> torch.Tensor:
 def running_counts(fired: torch.Tensor) -> torch.Tensor:
     """How often a mask ``(*, T)`` was true up to each step, in float32: torch's sums of it are several times as fast.
 
-    By way of bytes, since torch takes five times as long from bool to float32; its compiler of version 2.3 cannot.
+    By way of bytes, since torch takes five times as long from bool to float32. Not inside of torch's compiler, which in
+    version 2.3 cannot do that.
     """
     counts = fired.to(torch.float32) if torch_compiles() else fired.to(torch.uint8).to(torch.float32)
     return counts.cumsum(-1) if torch_transforms() else counts.cumsum_(-1)  # torch.func.vmap loops over the latter

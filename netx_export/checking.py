@@ -152,7 +152,7 @@ def check_fit(description: NetworkDescription, entering: torch.Tensor | None, *,
     """Raise unless a file can take the sample, or what the network's forward makes of it for its first block.
 
     Raises:
-        ExportError: if it cannot, with the one of both that is at fault.
+        ExportError: if it cannot; the message begins with the one of the two that is at fault.
     """
     what = "What the network's forward makes of the sample for its first block" if begins_inside else "The sample"
     assert entering is not None
@@ -186,7 +186,7 @@ def _check_description(
 
 
 def _as_readout(finding: Finding, seen: str) -> Finding:
-    """A finding about a layer that is read by its voltage, whose neuron is lava-dl's choice: nothing is to train."""
+    """The same finding for a layer that is read by its voltage: lava-dl chose its neuron, so training cannot help."""
     if finding.rule in _NEURON_RULES:
         hint = "lava-dl writes a layer so that is read by its voltage. Lava's simulator takes it as it is."
         return dataclasses.replace(finding, level="warning", hint=hint)

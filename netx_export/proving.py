@@ -58,8 +58,8 @@ def prove(trained: Recording, path: Path, sample: torch.Tensor, tolerance: float
     first = different[0].first_place
     cause = _cause_of_all(description, sample, different, first[0])
     if cause.rounds and not np.array_equal(trained.output.ravel(), pairs[len(trained.layers) - 1].expected.ravel()):
-        cause = _Cause(_OWN_FORWARD)  # which is seen here only: a file's output is what its last layer gives
-    # Not "any above it": a deviation that is no number is not within anything.
+        cause = _Cause(_OWN_FORWARD)  # in a file the output is what the last layer gives; in the network it is not
+    # Not "any above it": NaN is neither above nor within a tolerance, and has to be refused.
     if cause.rounds and all(deviation <= tolerance for deviation in deviations.values()):
         return deviations
     advice = f" {_advice(deviations, tolerance)}" if cause.rounds else ""
@@ -161,7 +161,7 @@ def _cause_of_all(description: NetworkDescription, sample: torch.Tensor, differe
 
 
 def _cause(description: NetworkDescription, sample: torch.Tensor, different: list[_Pair], index: int) -> _Cause:
-    """Why one sample differs, as the numbers of the first layer that does tell, of which the inputs are equal."""
+    """Why one sample differs: the numbers of the first layer that differs tell, since its inputs are still equal."""
     first = next(pair for pair in different if pair.differs_in(index))
     step = _Pair(first.name, first.expected[index], first.got[index]).first_place[-1]
     peaks = reference.peaks(description, network_input(description, sample[index : index + 1]))

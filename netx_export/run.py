@@ -45,7 +45,8 @@ class Run:
         ('dense1', 'output')
     """
 
-    # Any, as in typeshed, for what is None only where it can be: who simulates need not ask.
+    # `| Any`, as typeshed annotates what is rarely None: after `simulate`, where it never is, type checkers ask for no
+    # check.
     output: Spikes | Any
     layers: dict[str, Spikes]
     no_output: str | None = None

@@ -208,7 +208,7 @@ class BudgetEnforcer(Enforcer):
         self._use(key[0], _Use(synops=synops, samples=inputs[0].shape[0]))
 
     def _use(self, name: str, more: _Use) -> None:
-        """Add to what a layer used, but for its samples: its synapses, and its chunks in time, see the same ones."""
+        """Add to what a layer used. Samples are not added up: all synapses and all chunks of time see the same ones."""
         before = self._collected.get(name, _Use())
         self._collected[name] = _Use(
             before.events + more.events,

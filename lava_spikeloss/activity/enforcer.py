@@ -216,7 +216,7 @@ class SparsityEnforcer(Enforcer):
         dims = {"layer": every_dim, "channel": [0, *every_dim[2:]], "neuron": [0, last]}[self.per]
         events = upward = sum_of_magnitudes(x, dims)
         if self.min_rate:
-            upward = events + torch.where(x == 0, x, 0).sum(dims, dtype=events.dtype)  # adds no number, but a gradient
+            upward = events + torch.where(x == 0, x, 0).sum(dims, dtype=events.dtype)  # adds 0, with a gradient
         size = x.numel() // events.numel()
         if name in self._collected:
             before = self._collected[name]

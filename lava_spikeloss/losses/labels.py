@@ -69,7 +69,7 @@ LabelForm = Literal["indices", "targets"]
 _IMPOSSIBLE = -1  # an index at which torch's indexing raises, where labels were not checked
 _SHOWN = 5  # how many impossible labels an error lists
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
-_ROUNDING = 1e-3  # by so much at least a target may lie outside of [0, 1], as sums of rounded probabilities do
+_ROUNDING = 1e-3  # a target may lie outside of its limits by this much or more, as sums of rounded probabilities do
 
 
 class Labels(NamedTuple):
@@ -327,7 +327,7 @@ def targets_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> L
 
 
 def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """Labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one; any for what is left out."""
+    """Labels as targets ``(N, C, T)``, or ``(N, C, 1)`` where all steps share one; of any value where left out."""
     values, kept = labels
     if values.dtype == torch.int64:
         steps = _possible(values, kept).reshape(values.shape[0], 1, -1)

@@ -209,7 +209,7 @@ def _cut(kind: _Kind, arguments: Arguments, form: Form | None, rows: list[int], 
         cut[kind.labels] = _cut_labels(arguments[kind.labels], form, rows, length)
     if form is not None:
         cut["label_form"] = form.numbers
-    if "form" in arguments:  # where what the numbers are is not all that a form says
+    if "form" in arguments:  # for a loss that needs more than `label_form`: the axes too
         cut["form"] = form
     return cut
 

@@ -93,7 +93,7 @@ def spike_similar_loss(
         y_{ij} = [\text{samples } i \text{ and } j \text{ share a label}]
 
     :math:`p_{ij}` is the kernel of the two samples' spikes (see :func:`kernel_dot_product`), for ``"linear"`` their
-    cosine. A silent sample has cosine 0 with every other one, and the gradient of a train of length 1.
+    cosine. A silent sample has cosine 0 with every other one, and the gradient of a train of norm 1.
     ``"bce"`` is computed from logarithms: of the exact ones for ``"sigmoid"`` and ``"gaussian"``, while for
     ``"linear"`` a cosine below 1e-4 (or above 1 - 1e-4) counts as that, with the gradient passing unchanged.
 
@@ -209,7 +209,7 @@ def _distances_within(gram: torch.Tensor) -> torch.Tensor:
 
 
 def _cosine(gram: torch.Tensor) -> torch.Tensor:
-    """Cosine in [-1, 1] of all pairs of rows, from their inner products; a row of zeros counts as having length 1."""
+    """Cosine in [-1, 1] of all pairs of rows, from their inner products; a row of zeros counts as having norm 1."""
     squares = gram.diagonal()
     length = torch.where(squares > 0, squares, 1.0).sqrt()
     cosine = gram / (length.unsqueeze(1) * length)

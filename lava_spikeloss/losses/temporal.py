@@ -32,7 +32,7 @@ __all__ = [
     "mse_temporal_loss",
 ]
 
-_LARGEST = 80.0  # its exponential, and that times a gradient, is a number in float32
+_LARGEST = 80.0  # its exponential is finite in float32, even when it is multiplied by a gradient
 
 SpikeTimes = float | Sequence[float] | torch.Tensor
 

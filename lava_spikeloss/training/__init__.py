@@ -16,6 +16,7 @@ from lava_spikeloss.training.fuse import (
     scale_fused_conv_weight,
 )
 from lava_spikeloss.training.initialisation import firing_rate_, kaiming_normal_, kaiming_normal_conv_linear_weight
+from lava_spikeloss.training.learning_rates import parameter_groups
 from lava_spikeloss.training.local import LocalReadouts
 from lava_spikeloss.training.membrane import MembraneRecord, record_membrane
 from lava_spikeloss.training.online import (
@@ -25,7 +26,6 @@ from lava_spikeloss.training.online import (
     ottt_online_training,
     sltt_online_training,
 )
-from lava_spikeloss.training.parameter_groups import parameter_groups
 from lava_spikeloss.training.sequences import chunk_multi_step_forward, multi_step_forward, seq_to_ann_forward
 from lava_spikeloss.training.shared_params import build_block, check_neuron_params
 from lava_spikeloss.training.state import detach_net, fresh_state, reset_net

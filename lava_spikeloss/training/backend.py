@@ -1,8 +1,8 @@
 """Which code SLAYER's neurons run: lava-dl's own, or compiled loops that give the same numbers.
 
-Compiled are lava-dl's own methods, taken once more with a few of the functions that they call replaced. A module that
-holds them is of a class derived from its own, and in all else what it was. So lava-dl itself is left as it is, what is
-compiled is copied, pickled and replicated with the network, and taking the class away undoes it.
+The compiled form of a method is lava-dl's own method, in which a few of the functions that it calls are replaced. A
+module gets such methods by a class that is derived from its own, and is in all else what it was. So lava-dl itself
+stays as it is; the module can be copied, pickled and replicated; and giving it back its own class undoes all.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lava_spikeloss.slayer_blocks import is_delta, is_neuron, is_recurrent, name
 
 __all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
 
-# The methods of lava-dl that are compiled: where they are written, their names, and which names they look up there for
-# what takes the time; of each, the attribute that is replaced, and by which function.
+# The methods of lava-dl that have a compiled form: (module, method) to what is replaced in it, (name that the method
+# looks up in its module, attribute of that, our function in the place of the attribute).
 _SLAYER = "lava.lib.dl.slayer"
 _INTEGRATOR = ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics")
 _RESONATOR = ("resonator", "dynamics", "compiled_resonators.resonator_dynamics")
@@ -72,11 +72,11 @@ def set_backend(
     is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, torch's modes such as
     ``FlopCounterMode``, numbers that are not float32, graded spikes. Call this again after adding a module.
 
-    SLAYER's gradient of a decay is 4096 times as large as the parameter, which counts in 4096ths, has it; it takes a
-    state that was reset for one that went on; and an integrator's is that of what is kept, with the wrong sign. With
-    ``decay_gradient="exact"`` the compiled loops give the derivative of the states instead, with the spikes at their
-    steps. An integrator's states are :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for
-    gradients :math:`g_t` of the states
+    SLAYER's gradient of a decay is wrong in three ways: it is 4096 times too large, since the parameter counts in
+    4096ths; it ignores that a spike resets the state; and that of an integrator has the wrong sign, as it is the
+    gradient of what is kept. With ``decay_gradient="exact"`` the compiled loops give the derivative of the states
+    instead, with the spikes held at their steps. An integrator's states are
+    :math:`y_t = (1 - d / 4096)\, (1 - s_{t-1})\, y_{t-1} + x_t`, so that for gradients :math:`g_t` of the states
 
     .. math::
         \frac{\partial L}{\partial d} = -\frac{1}{4096} \sum_t \lambda_t (1 - s_{t-1})\, y_{t-1}, \qquad
@@ -272,8 +272,8 @@ class _Replaced(SimpleNamespace):
 def _is_untouched(place: Any, seen: set[int]) -> bool:
     """Whether the functions that a module of lava-dl, or a class in it, defines and calls are those of its files.
 
-    Somebody may have put something else in the place of any of them, and then it is that which has to run. What a class
-    or function is made of lies in the module that it is from, which may be another one.
+    If somebody has replaced any of them, the replacement has to run. A function or class that is imported from another
+    module of lava-dl calls what is in that one: so that module is looked at too.
     """
     seen.add(id(place))
     for name, value in list(vars(place).items()):
@@ -304,9 +304,9 @@ def _home(value: Any) -> str:
 
 
 def _is_known(value: Any) -> bool:
-    """Whether something that can be called is from Python, lava-dl or what that imports, and does what it says there.
+    """Whether something that can be called is part of Python, lava-dl or what lava-dl imports, as in their files.
 
-    A partial function, or an object with a ``__call__``, can do anything.
+    A partial function, or an object with a ``__call__``, can do anything, and is none.
     """
     if isinstance(value, FunctionType):
         return _is_own(value)

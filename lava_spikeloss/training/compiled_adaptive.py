@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from lava_spikeloss.training import compiled_loops
-from lava_spikeloss.training.compiled_neurons import WHOLE, filled, one_each, per_row
+from lava_spikeloss.training.compiled_loops import WHOLE
+from lava_spikeloss.training.compiled_neurons import filled, one_each, per_row
 from lava_spikeloss.training.compiled_synapses import plain
 
 __all__ = ["phase_threshold", "threshold"]

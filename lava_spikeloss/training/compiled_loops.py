@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lava_spikeloss.compiling import compiled
 
 __all__ = [
+    "WHOLE",
     "adapt",
     "add_weights",
     "count_spikes",
@@ -30,16 +31,18 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+_DECAY_BITS = 12
+WHOLE = 1 << _DECAY_BITS  # decays count in 4096ths: one of 4096 leaves nothing of a state
 _BLOCK = 64  # steps whose sums are kept side by side, in the processor's cache
-_PIECE = 4096  # values to count before looking whether there were others than 0 and 1
+_PIECE = 2**12  # values to count before looking whether there were others than 0 and 1
 _compiled = partial(compiled, error_model="numpy")  # a division by zero is infinite, as in torch
 
 
 @_compiled
 def _decayed(state: Any, kept: Any) -> Any:
-    """A state times ``kept / 4096``, cut off towards zero; what exceeds 64 bits wraps as in lava-dl."""
+    """A state times ``kept / WHOLE``, cut off towards zero; what exceeds 64 bits wraps as in lava-dl."""
     product = state * kept
-    return product >> 12 if product > 0 else -(-product >> 12)
+    return product >> _DECAY_BITS if product > 0 else -(-product >> _DECAY_BITS)
 
 
 @_compiled
@@ -82,7 +85,7 @@ def decay_gradient(
     highest_silent: int,
     sums: Doubles,
 ) -> None:
-    """Write each row's derivative by its decay, in units of ``1 / 4096``, to ``sums``, with the spikes where they are.
+    """Write each row's derivative by its decay, in units of ``1 / 4096``, to ``sums``; spikes are held at their steps.
 
     Where a neuron fires, the next step starts at zero, so that nothing later depends on what came before.
     """
@@ -94,7 +97,7 @@ def decay_gradient(
             before = states[row, step - 1] if step > 0 else start[row]
             reset = step > 0 and np.rint(before * scale) > highest_silent
             total -= 0.0 if reset else later * before
-        sums[row] = total / 4096
+        sums[row] = total / WHOLE
 
 
 @_compiled
@@ -201,7 +204,7 @@ def add_weights(spikes: Floats, weight: Floats, sums: Floats) -> None:
     for sample in range(samples):
         counts[:] = 0
         for index in range(inputs):
-            for step in range(steps):  # without a branch, which rare spikes would mislead
+            for step in range(steps):  # without a branch, which the processor would mispredict
                 active[step, counts[step]] = index
                 counts[step] += spikes[sample, index, step] != 0
         for first in range(0, steps, _BLOCK):
@@ -272,9 +275,9 @@ def turn_gradient(
     reset_to: np.float32,
     sums: tuple[Doubles, Doubles],
 ) -> None:
-    """Write each row's derivatives by sine and cosine, in units of ``1 / 4096``, to ``sums``, with the spikes kept.
+    """Write each row's derivatives by sine and cosine, in units of ``1 / 4096``, to ``sums``; spikes stay in place.
 
-    Where a neuron fires, the next step starts at a fixed place, on which nothing that came before has an influence.
+    Where a neuron fires, the next step starts from a fixed state, which does not depend on what came before.
     """
     for row in range(len(gradients[0])):
         sin, cos = turn[0][row], turn[1][row]
@@ -291,7 +294,7 @@ def turn_gradient(
                 x, y = np.float32(0), reset_to / scale
             of_sin += imag * x - real * y
             of_cos += real * x + imag * y
-        sums[0][row], sums[1][row] = of_sin / 4096, of_cos / 4096
+        sums[0][row], sums[1][row] = of_sin / WHOLE, of_cos / WHOLE
 
 
 @_compiled

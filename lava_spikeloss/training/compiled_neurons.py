@@ -21,10 +21,10 @@ from torch.nn.modules import module as all_modules
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
 from lava_spikeloss.training.backend import is_lavas, runs_compiled
+from lava_spikeloss.training.compiled_loops import WHOLE
 from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
 
 __all__ = [
-    "WHOLE",
     "check_exact",
     "custom_recurrent",
     "filled",
@@ -36,7 +36,6 @@ __all__ = [
     "spike",
 ]
 
-WHOLE = 1 << 12  # a decay by this leaves nothing
 _NEVER = 2**63 - 1
 _PIECE = 2**17  # numbers whose surrogate gradient is computed at a time: they stay in the processor's cache
 

@@ -9,7 +9,8 @@ import torch
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
-from lava_spikeloss.training.compiled_neurons import WHOLE, check_exact, one_each, over_neurons, per_row, shared_out
+from lava_spikeloss.training.compiled_loops import WHOLE
+from lava_spikeloss.training.compiled_neurons import check_exact, one_each, over_neurons, per_row, shared_out
 from lava_spikeloss.training.compiled_synapses import plain
 
 __all__ = ["resonator_dynamics"]

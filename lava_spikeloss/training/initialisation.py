@@ -17,7 +17,7 @@ from lava_spikeloss.training.state import fresh_state, restore, snapshot
 
 __all__ = ["firing_rate_", "kaiming_normal_", "kaiming_normal_conv_linear_weight"]
 
-LARGEST_GAIN = 2.0**12  # a block that is silent with weights as many times as large never fires
+LARGEST_GAIN = 2.0**12  # a block that is still silent with weights this many times as large never fires
 BISECTIONS = 24
 
 

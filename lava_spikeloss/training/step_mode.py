@@ -2,9 +2,9 @@
 
 SLAYER's own persistent state is not enough for chunks. Its one-step shift writes in place into a view, which autograd
 forbids. Its axonal delays and the shift of its Recurrent block drop the spikes that are delayed beyond the end. Its
-Recurrent and KWTA blocks forget the spikes that they feed back. Neurons with a norm store the current after the norm
-where that before it belongs. The forward hooks here supply what is missing; they make up step mode ``"s"``, and setting
-the other mode removes them.
+Recurrent and KWTA blocks forget the spikes that they feed back. Neurons with a norm store the current after the norm,
+and would need that before it. The forward hooks here supply what is missing; they make up step mode ``"s"``, and
+setting the other mode removes them.
 """
 
 from __future__ import annotations

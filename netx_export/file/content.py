@@ -122,7 +122,7 @@ def _layer(layer: Layer, shape: tuple[int, ...]) -> _Datasets:
 
 
 def _is_in_layer(encoder: Encoder | None) -> TypeGuard[Encoder]:
-    """Whether input neurons belong into the layer itself: from those of sigma-delta netx learns the message bits."""
+    """Whether input neurons are written into the layer itself: netx reads message bits of sigma-delta ones there."""
     return encoder is not None and isinstance(encoder.neuron, SigmaDeltaNeuron)
 
 

@@ -40,7 +40,8 @@ _MAX_OVERHEAD = 2**10  # bytes that packing may add
 def check_texts(file: h5py.File) -> None:
     """Raise if HDF5 would loop for ever over the texts of a file, or take gigabytes for one.
 
-    All global heaps are walked through as HDF5 will, which ends nowhere if a damaged size leads it to zeros.
+    All global heaps are walked through as HDF5 will do it. HDF5 never comes to an end where a damaged size leads to an
+    object of size 0.
 
     Raises:
         NetxFormatError: for a heap whose objects do not fill it, more objects than any network has texts, or a text

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
 from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
-from netx_export.file.opening import why_unreadable
+from netx_export.file.opening import check_path, why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
 from netx_export.network.description import (
     Affine,
@@ -135,7 +135,8 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
     content = io.BytesIO(b"" if mode == "w" else Path(path).read_bytes())
     with h5py.File(content, mode) as file:
         yield file
-    # The view is given back also if the disk is full; `Path.write_bytes` keeps one, and Python complains at its end.
+    # If the disk is full, `Path.write_bytes` keeps its view of the bytes, and Python warns of that when the program
+    # ends. Here the view is released in any case.
     with Path(path).open("wb") as target, content.getbuffer() as view:
         target.write(view)
 
@@ -155,7 +156,7 @@ def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> Ne
             sigma-delta neurons and True for all others.
 
     Raises:
-        TypeError: if ``delay_shift`` is neither a bool nor None.
+        TypeError: if ``path`` is no path, or ``delay_shift`` neither a bool nor None.
         NetxFormatError: if the file is missing, cannot be read, is no netx file, or holds a layer or neuron that is not
             supported; the message names the group.
 
@@ -166,6 +167,7 @@ def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> Ne
             ...
         netx_export.errors.NetxFormatError: missing.net: no such file. Give the path of a netx HDF5 file.
     """
+    check_path("path", path, "netx file")
     try:
         problem = why_unreadable(path)
         if problem:
@@ -184,8 +186,8 @@ def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> Ne
     return with_delay_shift(description, delay_shift)
 
 
-def as_description(network: str | os.PathLike[str] | NetworkDescription) -> NetworkDescription:
-    """The network that a file holds, or the one that is given.
+def as_description(network: str | os.PathLike[str] | NetworkDescription, name: str = "network") -> NetworkDescription:
+    """The network that a file holds, or the one that is given; ``name`` is that of the argument.
 
     Raises:
         NetxFormatError: if the file cannot be read.
@@ -193,12 +195,8 @@ def as_description(network: str | os.PathLike[str] | NetworkDescription) -> Netw
     """
     if isinstance(network, NetworkDescription):
         return network
-    if isinstance(network, str | bytes | os.PathLike):
-        return read(network)
-    raise TypeError(
-        f"Expected argument `network` to be the path of a netx file or a NetworkDescription but got "
-        f"{type(network).__name__}."
-    )
+    check_path(name, network, "netx file or a NetworkDescription")
+    return read(network)
 
 
 def as_it_runs(
@@ -207,7 +205,7 @@ def as_it_runs(
     """The network that a file holds, or the one that is given, with the options of a run.
 
     Args:
-        network: the file, or the network.
+        network: the argument ``path`` of the caller: the file, or the network.
         delay_shift: as for :func:`read`; None leaves that of a network that is given as it is.
         spike_exp: as for :class:`NetworkDescription`; None leaves that of a network that is given as it is, and is the
             default for a file, which holds none.
@@ -215,12 +213,9 @@ def as_it_runs(
     Raises:
         DescriptionError: for another ``spike_exp`` than 0 to 6.
         NetxFormatError: if the file cannot be read.
-        TypeError: if ``delay_shift`` is neither a bool nor None.
+        TypeError: if it is neither a path nor a description, or ``delay_shift`` neither a bool nor None.
     """
-    if isinstance(network, NetworkDescription):
-        description = with_delay_shift(network, delay_shift)
-    else:
-        description = read(network, delay_shift=delay_shift)
+    description = with_delay_shift(as_description(network, "path"), delay_shift)
     return description if spike_exp is None else dataclasses.replace(description, spike_exp=spike_exp)
 
 
@@ -244,7 +239,7 @@ def with_delay_shift(description: NetworkDescription, delay_shift: bool | None) 
 
 
 def _why_not_opened(error: OSError) -> str:
-    """What is in the way of HDF5, which is no damage wherever the system or another program is."""
+    """Why HDF5 could not open a file; it is called damaged only if neither the system nor a program is the reason."""
     if isinstance(error, BlockingIOError):
         return "another program has locked it, most likely to write to it. Read it when that has closed it"
     if "already open for write" in str(error):  # as the file itself says
@@ -294,7 +289,7 @@ def _refuse_newer_version(own: SafeGroup | None) -> None:
 
 
 def _group_name(index: int | None, count: int) -> str:
-    """Where the file holds a layer: one behind its own ``count`` layers is the readout."""
+    """The group of the layer with this index, for messages; the readout comes after the ``count`` layers of netx."""
     if index is None:
         return "/layer"
     return f"/layer/{index}" if index < count else f"/{OWN_GROUP}/readout"
@@ -474,7 +469,7 @@ def _read_neuron(group: SafeGroup) -> Neuron:
 
 
 def _read_threshold(group: SafeGroup, kind: str) -> int:
-    """The threshold, which Lava shifts up in the type that an array has in the file; a single number it makes int64."""
+    """The threshold. Lava shifts it up: a single number as int64, an array in the type that it has in the file."""
     threshold = group.integer("vThMant")
     values = _whole(group, "vThMant")
     shift = MESSAGE_BITS if kind == "SDNN" else ALIGNMENT_BITS

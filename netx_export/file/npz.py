@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from netx_export.errors import ExportError, SimulationError
 from netx_export.file.atomic import replacing
-from netx_export.file.opening import why_unreadable
+from netx_export.file.opening import check_path, why_unreadable
 from netx_export.run import OUTPUT, Run, Spikes
 
 __all__ = ["load_arrays", "load_simulation", "load_spikes", "save_simulation", "save_spikes"]
@@ -126,7 +126,9 @@ def load_arrays(path: str | os.PathLike[str], names: set[str] | None, wanted: st
 
     Raises:
         SimulationError: if it cannot be read, is no such file or a damaged one, or is too large for the memory.
+        TypeError: if ``path`` is no path.
     """
+    check_path("path", path, ".npz file")
     problem = why_unreadable(path)
     if problem:
         raise SimulationError(f"{path}: {problem}. Give the path of a .npz file with {wanted}.")

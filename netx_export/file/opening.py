@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["why_unreadable"]
+__all__ = ["check_path", "why_unreadable"]
+
+
+def check_path(name: str, path: object, kind: str) -> None:
+    """Raise a ``TypeError`` unless an argument is a path. An integer is none: Python would read, and close, that file.
+
+    Args:
+        name: of the argument.
+        path: its value.
+        kind: of the file, and what else the argument may be, for the message.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"Expected argument `{name}` to be the path of a {kind} but got {type(path).__name__}.")
 
 
 def why_unreadable(path: str | os.PathLike[str]) -> str | None:

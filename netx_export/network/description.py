@@ -32,7 +32,7 @@ from netx_export.network.layers import (
     SpikingLayer,
 )
 from netx_export.network.table import html_table, table
-from netx_export.network.validation import check_layers, check_spike_exp, check_voltage_readout
+from netx_export.network.validation import check_layers, check_metadata, check_spike_exp, check_voltage_readout
 
 __all__ = [
     "Affine",
@@ -94,6 +94,7 @@ class NetworkDescription(PlainData):
     def __post_init__(self) -> None:
         check_layers(self.layers)
         check_spike_exp(self.spike_exp)
+        check_metadata(self.metadata)
         if self.reads_voltage:
             check_voltage_readout(self.layers)
 

@@ -84,7 +84,7 @@ def _survive(*weights: IntArray) -> bool:
 
 
 def _refuse_unless_convertible(layers: tuple[Layer, ...], index: int, altered: int) -> None:
-    """Raise if a layer cannot be written as a convolution, which the weights of an altered one, this or later, need."""
+    """Raise if a layer cannot be written as a convolution, though its own weights or a later layer's are altered."""
     layer, cause = layers[index], layers[altered]
     assert isinstance(cause, SpikingLayer)
     obstacle = _obstacle(layer)

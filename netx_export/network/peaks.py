@@ -175,7 +175,7 @@ def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
 
 
 def _accumulated(sizes: FloatArray, decay: IntArray) -> FloatArray:
-    """The size towards which a state grows to which as much is added in each step; infinite if it does not decay."""
+    """The limit of a state that decays, and to which ``sizes`` are added in each step; infinite without decay."""
     grown: FloatArray = np.where(
         sizes > 0, np.where(decay > 0, sizes * UNITY_DECAY / np.maximum(decay, 1), np.inf), 0.0
     )

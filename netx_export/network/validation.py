@@ -8,19 +8,20 @@ gives, in an order in which netx can connect them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from netx_export.errors import DescriptionError
-from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, MAX_INT32
+from netx_export.network.fixed_point import DEFAULT_SPIKE_EXP, MAX_INT32, IntArray
 from netx_export.network.layers import (
     Affine,
     Average,
     Conv,
     CubaNeuron,
     Dense,
+    Encoder,
     Flatten,
     HostLayer,
     Input,
@@ -34,7 +35,7 @@ from netx_export.network.layers import (
 )
 from netx_export.network.registers import outside_registers
 
-__all__ = ["check_layers", "check_spike_exp", "check_voltage_readout", "layer_problem"]
+__all__ = ["check_layers", "check_metadata", "check_spike_exp", "check_voltage_readout", "layer_problem"]
 
 _MAX_AXES = 3
 # netx has no recurrent layer of graded changes, and resonators in dense layers only.
@@ -54,6 +55,8 @@ def check_layers(layers: Sequence[Layer]) -> None:
     Raises:
         DescriptionError: with the first layer that does not fit, and why.
     """
+    if not isinstance(layers, tuple | list):
+        raise DescriptionError(f"expected a tuple of layers, but got a {type(layers).__name__}")
     for index, layer in enumerate(layers):
         if not isinstance(layer, get_args(Layer)):
             raise DescriptionError(f"it is a {type(layer).__name__}; expected one of netx_export.network.layers", index)
@@ -70,11 +73,22 @@ def check_spike_exp(spike_exp: object) -> None:
     Raises:
         DescriptionError: if it is no whole number from 0 to 6.
     """
-    if isinstance(spike_exp, bool) or not _is_whole(spike_exp, 0) or spike_exp > DEFAULT_SPIKE_EXP:  # type: ignore[operator]
+    if not _is_whole(spike_exp, 0) or spike_exp > DEFAULT_SPIKE_EXP:  # type: ignore[operator]
         raise DescriptionError(
             f"Expected argument `spike_exp` to be a whole number from 0 to {DEFAULT_SPIKE_EXP}, with which all "
             f"thresholds of a file fit Lava's 32 bits, but got {spike_exp!r}"
         )
+
+
+def check_metadata(metadata: object) -> None:
+    """Raise unless these are texts by their names, as a file holds them.
+
+    Raises:
+        DescriptionError: if they are not.
+    """
+    texts = [text for pair in metadata.items() for text in pair] if isinstance(metadata, Mapping) else [metadata]
+    if not all(isinstance(text, str) for text in texts):
+        raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {metadata!r}")
 
 
 def check_voltage_readout(layers: Sequence[Layer]) -> None:
@@ -95,6 +109,8 @@ def layer_problem(layer: Layer) -> str | None:
 
 def _layer_problems(layer: Layer) -> Iterator[str]:
     """What is wrong with a layer; only the first is sure to be true, since each check relies on those before it."""
+    yield from _flag_problems("delay_shift", layer)
+    yield from _flag_problems("sends", getattr(layer, "neuron", None))
     if isinstance(layer, SpikingLayer | Affine):
         yield from _weight_problems(layer)
     if isinstance(layer, Conv):
@@ -104,6 +120,20 @@ def _layer_problems(layer: Layer) -> Iterator[str]:
     if isinstance(layer, SpikingLayer):
         yield from _channel_problems(layer)
     yield from outside_registers(layer)
+
+
+def _flag_problems(name: str, holder: object) -> Iterator[str]:
+    value = getattr(holder, name, False)
+    if not isinstance(value, bool):
+        yield f"its {name} is {value!r}; expected True or False"
+
+
+def _size_problems(name: str, sizes: Any, lowest: int, numbers: range) -> Iterator[str]:
+    """What is wrong with a tuple of sizes, of which there may be any of these numbers."""
+    fits = isinstance(sizes, tuple | list) and len(sizes) in numbers and all(_is_whole(size, lowest) for size in sizes)
+    if not fits:
+        several = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+        yield f"its {name} is {sizes}; expected {several} whole numbers of at least {lowest}"
 
 
 def _weight_problems(layer: SpikingLayer | Affine) -> Iterator[str]:
@@ -134,13 +164,12 @@ def _array_problems(name: str, values: Any) -> Iterator[str]:
 
 def _convolution_problems(layer: Conv) -> Iterator[str]:
     for name, lowest in (("stride", 1), ("padding", 0), ("dilation", 1)):
-        pair = getattr(layer, name)
-        if len(pair) != 2 or not all(_is_whole(size, lowest) for size in pair):
-            yield f"its {name} is {pair}; expected 2 whole numbers of at least {lowest}"
-    if len(layer.input_shape) != 3:
-        yield f"kernels of shape {layer.weight.shape} on input of shape {layer.input_shape}; expected 4-D on 3-D"
+        yield from _size_problems(name, getattr(layer, name), lowest, range(2, 3))
+    yield from _size_problems("input shape", layer.input_shape, 1, range(3, 4))
+    if not _is_whole(layer.groups):
+        yield f"its groups are {layer.groups!r}; expected a whole number"
     channels = layer.weight.shape[1] * layer.groups
-    if not _is_whole(layer.groups, 1) or channels != layer.input_shape[0] or len(layer.weight) % layer.groups:
+    if layer.groups < 1 or channels != layer.input_shape[0] or len(layer.weight) % layer.groups:
         yield (
             f"{channels} input channels and {len(layer.weight)} output channels in {layer.groups} groups do not fit "
             f"the input {layer.input_shape}"
@@ -150,24 +179,31 @@ def _convolution_problems(layer: Conv) -> Iterator[str]:
 
 
 def _shape_problems(layer: Layer) -> Iterator[str]:
-    if not 1 <= len(layer.shape) <= _MAX_AXES or not all(_is_whole(size, 1) for size in layer.shape):
-        yield f"its shape is {layer.shape}; expected 1 to {_MAX_AXES} sizes of at least 1"
-    if isinstance(layer, SpikingLayer):
+    if not isinstance(layer, SpikingLayer | Affine):
+        yield from _size_problems("shape", layer.shape, 1, range(1, _MAX_AXES + 1))
+    elif isinstance(layer, SpikingLayer) and layer.output_shape is not None:
+        yield from _size_problems("output shape", layer.output_shape, 1, range(1, _MAX_AXES + 1))
         made = layer.spatial_shape if isinstance(layer, Conv) else (len(layer.weight),)
         if math.prod(layer.shape) != math.prod(made):
             yield f"its output shape {layer.shape} does not fit the {made} that its weights make"
 
 
 def _neuron_problems(layer: Layer) -> Iterator[str]:
+    encoder = getattr(layer, "encoder", None)
+    if not isinstance(encoder, Encoder | None):
+        yield f"its encoder is a {type(encoder).__name__}; expected an Encoder or None"
     neuron, channels = _neuron_of(layer)
-    if neuron is None:
+    if neuron is None and not isinstance(layer, SpikingLayer):
         return
     if not isinstance(neuron, _NEURONS[layer.kind]):
         yield f"its neurons are of {type(neuron).__name__}, which netx has in no such layer"
+    assert neuron is not None
     if isinstance(neuron, ResonatorNeuron) and neuron.reset not in ("phase", "izhikevich"):
         yield f"its reset is {neuron.reset!r}; expected 'phase' or 'izhikevich'"
     if not _is_whole(neuron.threshold):
         yield f"its threshold is {neuron.threshold!r}; expected a whole number"
+    if isinstance(neuron, SigmaDeltaNeuron) and not _is_whole(neuron.message_bits, 1):
+        yield f"its message_bits are {neuron.message_bits!r}; expected a whole number of at least 1"
     for name in ("current_decay", "voltage_decay", "sin_decay", "cos_decay"):
         if hasattr(neuron, name):
             values = getattr(neuron, name)
@@ -201,12 +237,19 @@ def _channel_problems(layer: SpikingLayer) -> Iterator[str]:
     if delay is not None:
         yield from _array_problems("delay", delay)
         weight = layer.weight.shape
-        if delay.shape not in ((weight[0],), (weight[1],), weight) or delay.min() < 0:
-            yield f"delays of shape {delay.shape}, from {delay.min()}, do not fit {weight} weights"
+        if delay.shape not in ((weight[0],), (weight[1],), weight):
+            yield f"delays of shape {delay.shape} do not fit {weight} weights"
+        yield from _negative_delays("delays", delay)
     if layer.axon_delay is not None:
         yield from _array_problems("axonal delay", layer.axon_delay)
-        if layer.axon_delay.shape != layer.shape[:1] or layer.axon_delay.min() < 0:
+        if layer.axon_delay.shape != layer.shape[:1]:
             yield f"axonal delays of shape {layer.axon_delay.shape} do not fit {layer.shape[0]} channels"
+        yield from _negative_delays("axonal delays", layer.axon_delay)
+
+
+def _negative_delays(name: str, steps: IntArray) -> Iterator[str]:
+    if steps.min() < 0:
+        yield f"its {name} go down to {steps.min()} steps; expected at least 0"
 
 
 def _connection_problems(layers: Sequence[Layer], index: int) -> Iterator[str]:
@@ -238,7 +281,7 @@ def _taken(layer: Layer) -> int:
 
 
 def _order_problems(layer: Layer, before: Sequence[Layer]) -> Iterator[str]:
-    """Where netx cannot connect a layer to those before it: dense behind convolutions needs a flatten, only there."""
+    """Where netx cannot connect a layer to those before it: between image and vector it needs a flatten, only there."""
     if isinstance(layer, Conv):
         if not isinstance(before[-1], Input | Conv):
             yield f"netx cannot connect a convolution to a {before[-1].kind} layer"
@@ -256,4 +299,5 @@ def _order_problems(layer: Layer, before: Sequence[Layer]) -> Iterator[str]:
 
 
 def _is_whole(value: Any, lowest: float = -math.inf) -> bool:
-    return isinstance(value, int | np.integer) and bool(value >= lowest)
+    """Whether it is a whole number, and not a truth value, of at least ``lowest``."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= lowest)

@@ -39,7 +39,7 @@ __all__ = ["Fit", "Fitted", "Reals", "Rounding", "RoundingMode", "by_row"]
 RoundingMode: TypeAlias = Literal["refuse", "nearest"]
 
 _TOLERANCE = 2e-3  # of one unit: float32 keeps 4096 to 2e-4
-_NOTHING = 1e-9  # a number as small as this is an error of computing; a larger one would be lost as 0
+_NOTHING = 1e-9  # numbers up to this are rounding errors of 0; a larger one must not become 0
 # Membrane potentials are clipped at -MAX_THRESHOLD too: a threshold that nobody asked for leaves room for inhibition.
 _ROOMY = MAX_THRESHOLD // 8
 _EXACT = 1e-4  # of one unit, where a scale is looked for with which all numbers are whole
@@ -166,7 +166,7 @@ class Fit:
         """
         self._check_thresholds(reals)
         wanted = [float(value) * self.scale for value in np.unique(reals.threshold)[::-1]]
-        # Of recurrent weights the loader takes no others for sure.
+        # Even recurrent weights are loaded as they are for certain; odd ones have to be tried.
         step = 2 if reals.recurrent is not None else 1
         first: Fitted | None = None
         for threshold in self._exact(reals, wanted, step):
@@ -190,8 +190,9 @@ class Fit:
     def _exact(self, reals: Reals, wanted: list[float], step: int) -> Iterator[float]:
         """Thresholds at which all numbers are whole, the best first; the wanted ones only, if a scale was asked for.
 
-        The best leave room below zero, then have recurrent weights that the loader takes for sure, and then are wanted.
-        Where currents may wrap around with every one, those that are wanted are left.
+        They are tried in this order: first those that leave membrane potentials room below zero; among these, first
+        those with even recurrent weights; among these, first the wanted ones. If currents may wrap around at every
+        threshold, only the wanted ones are tried.
         """
         found = False
         for unit, low, high in _spans(reals, step) if self.free else ():
@@ -251,7 +252,7 @@ def by_row(rows: FloatArray, factors: FloatArray) -> FloatArray:
 
 
 def _off(values: FloatArray) -> FloatArray:
-    """How far numbers are from whole ones; one that would become 0 without being it is as far as one can be."""
+    """How far numbers are from whole ones; a small number that would become 0 counts as out of tolerance."""
     rounded = np.rint(values)
     lost = (rounded == 0) & (np.abs(values) > _NOTHING)
     distance: FloatArray = np.where(lost, np.maximum(np.abs(values), 2 * _TOLERANCE), np.abs(values - rounded))
@@ -259,7 +260,7 @@ def _off(values: FloatArray) -> FloatArray:
 
 
 def _arrives(made: Fitted, delayed: bool) -> bool:
-    """Whether there is a way to write these weights so that the stock loader takes them as they are."""
+    """Whether these weights can be written so that the stock loader loads them as they are."""
     weights = [part for part in (made.weight, made.recurrent) if part is not None]
     if not (delayed or made.recurrent is not None) or not any(part.any() for part in weights):
         return True
@@ -273,7 +274,7 @@ def _check_weights(name: str, weight: IntArray) -> None:
 
 
 def _fits(reals: Reals, threshold: float, step: int) -> bool:
-    """Whether all numbers are whole (weights multiples of ``step``) and such as Lava holds at this threshold."""
+    """Whether at this threshold all numbers are whole (weights multiples of ``step``) and within Lava's registers."""
     weight, recurrent, bias = reals.scaled(threshold)
     # A bias beyond a chip's 13 bits runs on Lava; where there is a choice, `_largest_threshold` keeps to the 13.
     parts: Sequence[tuple[FloatArray | None, int, int, int]] = (
@@ -309,9 +310,9 @@ class _Limit:
 
 
 def _limits(reals: Reals, step: int) -> Iterator[_Limit]:
-    """That weights and bias are in range, and no current can wrap around.
+    """Up to which threshold weights and bias are in range, and no current can wrap around.
 
-    In steps of two the loader takes weights of either sign that are not larger than those of SLAYER.
+    If weights go in steps of two, their range is that of SLAYER's, in which the loader takes both signs as they are.
     """
     lowest, highest = (-MAX_QUANTISED, MAX_QUANTISED) if step == 2 else (MIN_WEIGHT, MAX_WEIGHT)
     weight, recurrent, bias = reals.scaled(1.0)
@@ -335,7 +336,7 @@ def _limits(reals: Reals, step: int) -> Iterator[_Limit]:
 
 
 def _highest(values: FloatArray, low: int, high: int) -> float:
-    """By how much values can be multiplied within these bounds."""
+    """The largest factor with which all values stay within these bounds."""
     above = high / values.max() if values.max() > 0 else np.inf
     below = low / values.min() if values.min() < 0 else np.inf
     return float(min(above, below))
@@ -347,7 +348,7 @@ def _largest_threshold(reals: Reals, step: int) -> int:
 
 
 def _spans(reals: Reals, step: int) -> list[tuple[int, int, int]]:
-    """Steps of the weights, and the thresholds (above one, up to another) to look for with them, the best first."""
+    """Where to look for thresholds, the best first: the step of the weights, and a range (above, up to)."""
     largest = [(unit, _largest_threshold(reals, unit)) for unit in range(step, 0, -1)]
     with_room = [(unit, 0, min(highest, _ROOMY)) for unit, highest in largest]
     return with_room + [(unit, _ROOMY, highest) for unit, highest in largest]

@@ -90,10 +90,14 @@ def _unchecked(nir: ModuleType, data: dict[str, Any], name: str) -> Any:
 
 
 def _by_name(nodes: dict[str, Any], before: str) -> Iterator[Named]:
-    """The nodes of a graph. HDF5 makes a slash in a name a group: one without a type, or that of another node."""
+    """The nodes of a graph with their names.
+
+    HDF5 reads a slash in a name as a group in a group: the node ``fc/1`` is in a group ``fc`` without a type, or inside
+    of the node ``fc``.
+    """
     for name, data in nodes.items():
         inside = {key: value for key, value in data.items() if isinstance(value, dict)}
-        if "type" in data and "type" not in inside:  # which is a node of the name "name/type"
+        if "type" in data and "type" not in inside:  # a dictionary under "type" is a node called "name/type"
             own = {"metadata", "nodes"} if data["type"] == "NIRGraph" else {"metadata"}
             inside = {key: value for key, value in inside.items() if key not in own}
             yield f"{before}{name}", {key: value for key, value in data.items() if key not in inside}

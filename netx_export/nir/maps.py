@@ -76,7 +76,7 @@ class LinearMap:
     Attributes:
         name: the node that stands for its weights in messages.
         shape: shape of what it gives.
-        weight: a matrix ``(out, in)``, a convolution, or None for each to its like.
+        weight: a matrix ``(out, in)``, a convolution, or None for the identity.
         bias: what it adds, one per row of the matrix or channel of the convolution; None without.
         before: delays of the inputs in steps.
         after: delays of the outputs in steps.
@@ -165,18 +165,18 @@ def _matrix(made: LinearMap, named: Named) -> None:
     else:
         made.weight = weight if made.weight is None else weight @ made.weight
     made.bias, made.name, made.shape = bias, name, (len(weight),)
-    made.after = None  # which delays by 0 steps what is no longer the output
+    made.after = None  # delays of 0 steps, or `_refuse_between` had refused them; their outputs are inputs now
 
 
 def _drop_axes_of_one(made: LinearMap) -> None:
-    """Take what comes in as a vector if all other axes are of 1, as that of a batch: they change nothing."""
+    """Take what comes in as a vector if all axes but the last have length 1, as that of a batch: no value moves."""
     if made.weight is None and len(made.shape) > 1 and int(np.prod(made.shape)) == made.shape[-1]:
         made.flatten, made.shape = True, made.shape[-1:]
 
 
 def _pass_on(made: LinearMap) -> None:
-    """Weights of 1 from each input to its like."""
-    if len(made.shape) != 3:  # which is an image, however small
+    """Make the weights those of the identity: 1 from each input to the neuron in the same place."""
+    if len(made.shape) != 3:  # three axes are an image, even if it has one pixel
         _drop_axes_of_one(made)
     if len(made.shape) not in (1, 3):
         refuse(made.name, f"expected input of shape (C,) or (C, H, W), without a batch, but got {made.shape}")
@@ -222,11 +222,14 @@ def _take_factors(made: LinearMap) -> None:
 
 
 def flatten(made: LinearMap, named: Named) -> None:
-    """Flatten what a map gives. Frameworks count axes with the batch or without it; netx has all of a sample in one."""
+    """Flatten what a map gives, all axes of a sample into one as netx does.
+
+    Some frameworks count the axis of the batch in ``start_dim`` and ``end_dim``, others do not: both are tried.
+    """
     name, node = named
     check_stated(name, (node.input_type or {}).get("input"), made.shape)
     first, last = whole_number(named, "start_dim"), whole_number(named, "end_dim")
-    counted = _size(made.shape, first, last), _size((0, *made.shape), first, last)  # where no batch may be flattened
+    counted = _size(made.shape, first, last), _size((0, *made.shape), first, last)  # 0: a batch must not be flattened
     if int(np.prod(made.shape)) not in counted:
         refuse(name, f"flattens axes {first} to {last} of {made.shape}; netx flattens all of a sample")
     made.flatten = made.flatten or (made.weight is None and len(made.shape) > 1)
@@ -310,7 +313,7 @@ def _conv2d(named: Named, shape: tuple[int, ...]) -> Kernel:
 
 
 def _padded(name: str, padding: str, kernel: Kernel) -> Kernel:
-    """A convolution whose padding has a name; an odd sum of "same" puts one more behind the image, as in torch."""
+    """A convolution whose padding has a name. If "same" needs an odd sum, the larger half is behind, as in torch."""
     if padding == "valid":
         return kernel
     if padding != "same":
@@ -319,7 +322,7 @@ def _padded(name: str, padding: str, kernel: Kernel) -> Kernel:
         refuse(name, f"padding 'same' with a stride of {kernel.stride}, which NIR does not define; give numbers")
     both = kernel.reach[0] // 2, kernel.reach[1] // 2
     odd = [1 - size % 2 for size in kernel.reach]
-    if any(odd):  # padding of both sides by the larger half, and zeros in front of the kernel where it is too much
+    if any(odd):  # netx pads both sides alike: pad by the larger half, and begin the kernel with a row of zeros
         weight = np.pad(_spaced(kernel), [(0, 0), (0, 0), (odd[0], 0), (odd[1], 0)])
         kernel = replace(kernel, weight=weight, dilation=(1, 1))
     return replace(kernel, padding=both)
@@ -354,15 +357,16 @@ def _image(made: LinearMap, named: Named, convolution: tuple[Kernel, FloatArray 
             bias = passed if bias is None else passed + bias
         second = _one_behind(name, made.weight, second, full)
     made.weight, made.bias, made.shape = _checked(name, second), bias, second.shape
-    made.before = made.after = None  # which delay by 0 steps
+    made.before = made.after = None  # delays of 0 steps: others were refused above
     made.name = name
 
 
 def _one_behind(name: str, first: Kernel, second: Kernel, full: FloatArray) -> Kernel:
     """Two convolutions as one."""
     for axis in range(2):
-        # As one, the first goes on behind its last output, from here, where the second pads with zeros: so nothing may
-        # be left of the image. Then there is nothing of it before the first output either.
+        # The second pads with zeros what the first gives. Made one, they would go on with the first convolution there,
+        # beyond its last output, from the pixel `behind` on. That gives zeros only if no pixel is left from there on;
+        # if so, there is none before the first output either.
         behind = first.shape[1 + axis] * first.stride[axis] - first.padding[axis]
         if second.padding[axis] and behind < first.input_shape[1 + axis]:
             refuse(
@@ -412,5 +416,5 @@ def _grouped(weight: FloatArray, groups: int) -> FloatArray:
 
 
 def flattened(made: LinearMap) -> bool:
-    """Whether it gives a vector of what its weights make an image."""
+    """Whether its convolution gives an image, which is then flattened to a vector."""
     return isinstance(made.weight, Kernel) and len(made.shape) == 1

@@ -174,7 +174,7 @@ class _Reader:
             network = NetworkDescription(tuple(layers), metadata, reads_voltage=reads_voltage)
         except DescriptionError as error:
             raise NetxFormatError(f"The graph makes no network for netx: {error}") from None
-        if network.lead:  # a bias that was put in behind layers whose outputs SLAYER shifts
+        if network.lead:  # somebody added a bias behind layers whose outputs SLAYER shifts: `to_nir` writes none
             raise NetxFormatError(_CHANGED)
         return network
 
@@ -306,7 +306,7 @@ def _layer(made: LinearMap, shape: tuple[int, ...], fitted: Fitted, neuron: Cuba
 
 
 def _delay(made: LinearMap) -> IntArray | None:
-    """The delays as a dense layer has them, to which one axis means neurons if it could be either."""
+    """The delays as a dense layer has them: with one axis they are its neurons', if it has as many as inputs."""
     before, after = made.before, made.after
     if before is None or (after is None and before.size != made.shape[0]):
         return after if before is None else before
@@ -355,5 +355,5 @@ def _with(layer: Layer, shift: bool, axon_delay: list[int] | None, shape: list[i
 
 
 def _each_delay(delay: IntArray | None, channels: int) -> IntArray:
-    """The delays of an output, of whose channels of neurons the weights may make several."""
+    """One delay for each channel that the weights make; one channel of the output may be several of these."""
     return np.zeros(channels, np.int64) if delay is None else np.repeat(delay, channels // len(delay))

@@ -175,7 +175,7 @@ class _Writer:
         self.nodes[f"{name}_weight"] = node
 
     def as_written(self, layer: Dense | Conv | Recurrent, values: IntArray) -> FloatArray:
-        """Weights or a bias in front of neurons, which in NIR multiply them by their gain."""
+        """Weights or a bias as NIR has them: divided by the gain, by which the neurons behind them multiply."""
         written: FloatArray = values / self.scale / _gain(layer.neuron)
         return written
 
@@ -313,7 +313,7 @@ def _as_dense(layer: Conv) -> Dense:
 
 
 def _gain(neuron: Any) -> float:
-    """The gain of neurons as they are written: 1, or that of an ``r`` of 1, to which Norse holds LIF neurons.
+    """The gain that neurons are written with: 1, or for LIF neurons that of ``r = 1``, which Norse expects.
 
     snnTorch takes one gain for all neurons of a layer, so those of different decays keep a gain of 1.
     """

@@ -258,7 +258,7 @@ class _Progress:
 
 
 def _injector_model(dtype: str) -> Any:
-    """Lava's model of a source; it sends floats, by which sigma-delta layers cannot shift."""
+    """Lava's model of a source, made to send numbers of this type: its own sends floats, which cannot be shifted."""
     from lava.magma.core.model.py.ports import PyOutPort
     from lava.magma.core.model.py.type import LavaPyType
     from lava.proc.io.injector import PyLoihiInjectorModel

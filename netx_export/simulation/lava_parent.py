@@ -120,7 +120,7 @@ def run_on_lava(
 def _in_samples(
     advance: Callable[[float, float], None], samples: int, adding: threading.Lock
 ) -> Callable[[float, float], None]:
-    """What a child says of its block, the share that is done and the seconds for it, in samples since it last did."""
+    """A function for a child's reports on its block (share done, seconds): it tells ``advance`` of the new samples."""
     told = 0.0
 
     def tell(share: float, seconds: float) -> None:

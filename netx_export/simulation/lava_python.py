@@ -63,7 +63,7 @@ class LavaPython:
 
     Attributes:
         path: the executable, as an absolute path.
-        origin: who named it, in words that stand behind "named by".
+        origin: who named it, for messages: it is put after the words "named by".
     """
 
     path: str
@@ -76,7 +76,7 @@ class LavaPython:
 
     @property
     def command(self) -> list[str]:
-        """How to start it: what the environment says about modules of this Python is nothing for another one."""
+        """How to start it: another Python has to ignore PYTHONPATH and the like, which are meant for this one."""
         return [self.path] if self.is_this_one else [self.path, "-E"]
 
     def how_to_install(self) -> str:

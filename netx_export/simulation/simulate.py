@@ -85,8 +85,8 @@ def simulate(
             is missing, fails or runs out of time.
         ValueError: for an unknown back end, a layer that is not in the network, a `spike_exp` that is not from 0 to 6,
             a time limit that is not above 0, or fewer than one worker.
-        TypeError: if the time limit is no number, the number of workers no integer, `delay_shift` neither a bool nor
-            None, or `lava_python` no path.
+        TypeError: if `path` is neither a path nor a description, the time limit no number, the number of workers no
+            integer, `delay_shift` neither a bool nor None, or `lava_python` no path.
 
     Example:
         >>> import numpy as np
@@ -126,7 +126,7 @@ class Simulator:
     Raises:
         NetxFormatError: if the file cannot be read, or netx cannot load it.
         ValueError: for a `spike_exp` that is not from 0 to 6.
-        TypeError: if `delay_shift` is neither a bool nor None.
+        TypeError: if `path` is neither a path nor a description, or `delay_shift` neither a bool nor None.
 
     Example:
         >>> import numpy as np
@@ -331,7 +331,10 @@ def _unit(description: NetworkDescription, name: str) -> int:
 
 
 def _line_up(description: NetworkDescription, name: str, raster: torch.Tensor, target: torch.Tensor) -> None:
-    """Write a layer's spikes, in local time and behind the steps of biases alone, to where SLAYER has them."""
+    """Write a layer's spikes to the steps at which SLAYER has them.
+
+    They come in local time, behind the steps in which only biases act.
+    """
     layer, raster = description.spiking[name], raster.cpu()  # all at once: the host waits for each copy from a GPU
     # SLAYER delays each channel of this output, where a file leaves that to the next layer.
     delay = np.zeros(layer.shape[0], np.int64) if layer.axon_delay is None else layer.axon_delay

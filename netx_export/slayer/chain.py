@@ -1,9 +1,9 @@
 """The chain of blocks that a forward runs: which block comes when, and what happens before, between and after them.
 
 Nothing is read from the code of a forward: it is run, and what each block takes is compared with what the blocks before
-it made. Outputs of blocks are replaced by random ones, so that each value has a train of its own, by which it is known
-again wherever it goes: a forward that only rearranges values is an order of them, whichever functions it calls, and
-nothing else that it does passes for one. Such a run and the caller's own sample have to agree.
+it made. Outputs of blocks are replaced by random ones, so that no two values have the same train, and each can be
+recognised wherever it goes. A forward that only rearranges values is then seen as an order of them, whichever functions
+it calls, and whatever else it does is seen too. Such runs and the one on the caller's own sample have to agree.
 
 What comes before the first block, and after the last one, belongs to the host: the file is the chain between.
 """
@@ -117,7 +117,12 @@ def run_layers(net: nn.Module, sample: torch.Tensor) -> list[Block]:
 def _calls(
     net: nn.Module, blocks: list[Block], sample: torch.Tensor
 ) -> tuple[list[int], set[int], list[tuple[int, int]]]:
-    """The blocks that a forward calls, in its order, all of which it runs any part, and rows and steps of each call."""
+    """What a forward calls.
+
+    Returns:
+        The positions of the blocks that it calls, call by call; of all blocks of which it calls any part; and how many
+        rows and steps each call gave.
+    """
     calls: list[int] = []
     made: list[tuple[int, int]] = []
     touched: set[int] = set()
@@ -168,7 +173,7 @@ def _takes_what_it_made(net: nn.Module, block: Block, sample: torch.Tensor) -> b
     try:
         ever, changed = (_taken_later(net, block, sample, change) for change in (False, True))
     except CannotRunError:
-        return True  # then no forward is taken for a loop that may be none
+        return True  # it cannot be told, so the forward is not called a loop
     return len(ever) != len(changed) or not all(map(torch.equal, ever, changed))
 
 
@@ -290,7 +295,7 @@ def _order(runs: list[Pass], position: int) -> Any:
     factors = torch.randint(-(2**62), 2**62, (len(runs), 1), generator=torch.Generator().manual_seed(1))
     (names, places), (wanted, positions) = (
         (codes * factors)[1:].sum(0).sort(stable=True)
-        for codes in (made, taken)  # the sample's own may be alike
+        for codes in (made, taken)  # without the first run, on the sample, in which values may have equal trains
     )
     order = torch.empty_like(places)
     order[positions] = places
@@ -301,7 +306,7 @@ def _order(runs: list[Pass], position: int) -> Any:
 
 
 def _needs_another_shape(block: Block, own: Pass) -> bool:
-    """Whether the first block takes values as they came, but in another shape, by which it goes."""
+    """Whether the forward reshapes its input for a first block to which the shape matters."""
     reshaped = own.given.shape != own.taken[0].shape
     return reshaped and not kind(block).endswith(_IN_ANY_SHAPE)
 

@@ -116,8 +116,8 @@ class Examined:
     Attributes:
         read: the network as plain data, and its chain of blocks; None if it is refused.
         refused: all blocks that are not supported, else the first thing that does not fit.
-        coming: what will be refused once training has made more of axonal delays and the means of norms, that are still
-            below a step, or 0; each with ``delay`` or ``norm``, whichever it is.
+        coming: what will be refused once training has raised axonal delays that are still below a step, or means of
+            norms that are still 0; each with its cause, ``delay`` or ``norm``.
     """
 
     read: tuple[NetworkDescription, Chain] | None
@@ -130,7 +130,7 @@ def examine(net: nn.Module, sample: torch.Tensor | None = None) -> Examined:
     coming: list[tuple[str, ExportError]] = []
     try:
         blocks = _supported_blocks(net, sample, _refuse_block_that_ran)
-        # A network that never ran is refused, but only after what its delays may come to was looked at.
+        # A network that never ran is refused, but only after a look at what its delays may become.
         lazy = [refusal for each in enumerate(blocks) if (refusal := _refusal(partial(_refuse_lazy, *each)))]
         with evaluation(net), torch.no_grad():
             chain = chain_of(net, blocks, sample)

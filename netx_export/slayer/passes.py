@@ -82,9 +82,9 @@ class Draw:
 
     Attributes:
         seed: of the random number generator.
-        second: another seed for what comes later along an axis; None for none.
+        second: seed for the values from the index ``start`` on along an axis; None to draw all with the first seed.
         axis: that axis.
-        start: the index from which on it is later.
+        start: that index.
     """
 
     seed: int

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 BATCH = 128  # samples per forward pass, which bounds the memory
-_FEWEST = 4  # samples of a batch that is worth compiled loops, since one of them runs twice
+_FEWEST = 4  # samples in a batch from which on compiled loops pay: one of the samples runs twice
 _QUANTISE = ("lava.lib.dl.slayer.neuron.base", "Neuron.quantize_8bit")
 _ABS = (torch.abs, torch.Tensor.abs)
 _READ = (torch.Tensor, np.ndarray, np.generic, bool, int, float)  # as numbers, where a forward returns them
@@ -156,8 +156,8 @@ def _compiled_pass(net: nn.Module, batch: torch.Tensor, names: list[str]) -> _Ba
     try:
         with evaluation(net), compiled_inside(net) as runs_loops:
             made = _record_batch(net, batch, names)
-        # Somebody may have changed lava-dl where nobody looks, or the forward does while it runs. That shows in values:
-        # so the sample with the most events also runs as the network does by itself.
+        # lava-dl may have been changed in a way that `compiled_inside` cannot see, or the forward changes it while it
+        # runs. Then values differ: so the sample with the most events also runs as the network does by itself.
         busiest = int(batch.reshape(len(batch), -1).count_nonzero(dim=1).argmax())
         alike = not runs_loops or made.has_row(busiest, _own_pass(net, batch[busiest : busiest + 1], names))
     except ExportError:
@@ -269,9 +269,9 @@ def forward(net: nn.Module, inputs: torch.Tensor) -> Any:
 
 
 class _AbsOfTruth(TorchFunctionMode):
-    """``torch.abs`` of truth values as it is on a GPU, where lava-dl's PilotNet and YOLO-KP count their events with it.
+    """``torch.abs`` of boolean tensors, with which lava-dl's PilotNet and YOLO-KP count their events.
 
-    On a CPU torch has none, and their forwards fail.
+    torch has it on a GPU only: on a CPU their forwards would fail.
     """
 
     leaves_sums = True  # so that compiled loops run under it

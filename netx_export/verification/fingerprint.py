@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from netx_export.file.netx import content_hash
+from netx_export.file.opening import check_path
 from netx_export.network.description import NetworkDescription
 from netx_export.provenance import source_hash
 from netx_export.run import Run
@@ -25,15 +26,19 @@ def hash_source(source: str | os.PathLike[str] | NetworkDescription) -> str:
     """A hash of a file's content, or of a description: its layers, and the texts beside them.
 
     Empty for a file that cannot be read; :func:`netx_export.read` says why it cannot.
+
+    Raises:
+        TypeError: if it is neither a path nor a description.
     """
     if isinstance(source, NetworkDescription):
         return f"{content_hash(source)} {source.spike_exp} {sorted(source.metadata.items())}"
+    check_path("path", source, "netx file or a NetworkDescription")
     digest = hashlib.sha256()
     try:
         with open(source, "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-    except (OSError, TypeError, ValueError):  # no path at all, or one with a NUL character
+    except (OSError, ValueError):  # a ValueError for a path with a NUL character
         return ""
     return digest.hexdigest()
 

@@ -29,7 +29,7 @@ _Samples: TypeAlias = "npt.NDArray[np.int64]"
 
 
 def draw(samples: int, number: LavaSamples, labels: torch.Tensor | None, seed: int) -> _Samples:
-    """Indices of samples to run on Lava, in an order of which each beginning has every class in its share."""
+    """Indices of samples to run on Lava, in an order in which any first few hold the classes in proportion."""
     order = np.random.default_rng(seed).permutation(samples)
     if labels is not None and labels.dim() == 1:
         # Sorted by their rank within their class, as a share of it, the samples of each class are spread evenly.

@@ -77,7 +77,7 @@ class _Sums:
     output: OutputSums | None = None
     no_output: str | None = None  # why the output of some samples is not known
     origin: Origin | None = None
-    # Rasters, and their rank: of those of all chunks the lowest is shown.
+    # The rasters to show, and their rank: of the rasters of all chunks, those of the lowest rank are shown.
     shown: tuple[tuple[int, ...], dict[str, Raster]] | None = None
 
     def merge(self, other: _Sums) -> None:

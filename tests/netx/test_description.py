@@ -138,7 +138,7 @@ EDGES: list[tuple[str, Any, Any]] = [
         replace(DENSE, neuron=SIGMA_DELTA, bias=ints(1, 2)),
         replace(DENSE, neuron=SigmaDeltaNeuron(0, sends=False), bias=ints(1, 2)),
     ),
-    (r"delays of shape \(2,\), from -1", replace(DENSE, delay=ints(0, 63)), replace(DENSE, delay=ints(-1, 0))),
+    ("its delays go down to -1 steps", replace(DENSE, delay=ints(0, 63)), replace(DENSE, delay=ints(-1, 0))),
     (r"delays of shape \(4,\)", replace(DENSE, delay=ints(1, 2, 3)), replace(DENSE, delay=ints(1, 2, 3, 4))),
     (
         r"delays of shape \(3, 2\)",
@@ -150,13 +150,21 @@ EDGES: list[tuple[str, Any, Any]] = [
         replace(DENSE, axon_delay=ints(0, 1)),
         replace(DENSE, axon_delay=ints(0, 1, 2)),
     ),
-    (r"axonal delays of shape \(2,\)", replace(DENSE, axon_delay=ints(0, 1)), replace(DENSE, axon_delay=ints(-1, 1))),
+    (
+        "its axonal delays go down to -1 steps",
+        replace(DENSE, axon_delay=ints(0, 1)),
+        replace(DENSE, axon_delay=ints(-1, 1)),
+    ),
     (
         r"output shape \(3, 1\) does not fit the \(2,\)",
         replace(DENSE, output_shape=(2, 1, 1)),
         replace(DENSE, output_shape=(3, 1)),
     ),
-    ("expected 1 to 3 sizes", replace(DENSE, output_shape=(2, 1, 1)), replace(DENSE, output_shape=(2, 1, 1, 1))),
+    (
+        "expected 1 to 3 whole numbers of at least 1",
+        replace(DENSE, output_shape=(2, 1, 1)),
+        replace(DENSE, output_shape=(2, 1, 1, 1)),
+    ),
     (
         r"recurrent weights of shape \(2, 3\) do not fit 2 neurons",
         RECURRENT,
@@ -193,7 +201,7 @@ CONVOLUTIONS: list[tuple[str, Any, Any]] = [
         replace(CONV, weight=np.ones((4, 1, 1, 4), int)),
     ),
     (r"its weight has the shape \(4, 2\); expected 4 axes", CONV, replace(CONV, weight=CONV.weight.reshape(4, 2))),
-    (r"on input of shape \(2, 9\)", CONV, replace(CONV, input_shape=(2, 9))),
+    (r"its input shape is \(2, 9\); expected 3 whole", CONV, replace(CONV, input_shape=(2, 9))),
     (r"a bias of shape \(2,\) does not fit 4", replace(CONV, bias=ints(1, 2, 3, 4)), replace(CONV, bias=ints(1, 2))),
     (
         "sum of a kernel's weights is 134217729",
@@ -316,6 +324,58 @@ def test_a_network_shows_itself_in_a_notebook_as_a_table() -> None:
     page = description._repr_html_()
     assert page.startswith("<table><thead><tr><th>layer</th><th>neuron</th>")
     assert "<tr><td>dense0</td><td>CUBA</td><td>1</td><td>1</td><td>2</td><td>-3..4</td>" in page
+
+
+WRONG_TYPES: list[tuple[str, Any]] = [
+    ("dense1: its neurons are of NoneType", replace(DENSE, neuron=None)),
+    ("dense1: its neurons are of str", replace(DENSE, neuron="cuba")),
+    ("dense1: its threshold is True; expected a whole number", _neuron(DENSE, threshold=True)),
+    ("dense1: its current_decay is a int; expected an array", _neuron(DENSE, current_decay=5)),
+    ("dense1: its bias is a list; expected an array", replace(DENSE, bias=[1, 2])),
+    (r"dense1: delays of shape \(0,\) do not fit", replace(DENSE, delay=np.zeros(0, int))),
+    (r"dense1: axonal delays of shape \(0,\) do not fit 2", replace(DENSE, axon_delay=np.zeros(0, int))),
+    ("dense1: its output shape is 2; expected 1 to 3 whole numbers", replace(DENSE, output_shape=2)),
+    ("dense1: its delay_shift is 'yes'; expected True or False", replace(DENSE, delay_shift="yes")),
+    (
+        "dense1: its message_bits are 16.5; expected a whole number",
+        replace(DENSE, neuron=SigmaDeltaNeuron(5, True, 16.5)),
+    ),
+    ("dense1: its message_bits are 0", replace(DENSE, neuron=SigmaDeltaNeuron(5, message_bits=0))),
+    ("dense1: its sends is 'no'; expected True or False", replace(DENSE, neuron=SigmaDeltaNeuron(5, "no"))),
+    ("conv1: its stride is 1; expected 2 whole numbers of at least 1", replace(CONV, stride=1)),
+    ("conv1: its dilation is None; expected 2 whole numbers", replace(CONV, dilation=None)),
+    ("conv1: its groups are 2.0; expected a whole number", replace(CONV, groups=2.0)),
+    ("conv1: its input shape is None; expected 3 whole numbers", replace(CONV, input_shape=None)),
+    (r"conv1: its input shape is \(2.0, 3, 3\)", replace(CONV, input_shape=(2.0, 3, 3))),
+    ("flatten1: its shape is 3; expected 1 to 3 whole numbers", Flatten(3)),
+    ("average1: its shape is 3; expected 1 to 3 whole numbers", Average(3)),
+]
+
+
+@pytest.mark.parametrize(("message", "layer"), WRONG_TYPES, ids=[wrong[0] for wrong in WRONG_TYPES])
+def test_what_is_of_a_wrong_type_is_named(message: str, layer: Any) -> None:
+    _refused(message, Input((2, 3, 3) if isinstance(layer, Conv) else (3,)), layer)
+
+
+@pytest.mark.parametrize("shape", [3, None, "abc"])
+def test_an_input_whose_shape_is_no_tuple_is_named(shape: Any) -> None:
+    _refused(f"input0: its shape is {shape}; expected 1 to 3 whole numbers of at least 1", Input(shape), DENSE)
+
+
+def test_an_encoder_that_is_none_is_named() -> None:
+    _refused("input0: its encoder is a str; expected an Encoder or None", Input((3,), encoder="rate"), DENSE)
+
+
+@pytest.mark.parametrize("layers", [None, DENSE, 3])
+def test_layers_that_are_no_tuple_are_named(layers: Any) -> None:
+    with pytest.raises(DescriptionError, match=f"expected a tuple of layers, but got a {type(layers).__name__}"):
+        NetworkDescription(layers)
+
+
+@pytest.mark.parametrize("metadata", [3, None, {"a": 1}, {1: "a"}])
+def test_metadata_that_no_file_could_hold_are_named(metadata: Any) -> None:
+    with pytest.raises(DescriptionError, match="expected argument `metadata` to map texts to texts, but got"):
+        NetworkDescription((DENSE,), metadata)
 
 
 @pytest.mark.parametrize("value", [-(2**31), 2**31 - 1])

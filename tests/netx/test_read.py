@@ -26,10 +26,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from shipped import shipped
 
-from netx_export import NetxFormatError, read, simulate
+from netx_export import NetxFormatError, Simulator, read, simulate, verify
 from netx_export.checking import check, estimate
 from netx_export.file import safe_hdf5
 from netx_export.file.netx import write, write_as_described
+from netx_export.file.npz import load_simulation, load_spikes
 from netx_export.network.description import (
     Affine,
     Average,
@@ -352,6 +353,25 @@ def test_no_file_a_directory_and_no_hdf5(tmp_path: Path) -> None:
             read(tmp_path / name)
     with pytest.raises(NetxFormatError, match=r"a\\x00b: no path, for it holds a NUL"):
         read("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (read, "netx file"),
+        (lambda path: simulate(path, np.zeros((1, 3, 4))), "netx file or a NetworkDescription"),
+        (Simulator, "netx file or a NetworkDescription"),
+        (lambda path: verify(None, path, np.zeros((1, 3, 4))), "netx file or a NetworkDescription"),
+        (load_spikes, ".npz file"),
+        (load_simulation, ".npz file"),
+    ],
+)
+def test_a_number_is_no_path_and_no_open_file_is_closed(mlp: Path, function: Callable[[Any], Any], kind: str) -> None:
+    with mlp.open("rb") as file:
+        for wrong in (None, file.fileno(), [mlp]):
+            with pytest.raises(TypeError, match=f"`path` to be the path of a {kind} but got {type(wrong).__name__}"):
+                function(wrong)
+        assert file.read(4) == b"\x89HDF"
 
 
 def test_truncated_anywhere(mlp: Path, tmp_path: Path) -> None:

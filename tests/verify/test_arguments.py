@@ -146,12 +146,13 @@ def test_what_is_no_network(plain: Any) -> None:
         verify("net", plain.path, plain.spikes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("path", "message"), [(None, "None: not a netx network"), ("a\0b", r"a\\x00b: no path, for it holds a NUL")]
-)
-def test_what_is_no_path(path: Any, message: str, plain: Any) -> None:
-    with pytest.raises(NetxFormatError, match=message):
-        verify(None, path, plain.spikes)
+def test_what_is_no_path(plain: Any) -> None:
+    with pytest.raises(NetxFormatError, match=r"a\\x00b: no path, for it holds a NUL"):
+        verify(None, "a\0b", plain.spikes)
+    with pytest.raises(
+        TypeError, match="`path` to be the path of a netx file or a NetworkDescription but got NoneType"
+    ):
+        verify(None, None, plain.spikes)  # type: ignore[arg-type]
 
 
 def test_the_file_is_looked_at_before_the_data(plain: Any, tmp_path: Any) -> None:

@@ -36,7 +36,7 @@ _WRAP = np.int32(2 * STATE_LIMIT)
 def _find(events: npt.NDArray[Any], active: npt.NDArray[np.int32]) -> int:
     """Write the places of spikes or messages to the front of ``active``, which has one place more; their number."""
     count = 0
-    for index in range(len(events)):  # without a branch, which rare events would mislead
+    for index in range(len(events)):  # without a branch, which the processor would mispredict
         active[count] = index
         count += events[index] != 0
     return count
