@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the two files of a release into dist/, check them, and try each in an empty environment. PYTHON names the Python.
-# With TESTS=1 the quick tests run as well, those of the source file in its own folder.
+# With TESTS=1 the quick tests run as well, those of the source file in its own folder. LAVA_SPIKELOSS_REPOSITORY is the
+# address that the metadata leads to; without it README's links stay relative.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}

@@ -32,7 +32,8 @@ def _table(wanted: re.Match[str], own: str) -> str:
     rows = ["| name | what it is |", "|---|---|"]
     for module, name in _described(source):
         if wanted["module"] in (None, module):
-            rows.append(f"| [`{name}`][{module}.{name}] | {_summary(module, name)} |")
+            shown = name.replace("_", "_<wbr>")  # a narrow screen may break a name there, and nowhere else
+            rows.append(f"| [<code>{shown}</code>][{module}.{name}] | {_summary(module, name)} |")
     return "\n".join(rows)
 
 

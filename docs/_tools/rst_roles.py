@@ -15,10 +15,16 @@ _LITERAL = re.compile(r"(?<!`)``(?!`)")
 _DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)  # outside of any section
 
 
+# Each of their pages shows a part of them, which the page itself introduces.
+_INTRODUCED = {"lava_spikeloss", "lava_spikeloss.functional", "netx_export"}
+
+
 class RstRoles(Extension):
     """Rewrites each docstring before it is parsed."""
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
+        if obj.path in _INTRODUCED:
+            obj.docstring = None
         if obj.docstring is not None:
             obj.docstring.value = _markdown(obj.docstring.value)
 

@@ -114,7 +114,7 @@ def _obstacle(layer: Layer) -> str:
     """Why a layer cannot be written as a convolution; empty if it can."""
     if isinstance(layer, Recurrent | Resonator):
         return "is recurrent" if isinstance(layer, Recurrent) else "has neurons that no convolution has in netx"
-    if isinstance(layer, Dense) and layer.delay is not None:
+    if isinstance(layer, Dense) and layer.delay is not None and layer.delay.any():
         return "has delays, which netx drops in a convolution"
     if isinstance(layer, Dense) and (layer.weight.min() < MIN_WEIGHT or layer.weight.max() > MAX_WEIGHT):
         return f"has weights outside of the {MIN_WEIGHT} to {MAX_WEIGHT} that Loihi holds"

@@ -48,8 +48,14 @@ def test_the_example_files_are_shown_whole() -> None:
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for match in _LINK.finditer(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
         target = (match[1] or match[2]).partition("#")[0]
-        if target and "://" not in target:
+        if target and "://" not in target and not target.startswith("../../actions/"):  # badges: pages of GitHub
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.name)
+def test_a_page_of_the_reference_begins_with_a_table_of_names(page: Path) -> None:
+    """``docs/_tools/api_tables.py`` puts it in the place of the word."""
+    assert re.search(r"^NAMES\b", page.read_text().partition("\n:::")[0], re.MULTILINE)
 
 
 def test_a_link_that_leads_nowhere_ends_make_docs(tmp_path: Path) -> None:

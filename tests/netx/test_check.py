@@ -399,6 +399,16 @@ def test_sigma_delta_convolutions_that_wrap_by_bound_and_on_a_sample() -> None:
     assert "sum of messages may wrap" not in _rules(check(_sigma_delta(weak, shape=(1, 6, 6))))
 
 
+@pytest.mark.parametrize(("weight", "wraps"), [(-128, False), (128, True)])
+def test_24_bits_hold_one_sum_more_below_zero_than_above(weight: int, wraps: bool) -> None:
+    """Eight inputs of 2 make a sum of 2**23 or of -2**23."""
+    layer = Conv(np.full((1, 2, 2, 2), weight), _SIGMA_DELTA, (2, 2, 2), delay_shift=False)
+    found = {
+        one.rule: one.value for one in check(_sigma_delta(layer, shape=(2, 2, 2)), sample=np.full((1, 2, 2, 2, 5), 2))
+    }
+    assert found.get("sum of messages wraps") == (2**23 if wraps else None)
+
+
 @pytest.mark.parametrize(("inputs", "rounds"), [(8, False), (60, True)])
 def test_sigma_delta_states_that_float32_rounds(inputs: int, rounds: bool) -> None:
     """With weights in steps of 2 and messages of all sizes float32 ends at 128 in SLAYER's scale."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from support_cases import CUBA, Chain
 
 from lava_spikeloss.slayer_blocks import kwta_feedback
-from netx_export import export, simulate
+from netx_export import export, read, simulate
+from netx_export.file.netx import write
 from netx_export.network.description import CubaNeuron, Dense, Input, NetworkDescription
 from netx_export.network.exact_weights import loadable
 
@@ -102,6 +104,20 @@ def test_the_excitation_of_winners_is_clamped_before_the_first_forward_too(excit
         block.self_excitation.data.fill_(value)
         feedback.append(kwta_feedback(block))
     assert torch.equal(*feedback)
+
+
+@pytest.mark.lava
+def test_delays_that_are_all_zero_hinder_no_layer_from_being_written_as_a_convolution(tmp_path: Path) -> None:
+    neuron = CubaNeuron(threshold=80, current_decay=np.array([1024]), voltage_decay=np.array([128]))
+    weight = np.full((3, 4), -64)  # of a dense layer the stock loader would alter them
+    delayed = Dense(weight, neuron, bias=np.array([60, 90, 120]), delay=np.zeros_like(weight))
+    write(NetworkDescription((Input((4,)), delayed)), tmp_path / "a.net")
+    write(NetworkDescription((Input((4,)), replace(delayed, delay=None))), tmp_path / "plain.net")
+    assert [layer.kind for layer in read(tmp_path / "a.net").spiking.values()] == ["conv"]
+    spikes = _spikes(2, 4, 20)
+    expected = simulate(tmp_path / "plain.net", spikes).output
+    assert expected.any()
+    np.testing.assert_array_equal(simulate(tmp_path / "a.net", spikes, backend="lava").output, expected)
 
 
 def test_a_network_without_an_input_layer_gets_one_that_shifts_nothing() -> None:

@@ -216,6 +216,13 @@ def test_a_report_prints_as_in_the_terminal_and_shows_itself_in_a_notebook(
 
 
 @pytest.mark.slayer
+def test_reports_with_the_same_result_are_equal_whenever_it_was_found(reports: dict[str, VerificationReport]) -> None:
+    report = reports["passed"]
+    later = {**report.run, "date": "2001-01-01 00:00 UTC"}
+    assert dataclasses.replace(report, run=later) == report
+    assert dataclasses.replace(report, run=later, comparisons=()) != report
+
+
 def test_a_report_has_its_text_in_a_notebook_too(
     reports: dict[str, VerificationReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,7 +128,9 @@ def _sigma_delta(layer: SpikingLayer, bias_start: int, frames: torch.Tensor, fra
     assert isinstance(layer, Dense | Conv)
     sums = message_sums(layer, frames.device)(frames)
     unit = 2 ** (fraction_bits + ALIGNMENT_BITS)
-    yield Track(replace(SUM, unit=unit), sum_limit(layer), _largest(sums))
+    limit = sum_limit(layer)
+    held = torch.where(sums == -limit - 1, -limit, sums)  # a register holds one number more below zero than above
+    yield Track(replace(SUM, unit=unit), limit, _largest(held))
     states = sums.cumsum(0)
     if layer.bias is not None:
         states[bias_start:] += per_channel(layer.bias << fraction_bits, states[0])
