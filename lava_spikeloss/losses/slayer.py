@@ -35,7 +35,7 @@ from lava_spikeloss.losses.reduction import (
     reduce,
     squared_errors,
 )
-from lava_spikeloss.spike_trains import exponential_filter, low_pass, spike_count, window_sum
+from lava_spikeloss.spike_trains import exponential_filter, low_pass, spike_count, window_mean, window_sum
 
 __all__ = ["SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime", "spike_max", "spike_moid", "spike_rate", "spike_time"]
 
@@ -241,14 +241,16 @@ def spike_max(
         tensor(0.2877)
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
-    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling)
+    by_softmax = mode in ("softmax", "logsoftmax")
+    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling, rates=by_softmax)
     given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
     labels, kept = _labels_like(counts, given)
     if labels.dtype == torch.int64:
         labels = labels.expand(-1, -1, *counts.shape[2:])
-    if mode in ("softmax", "logsoftmax"):
-        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(counts)
-        return reduce(F.cross_entropy(counts * (scale / steps), targets, reduction="none"), reduction, kept)
+    if by_softmax:
+        scores = counts if scale == 1 else counts * scale
+        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(scores)
+        return reduce(F.cross_entropy(scores, targets, reduction="none"), reduction, kept)
     if mode == "count":
         shares, eps = _lift(counts, 1.0), 0.0
     else:
@@ -377,10 +379,11 @@ def _counts(
     population_code: bool,
     num_classes: int | None,
     population_pooling: str,
+    rates: bool = False,
 ) -> tuple[torch.Tensor, int]:
     """Spike counts ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and in how many steps.
 
-    They are divided by the steps last, where there is least to divide.
+    A loss divides them by the steps last, where there is least to divide; or it asks for ``rates`` instead.
     """
     check_spikes("spikes", spikes)
     check_options(
@@ -392,8 +395,10 @@ def _counts(
     trains = collapse(spikes)
     classes = check_population(trains.shape[1], population_code, num_classes)
     if moving_window is None:
-        return pool_population(spike_count(trains), classes, population_pooling), int(trains.shape[-1])
-    return window_sum(pool_population(trains, classes, population_pooling), moving_window), int(moving_window)
+        counts, steps = pool_population(spike_count(trains), classes, population_pooling), int(trains.shape[-1])
+        return counts / steps if rates else counts, steps
+    pooled = pool_population(trains, classes, population_pooling)
+    return (window_mean if rates else window_sum)(pooled, moving_window), int(moving_window)
 
 
 def _labels_like(counts: torch.Tensor, given: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:

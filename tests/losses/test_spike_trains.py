@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lava_spikeloss import functional
-from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count
+from lava_spikeloss import functional, spike_trains
+from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count, window_sum
 
 quick = settings(max_examples=20, deadline=None)
 
@@ -34,6 +35,50 @@ def test_moving_window_gradients(window: int) -> None:
     x = random_trains(0, 2, 7).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: moving_window_rate(v, window), (x,))
     assert torch.autograd.gradgradcheck(lambda v: moving_window_rate(v, window).square(), (x,))
+
+
+@pytest.mark.parametrize("function", [moving_window_rate, window_sum])
+@pytest.mark.parametrize("window", [1, 2, 3, 6, 7, 8, 50])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("time_first", [False, True])
+def test_windows_as_a_gpu_sums_them_are_those_of_running_sums(
+    function: Callable[[torch.Tensor, int], torch.Tensor],
+    window: int,
+    steps: int,
+    time_first: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With torch's pooling: values, gradients, second derivatives, forward mode and batches of samples."""
+    x, weights = (random_trains(seed, 6, steps, rate=0.8).view(2, 3, steps) for seed in (1, 2))
+    if time_first:
+        x = x.movedim(-1, 0).contiguous().movedim(0, -1)
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        return (function(v, window).square() * weights).sum()
+
+    def results() -> list[torch.Tensor]:
+        return [
+            function(x, window),
+            torch.func.vmap(lambda v: function(v, window))(x),
+            torch.func.grad(loss)(x),
+            torch.func.jvp(loss, (x,), (weights,))[1],
+            torch.autograd.functional.jacobian(loss, x),
+            torch.autograd.functional.hessian(loss, x),
+        ]
+
+    monkeypatch.setattr(spike_trains, "_pools", lambda x, window: False)
+    expected = results()
+    monkeypatch.setattr(spike_trains, "_pools", lambda x, window: True)
+    torch.testing.assert_close(results(), expected)
+    assert torch.equal(function(torch.zeros(2, 5), window), torch.zeros(2, 5))
+
+
+def test_windows_are_pooled_where_they_are_short_and_not_on_a_cpu() -> None:
+    x = torch.zeros(2, 300)
+    assert [spike_trains._pools(x, 20), spike_trains._pools(x.to("meta"), 20)] == [False, True]
+    assert not spike_trains._pools(x.to("meta"), 65)
+    assert not spike_trains._pools(torch.empty(2**23, 256, device="meta"), 20)  # torch counts in 32 bits
+    assert moving_window_rate(torch.empty(70_000, 2, 3, 40, device="meta"), 10).shape == (70_000, 2, 3, 40)
 
 
 def test_a_silent_window_is_exactly_zero() -> None:
