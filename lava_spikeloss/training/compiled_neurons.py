@@ -276,7 +276,8 @@ class _Recurrent(torch.autograd.Function):
         kept, states = _decays(neuron).numpy(), _states(neuron, z.shape[:-1])
         threshold, scale = neuron.threshold + neuron.threshold_eps, np.float32(neuron.s_scale)
         inputs, from_neuron = z.detach().contiguous().numpy(), weight.detach().t().contiguous().numpy()
-        voltages, spikes = torch.empty(z.shape), torch.empty(z.shape)
+        samples, size, steps = z.shape
+        voltages, spikes = torch.empty(steps, samples, size), torch.empty(samples, steps, size)
 
         def run(part: slice) -> None:
             compiled_loops.recurrent_spikes(
@@ -286,7 +287,7 @@ class _Recurrent(torch.autograd.Function):
                 states.numpy()[:, part],
                 scale,
                 np.float32(threshold),
-                voltages.numpy()[part],
+                voltages.numpy()[:, part],
                 spikes.numpy()[part],
             )
 
@@ -294,7 +295,7 @@ class _Recurrent(torch.autograd.Function):
         neuron.current_state, neuron.voltage_state = states
         ctx.save_for_backward(voltages, spikes, weight)
         ctx.neuron, ctx.threshold = neuron, threshold
-        return torch.empty_like(z).copy_(spikes)
+        return torch.empty_like(z).copy_(spikes.mT)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -304,18 +305,16 @@ class _Recurrent(torch.autograd.Function):
         constants = type(neuron).spike.__globals__
         tau, scale = neuron.tau_rho * constants["TAU_RHO_MULT"], neuron.scale_rho * constants["SCALE_RHO_MULT"]
         numbers = (torch.tensor(number, dtype=torch.float32) for number in (ctx.threshold, tau, scale))
-        slope = _surrogate(voltages, *numbers).movedim(-1, 0).contiguous()  # (T, N, C), as the loop needs it
-        of_spikes = gradient.movedim(-1, 0).contiguous()
-        of_drive, later = torch.empty_like(of_spikes), torch.zeros(())
-        for step in range(len(slope) - 1, -1, -1):
-            torch.mul(slope[step], later + of_spikes[step], out=of_drive[step])
-            later = torch.matmul(of_drive[step], weight)
+        of_drive, later = gradient.movedim(-1, 0).clone(memory_format=torch.contiguous_format), torch.zeros(())
+        steps = zip(_surrogate(voltages, *numbers).unbind(), of_drive.unbind(), strict=True)
+        for slope, step in reversed(list(steps)):
+            later = torch.matmul(step.add_(later).mul_(slope), weight)
         _leave_no_gradient(neuron.current_decay, neuron.voltage_decay)
         of_z = torch.empty_like(gradient).copy_(of_drive.movedim(0, -1))
         if not ctx.needs_input_grad[1]:
             return of_z, None, None
         outgoing = of_z[..., 1:].transpose(0, 1).reshape(len(weight), -1)
-        return of_z, torch.matmul(outgoing, spikes[..., :-1].transpose(1, 2).reshape(-1, len(weight))), None
+        return of_z, torch.matmul(outgoing, spikes[:, :-1].reshape(-1, len(weight))), None
 
 
 def _decays(neuron: Any) -> torch.Tensor:

@@ -47,13 +47,12 @@ def sums_are_exact(weight: torch.Tensor) -> bool:
 
     Quantised weights are whole multiples of one step; so are their sums, as long as they stay below 2**24 steps.
     """
-    values = weight.detach()
-    largest = float(torch.linalg.vector_norm(values, ord=1, dim=1).max())
+    pieces = weight.detach().split(max(1, _PIECE // weight.shape[1]))
+    largest = max(float(rows.abs().sum(dim=1).max()) for rows in pieces)  # a norm takes torch forty times as long
     if not 2.0**-100 < largest < 2.0**100:  # float32 could not hold the step of such weights
         return largest == 0
     finest = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # with such sums, exact to the last but one bit
-    pieces = (rows / finest for rows in values.split(max(1, _PIECE // values.shape[1])))
-    return all(torch.equal(steps, steps.round()) for steps in pieces)
+    return all(torch.equal(steps, steps.round()) for steps in (rows / finest for rows in pieces))
 
 
 def conv3d(
