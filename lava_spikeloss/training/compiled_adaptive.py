@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_neurons import WHOLE, filled, one_each, per_row
 from lava_spikeloss.training.compiled_synapses import plain
 
@@ -55,15 +54,14 @@ class _Adapt(torch.autograd.Function):
     def forward(ctx: Any, inputs: torch.Tensor, imag: Any, imag_state: Any, *arguments: Any) -> Pair:
         refractory, refractory_decay, level, level_decay, step, rest, scale = arguments
         neurons, rows = inputs.shape[:-1], (-1, inputs.shape[-1])
-        kept = [per_row(WHOLE - decay.to(torch.int64), neurons) for decay in (level_decay, refractory_decay)]
-        start = [per_row(state, neurons) for state in (level, refractory)]
-        phase = (inputs if imag is None else imag).detach().contiguous().reshape(rows).numpy()
+        kept = tuple(per_row(WHOLE - decay.to(torch.int64), neurons) for decay in (level_decay, refractory_decay))
+        start = tuple(per_row(state, neurons) for state in (level, refractory))
+        now = (inputs if imag is None else imag).detach().contiguous().reshape(rows)
         before = per_row(torch.zeros(1) if imag is None else imag_state, neurons)
         numbers = (int(step * scale), int(rest * scale), np.float32(scale), imag is not None)
 
-        def fill(part: slice, source: npt.NDArray[Any], *targets: npt.NDArray[Any]) -> None:
-            of_part = [tuple(one[part] for one in pair) for pair in ((phase, before), kept, start, targets)]
-            compiled_loops.adapt(source[part], *of_part[:3], *numbers, of_part[3])
+        def fill(source: torch.Tensor, *targets: torch.Tensor) -> None:
+            loops.run("adapt", source, (now, before), kept, start, *numbers, targets)
 
         made = filled(inputs, fill, 2)
         return made[0], made[1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy.typing as npt
 import torch
 
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_neurons import filled, per_row
 from lava_spikeloss.training.compiled_synapses import plain
 
@@ -46,10 +45,9 @@ class _Delta(torch.autograd.Function):
         by_row = [per_row(values, inputs.shape[:-1]) for values in (threshold, before, residual)]
         left = torch.empty(residual.shape)
 
-        def fill(rows: slice, source: npt.NDArray[Any], *targets: npt.NDArray[Any]) -> None:
+        def fill(source: torch.Tensor, *targets: torch.Tensor) -> None:
             sent, changes = targets[0], targets[-1]  # one and the same if nobody asks for the changes
-            values = [values[rows] for values in (*by_row, source)]
-            compiled_loops.send_changes(*values, changes[rows], sent[rows], left.view(-1).numpy()[rows])
+            loops.run("send_changes", *by_row, source, changes, sent, left.view(-1))
 
         sent, *changes = filled(inputs, fill, 2 if ctx.needs_input_grad[1] else 1)
         numbers = (torch.tensor(number, dtype=inputs.dtype) for number in (tau_grad, scale_grad))
