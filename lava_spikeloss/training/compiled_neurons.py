@@ -1,8 +1,9 @@
 """Functions of lava-dl that run over time, in compiled form: each takes the place of one, with its arguments.
 
 Each is given lava-dl's own function too, and calls it for what is not covered: other devices and number types, graded
-spikes, second derivatives. Values and gradients are lava-dl's to the last bit, and so are the strides of what comes
-out, since what follows adds up in their order.
+spikes, second derivatives. The loops of :mod:`loops` run on the CPU and on CUDA; all else that is compiled runs on the
+CPU alone. Values and gradients are lava-dl's to the last bit, and so are the strides of what comes out, since what
+follows adds up in their order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn.modules import module as all_modules
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops, loops
 from lava_spikeloss.training.backend import is_lavas, runs_compiled
-from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
+from lava_spikeloss.training.compiled_synapses import covered, plain, sums_are_exact
 
 __all__ = [
     "WHOLE",
@@ -52,7 +53,7 @@ def leaky_dynamics(
     exact: bool = False,
 ) -> torch.Tensor:
     """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradient of the decay."""
-    if not (plain(inputs, decay, state) and one_each(inputs, decay, state)):
+    if not (covered(inputs, decay, state) and one_each(inputs, decay, state)):
         check_exact(exact and decay.requires_grad)
         result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
         return result
@@ -64,9 +65,10 @@ def check_exact(wanted: bool) -> None:
     """Raise where the exact gradient of a decay is wanted, and only lava-dl's own code runs."""
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(
-            "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, with one decay for "
-            "all neurons or for each, outside of autocast and of torch's modes, such as FlopCounterMode or a default "
-            "device other than the CPU. Compute so, or take SLAYER's gradient: set_backend(net, 'compiled')."
+            "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, or on a GPU where "
+            "Triton runs, with one decay for all neurons or for each, outside of autocast and of torch's modes, such "
+            "as FlopCounterMode or a default device other than that of the tensors. Compute so, or take SLAYER's "
+            "gradient: set_backend(net, 'compiled')."
         )
 
 
@@ -104,7 +106,7 @@ class _Leak(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         states, decay, state = ctx.saved_tensors
-        if torch.is_grad_enabled() or not plain(gradient):  # second derivatives are asked for
+        if torch.is_grad_enabled() or not covered(gradient):  # second derivatives are asked for
             check_exact(ctx.exact and ctx.needs_input_grad[1])
             return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), *[None] * 5
         kept = per_row(1 - decay / WHOLE, gradient.shape[:-1])
@@ -130,7 +132,7 @@ def filled(model: torch.Tensor, fill: Callable[..., None], count: int = 1) -> li
     It is given the rows, and as many tensors alike to write to.
     """
     results = [torch.empty_like(model) for _ in range(count)]
-    targets = [one if one.is_contiguous() else torch.empty(model.shape) for one in results]
+    targets = [one if one.is_contiguous() else torch.empty(model.shape, device=model.device) for one in results]
     fill(*(one.reshape(-1, model.shape[-1]) for one in (model.detach().contiguous(), *targets)))
     return [one if one is target else one.copy_(target) for one, target in zip(results, targets, strict=True)]
 
@@ -159,7 +161,7 @@ def _exact_gradient_of_decay(
     """The derivative of the states by what decays, in its units of ``1 / 4096``."""
     rows, start = (-1, gradient.shape[-1]), per_row(state, gradient.shape[:-1])
     given, made = (one.detach().contiguous().reshape(rows) for one in (gradient, states))
-    sums = torch.empty(len(given), dtype=torch.float64)
+    sums = torch.empty(len(given), dtype=torch.float64, device=given.device)
     loops.run("decay_gradient", given, made, kept, start, *numbers, sums)
     return shared_out(sums, decay)
 

@@ -9,7 +9,7 @@ import torch
 
 from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_neurons import WHOLE, check_exact, one_each, over_neurons, per_row, shared_out
-from lava_spikeloss.training.compiled_synapses import plain
+from lava_spikeloss.training.compiled_synapses import covered
 
 __all__ = ["resonator_dynamics"]
 
@@ -32,14 +32,14 @@ def resonator_dynamics(
 ) -> Pair:
     """``resonator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradients of the decays."""
     tensors = (real_input, imag_input, sin_decay, cos_decay, real_state, imag_state)
-    covered = (
-        plain(*tensors)
+    takes_all = (
+        covered(*tensors)
         and _alike(real_input, imag_input)
         and one_each(real_input, sin_decay, real_state)
         and one_each(real_input, cos_decay, imag_state)
         and not isinstance(threshold, int)  # which lava-dl would not round to float32
     )
-    if not covered:
+    if not takes_all:
         check_exact(exact and (sin_decay.requires_grad or cos_decay.requires_grad))
         result: Pair = slayers.dynamics(*tensors, scale, threshold, debug)
         return result
@@ -102,6 +102,6 @@ def _exact_gradients(ctx: Any, given: tuple[torch.Tensor, ...], turn: tuple[torc
     real, imag, sin_decay, cos_decay, *starts = ctx.saved_tensors
     states = tuple(one.reshape(given[0].shape) for one in (real, imag))
     start = tuple(per_row(state, real.shape[:-1]) for state in starts)
-    sums = tuple(torch.empty(len(given[0]), dtype=torch.float64) for _ in range(2))
+    sums = tuple(torch.empty(len(given[0]), dtype=torch.float64, device=real.device) for _ in range(2))
     loops.run("turn_gradient", given, states, turn, start, *ctx.numbers, sums)
     return shared_out(sums[0], sin_decay), shared_out(sums[1], cos_decay)
