@@ -10,9 +10,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Doctests are looked for in every module, and this one cannot be imported without numba (the extra `fast`).
-_COMPILED = ["netx_export/simulation/reference/compiled.py"]
-collect_ignore = [] if importlib.util.find_spec("numba") else _COMPILED
+# Doctests are looked for in every module, and these cannot be imported without numba (the extra `fast`) or Triton.
+_NEEDED = {
+    "netx_export/simulation/reference/compiled.py": "numba",
+    "lava_spikeloss/training/triton_loops.py": "triton",
+}
+collect_ignore = [module for module, needed in _NEEDED.items() if not importlib.util.find_spec(needed)]
 
 _THIS_RUNS_LAVA = sys.version_info[:2] == (3, 10)
 

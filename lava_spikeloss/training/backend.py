@@ -69,8 +69,12 @@ def set_backend(
     RF_IZ, ADRF and sigma-delta neurons, Recurrent blocks of CUBA neurons without a norm, dropout or graded spikes, and
     the sums of dense synapses where spikes are rare and weights quantised, so that no order of adding can change them.
     A warning names the other neurons, which run as before; so do those of which a method, or something that it calls,
-    is not lava-dl's own. So does what the loops do not cover in a forward: CUDA, autocast, torch's modes such as
+    is not lava-dl's own. So does what the loops do not cover in a forward: autocast, torch's modes such as
     ``FlopCounterMode``, numbers that are not float32, graded spikes. Call this again after adding a module.
+
+    For tensors on CUDA the same loops over time are kernels that Triton compiles, where it is installed and gives on
+    that GPU what the CPU gives, which is tried at first use; elsewhere a warning says so, and SLAYER's CUDA code runs.
+    What torch computes around the loops is rounded there as torch does on that GPU: sums of weights and gradients.
 
     SLAYER's gradient of a decay is wrong in three ways: it is 4096 times too large, since the parameter counts in
     4096ths; it ignores that a spike resets the state; and that of an integrator has the wrong sign, as it is the

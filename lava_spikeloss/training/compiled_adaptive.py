@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_loops import WHOLE
 from lava_spikeloss.training.compiled_neurons import filled, one_each, per_row
-from lava_spikeloss.training.compiled_synapses import plain
+from lava_spikeloss.training.compiled_synapses import covered
 
 __all__ = ["phase_threshold", "threshold"]
 
@@ -38,7 +37,7 @@ def phase_threshold(
     debug: bool = False,
 ) -> Pair:
     """``adaptive_phase_th.dynamics`` of lava-dl, whose module is ``slayers``."""
-    alike = plain(imag, imag_state) and imag.shape == real.shape
+    alike = covered(imag, imag_state) and imag.shape == real.shape
     if not (alike and one_each(imag, arguments[1], imag_state) and _covered(real, arguments)):
         made: Pair = slayers.dynamics(real, imag, imag_state, *arguments, debug=debug)
         return made
@@ -48,7 +47,7 @@ def phase_threshold(
 def _covered(inputs: torch.Tensor, arguments: tuple[Any, ...]) -> bool:
     refractory, refractory_decay, level, level_decay, *_ = arguments
     pairs = ((refractory_decay, refractory), (level_decay, level))
-    return plain(inputs, *arguments[:4]) and all(one_each(inputs, decay, state) for decay, state in pairs)
+    return covered(inputs, *arguments[:4]) and all(one_each(inputs, decay, state) for decay, state in pairs)
 
 
 class _Adapt(torch.autograd.Function):
@@ -56,15 +55,14 @@ class _Adapt(torch.autograd.Function):
     def forward(ctx: Any, inputs: torch.Tensor, imag: Any, imag_state: Any, *arguments: Any) -> Pair:
         refractory, refractory_decay, level, level_decay, step, rest, scale = arguments
         neurons, rows = inputs.shape[:-1], (-1, inputs.shape[-1])
-        kept = [per_row(WHOLE - decay.to(torch.int64), neurons) for decay in (level_decay, refractory_decay)]
-        start = [per_row(state, neurons) for state in (level, refractory)]
-        phase = (inputs if imag is None else imag).detach().contiguous().reshape(rows).numpy()
-        before = per_row(torch.zeros(1) if imag is None else imag_state, neurons)
+        kept = tuple(per_row(WHOLE - decay.to(torch.int64), neurons) for decay in (level_decay, refractory_decay))
+        start = tuple(per_row(state, neurons) for state in (level, refractory))
+        now = (inputs if imag is None else imag).detach().contiguous().reshape(rows)
+        before = per_row(inputs.new_zeros(1) if imag is None else imag_state, neurons)
         numbers = (int(step * scale), int(rest * scale), np.float32(scale), imag is not None)
 
-        def fill(part: slice, source: npt.NDArray[Any], *targets: npt.NDArray[Any]) -> None:
-            of_part = [tuple(one[part] for one in pair) for pair in ((phase, before), kept, start, targets)]
-            compiled_loops.adapt(source[part], *of_part[:3], *numbers, of_part[3])
+        def fill(source: torch.Tensor, *targets: torch.Tensor) -> None:
+            loops.run("adapt", source, (now, before), kept, start, *numbers, targets)
 
         made = filled(inputs, fill, 2)
         return made[0], made[1]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy.typing as npt
 import torch
 
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_neurons import filled, per_row
-from lava_spikeloss.training.compiled_synapses import plain
+from lava_spikeloss.training.compiled_synapses import covered
 
 __all__ = ["delta_unit"]
 
@@ -32,7 +31,7 @@ def delta_unit(
     tensors = (inputs, threshold, before, residual)
     alike = before.shape == residual.shape == inputs.shape[:-1] and threshold.dim() <= before.dim()
     result: Triple
-    if cum_error or not plain(*tensors) or not alike or inputs.numel() == 0:
+    if cum_error or not covered(*tensors) or not alike or inputs.numel() == 0:
         result = slayers.apply(*tensors, error, cum_error, tau_grad, scale_grad)
     else:
         result = _Delta.apply(*tensors, error, tau_grad, scale_grad, slayers)  # type: ignore[no-untyped-call]
@@ -44,15 +43,14 @@ class _Delta(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Triple:
         inputs, threshold, before, residual, error, tau_grad, scale_grad, slayers = arguments
         by_row = [per_row(values, inputs.shape[:-1]) for values in (threshold, before, residual)]
-        left = torch.empty(residual.shape)
+        left = torch.empty_like(residual, memory_format=torch.contiguous_format)
 
-        def fill(rows: slice, source: npt.NDArray[Any], *targets: npt.NDArray[Any]) -> None:
-            sent, changes = targets[0], targets[-1]  # one and the same if nobody asks for the changes
-            values = [values[rows] for values in (*by_row, source)]
-            compiled_loops.send_changes(*values, changes[rows], sent[rows], left.view(-1).numpy()[rows])
+        def fill(source: torch.Tensor, *targets: torch.Tensor) -> None:
+            sent, changes = targets if len(targets) == 2 else (targets[0], None)
+            loops.run("send_changes", *by_row, source, changes, sent, left.view(-1))
 
         sent, *changes = filled(inputs, fill, 2 if ctx.needs_input_grad[1] else 1)
-        numbers = (torch.tensor(number, dtype=inputs.dtype) for number in (tau_grad, scale_grad))
+        numbers = (torch.tensor(number, dtype=inputs.dtype, device=inputs.device) for number in (tau_grad, scale_grad))
         ctx.save_for_backward(*changes, threshold, *numbers)
         ctx.slayers = slayers
         return sent, left, error

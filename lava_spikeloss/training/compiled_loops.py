@@ -165,21 +165,22 @@ def send_changes(
     before: Floats,
     residual: Floats,
     inputs: Floats,
-    changes: Floats,
+    changes: Floats | None,
     sent: Floats,
     left: Floats,
 ) -> None:
     """Write what changes in each row ``(rows, T)`` to ``changes``, and of that what reaches the threshold to ``sent``.
 
     A row starts with the value ``before`` and a ``residual`` that was not sent; what is not sent at its end goes to
-    ``left``.
+    ``left``. Where nobody asks for the changes, they are not kept.
     """
     for row in range(len(inputs)):
         old, rest = before[row], residual[row]
         for step in range(inputs.shape[1]):
             change = inputs[row, step] - old + rest
             message = change if abs(change) >= threshold[row] else np.float32(0) * change
-            changes[row, step] = change
+            if changes is not None:
+                changes[row, step] = change
             sent[row, step] = message
             old, rest = inputs[row, step], change - message
         left[row] = rest

@@ -1,8 +1,9 @@
 """Functions of lava-dl that run over time, in compiled form: each takes the place of one, with its arguments.
 
 Each is given lava-dl's own function too, and calls it for what is not covered: other devices and number types, graded
-spikes, second derivatives. Values and gradients are lava-dl's to the last bit, and so are the strides of what comes
-out, since what follows adds up in their order.
+spikes, second derivatives. The loops of :mod:`loops` run on the CPU and on CUDA; all else that is compiled runs on the
+CPU alone. Values and gradients are lava-dl's to the last bit, and so are the strides of what comes out, since what
+follows adds up in their order.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.modules import module as all_modules
 
 from lava_spikeloss.compiling import in_threads
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import compiled_loops, loops
 from lava_spikeloss.training.backend import is_lavas, runs_compiled
 from lava_spikeloss.training.compiled_loops import WHOLE
-from lava_spikeloss.training.compiled_synapses import plain, sums_are_exact
+from lava_spikeloss.training.compiled_synapses import covered, plain, sums_are_exact
 
 __all__ = [
     "check_exact",
@@ -52,7 +52,7 @@ def leaky_dynamics(
     exact: bool = False,
 ) -> torch.Tensor:
     """``leaky_integrator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradient of the decay."""
-    if not (plain(inputs, decay, state) and one_each(inputs, decay, state)):
+    if not (covered(inputs, decay, state) and one_each(inputs, decay, state)):
         check_exact(exact and decay.requires_grad)
         result: torch.Tensor = slayers.dynamics(inputs, decay, state, scale, threshold, debug)
         return result
@@ -64,9 +64,10 @@ def check_exact(wanted: bool) -> None:
     """Raise where the exact gradient of a decay is wanted, and only lava-dl's own code runs."""
     if wanted and torch.is_grad_enabled():
         raise RuntimeError(
-            "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, with one decay for "
-            "all neurons or for each, outside of autocast and of torch's modes, such as FlopCounterMode or a default "
-            "device other than the CPU. Compute so, or take SLAYER's gradient: set_backend(net, 'compiled')."
+            "decay_gradient='exact' is there for first derivatives of float32 tensors on the CPU, or on a GPU where "
+            "Triton runs, with one decay for all neurons or for each, outside of autocast and of torch's modes, such "
+            "as FlopCounterMode or a default device other than that of the tensors. Compute so, or take SLAYER's "
+            "gradient: set_backend(net, 'compiled')."
         )
 
 
@@ -95,12 +96,7 @@ class _Leak(torch.autograd.Function):
         neurons = inputs.shape[:-1]
         by_row = (per_row(WHOLE - decay.to(torch.int64), neurons), per_row(state, neurons))
         numbers = (np.float32(scale), _highest_silent(threshold * scale))
-
-        def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
-            kept, start = (values[rows] for values in by_row)
-            compiled_loops.integrate(source[rows], kept, start, *numbers, target[rows])
-
-        (states,) = filled(inputs, fill)
+        (states,) = filled(inputs, lambda source, target: loops.run("integrate", source, *by_row, *numbers, target))
         ctx.save_for_backward(states, decay, state)
         ctx.slayers, ctx.numbers, ctx.exact = slayers, numbers, exact
         return states
@@ -109,15 +105,11 @@ class _Leak(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         states, decay, state = ctx.saved_tensors
-        if torch.is_grad_enabled() or not plain(gradient):  # second derivatives are asked for
+        if torch.is_grad_enabled() or not covered(gradient):  # second derivatives are asked for
             check_exact(ctx.exact and ctx.needs_input_grad[1])
             return *ctx.slayers._li_dynamics_bwd(gradient, states, decay), *[None] * 5
         kept = per_row(1 - decay / WHOLE, gradient.shape[:-1])
-
-        def fill(rows: slice, source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
-            compiled_loops.integrate_backward(source[rows], kept[rows], target[rows])
-
-        (of_inputs,) = filled(gradient, fill)
+        (of_inputs,) = filled(gradient, lambda source, target: loops.run("integrate_backward", source, kept, target))
         if not ctx.needs_input_grad[1]:
             of_decay = None
         elif ctx.exact:
@@ -127,22 +119,20 @@ class _Leak(torch.autograd.Function):
         return of_inputs, of_decay, *[None] * 5
 
 
-def per_row(values: torch.Tensor, neurons: Sequence[int]) -> npt.NDArray[Any]:
+def per_row(values: torch.Tensor, neurons: Sequence[int]) -> torch.Tensor:
     """A value for each row of samples and neurons, given one for each neuron or one for all."""
     spread = values.detach().reshape(()) if values.numel() == 1 else values.detach()
-    rows: npt.NDArray[Any] = spread.expand(neurons).reshape(-1).contiguous().numpy()
-    return rows
+    return spread.expand(neurons).reshape(-1).contiguous()
 
 
 def filled(model: torch.Tensor, fill: Callable[..., None], count: int = 1) -> list[torch.Tensor]:
     """What ``fill`` makes of the rows ``(rows, T)`` of a tensor: tensors with its shape and strides.
 
-    It is given a slice of the rows, all of them, and as many arrays to write to.
+    It is given the rows, and as many tensors alike to write to.
     """
     results = [torch.empty_like(model) for _ in range(count)]
-    targets = [one if one.is_contiguous() else torch.empty(model.shape) for one in results]
-    source, *written = (one.reshape(-1, model.shape[-1]).numpy() for one in (model.detach().contiguous(), *targets))
-    in_threads(lambda part: fill(part, source, *written), len(source), source.size)
+    targets = [one if one.is_contiguous() else torch.empty(model.shape, device=model.device) for one in results]
+    fill(*(one.reshape(-1, model.shape[-1]) for one in (model.detach().contiguous(), *targets)))
     return [one if one is target else one.copy_(target) for one, target in zip(results, targets, strict=True)]
 
 
@@ -162,26 +152,22 @@ def _gradient_of_decay(of_inputs: torch.Tensor, states: torch.Tensor, decay: tor
 def _exact_gradient_of_decay(
     gradient: torch.Tensor,
     states: torch.Tensor,
-    kept: npt.NDArray[Any],
+    kept: torch.Tensor,
     state: torch.Tensor,
     numbers: tuple[Any, ...],
     decay: torch.Tensor,
 ) -> torch.Tensor:
     """The derivative of the states by what decays, in its units of ``1 / 4096``."""
     rows, start = (-1, gradient.shape[-1]), per_row(state, gradient.shape[:-1])
-    given, made = (one.detach().contiguous().reshape(rows).numpy() for one in (gradient, states))
-    sums = np.empty(len(given))
-
-    def run(part: slice) -> None:
-        compiled_loops.decay_gradient(given[part], made[part], kept[part], start[part], *numbers, sums[part])
-
-    in_threads(run, len(given), given.size)
+    given, made = (one.detach().contiguous().reshape(rows) for one in (gradient, states))
+    sums = torch.empty(len(given), dtype=torch.float64, device=given.device)
+    loops.run("decay_gradient", given, made, kept, start, *numbers, sums)
     return shared_out(sums, decay)
 
 
-def shared_out(sums: npt.NDArray[Any], decay: torch.Tensor) -> torch.Tensor:
+def shared_out(sums: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     """The sums of the rows that share a decay, of which lava-dl lays one along the last axis before time."""
-    return torch.from_numpy(sums).reshape(-1, decay.numel()).sum(dim=0).to(decay.dtype).reshape(decay.shape)
+    return sums.reshape(-1, decay.numel()).sum(dim=0).to(decay.dtype).reshape(decay.shape)
 
 
 def over_neurons(product: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:

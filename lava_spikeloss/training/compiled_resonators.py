@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lava_spikeloss.compiling import in_threads
-from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training import loops
 from lava_spikeloss.training.compiled_loops import WHOLE
 from lava_spikeloss.training.compiled_neurons import check_exact, one_each, over_neurons, per_row, shared_out
-from lava_spikeloss.training.compiled_synapses import plain
+from lava_spikeloss.training.compiled_synapses import covered
 
 __all__ = ["resonator_dynamics"]
 
@@ -34,14 +33,14 @@ def resonator_dynamics(
 ) -> Pair:
     """``resonator.dynamics`` of lava-dl, whose module is ``slayers``; with the exact gradients of the decays."""
     tensors = (real_input, imag_input, sin_decay, cos_decay, real_state, imag_state)
-    covered = (
-        plain(*tensors)
+    takes_all = (
+        covered(*tensors)
         and _alike(real_input, imag_input)
         and one_each(real_input, sin_decay, real_state)
         and one_each(real_input, cos_decay, imag_state)
         and not isinstance(threshold, int)  # which lava-dl would not round to float32
     )
-    if not covered:
+    if not takes_all:
         check_exact(exact and (sin_decay.requires_grad or cos_decay.requires_grad))
         result: Pair = slayers.dynamics(*tensors, scale, threshold, debug)
         return result
@@ -59,19 +58,13 @@ class _Resonate(torch.autograd.Function):
             arguments
         )
         neurons, rows = real_input.shape[:-1], (-1, real_input.shape[-1])
-        inputs = [one.detach().reshape(rows).numpy() for one in (real_input, imag_input)]
-        turn = [per_row(decay.to(torch.int64), neurons) for decay in (sin_decay, cos_decay)]
-        start = [per_row(state, neurons) for state in (real_state, imag_state)]
+        inputs = tuple(one.detach().reshape(rows) for one in (real_input, imag_input))
+        turn = tuple(per_row(decay.to(torch.int64), neurons) for decay in (sin_decay, cos_decay))
+        start = tuple(per_row(state, neurons) for state in (real_state, imag_state))
         real, imag = torch.empty_like(real_input), torch.empty_like(imag_input)
-        states = [one.view(rows).numpy() for one in (real, imag)]
         level = threshold * scale
         numbers = (np.float32(scale), level >= 0, np.float32(level), np.float32(level - 1))
-
-        def run(part: slice) -> None:
-            of_part = [tuple(one[part] for one in pair) for pair in (inputs, turn, start, states)]
-            compiled_loops.resonate(*of_part[:3], *numbers, of_part[3])
-
-        in_threads(run, len(inputs[0]), inputs[0].size)
+        loops.run("resonate", inputs, turn, start, *numbers, (real.view(rows), imag.view(rows)))
         ctx.save_for_backward(real, imag, sin_decay, cos_decay, real_state, imag_state)
         ctx.slayers, ctx.numbers, ctx.exact = slayers, numbers, exact
         return real, imag
@@ -88,15 +81,10 @@ class _Resonate(torch.autograd.Function):
 def _backward(ctx: Any, gradients: list[torch.Tensor]) -> Any:
     real, imag, sin_decay, cos_decay, *_ = ctx.saved_tensors
     rows = (-1, real.shape[-1])
-    given = [one.view(rows).numpy() for one in gradients]
-    turn = [per_row(decay / WHOLE, real.shape[:-1]) for decay in (sin_decay, cos_decay)]
+    given = tuple(one.view(rows) for one in gradients)
+    turn = tuple(per_row(decay / WHOLE, real.shape[:-1]) for decay in (sin_decay, cos_decay))
     of_real, of_imag = (torch.empty_like(one) for one in gradients)
-    summed = [one.view(rows).numpy() for one in (of_real, of_imag)]
-
-    def run(part: slice) -> None:
-        compiled_loops.resonate_backward(*(tuple(one[part] for one in pair) for pair in (given, turn, summed)))
-
-    in_threads(run, len(given[0]), given[0].size)
+    loops.run("resonate_backward", given, turn, (of_real.view(rows), of_imag.view(rows)))
     if not (of_real.isfinite().all() and of_imag.isfinite().all()):
         return None
     if not any(ctx.needs_input_grad[2:4]):
@@ -110,16 +98,11 @@ def _backward(ctx: Any, gradients: list[torch.Tensor]) -> Any:
     return of_real, of_imag, over_neurons(of_sin, cos_decay), over_neurons(of_cos, cos_decay)
 
 
-def _exact_gradients(ctx: Any, given: list[Any], turn: list[Any]) -> Pair:
+def _exact_gradients(ctx: Any, given: tuple[torch.Tensor, ...], turn: tuple[torch.Tensor, ...]) -> Pair:
     """The derivatives of the states by sine and cosine of the turn, in their units of ``1 / 4096``."""
     real, imag, sin_decay, cos_decay, *starts = ctx.saved_tensors
-    states = [one.reshape(given[0].shape).numpy() for one in (real, imag)]
-    start = [per_row(state, real.shape[:-1]) for state in starts]
-    sums = [np.empty(len(given[0])) for _ in range(2)]
-
-    def run(part: slice) -> None:
-        of_part = [tuple(one[part] for one in pair) for pair in (given, states, turn, start, sums)]
-        compiled_loops.turn_gradient(*of_part[:4], *ctx.numbers, of_part[4])
-
-    in_threads(run, len(given[0]), given[0].size)
+    states = tuple(one.reshape(given[0].shape) for one in (real, imag))
+    start = tuple(per_row(state, real.shape[:-1]) for state in starts)
+    sums = tuple(torch.empty(len(given[0]), dtype=torch.float64, device=real.device) for _ in range(2))
+    loops.run("turn_gradient", given, states, turn, start, *ctx.numbers, sums)
     return shared_out(sums[0], sin_decay), shared_out(sums[1], cos_decay)

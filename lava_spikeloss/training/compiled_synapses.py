@@ -11,8 +11,9 @@ from torch.utils._device import DeviceContext
 
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops
+from lava_spikeloss.training.triton_trial import triton_runs
 
-__all__ = ["conv3d", "plain", "sums_are_exact"]
+__all__ = ["conv3d", "covered", "plain", "sums_are_exact"]
 
 _FEWEST_OUTPUTS = 32  # for fewer, finding the spikes costs more than torch's product
 _FEWEST_STEPS = 64  # of all samples together: for fewer, looking through the weights costs more
@@ -20,26 +21,36 @@ _PIECE = 2**20  # weights to look at together, so that large layers need no copi
 _HIGHEST_RATE = 0.15  # above it, torch's product is faster
 
 
+def covered(*tensors: torch.Tensor) -> bool:
+    """Whether loops over time take all of the tensors: :func:`plain` ones, or such on a GPU where Triton runs."""
+    device = tensors[0].device
+    return _ordinary(device, tensors) and (device.type == "cpu" or (device.type == "cuda" and triton_runs(device)))
+
+
 def plain(*tensors: torch.Tensor) -> bool:
     """Whether all are ordinary tensors of float32 on the CPU, with which torch would compute in float32, unwatched."""
-    float32 = torch.get_default_dtype() == torch.float32 and not torch.is_autocast_cpu_enabled()
-    return (float32 and not _a_mode_is_on()) and all(
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
+    return _ordinary(torch.device("cpu"), tensors)
+
+
+def _ordinary(device: torch.device, tensors: tuple[torch.Tensor, ...]) -> bool:
+    autocast = torch.is_autocast_cpu_enabled() if device.type == "cpu" else torch.is_autocast_enabled()
+    float32 = torch.get_default_dtype() == torch.float32 and not autocast
+    return (float32 and not _a_mode_is_on(device)) and all(
+        type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device == device and tensor.dtype == torch.float32
         for tensor in tensors
     )
 
 
-def _a_mode_is_on() -> bool:
+def _a_mode_is_on(device: torch.device) -> bool:
     """Whether somebody's torch mode is to see each of torch's operations, and may change what it makes."""
-    foreign = [mode for mode in _get_current_function_mode_stack() if not _leaves_sums(mode)]
+    foreign = [mode for mode in _get_current_function_mode_stack() if not _leaves_sums(mode, device)]
     return bool(foreign) or torch._C._len_torch_dispatch_stack() > 0
 
 
-def _leaves_sums(mode: object) -> bool:
-    """Whether a mode changes nothing that is computed here: as the CPU does if it is torch's default device."""
-    return hasattr(mode, "leaves_sums") or (isinstance(mode, DeviceContext) and mode.device.type == "cpu")
+def _leaves_sums(mode: object, device: torch.device) -> bool:
+    """Whether a mode changes nothing that is computed here: as a default device that is the CPU or the tensors' own."""
+    default = isinstance(mode, DeviceContext) and mode.device.type in ("cpu", device.type)
+    return hasattr(mode, "leaves_sums") or default
 
 
 def sums_are_exact(weight: torch.Tensor) -> bool:
