@@ -87,7 +87,7 @@ class Case:
     sizes: tuple[Size, ...] = SIZES
 
     def input(self, size: Size, device: str) -> torch.Tensor:
-        """Spikes of 30 % of all steps, with nobody silent, for then some peers are wrong; or potentials around 0."""
+        """Spikes in 30 % of all steps, of every neuron: some peers are wrong where one is silent. Or potentials."""
         values = torch.randn(size.n, size.c, size.t, generator=torch.Generator().manual_seed(0))
         if not self.membrane:
             values = (values < -0.5244).float()

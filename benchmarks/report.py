@@ -73,7 +73,7 @@ class Bound:
 
 
 def bound_on(text: str, values: Sequence[tuple[float, str]], limit: float, *, at_least: bool) -> Bound:
-    """The bound that each value, which comes with what it is of, is at least, or at most, a limit."""
+    """A bound on many values, each given with its subject: all are at least, or at most, the limit."""
     value, subject = min(values) if at_least else max(values)
     return Bound(text, f"{figure(value)}: {subject}", value >= limit if at_least else value <= limit)
 

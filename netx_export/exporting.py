@@ -127,14 +127,7 @@ def export(
         >>> result = export(net, "digits.net", sample=spikes[:16], budget=0.03)  # doctest: +SKIP
         >>> print(result.description)  # doctest: +SKIP
     """
-    if target not in ("loihi1", "loihi2"):
-        raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"Expected argument `net` to be a torch.nn.Module but got {type(net).__name__}.")
-    if tolerance is not None:
-        check_number("tolerance", tolerance, minimum=0.0)
-    if sample is not None:
-        _check_sample(sample)
+    _check_arguments(net, sample, target, tolerance)
     texts = check_texts(metadata or {})
     description, chain = _read(net, sample)
     plain = loadable(description)
@@ -170,6 +163,17 @@ def export(
     findings += _kept_state(chain, list(gives))
     inside = (chain.begins_inside, chain.ends_inside)
     return ExportResult(Path(path), written, proved, findings, unseen, deviations, *inside)
+
+
+def _check_arguments(net: object, sample: torch.Tensor | None, target: object, tolerance: object) -> None:
+    if target not in ("loihi1", "loihi2"):
+        raise ValueError(f"Expected argument `target` to be 'loihi1' or 'loihi2' but got {target!r}.")
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"Expected argument `net` to be a torch.nn.Module but got {type(net).__name__}.")
+    if tolerance is not None:
+        check_number("tolerance", tolerance, minimum=0.0)
+    if sample is not None:
+        _check_sample(sample)
 
 
 def _check_sample(sample: torch.Tensor) -> None:
