@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from netx_export.errors import NetxExportError
-from netx_export.file.atomic import make_directory
+from netx_export.file.atomic import alone_in, make_directory
 from netx_export.simulation.lava_python import LAVA_NEEDS, VARIABLE, LavaPython, examine, find_lava_python, remember
 
 __all__ = ["default_directory", "find_base", "make_lava_env"]
@@ -57,28 +57,45 @@ def make_lava_env(
         What was made, as plain data.
 
     Raises:
-        NetxExportError: if there is no Python 3.10, the directory is something else, pip fails, or Lava does not run.
+        NetxExportError: if there is no Python 3.10, the directory is something else, another such command is at work in
+            it, pip fails, or Lava does not run.
     """
     _check_torch(torch)
     base = find_base(python)
     directory = Path(os.path.realpath(directory))  # venv refuses a link
     was_there = directory.is_dir()
-    is_new = _check_directory(directory)
-    tell(f"Making an environment for Lava in {directory}, with {base}.")
-    tell(_size(torch, torch_index, directory))
+    _check_directory(directory)
+    make_directory(directory)
     path = _python_of(directory)
-    try:
-        make_directory(directory)
-        (directory / _MARK).touch()
-        _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment", quiet=True)
-        _install(path, torch, torch_index)
-        tell("Installed. Running a network of two layers on Lava.")
-        proved = _proved(path, tell)
-    except BaseException:
-        if is_new:  # also at Ctrl-C: half an environment is of no use
-            _take_back(directory, was_there)
-        raise
+    with _alone_in(directory):
+        is_new = _is_new(directory)
+        try:
+            tell(f"Making an environment for Lava in {directory}, with {base}.")
+            tell(_size(torch, torch_index, directory))
+            (directory / _MARK).touch()
+            _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment", quiet=True)
+            _install(path, torch, torch_index)
+            tell("Installed. Running a network of two layers on Lava.")
+            proved = _proved(path, tell)
+        except BaseException:
+            if is_new:  # also at Ctrl-C: half an environment is of no use
+                _take_back(directory, was_there)
+            raise
     return {**proved, **_kept(path, tell)}
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other commands like this one out of a directory."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_in(directory))
+        except BlockingIOError:
+            raise NetxExportError(
+                f"Another netx-export lava-env is at work in {directory}. Wait until it has ended, or name another "
+                f"directory."
+            ) from None
+        yield
 
 
 def _python_of(directory: Path) -> str:
@@ -198,17 +215,15 @@ def _check_torch(torch: str | None) -> None:
         raise NetxExportError(f"Expected --torch to be a requirement, as torch==2.3.1, or a file but got {torch!r}.")
 
 
-def _check_directory(directory: Path) -> bool:
-    """Whether there is nothing yet; False if there is an environment that was made here, perhaps by an older version.
-
-    One whose Python does not run, as when the Python that it was made with is gone, is cleared.
+def _check_directory(directory: Path) -> None:
+    """Raise unless there is nothing yet, or an environment that was made here, perhaps by an older version.
 
     Raises:
         NetxExportError: if there is something else, such as an environment that the user trains in.
     """
     try:
         if not os.path.lexists(directory) or (directory.is_dir() and not any(directory.iterdir())):
-            return True
+            return
         is_ours = (directory / _MARK).is_file()
     except OSError as error:
         raise NetxExportError(f"Cannot look into {directory}: {error.strerror}. Name another directory.") from None
@@ -216,10 +231,13 @@ def _check_directory(directory: Path) -> bool:
         raise NetxExportError(
             f"{directory} is there and was not made by netx-export lava-env. Name another directory, or remove it."
         )
-    if _version(_python_of(directory)):
-        return False
-    _clear(directory)
-    return True
+
+
+def _is_new(directory: Path) -> bool:
+    """Whether there is no environment in it. One whose Python does not run, as when that is gone, is cleared."""
+    if not _version(_python_of(directory)):
+        _clear(directory)
+    return not any(entry.name != _MARK for entry in directory.iterdir())
 
 
 def _clear(directory: Path) -> None:

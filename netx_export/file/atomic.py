@@ -22,7 +22,7 @@ from netx_export.errors import ExportError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["make_directory", "replacing"]
+__all__ = ["alone_in", "make_directory", "replacing"]
 
 # Locks of another machine on a network drive may not be seen here: only directories of this one are ever removed.
 _SUFFIX = f".{''.join(c if c.isalnum() else '-' for c in socket.gethostname())[:64]}.netx.tmp"
@@ -61,6 +61,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ExportError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Hold the lock on a directory, where there are locks, for the block.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    lock = _locked(directory, wait=False)
+    try:
+        yield
+    finally:
         if lock is not None:
             os.close(lock)
 
@@ -110,22 +125,30 @@ def _temporary_directory(target: Path) -> tuple[Path, int | None]:
 def _remove_leftovers(folder: Path) -> None:
     """Remove temporary directories whose writers have ended: those that can be locked."""
     for directory in folder.glob(f".*{_SUFFIX}"):
-        lock = _locked(directory, wait=False)
-        if lock is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(lock)
+        with suppress(BlockingIOError):
+            lock = _locked(directory, wait=False)
+            if lock is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+                os.close(lock)
 
 
 def _locked(directory: Path, *, wait: bool) -> int | None:
-    """A descriptor that holds the lock on a directory; None if another process does, or there are no locks here."""
+    """A descriptor that holds the lock on a directory; None where there are no locks.
+
+    Raises:
+        BlockingIOError: if another process holds it, and is not to be waited for.
+    """
     if sys.platform == "win32":
         return None
-    with suppress(OSError):
+    try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            os.close(descriptor)
-        else:
-            return descriptor
-    return None
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor

@@ -92,8 +92,8 @@ class VerificationReport:
         energy_table: what the energy was counted by.
         training: one mapping of figures per epoch, if the caller has a training curve to show.
         spike_exp: with which the simulators ran, of a sigma-delta network; None of another.
-        run: what ran and when: ``file``, ``date``, the versions, and the ``command`` if there was one. Reports that differ
-            in nothing else are equal.
+        run: what ran and when: ``file``, ``date``, the versions, and the ``command`` if there was one. It says nothing
+            of the result, so reports that differ in this only are equal.
         begins_inside: whether the network's forward makes something else of its input for its first block, which is
             what goes into the file.
         ends_inside: whether the network returns something else than what its last block made, which is what is compared

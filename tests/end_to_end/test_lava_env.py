@@ -163,6 +163,19 @@ def test_an_environment_whose_python_is_gone_is_made_anew(machine):
     assert list((machine / "lava").iterdir()) == []
 
 
+def test_two_commands_do_not_work_in_one_directory(machine):
+    """The second is refused while the first one installs, and leaves what that one made."""
+    second = f'"{BASE}" -m netx_export lava-env "{machine}/lava" --python "{machine}/bin/python3.10" 2>"{machine}/said"'
+    pip = f'[ -e "{machine}/said" ] || {second}\nls "{machine}/lava" >"{machine}/left"; exit 3'
+    python = _python_that_makes(machine, pip)
+    with pytest.raises(NetxExportError, match="pip could not install what Lava needs"):
+        make_lava_env(machine / "lava", _ignore, python=python)
+    said = " ".join((machine / "said").read_text().split())
+    assert f"error: Another netx-export lava-env is at work in {machine / 'lava'}. Wait until it has ended, or" in said
+    assert (machine / "left").read_text().split() == ["bin", lava_env._MARK]
+    assert not (machine / "lava").exists()
+
+
 def test_what_cannot_be_looked_into_or_made_is_told(machine, monkeypatch):
     python = _script(machine / "bin" / "python3.10", "echo 3.10")
     (machine / "file").touch()
