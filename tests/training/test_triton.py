@@ -69,14 +69,14 @@ def test_exact_gradients_of_decays_are_those_of_the_loops(name: str, interpreted
 # -- compiled for GPUs that are not here -------------------------------------------------------------------------------
 
 
-def compiled_for(capability: int, loop: str, **options: Any) -> dict[str, Any]:
-    """A kernel in PTX and machine code, for the kinds of arguments that it is given in a trial."""
+def compiled_for(capability: int, loop: str, fixed: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """A kernel in PTX and machine code, for the kinds of arguments that it is given in a trial, some of them fixed."""
     kernel = getattr(triton_loops, loop)
     arguments = [*loops._one_by_one(triton_trial.trials()[loop]), 40, 7, triton_loops.ROWS]
     types, constants = {}, {}
     for name, argument in zip(kernel.arg_names, arguments, strict=True):
-        if isinstance(argument, bool) or name == "size":
-            constants[name] = argument
+        if isinstance(argument, bool) or name == "size" or name in (fixed or {}):
+            constants[name] = {name: argument, **(fixed or {})}[name]
         else:
             types[name] = _type(argument)
     return _compiled(kernel, types, constants, capability, {**triton_loops.OPTIONS, **options})
@@ -146,6 +146,12 @@ def test_a_gpu_is_told_to_round_each_operation(loop: str, capability: int, cache
     assert made["cubin"]
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_kernels_compile_for_one_neuron_and_step_and_changes_that_nobody_wants(loop: str, cache: None) -> None:
+    fixed = {"rows": 1, "steps": 1, "changes": None}  # Triton takes these values for constants
+    assert inexact(compiled_for(90, loop, fixed)["ptx"]) == []
+
+
 def test_without_the_option_products_would_be_fused_with_sums(cache: None) -> None:
     assert inexact(compiled_for(80, "integrate_backward", enable_fp_fusion=True)["ptx"]) == ["fma.rn.f32"]
 
@@ -183,7 +189,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tri
 def test_kernels_are_used_where_they_give_the_numbers_of_the_cpu(kernels: str) -> None:
     told = {
         "good": "",
-        "wrong": "on cpu .* run as they should there: other numbers than on the CPU in resonate, adapt$",
+        "wrong": "on cpu .* run as they should there: other numbers than on the CPU in adapt, resonate$",
         "failing": r"on cpu .* run as they should there: RuntimeError: Failed to find C compiler\.$",
     }[kernels]
     with warnings.catch_warnings(record=True) as caught:
