@@ -25,7 +25,7 @@ pytest.importorskip("numba")
 pytest.importorskip("triton", reason="Triton, which torch brings along on Linux, is not installed")
 from lava_spikeloss import training
 from lava_spikeloss.slayer_blocks import is_neuron
-from lava_spikeloss.training import loops, triton_loops, triton_trial
+from lava_spikeloss.training import compiled_synapses, loops, triton_loops, triton_trial
 
 SHARED = Path(__file__).parents[1] / "shared"
 LOOPS = list(triton_trial.trials())
@@ -222,6 +222,13 @@ def test_tensors_go_to_the_loops_of_their_device(
         monkeypatch.setattr(loops, f"run_in_{name}", lambda *_, name=name: went.append(name))
     loops.run("integrate_backward", *(torch.zeros(shape).as_subclass(kind) for shape in ((3, 4), (3,), (3, 4))))
     assert went == [expected]
+
+
+def test_tensors_of_two_devices_or_of_another_kind_are_left_to_slayer() -> None:
+    here, there = torch.zeros(2), torch.zeros(2, device="meta")
+    assert compiled_synapses.covered(here, here)
+    assert not compiled_synapses.covered(here, there)
+    assert not compiled_synapses.covered(there, there)
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
