@@ -201,6 +201,12 @@ def test_kernels_are_used_where_they_give_the_numbers_of_the_cpu(kernels: str) -
     assert all(re.search(told, one, re.IGNORECASE) for one in messages)
 
 
+def test_torch_s_default_device_may_be_another(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
+    monkeypatch.setattr(triton_trial, "run_in_triton", loops.run_in_numba)
+    with torch.device("meta"):
+        assert triton_trial.triton_runs(CPU)
+
+
 def test_without_triton_a_warning_says_so(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
     monkeypatch.delitem(sys.modules, "lava_spikeloss.training.triton_loops")
     monkeypatch.delattr(training, "triton_loops")
