@@ -20,31 +20,50 @@ import torch
 
 from lava_spikeloss.arguments import check_choice
 from lava_spikeloss.compiling import numba_runs
-from lava_spikeloss.slayer_blocks import is_delta, is_neuron, is_recurrent, named, self_feeding_neurons, synapse_kind
+from lava_spikeloss.slayer_blocks import (
+    is_any_block,
+    is_delta,
+    is_neuron,
+    is_recurrent,
+    named,
+    self_feeding_neurons,
+    synapse_kind,
+)
 
-__all__ = ["compiled_inside", "is_compiled", "is_lavas", "runs_compiled", "set_backend"]
+__all__ = ["compiled_inside", "is_compiled", "is_lavas", "remade", "runs_compiled", "set_backend"]
 
 # The methods of lava-dl that have a compiled form: (module, method) to what is replaced in it, (name that the method
-# looks up in its module, attribute of that, our function in the place of the attribute).
+# looks up in its module for what takes the time, or on CUDA a compiler; attribute of that, if any; our function in the
+# place of it).
 _SLAYER = "lava.lib.dl.slayer"
 _INTEGRATOR = ("leaky_integrator", "dynamics", "compiled_neurons.leaky_dynamics")
 _RESONATOR = ("resonator", "dynamics", "compiled_resonators.resonator_dynamics")
+_PHASE_SPIKE = ("complex", "Spike.apply", "compiled_delays.spike_apply")
 _COMPILED = {
-    (f"{_SLAYER}.neuron.cuba", "dynamics"): (_INTEGRATOR,),
-    (f"{_SLAYER}.neuron.cuba", "spike"): (("Spike", "apply", "compiled_neurons.spike"),),
-    (f"{_SLAYER}.neuron.alif", "dynamics"): (
+    (f"{_SLAYER}.neuron.cuba", "Neuron.dynamics"): (_INTEGRATOR,),
+    (f"{_SLAYER}.neuron.cuba", "Neuron.spike"): (("Spike", "apply", "compiled_neurons.spike"),),
+    (f"{_SLAYER}.neuron.alif", "Neuron.dynamics"): (
         _INTEGRATOR,
         ("adaptive_threshold", "dynamics", "compiled_adaptive.threshold"),
     ),
-    (f"{_SLAYER}.neuron.rf", "dynamics"): (_RESONATOR,),
-    (f"{_SLAYER}.neuron.rf_iz", "dynamics"): (_RESONATOR,),
-    (f"{_SLAYER}.neuron.adrf", "dynamics"): (
+    (f"{_SLAYER}.neuron.rf", "Neuron.dynamics"): (_RESONATOR,),
+    (f"{_SLAYER}.neuron.rf", "Neuron.spike"): (_PHASE_SPIKE,),
+    (f"{_SLAYER}.neuron.rf_iz", "Neuron.dynamics"): (_RESONATOR,),
+    (f"{_SLAYER}.neuron.adrf", "Neuron.dynamics"): (
         _RESONATOR,
         ("adaptive_phase_th", "dynamics", "compiled_adaptive.phase_threshold"),
     ),
-    (f"{_SLAYER}.axon.delta", "forward"): (("_DeltaUnit", "apply", "compiled_deltas.delta_unit"),),
-    (f"{_SLAYER}.block.base", "forward"): (("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),),
-    (f"{_SLAYER}.synapse.layer", "forward"): (("F", "conv3d", "compiled_synapses.conv3d"),),
+    (f"{_SLAYER}.neuron.adrf", "Neuron.spike"): (_PHASE_SPIKE,),
+    (f"{_SLAYER}.axon.delta", "Delta.forward"): (("_DeltaUnit", "apply", "compiled_deltas.delta_unit"),),
+    (f"{_SLAYER}.block.base", "AbstractRecurrent.forward"): (
+        ("recurrent", "custom_recurrent", "compiled_neurons.custom_recurrent"),
+        ("delay", "", "compiled_delays.delay"),
+    ),
+    (f"{_SLAYER}.synapse.layer", "Dense.forward"): (("F", "conv3d", "compiled_synapses.conv3d"),),
+    **{
+        (f"{_SLAYER}.block.base", f"Abstract{kind}.forward"): (("step_delay", "", "compiled_delays.step_delay"),)
+        for kind in ("Input", "Dense", "Conv", "Pool", "ConvT", "Unpool", "KWTA")  # of blocks
+    },
 }
 _DECAYS = (_INTEGRATOR, _RESONATOR)  # whose decays have a gradient
 _METHODS = ("dynamics", "spike", "forward")
@@ -74,7 +93,8 @@ def set_backend(
 
     For tensors on CUDA the same loops over time are kernels that Triton compiles, where it is installed and gives on
     that GPU what the CPU gives, which is tried at first use; elsewhere a warning says so, and SLAYER's CUDA code runs.
-    What torch computes around the loops is rounded there as torch does on that GPU: sums of weights and gradients.
+    The shift by a step of ``delay_shift`` needs no CUDA compiler then either; axonal delays do. What torch computes
+    around the loops is rounded as torch does on that GPU: surrogate gradients, sums of weights and of gradients.
 
     SLAYER's gradient of a decay is wrong in three ways: it is 4096 times too large, since the parameter counts in
     4096ths; it ignores that a spike resets the state; and that of an integrator has the wrong sign, as it is the
@@ -111,7 +131,8 @@ def set_backend(
     if exact:
         _check_exact(net, backend)
     neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
-    for module in _with_loops(net):
+    blocks = [module for module in net.modules() if is_any_block(module) and not is_recurrent(module)]
+    for module in [*_with_loops(net), *blocks]:
         plain = _plain_class(module)
         module.__class__ = _compiled_class(plain, exact) if backend == "compiled" else plain
     for neuron in neurons:
@@ -214,7 +235,7 @@ def _derived_class(plain: Any, exact: bool, *own: FunctionType) -> Any:
 
 def _compiled_methods(plain: Any, exact: bool = False) -> dict[str, FunctionType]:
     """The methods of a class in compiled form; none if the one that takes the time is somebody's own."""
-    found = {name: _compiled_method(getattr(plain, name, None), name, exact) for name in _METHODS}
+    found = {name: _compiled_method(getattr(plain, name, None), exact) for name in _METHODS}
     methods = {name: method for name, method in found.items() if method is not None}
     return methods if _longest(plain) in methods else {}
 
@@ -224,10 +245,10 @@ def _longest(module: object) -> str:
     return "dynamics" if hasattr(module, "dynamics") else "forward"
 
 
-def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None:
+def _compiled_method(method: Any, exact: bool) -> FunctionType | None:
     """lava-dl's own method, with our functions in the place of those that take the time; None for another method."""
     written_in = getattr(method, "__module__", "")
-    replacements = _COMPILED.get((written_in, name), ())
+    replacements = _COMPILED.get((written_in, getattr(method, "__qualname__", "")), ())
     if not isinstance(method, FunctionType) or not replacements or runs_compiled(method):
         return None
     looks_up = {looked_up for looked_up, *_ in replacements} <= set(method.__code__.co_names)
@@ -235,20 +256,34 @@ def _compiled_method(method: Any, name: str, exact: bool) -> FunctionType | None
     if not (looks_up and replaces_lavas and _is_own(method) and _is_untouched(sys.modules[written_in], set())):
         return None
     replaced = {each[0]: _replaced(method.__globals__[each[0]], each, exact) for each in replacements}
-    names = _Names(method.__globals__, replaced)
-    made = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
-    made.__module__, made.__qualname__ = method.__module__, method.__qualname__
+    made = remade(method, replaced)
     made.in_compiled_loops = True  # type: ignore[attr-defined]
     return made
 
 
+def remade(function: FunctionType, replaced: dict[str, Any]) -> FunctionType:
+    """A function of lava-dl that finds other things under some of the global names that it looks up."""
+    names = _Names(function.__globals__, replaced)
+    made = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    made.__module__, made.__qualname__ = function.__module__, function.__qualname__
+    return made
+
+
 def _replaced(slayers: Any, replacement: tuple[str, str, str], exact: bool) -> Any:
-    """What lava-dl looks up, with one attribute replaced."""
+    """What lava-dl looks up, with what is to be replaced of it replaced."""
     _, attribute, ours = replacement
     module, _, function = ours.partition(".")
     found = getattr(importlib.import_module(f"lava_spikeloss.training.{module}"), function)  # it needs numba
     options = {"exact": True} if exact and replacement in _DECAYS else {}
-    return _Replaced(slayers, **{attribute: partial(found, slayers, **options)})
+    return _with_replaced(slayers, attribute, partial(found, **options))
+
+
+def _with_replaced(other: Any, attribute: str, ours: Any) -> Any:
+    """Another thing with one attribute replaced, or an attribute of that; all of it if none is named."""
+    name, _, inner = attribute.partition(".")
+    if inner:
+        return _Replaced(other, **{name: _with_replaced(getattr(other, name), inner, ours)})
+    return _Replaced(other, **{name: partial(ours, other)}) if name else partial(ours, other)
 
 
 class _Names(dict[str, Any]):
@@ -296,7 +331,9 @@ def _is_untouched(place: Any, seen: set[int]) -> bool:
 
 def _is_lavas_or_torchs(place: Any, attribute: str) -> bool:
     """Whether a module or class is one of lava-dl or torch, and so is what it has by the name of an attribute."""
-    part = getattr(place, attribute, None)
+    part = place
+    for name in filter(None, attribute.split(".")):
+        part = getattr(part, name, None)
     return _home(place).partition(".")[0] in ("lava", "torch") and _is_known(getattr(part, "__func__", part))
 
 

@@ -21,6 +21,7 @@ from torch.nn.modules import module as all_modules
 from lava_spikeloss.compiling import in_threads
 from lava_spikeloss.training import compiled_loops, loops
 from lava_spikeloss.training.backend import is_lavas, runs_compiled
+from lava_spikeloss.training.compiled_delays import spike_apply
 from lava_spikeloss.training.compiled_loops import WHOLE
 from lava_spikeloss.training.compiled_synapses import covered, plain, sums_are_exact
 
@@ -190,8 +191,7 @@ def spike(
 ) -> torch.Tensor:
     """``Spike.apply`` of lava-dl, whose class is ``slayers``."""
     if graded or isinstance(threshold, torch.Tensor) or not plain(voltage):
-        result: torch.Tensor = slayers.apply(voltage, threshold, tau_rho, scale_rho, graded, voltage_last, scale)
-        return result
+        return spike_apply(slayers, voltage, threshold, tau_rho, scale_rho, graded, voltage_last, scale)
     return _Spike.apply(voltage, threshold, tau_rho, scale_rho)  # type: ignore[no-untyped-call,no-any-return]
 
 

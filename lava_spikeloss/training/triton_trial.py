@@ -17,12 +17,16 @@ from lava_spikeloss.training.loops import Argument, run_in_numba, run_in_triton
 
 __all__ = ["trials", "triton_runs"]
 
+_TRIALS: tuple[dict[str, Any], ...] = ({}, {"seed": 1, "threshold": -1.0, "size": 1e16})  # the second ones overflow
+
 
 @cache
 def triton_runs(device: torch.device) -> bool:
     """Whether the kernels run on a device as they should; warns once of what is in the way."""
     try:
-        other = [loop for loop, arguments in trials().items() if not _agree(loop, arguments, device)]
+        with torch.device("cpu"):  # whatever torch's default device is
+            drawn = [trial for options in _TRIALS for trial in trials(**options).items()]
+            other = sorted({loop for loop, arguments in drawn if not _agree(loop, arguments, device)})
     except Exception as error:  # Triton or its compiler is missing or old, the GPU is too old, its memory is full ...
         in_the_way = f"{type(error).__name__}: {error}"
     else:

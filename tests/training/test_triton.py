@@ -25,7 +25,7 @@ pytest.importorskip("numba")
 pytest.importorskip("triton", reason="Triton, which torch brings along on Linux, is not installed")
 from lava_spikeloss import training
 from lava_spikeloss.slayer_blocks import is_neuron
-from lava_spikeloss.training import loops, triton_loops, triton_trial
+from lava_spikeloss.training import compiled_synapses, loops, triton_loops, triton_trial
 
 SHARED = Path(__file__).parents[1] / "shared"
 LOOPS = list(triton_trial.trials())
@@ -69,14 +69,14 @@ def test_exact_gradients_of_decays_are_those_of_the_loops(name: str, interpreted
 # -- compiled for GPUs that are not here -------------------------------------------------------------------------------
 
 
-def compiled_for(capability: int, loop: str, **options: Any) -> dict[str, Any]:
-    """A kernel in PTX and machine code, for the kinds of arguments that it is given in a trial."""
+def compiled_for(capability: int, loop: str, fixed: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """A kernel in PTX and machine code, for the kinds of arguments that it is given in a trial, some of them fixed."""
     kernel = getattr(triton_loops, loop)
     arguments = [*loops._one_by_one(triton_trial.trials()[loop]), 40, 7, triton_loops.ROWS]
     types, constants = {}, {}
     for name, argument in zip(kernel.arg_names, arguments, strict=True):
-        if isinstance(argument, bool) or name == "size":
-            constants[name] = argument
+        if isinstance(argument, bool) or name == "size" or name in (fixed or {}):
+            constants[name] = {name: argument, **(fixed or {})}[name]
         else:
             types[name] = _type(argument)
     return _compiled(kernel, types, constants, capability, {**triton_loops.OPTIONS, **options})
@@ -146,6 +146,12 @@ def test_a_gpu_is_told_to_round_each_operation(loop: str, capability: int, cache
     assert made["cubin"]
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_kernels_compile_for_one_neuron_and_step_and_changes_that_nobody_wants(loop: str, cache: None) -> None:
+    fixed = {"rows": 1, "steps": 1, "changes": None}  # Triton takes these values for constants
+    assert inexact(compiled_for(90, loop, fixed)["ptx"]) == []
+
+
 def test_without_the_option_products_would_be_fused_with_sums(cache: None) -> None:
     assert inexact(compiled_for(80, "integrate_backward", enable_fp_fusion=True)["ptx"]) == ["fma.rn.f32"]
 
@@ -183,7 +189,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tri
 def test_kernels_are_used_where_they_give_the_numbers_of_the_cpu(kernels: str) -> None:
     told = {
         "good": "",
-        "wrong": "on cpu .* run as they should there: other numbers than on the CPU in resonate, adapt$",
+        "wrong": "on cpu .* run as they should there: other numbers than on the CPU in adapt, resonate$",
         "failing": r"on cpu .* run as they should there: RuntimeError: Failed to find C compiler\.$",
     }[kernels]
     with warnings.catch_warnings(record=True) as caught:
@@ -193,6 +199,12 @@ def test_kernels_are_used_where_they_give_the_numbers_of_the_cpu(kernels: str) -
     messages = [str(one.message) for one in caught]
     assert len(messages) == (1 if told else 0)
     assert all(re.search(told, one, re.IGNORECASE) for one in messages)
+
+
+def test_torch_s_default_device_may_be_another(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
+    monkeypatch.setattr(triton_trial, "run_in_triton", loops.run_in_numba)
+    with torch.device("meta"):
+        assert triton_trial.triton_runs(CPU)
 
 
 def test_without_triton_a_warning_says_so(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
@@ -216,6 +228,13 @@ def test_tensors_go_to_the_loops_of_their_device(
         monkeypatch.setattr(loops, f"run_in_{name}", lambda *_, name=name: went.append(name))
     loops.run("integrate_backward", *(torch.zeros(shape).as_subclass(kind) for shape in ((3, 4), (3,), (3, 4))))
     assert went == [expected]
+
+
+def test_tensors_of_two_devices_or_of_another_kind_are_left_to_slayer() -> None:
+    here, there = torch.zeros(2), torch.zeros(2, device="meta")
+    assert compiled_synapses.covered(here, here)
+    assert not compiled_synapses.covered(here, there)
+    assert not compiled_synapses.covered(there, there)
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
