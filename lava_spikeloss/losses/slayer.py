@@ -252,10 +252,13 @@ def spike_max(
         scores = counts if scale == 1 else counts * scale
         targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(scores)
         return reduce(F.cross_entropy(scores, targets, reduction="none"), reduction, kept)
-    if mode == "count":
-        shares, eps = _lift(counts, 1.0), 0.0
-    else:
-        shares, eps = _lift(counts, _label_is_silent(counts, labels)), _EPS * steps
+    least, eps = (1.0, 0.0) if mode == "count" else (_label_is_silent(counts, labels), _EPS * steps)
+    lifted = counts.detach().clamp(min=least)
+    if labels.dtype == torch.int64 and counts.dim() == 3:  # as large as the trains: two numbers for each step will do
+        total = _as_if(counts.sum(1), lifted.sum(1)) + eps
+        share = _as_if(counts.gather(1, labels), lifted.gather(1, labels)).squeeze(1)
+        return reduce(total.log() - share.log(), reduction, kept)
+    shares = _as_if(counts, lifted)
     total = shares.sum(1) + eps
     if labels.dtype == torch.int64:
         return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction, kept)
@@ -272,9 +275,9 @@ def _label_is_silent(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     return silent.to(counts.dtype)
 
 
-def _lift(counts: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
-    """The larger of each count and ``least``, with the gradient of the count."""
-    return counts.detach().clamp(min=least) + (counts - counts.detach())
+def _as_if(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` with the gradient of ``x``."""
+    return value + (x - x.detach())
 
 
 def _forms_with_yes_or_no(arguments: dict[str, Any], spikes: torch.Tensor) -> list[Form]:
@@ -415,7 +418,7 @@ class _LogisticLosses(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         beyond, p, targets = ctx.saved_tensors
         slope = grad / ctx.width
-        by_beyond = torch.addcmul(-targets * slope, p, slope)  # (p - targets) * slope in one pass
+        by_beyond = torch.addcmul(targets * -slope, p, slope)  # (p - targets) * slope in one pass
         by_targets = (-beyond * slope).sum_to_size(targets.shape) if ctx.needs_input_grad[2] else None
         return by_beyond, None, by_targets, None, None
 
