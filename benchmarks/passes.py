@@ -111,6 +111,7 @@ OPTIONS = [
     Case("ce_rate_loss, temperature", lambda s: L.CERateLoss(temperature=2.0)),
     Case("ce_rate_loss, smoothing", lambda s: L.CERateLoss(label_smoothing=0.1)),
     Case("ce_rate_loss, focal", lambda s: L.CERateLoss(focal_gamma=2.0)),
+    Case("spike_moid, window, narrow", lambda s: L.SpikeMoid(20, alpha=0.05, theta=0.2)),
     Case("spike_time, not cut", lambda s: L.SpikeTime(length=None), lambda s: torch.zeros(s.n, s.c, s.t)),
     Case("sparsity_enforcer, min_rate", lambda s: loss_of_enforcer(L.SparsityEnforcer(min_rate=0.01)), lambda s: None),
 ]
@@ -136,7 +137,7 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
     bounds = [
         ("at most 5 passes for cross entropies with each option", cross_entropies, 0, 5.0),
         ("at most 10 passes for `SpikeTime`", _named(counted, "spike_time"), 0, 10.0),
-        ("at most 10 passes for the rate of a moving window", _named(counted, "spike_rate, window"), 0, 10.0),
+        ("at most 10 passes for moving windows", _named(counted, ", window"), 0, 10.0),
         ("at most 3 inputs in memory", list(counted), 1, 3.05),
         ("the host never waits", list(counted), 2, 0.0),
     ]

@@ -12,6 +12,7 @@ from lava_spikeloss.activity.constraint import LagrangeMultiplier
 from lava_spikeloss.activity.distributed import is_distributed, sum_over_ranks
 from lava_spikeloss.activity.hooks import Watcher, events_of, watched
 from lava_spikeloss.arguments import check_choice, check_number, check_spikes
+from lava_spikeloss.compiling import torch_transforms
 
 __all__ = ["Enforcer", "Factor", "SparsityEnforcer", "sum_of_magnitudes"]
 
@@ -87,7 +88,32 @@ class Enforcer(torch.nn.Module, ABC):
 
 def sum_of_magnitudes(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
     """The sum of ``|x|`` over ``dims``, at least in float32: in half precision it would overflow."""
-    return x.abs().sum(dims, dtype=torch.promote_types(x.dtype, torch.float32))
+    magnitudes: torch.Tensor = x.abs() if torch_transforms() else _Magnitudes.apply(x)  # type: ignore[no-untyped-call, unused-ignore]
+    return magnitudes.sum(dims, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class _Magnitudes(torch.autograd.Function):
+    """``x.abs()``, whose gradient is made in one tensor; torch takes two, each as large as the spikes of a layer."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.abs()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        sign: torch.Tensor = ctx.saved_tensors[0].sgn()
+        keeps_graph = torch.is_grad_enabled()  # for second derivatives, which need the sign as it was
+        return sign * grad if keeps_graph or torch_transforms() else sign.mul_(grad)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor) -> torch.Tensor:
+        sign: torch.Tensor = ctx.saved_tensors[0].sgn()
+        return sign * tangent
 
 
 class _Activity(NamedTuple):

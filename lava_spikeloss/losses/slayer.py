@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_region, check_same_shape, check_spikes
+from lava_spikeloss.compiling import torch_transforms
 from lava_spikeloss.losses.labels import (
     IGNORED,
     Form,
@@ -251,10 +252,13 @@ def spike_max(
         scores = counts if scale == 1 else counts * scale
         targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(scores)
         return reduce(F.cross_entropy(scores, targets, reduction="none"), reduction, kept)
-    if mode == "count":
-        shares, eps = _lift(counts, 1.0), 0.0
-    else:
-        shares, eps = _lift(counts, _label_is_silent(counts, labels)), _EPS * steps
+    least, eps = (1.0, 0.0) if mode == "count" else (_label_is_silent(counts, labels), _EPS * steps)
+    lifted = counts.detach().clamp(min=least)
+    if labels.dtype == torch.int64 and counts.dim() == 3:  # as large as the trains: two numbers for each step will do
+        total = _as_if(counts.sum(1), lifted.sum(1)) + eps
+        share = _as_if(counts.gather(1, labels), lifted.gather(1, labels)).squeeze(1)
+        return reduce(total.log() - share.log(), reduction, kept)
+    shares = _as_if(counts, lifted)
     total = shares.sum(1) + eps
     if labels.dtype == torch.int64:
         return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction, kept)
@@ -271,9 +275,9 @@ def _label_is_silent(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     return silent.to(counts.dtype)
 
 
-def _lift(counts: torch.Tensor, least: torch.Tensor | float) -> torch.Tensor:
-    """The larger of each count and ``least``, with the gradient of the count."""
-    return counts.detach().clamp(min=least) + (counts - counts.detach())
+def _as_if(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` with the gradient of ``x``."""
+    return value + (x - x.detach())
 
 
 def _forms_with_yes_or_no(arguments: dict[str, Any], spikes: torch.Tensor) -> list[Form]:
@@ -354,16 +358,18 @@ def spike_moid(
         forms=label_forms(spikes.shape, counts.shape[1], yes_or_no=True),
     )
     labels, kept = _labels_like(counts, given)
-    targets = wanted_values(labels, counts.shape[1], counts.dtype, 1, 0).expand_as(counts)
-    width, middle = _for_classes(alpha, counts), _for_classes(theta, counts)
-    beyond = counts - steps * middle  # exact near the threshold, where a narrow sigmoid needs every digit
+    targets = wanted_values(labels, counts.shape[1], counts.dtype, 1, 0)
+    beyond = counts - steps * _for_classes(theta, counts)  # exact near the threshold: a narrow sigmoid needs each digit
     del counts  # with a window it is as large as the input
-    x = beyond / (steps * width)  # (rate - theta) / alpha
-    del beyond
-    # The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
-    value = reduce(F.binary_cross_entropy(x.detach().sigmoid(), targets.detach(), reduction="none"), reduction, kept)
-    slope = reduce(F.softplus(x, threshold=40), reduction, kept) - reduce(targets * x, reduction, kept)
-    return value + (slope - slope.detach())
+    if isinstance(alpha, torch.Tensor):
+        beyond, width = beyond / (steps * _for_classes(alpha, beyond)), 1.0
+    else:
+        width = steps * alpha
+    if reduction == "none" or beyond.dim() == 2:
+        return reduce(_logistic_losses(beyond, width, targets), reduction, kept)
+    summed = (1,) if kept is not None and kept.dim() == 2 else (1, 2)  # each step that may be left out has its own sum
+    losses = _logistic_losses(beyond, width, targets, summed)
+    return reduce(losses if reduction == "sum" else losses / (beyond.numel() // losses.numel()), reduction, kept)
 
 
 def _for_classes(value: float | torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -371,6 +377,64 @@ def _for_classes(value: float | torch.Tensor, counts: torch.Tensor) -> torch.Ten
     if isinstance(value, torch.Tensor):
         return value.to(counts.dtype).reshape(-1, *[1] * (counts.dim() - 2))
     return torch.full((), value, dtype=counts.dtype, device=counts.device)
+
+
+def _logistic_losses(
+    beyond: torch.Tensor, width: float, targets: torch.Tensor, dims: tuple[int, ...] = ()
+) -> torch.Tensor:
+    """Binary cross entropy of the logits ``beyond / width``, summed over ``dims``, which stay with size 1.
+
+    The value is that of the probability, whose logarithms end at -100 as lava-dl's; the gradient that of the logit.
+    """
+    if beyond.dim() == 3 and not torch_transforms():  # fewer passes over what is as large as the trains
+        return _LogisticLosses.of(beyond, (beyond / width).sigmoid(), targets, width, dims)
+    logits = beyond / width
+    values = F.binary_cross_entropy(logits.detach().sigmoid(), targets.detach().expand_as(logits), reduction="none")
+    slopes = F.softplus(logits, threshold=40) - targets * logits
+    return _summed(values + (slopes - slopes.detach()), dims)
+
+
+class _LogisticLosses(torch.autograd.Function):
+    """:func:`_logistic_losses` of the probabilities ``p``, whose own gradient serves for second derivatives only."""
+
+    @classmethod
+    def of(cls, *arguments: Any) -> torch.Tensor:
+        losses: torch.Tensor = cls.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]
+        return losses
+
+    @staticmethod
+    def forward(
+        beyond: torch.Tensor, p: torch.Tensor, targets: torch.Tensor, width: float, dims: tuple[int, ...]
+    ) -> torch.Tensor:
+        return _summed(F.binary_cross_entropy(p, targets.expand_as(p), reduction="none"), dims)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        beyond, p, targets, ctx.width, ctx.dims = inputs
+        ctx.save_for_backward(beyond if targets.requires_grad else None, p, targets)
+        ctx.save_for_forward(beyond, p, targets)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        beyond, p, targets = ctx.saved_tensors
+        slope = grad / ctx.width
+        by_beyond = torch.addcmul(targets * -slope, p, slope)  # (p - targets) * slope in one pass
+        by_targets = (-beyond * slope).sum_to_size(targets.shape) if ctx.needs_input_grad[2] else None
+        return by_beyond, None, by_targets, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, beyond: torch.Tensor | None, p: Any, targets: torch.Tensor | None, *_: None) -> torch.Tensor:
+        at, probability, wanted = ctx.saved_tensors
+        change = torch.zeros_like(probability)
+        if beyond is not None:
+            change = change + (probability - wanted) * beyond
+        if targets is not None:
+            change = change - at * targets
+        return _summed(change / ctx.width, ctx.dims)
+
+
+def _summed(values: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    return values.sum(dims, keepdim=True) if dims else values
 
 
 def _counts(

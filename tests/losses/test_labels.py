@@ -461,6 +461,21 @@ def test_spike_moid_learns_its_threshold_and_temperature(window: int | None, siz
     torch.testing.assert_close(module(x, y), functional.spike_moid(x, y, window, alpha=alpha, theta=theta))
 
 
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_spike_moid_of_soft_targets_has_derivatives_of_each_kind(window: int | None, per_step: bool) -> None:
+    """Backward, forward and second ones, by spikes and targets."""
+    shape = (N, C, T) if per_step else (N, C)
+    y = torch.rand(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64).requires_grad_()
+    x = trains(7)[:, :, :T].clone().requires_grad_()
+
+    def loss(v: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return functional.spike_moid(v, wanted, window, alpha=0.3, theta=0.2)
+
+    assert torch.autograd.gradcheck(loss, (x, y), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(loss, (x, y))
+
+
 def test_spike_moid_refuses_a_temperature_that_is_none() -> None:
     for alpha, error in (
         (torch.tensor([1.0, 0.0]), ValueError),

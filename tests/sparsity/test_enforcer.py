@@ -410,3 +410,30 @@ def test_wrong_spikes():
         SparsityEnforcer().append([1.0])
     with pytest.raises(ValueError, match=r"at least one element"):
         SparsityEnforcer().append(torch.ones(0, 3, 4))
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_derivatives_of_each_kind(per: str) -> None:
+    """Backward, forward, second, and many at once; with graded, negative and missing events."""
+    x = torch.tensor([[[0.0, 2.0, -1.0], [0.5, 0.0, 1.0]]], dtype=torch.float64, requires_grad=True)
+
+    def loss(spikes: torch.Tensor) -> torch.Tensor:
+        enforcer = SparsityEnforcer(0.1, per=per)
+        enforcer.append(spikes)
+        return enforcer.loss
+
+    (found,) = torch.autograd.grad(loss(x), x)
+    rates = {"layer": x.abs().mean((0, 1, 2)), "channel": x.abs().mean((0, 2)), "neuron": x.abs().mean((0, 2))}[per]
+    (expected,) = torch.autograd.grad((rates - 0.1).relu().square().sum(), x)
+    torch.testing.assert_close(found, expected)
+    assert (found[x == 0] == 0).all()
+    torch.testing.assert_close(torch.func.grad(loss)(x), expected)
+    direction = torch.linspace(-1, 1, 6, dtype=torch.float64).view_as(x)
+    torch.testing.assert_close(torch.func.jvp(loss, (x,), (direction,))[1], (expected * direction).sum())
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, direction)
+        slope = torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent
+    torch.testing.assert_close(slope, (expected * direction).sum())
+    hessian = torch.autograd.functional.hessian(loss, x)
+    torch.testing.assert_close(torch.autograd.functional.hessian(loss, x, vectorize=True), hessian)
+    torch.testing.assert_close(hessian, torch.autograd.functional.jacobian(torch.func.grad(loss), x))
