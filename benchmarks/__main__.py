@@ -13,7 +13,7 @@ import sys
 
 from benchmarks.report import BROKEN, KEEP_MEMORY, PAGE, fill_page, machine
 
-PARTS = ("losses", "passes", "training_step", "backends", "networks", "verification", "simulator")
+PARTS = ("losses", "passes", "training_step", "backends", "networks", "verification", "simulator", "profiles")
 
 
 def main() -> None:

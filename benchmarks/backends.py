@@ -22,7 +22,7 @@ from benchmarks.timing import paired, ratio
 from benchmarks.training_step import SIZES, build
 from lava_spikeloss import training
 
-__all__ = ["NETWORKS", "measure"]
+__all__ = ["NETWORKS", "measure", "network", "step"]
 
 _RECURRENT = "SHD"
 NETWORKS = {
@@ -38,9 +38,9 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
     for name in filter(wish.wants, NETWORKS):
         kind = NETWORKS[name]
         spikes = kind.input(1)[..., :40] if wish.tiny else kind.input(kind.samples)
-        nets = {backend: _network(kind, spikes[:1], backend) for backend in ("reference", "compiled")}
+        nets = {backend: network(kind, spikes[:1], backend) for backend in ("reference", "compiled")}
         assert_equal(nets, spikes)
-        runs = {backend: _step(net, spikes) for backend, net in nets.items()}
+        runs = {backend: step(net, spikes) for backend, net in nets.items()}
         times = paired(runs, wish.effort(rounds=5, turn=0.0))
         times_as_fast = ratio(times["reference"], times["compiled"])
         milliseconds = [figure(1e3 * times[backend].seconds) for backend in runs]
@@ -56,7 +56,8 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
     return [table(head, rows)], bounds
 
 
-def _network(kind: Kind, sample: torch.Tensor, backend: Literal["reference", "compiled"]) -> torch.nn.Sequential:
+def network(kind: Kind, sample: torch.Tensor, backend: Literal["reference", "compiled"]) -> torch.nn.Sequential:
+    """A network on a backend; its weights are scaled to a rate of 5 % on the sample."""
     torch.manual_seed(0)
     net = kind.build()
     training.firing_rate_(net, sample, 0.05)
@@ -77,7 +78,8 @@ def assert_equal(nets: Mapping[str, torch.nn.Sequential], spikes: torch.Tensor) 
         raise AssertionError("The backends differ.")
 
 
-def _step(net: torch.nn.Sequential, spikes: torch.Tensor) -> Callable[[], None]:
+def step(net: torch.nn.Sequential, spikes: torch.Tensor) -> Callable[[], None]:
+    """A function that trains a network by one step."""
     optimiser, loss = torch.optim.Adam(net.parameters(), lr=1e-6), L.SpikeMax()
     labels = torch.zeros(len(spikes), dtype=torch.long)
 

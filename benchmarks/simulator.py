@@ -28,11 +28,11 @@ from benchmarks.timing import Times, paired, ratio
 from benchmarks.training_step import SIZES, build
 from netx_export import Simulator, simulate
 
-__all__ = ["measure"]
+__all__ = ["ON_LAVA", "measure"]
 
 _STEPS_COMPARED = 30  # of one sample on Lava; axonal delays are shorter
 _CONVOLVED_STEPS = 4  # of a convolution on Lava, where each takes a tenth of a second and more
-_ON_LAVA = ("DVS gestures, pools", "DVS gestures", "N-MNIST", "PilotNet SNN")
+ON_LAVA = ("DVS gestures, pools", "DVS gestures", "N-MNIST", "PilotNet SNN")
 _TINY_KINDS = ("SHD", "RF", "one tiny sample")
 _SLAYER, _LAVA, _STEPS = "SLAYER's forward", "Lava, by `simulate`", "Lava's steps, dense synapses"
 _BOUNDS = {
@@ -92,7 +92,8 @@ def _compare(delays: bool, path: Path, wish: Wish) -> tuple[list[list[str]], dic
     rows, faster = [], {}
     for what, (base, other) in pairs.items():
         scale = samples * steps / lava_steps if what.startswith("Lava's steps") else 1  # of one sample
-        faster[what] = scale * ratio(other, base, clock="wall")  # Lava runs in processes of its own
+        clock = "wall" if what.startswith("Lava") else "processor"  # Lava runs in processes of its own
+        faster[what] = scale * ratio(other, base, clock=clock)
         note = f", {lava_steps} steps of one sample" if scale != 1 else ""
         rows.append([what + note, *(figure(1e3 * one.seconds) for one in (base, other)), figure(faster[what])])
     return rows, faster
@@ -105,7 +106,7 @@ def _compare_kinds(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound]
         if wish.tiny and name not in _TINY_KINDS:
             continue
         net, values = kind.network(), kind.input(1 if wish.tiny else kind.samples)
-        on_both = name in _ON_LAVA
+        on_both = name in ON_LAVA
         faster, cells = _against_slayer(net, path, values, wish, lava_steps=_CONVOLVED_STEPS if on_both else 0)
         rows.append([f"{name}, {len(values)} samples of {kind.steps} steps", *cells])
         limit = 2.0 if name == "one tiny sample" else 5.0

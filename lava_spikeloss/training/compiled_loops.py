@@ -127,14 +127,14 @@ def recurrent_spikes(
     voltages: Floats,
     spikes: Floats,
 ) -> None:
-    """Write ``(T, N, C)`` voltages and ``(N, T, C)`` spikes of neurons with ``(N, C, T)`` inputs that feed each other.
+    """Write the voltages ``(T, N, C)`` and spikes ``(N, C, T)`` of neurons that feed each other.
 
-    ``weight`` is ``(C, C)``, from the neuron in its row, ``kept`` ``(2, C)`` what is kept of current and voltage in a
-    step, of 4096, and ``states`` ``(2, N, C)`` holds both, before and after. Neurons lie side by side, so that the
-    processor takes several at once.
+    Inputs are ``(N, C, T)`` too. ``weight`` is ``(C, C)``, from the neuron in its row, ``kept`` ``(2, C)`` what is kept
+    of current and voltage in a step, of 4096, and ``states`` ``(2, N, C)`` holds both, before and after. Neurons lie
+    side by side, so that the processor takes several at once.
     """
     samples, size, steps = inputs.shape
-    frames = np.empty((steps, size), np.float32)
+    frames, fired = np.empty((steps, size), np.float32), np.empty((steps, size), np.float32)
     for sample in range(samples):
         current, voltage = states[0, sample], states[1, sample]
         feedback, active = np.zeros(size, np.float32), np.empty(size + 1, np.int32)
@@ -142,7 +142,7 @@ def recurrent_spikes(
             for step in range(steps):
                 frames[step, index] = inputs[sample, index, step]
         for step in range(steps):
-            frame, reached, fired = frames[step], voltages[step, sample], spikes[sample, step]
+            frame, reached = frames[step], voltages[step, sample]
             for index in range(size):
                 drive = frame[index] + feedback[index]
                 u = _decayed(np.int64(current[index] * scale), kept[0, index]) + np.int64(drive * scale)
@@ -150,13 +150,16 @@ def recurrent_spikes(
                 v = _decayed(np.int64(voltage[index] * scale), kept[1, index]) + np.int64(current[index] * scale)
                 reached[index] = np.float32(v) / scale
                 fires = reached[index] >= threshold
-                fired[index] = fires
+                fired[step, index] = fires
                 voltage[index] = 0 if fires else reached[index]
             count = 0
             for index in range(size):
                 active[count] = index
-                count += fired[index] != 0
+                count += fired[step, index] != 0
             _add_rows(weight, active[:count], feedback)
+        for index in range(size):
+            for step in range(steps):
+                spikes[sample, index, step] = fired[step, index]
 
 
 @_compiled

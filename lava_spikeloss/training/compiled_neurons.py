@@ -262,8 +262,7 @@ class _Recurrent(torch.autograd.Function):
         kept, states = _decays(neuron).numpy(), _states(neuron, z.shape[:-1])
         threshold, scale = neuron.threshold + neuron.threshold_eps, np.float32(neuron.s_scale)
         inputs, from_neuron = z.detach().contiguous().numpy(), weight.detach().t().contiguous().numpy()
-        samples, size, steps = z.shape
-        voltages, spikes = torch.empty(steps, samples, size), torch.empty(samples, steps, size)
+        voltages, spikes = torch.empty(z.movedim(-1, 0).shape), torch.empty(z.shape)
 
         def run(part: slice) -> None:
             compiled_loops.recurrent_spikes(
@@ -281,7 +280,7 @@ class _Recurrent(torch.autograd.Function):
         neuron.current_state, neuron.voltage_state = states
         ctx.save_for_backward(voltages, spikes, weight)
         ctx.neuron, ctx.threshold = neuron, threshold
-        return torch.empty_like(z).copy_(spikes.mT)
+        return torch.empty_like(z).copy_(spikes)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -300,7 +299,7 @@ class _Recurrent(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return of_z, None, None
         outgoing = of_z[..., 1:].transpose(0, 1).reshape(len(weight), -1)
-        return of_z, torch.matmul(outgoing, spikes[:, :-1].reshape(-1, len(weight))), None
+        return of_z, torch.matmul(outgoing, spikes[..., :-1].transpose(1, 2).reshape(-1, len(weight))), None
 
 
 def _decays(neuron: Any) -> torch.Tensor:

@@ -54,7 +54,8 @@ def _may_leave_24_bits(frames: torch.Tensor, neuron: CubaNeuron) -> bool:
     """Whether a state could leave the 24 bits that Lava has: a geometric series bounds it, or the number of steps."""
     lowest = [int(decay.min()) for decay in _decays(neuron)]
     gains = [len(frames) if decay == 0 else min(len(frames), UNITY_DECAY / decay) for decay in lowest]
-    return float(frames.abs().max()) * gains[0] * gains[1] >= STATE_LIMIT
+    low, high = torch.aminmax(frames)
+    return max(float(high), -float(low)) * gains[0] * gains[1] >= STATE_LIMIT
 
 
 def _fire_without_limits(frames: torch.Tensor, neuron: CubaNeuron) -> torch.Tensor:

@@ -22,6 +22,7 @@ from benchmarks import (
     losses,
     networks,
     passes,
+    profiles,
     report,
     simulator,
     training_step,
@@ -49,6 +50,14 @@ class TestTinyRun:
             pytest.importorskip("numba")
         (rows,), _ = part.measure(TINY)
         assert len(rows.splitlines()) >= 3
+
+    @pytest.mark.slayer
+    def test_profiles(self) -> None:
+        pytest.importorskip("numba")
+        (rows,), _ = profiles.measure(Wish("simulate, 2312-*", tiny=True))
+        assert "`compiled.add_weights` " in rows
+        shares = re.findall(r"([0-9.]+) %", rows)
+        assert sum(map(float, shares)) == pytest.approx(100, abs=1)
 
     @pytest.mark.slow
     @pytest.mark.lava

@@ -24,6 +24,20 @@ def test_the_number_of_threads_is_as_before(mlp_file, mlp_spikes):
     assert np.array_equal(alone.output, simulate(mlp_file, mlp_spikes).output)
 
 
+def test_each_sample_has_one_thread_of_torch_even_if_there_is_no_other():
+    """Where several would meet in small operations, each may wait for a tick of a busy machine's scheduler."""
+    pytest.importorskip("numba")
+    before, found = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(4)
+        for samples in (1, 3):
+            in_parallel(lambda _: found.append(torch.get_num_threads()), range(samples), torch.device("cpu"))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1] * 4
+
+
 def test_samples_on_many_threads_come_out_in_order(mlp_file, rng, monkeypatch):
     spikes = rng.random((40, 12, 20)) < 0.3
     expected = simulate(mlp_file, spikes).output

@@ -475,6 +475,21 @@ def test_drawn_networks_train_alike(
     assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
 
 
+@pytest.mark.parametrize("steps", [1, 17])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("size", [1, 2, 33])
+def test_recurrent_layers_of_every_shape_train_alike(size: int, samples: int, steps: int, threads: int) -> None:
+    """torch adds up in another order where a batch is so small that an array is as good as its transpose."""
+    import lava.lib.dl.slayer as slayer
+
+    for seed in range(5):
+        torch.manual_seed(seed)
+        x = (torch.rand(samples, 3, steps) < 0.4).float()
+        slayers, ours = twins(lambda: slayer.block.cuba.Recurrent(dict(CUBA), 3, size, weight_scale=4), x)
+        expected, found = trained(slayers, x), trained(ours, x)
+        assert [same(*pair) for pair in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 1), (1, 8, 5), (2, 8, 700)])
 @pytest.mark.parametrize("name", ["decays per neuron", "recurrent"])
 def test_one_sample_one_step_and_many(name: str, shape: tuple[int, ...]) -> None:

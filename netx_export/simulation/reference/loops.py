@@ -41,11 +41,12 @@ def in_parallel(function: Callable[[_Item], None], items: Sequence[_Item], devic
         finally:  # after an error or Ctrl-C the other threads are to find nothing left
             deque(pending, maxlen=0)
 
-    others = min(len(items), torch.get_num_threads()) - 1 if compiled_loops(device) else 0
-    if others < 1:
+    if compiled_loops(device) is None:
         work()
         return
-    with one_thread(), exact_convolutions(), ThreadPoolExecutor(others) as pool:
+    others = min(len(items), torch.get_num_threads()) - 1
+    # For a single item too: each of torch's small operations would wait for threads that a busy machine wakes late.
+    with one_thread(), exact_convolutions(), ThreadPoolExecutor(max(1, others)) as pool:
         started = [pool.submit(work) for _ in range(others)]
         work()  # on this thread too: if it only waited, the others would begin on its core
         for one in started:
