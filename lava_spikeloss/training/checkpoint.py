@@ -97,6 +97,7 @@ def load(
 
     Raises:
         OSError: if there is no such file, or it may not be read.
+        TypeError: if ``path`` is no path.
         ValueError: if the file is damaged or empty, or holds other modules or shapes than ``net``, no checkpoint,
             objects other than tensors and plain data, tensors that are not dense or of another kind of numbers,
             several dictionaries that fit, or two tensors for one of ``net``; or if ``optimizer`` is given and the file
@@ -112,6 +113,8 @@ def load(
         >>> torch.equal(net.weight, twin.weight)
         True
     """
+    if not (hasattr(path, "read") or isinstance(path, str | os.PathLike)):  # torch reads open files too
+        raise TypeError(f"Expected argument `path` to be a str or an os.PathLike but got {type(path).__name__}.")
     try:
         contents = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, MemoryError):  # no such file, or no memory: the file may be whole

@@ -40,7 +40,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ExportError: if the directory does not exist or cannot be written to, the disk is full, or ``path`` is something
             else than a file.
+        TypeError: if it is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"Expected argument `path` to be a str or an os.PathLike but got {type(path).__name__}.")
     _refuse_nul(path)
     target = Path(os.path.realpath(path))
     try:

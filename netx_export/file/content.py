@@ -29,14 +29,13 @@ from netx_export.network.description import (
     SigmaDeltaNeuron,
     SpikingLayer,
 )
-from netx_export.network.fixed_point import IntArray
+from netx_export.network.fixed_point import NETX_MESSAGE_BITS, IntArray
 from netx_export.network.stock_loader import rotation_that_loads
 
-__all__ = ["NETX_MESSAGE_BITS", "OWN_GROUP", "READS_VOLTAGE", "content_hash", "content_hash_of_format_1", "datasets"]
+__all__ = ["OWN_GROUP", "READS_VOLTAGE", "content_hash", "content_hash_of_format_1", "datasets"]
 
 OWN_GROUP = "lava_spikeloss"
 READS_VOLTAGE = "reads_voltage"
-NETX_MESSAGE_BITS = 16  # of sigma-delta neurons in netx; it fails where a file says anything about them
 _BLOCK = 2**20  # numbers to hash at a time
 _FILE_TYPES = {"recurrent": "dense_rec", "resonator": "dense"}
 # Numbers are hashed in the widest type, so that the one that an array happens to have makes no difference.

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
-from netx_export.file.content import NETX_MESSAGE_BITS, OWN_GROUP, READS_VOLTAGE, content_hash, datasets
+from netx_export.file.content import OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import check_path, why_unreadable
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
@@ -49,6 +49,7 @@ from netx_export.network.fixed_point import (
     DEFAULT_THRESHOLD,
     MAX_THRESHOLD,
     MESSAGE_BITS,
+    NETX_MESSAGE_BITS,
     UNITY_DECAY,
     WEIGHT_SCALE,
     IntArray,

@@ -36,6 +36,7 @@ __all__ = [
     "MIN_BIAS",
     "MIN_QUANTISED",
     "MIN_WEIGHT",
+    "NETX_MESSAGE_BITS",
     "STATE_LIMIT",
     "STATE_SCALE",
     "SUM_SCALE",
@@ -67,5 +68,6 @@ MAX_THRESHOLD = 2**17 - 1
 DEFAULT_THRESHOLD = 2**17  # of a file without neuron parameters: no membrane potential reaches it
 MIN_BIAS, MAX_BIAS = -(2**12), 2**12 - 1  # 13 bits with the sign, as lava/proc/lif/models.py says
 LOWEST_BIAS, HIGHEST_BIAS = -(2**15), 2**15 - 1  # what Lava's simulator holds, in 16 bits
+NETX_MESSAGE_BITS = 16  # that netx gives sigma-delta neurons; it fails where a layer in a file says anything about them
 MAX_DELAY = 62  # steps; netx makes longer ones this long
 MAX_CONV_SIZE = 127  # Lava holds kernel sizes, strides, padding, dilation and groups in 8 bits with the sign

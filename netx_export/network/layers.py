@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from netx_export.network.fixed_point import WEIGHT_SCALE, IntArray
+from netx_export.network.fixed_point import NETX_MESSAGE_BITS, WEIGHT_SCALE, IntArray
 
 __all__ = [
     "Affine",
@@ -105,7 +105,7 @@ class SigmaDeltaNeuron(PlainData):
 
     threshold: int
     sends: bool = True
-    message_bits: int = 16
+    message_bits: int = NETX_MESSAGE_BITS
 
     @property
     def gives(self) -> Gives:

@@ -31,6 +31,7 @@ from netx_export.network.fixed_point import (
     MAX_STATE,
     MESSAGE_BITS,
     MIN_QUANTISED,
+    NETX_MESSAGE_BITS,
     STATE_SCALE,
     SUM_SCALE,
     UNITY_DECAY,
@@ -113,8 +114,8 @@ PARTIAL_SUM = Quantity(
     "SLAYER adds a step's messages up in float32, in an order of its own. At worst it goes through this size, which "
     "float32 rounds, and Lava does not. Scale the input or the layer's weights down.",
 )
-# Without input neurons that bound them, messages are taken to have the 16 bits that netx gives them.
-_MESSAGES = (-(2.0**15), 2.0**15)
+# Without input neurons that bound them, messages are taken to have the bits that netx gives them, with the sign.
+_MESSAGES = (-(2.0 ** (NETX_MESSAGE_BITS - 1)), 2.0 ** (NETX_MESSAGE_BITS - 1))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from netx_export.network.fixed_point import (
     MAX_BIAS,
     MAX_CONV_SIZE,
     MAX_DELAY,
+    MAX_INT32,
     MAX_THRESHOLD,
     MIN_BIAS,
     UNITY_DECAY,
@@ -162,7 +163,7 @@ def integers(
     for block, target in zip(blocks, torch.from_numpy(array).view(-1).split(_BLOCK), strict=True):
         scaled = quantise(block).double() * context.weight_scale
         rounded = scaled.round()
-        if not bool(((scaled == rounded) & (rounded.abs() < 2**31)).all()):
+        if not bool(((scaled == rounded) & (rounded.abs() <= MAX_INT32)).all()):
             refuse(
                 context.index,
                 context.block,

@@ -145,6 +145,13 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path, there: 
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "link.net", "target.net"]
 
 
+@pytest.mark.parametrize("path", [None, 3, b"x.net"])
+def test_what_is_no_path_is_a_type_error(path: object) -> None:
+    message = f"`path` to be a str or an os.PathLike but got {type(path).__name__}"
+    with pytest.raises(TypeError, match=message), replacing(path):  # type: ignore[arg-type]
+        pass
+
+
 def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.net").symlink_to("b.net")
     (tmp_path / "b.net").symlink_to("a.net")

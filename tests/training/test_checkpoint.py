@@ -188,6 +188,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
             load(file, torch.nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("path", [None, 3, b"net.pt"])
+def test_what_is_no_path_is_no_damaged_file(path: Any) -> None:
+    with pytest.raises(TypeError, match=f"`path` to be a str or an os.PathLike but got {type(path).__name__}"):
+        load(path, torch.nn.Linear(2, 2))
+
+
 def test_a_file_that_is_not_there_is_no_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "net.pt", torch.nn.Linear(2, 2))

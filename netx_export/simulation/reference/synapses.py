@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from netx_export.network.description import Conv, Dense, Recurrent, SpikingLayer
-from netx_export.network.fixed_point import MAX_DELAY, STATE_LIMIT, IntArray
+from netx_export.network.fixed_point import MAX_DELAY, MAX_INT32, STATE_LIMIT, IntArray
 from netx_export.network.stock_loader import LoadedWeights, load_dense_weights, load_weights
 from netx_export.simulation.reference.loops import compiled_loops, exact_convolutions, one_thread
 
@@ -35,7 +35,7 @@ __all__ = [
 
 Synapses: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
-_CAST_LIMIT = 2**31
+_CAST_LIMIT = MAX_INT32 + 1
 # Up to this share of active inputs it is faster to add up weights than to multiply matrices, in torch and compiled, or
 # to convolve; for messages in a dense layer it always is.
 _SPARSE_RATE = {"torch": 0.15, "compiled": 0.3, "spikes": 0.06, "messages": 0.25}
@@ -119,7 +119,7 @@ class WeightedSums:
         self.exponent = loaded.exponent if loaded.rounds else 0
         self._largest = max(int(weight.max()), -int(weight.min()))
         self._largest_sum = self._largest * weight.shape[1]
-        self.fits = self._largest_sum < 2**31
+        self.fits = self._largest_sum <= MAX_INT32
         self.integers = torch.from_numpy(_short(weight).T.copy())
         self._device = device
 
