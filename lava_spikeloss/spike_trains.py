@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes, check_tensor
 from lava_spikeloss.compiling import torch_compiles, torch_transforms
-from lava_spikeloss.losses.labels import Labels, class_indices, targets_per_train
+from lava_spikeloss.losses.labels import Labels, as_signed, class_indices, targets_per_train
 from lava_spikeloss.losses.reduction import as_float, compute_dtype, matmul
 from lava_spikeloss.peers import also_called
 
@@ -406,8 +406,8 @@ def delay(x: torch.Tensor, steps: int | Sequence[int] | torch.Tensor) -> torch.T
     delays = _channel_delays(x, steps)
     source = torch.arange(x.shape[-1], device=x.device) - delays
     source = source.reshape(1, x.shape[1], *[1] * (x.dim() - 3), x.shape[-1])
-    delayed = x.gather(-1, source.clamp(min=0).expand_as(x))
-    return delayed.masked_fill(source < 0, 0)
+    delayed = as_signed(x).gather(-1, source.clamp(min=0).expand_as(x))
+    return delayed.masked_fill(source < 0, 0).to(x.dtype)
 
 
 def _channel_delays(x: torch.Tensor, steps: Sequence[int] | torch.Tensor) -> torch.Tensor:

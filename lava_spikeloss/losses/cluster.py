@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from lava_spikeloss.arguments import check_count, check_number, check_spikes
-from lava_spikeloss.losses.labels import IGNORED, Form, LabelForm, label_forms, read_labels, targets_per_train
+from lava_spikeloss.losses.labels import (
+    IGNORED,
+    Form,
+    LabelForm,
+    as_signed,
+    label_forms,
+    read_labels,
+    targets_per_train,
+)
 from lava_spikeloss.losses.lengths import Lengths, padded
 from lava_spikeloss.losses.module import Loss
 from lava_spikeloss.losses.options import Reduction, check_options
@@ -81,7 +89,7 @@ def _nearest(
     v: torch.Tensor, v_threshold: float | torch.Tensor, reach: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Number of clusters, and the steps of :func:`spike_cluster`, :math:`T` for none, each ``(*, 1)``."""
-    v = v.detach().contiguous()
+    v = as_signed(v.detach()).contiguous()
     steps = v.shape[-1]
     reach = min(reach, steps - 1)
     threshold = v_threshold.unsqueeze(-1) if isinstance(v_threshold, torch.Tensor) else v_threshold
@@ -188,7 +196,7 @@ def stca_loss(
     check_options(
         v_threshold=v_threshold, T_in=T_in, reduction=reduction, true_count=true_count, false_count=false_count
     )
-    v = collapse(membrane)
+    v = as_signed(collapse(membrane))
     given = read_labels(
         desired,
         membrane.shape,

@@ -154,9 +154,9 @@ def read_form(
     raise ValueError(_two_readings(labels, indices[0], targets[0], name))
 
 
-def as_signed(labels: torch.Tensor) -> torch.Tensor:
-    """Labels as int64 where they are unsigned and wider than a byte: torch neither orders nor picks such numbers."""
-    return labels.to(torch.int64) if labels.dtype in _WIDE_UNSIGNED else labels
+def as_signed(numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers as int64 where they are unsigned and wider than a byte: torch neither orders nor picks such numbers."""
+    return numbers.to(torch.int64) if numbers.dtype in _WIDE_UNSIGNED else numbers
 
 
 def only_indices(labels: torch.Tensor) -> bool:

@@ -53,7 +53,7 @@ def silent_after_the_end(spikes: torch.Tensor, lengths: Lengths) -> torch.Tensor
     """Spikes ``(N, ..., T)`` with zeros after each sample's end."""
     listed = check_lengths(lengths, spikes.shape[0], spikes.shape[-1])
     ends = torch.tensor(listed, device=spikes.device).reshape(-1, *[1] * (spikes.dim() - 1))
-    return spikes.masked_fill(torch.arange(spikes.shape[-1], device=spikes.device) >= ends, 0)
+    return as_signed(spikes).masked_fill(torch.arange(spikes.shape[-1], device=spikes.device) >= ends, 0)
 
 
 def classes_of_call(arguments: Arguments, x: torch.Tensor) -> int:
@@ -151,7 +151,9 @@ def _of_lengths(function: Callable[..., torch.Tensor], kind: _Kind, arguments: A
     reduction = arguments.pop("reduction")
     if kind.labels is not None:
         check_tensor(kind.labels, arguments[kind.labels])
-        arguments[kind.labels] = as_signed(arguments[kind.labels])
+    for key, value in arguments.items():  # torch takes no rows of numbers that are unsigned and wider than a byte
+        if isinstance(value, torch.Tensor):
+            arguments[key] = as_signed(value)
     form = _form_of_labels(kind, arguments, x, lengths)
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):

@@ -12,6 +12,7 @@ from lava_spikeloss.losses.labels import (
     IGNORED,
     LabelForm,
     Labels,
+    as_signed,
     label_forms,
     read_labels,
     sample_weights,
@@ -98,7 +99,7 @@ def ce_max_membrane_loss(
         tensor(0.3133)
     """
     check_spikes("membrane", membrane, min_dims=3)
-    potentials = collapse(membrane)
+    potentials = as_signed(collapse(membrane))
     return cross_entropy(
         potentials.max(-1).values,
         read_labels(labels, membrane.shape, potentials.shape[1], label_form=label_form, ignore_index=ignore_index),

@@ -105,6 +105,17 @@ def test_unsigned_labels_are_as_good_as_signed_ones(name: str, dtype: torch.dtyp
         LOSSES[name](trains(), torch.full((N,), 7).to(dtype), lengths=lengths)
 
 
+@pytest.mark.parametrize("name", [*(name for name in LOSSES if name != "decolle"), "spike_time", "similarity"])
+@pytest.mark.parametrize("dtype", UNSIGNED)
+@pytest.mark.parametrize("lengths", [None, [5, 4, 5, 4]])
+def test_unsigned_trains_are_as_good_as_signed_ones(name: str, dtype: torch.dtype, lengths: list[int] | None) -> None:
+    others = {"spike_time": lambda x, y, **k: functional.spike_time(x, x.flip(0), **k)}
+    loss = {"similarity": functional.spike_similar_loss, **others, **LOSSES}[name]
+    spikes = (trains() > 0.5).to(dtype)
+    found = loss(spikes, INDICES, lengths=lengths)
+    torch.testing.assert_close(found, loss(spikes.to(torch.int64), INDICES, lengths=lengths))
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "stca"])
 def test_an_error_of_floats_that_may_be_classes_of_steps_says_how_to_be_clear(name: str) -> None:
     with pytest.raises(ValueError, match="from 0 to 4; class indices need `label_form='indices'`"):

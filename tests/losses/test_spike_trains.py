@@ -320,3 +320,11 @@ def test_half_precision_spikes_are_counted_in_float32(dtype: torch.dtype) -> Non
     (second,) = torch.autograd.grad(gradient.sum(dtype=torch.float32), x)
     assert torch.equal(second, torch.full_like(x, 2 * x.shape[-1]))
     assert spike_count(torch.ones(4096, dtype=dtype)) == 4096
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_trains_are_delayed_as_signed_ones(dtype: torch.dtype) -> None:
+    spikes = torch.tensor([[[1, 2, 3], [4, 5, 6]]])
+    delayed = functional.delay(spikes.to(dtype), [0, 2])
+    assert delayed.dtype == dtype
+    assert delayed.tolist() == [[[1, 2, 3], [0, 0, 4]]]
