@@ -252,27 +252,24 @@ def spike_max(
         scores = counts if scale == 1 else counts * scale
         targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(scores)
         return reduce(F.cross_entropy(scores, targets, reduction="none"), reduction, kept)
-    least, eps = (1.0, 0.0) if mode == "count" else (_label_is_silent(counts, labels), _EPS * steps)
-    lifted = counts.detach().clamp(min=least)
-    if labels.dtype == torch.int64 and counts.dim() == 3:  # as large as the trains: two numbers for each step will do
-        total = _as_if(counts.sum(1), lifted.sum(1)) + eps
-        share = _as_if(counts.gather(1, labels), lifted.gather(1, labels)).squeeze(1)
-        return reduce(total.log() - share.log(), reduction, kept)
-    shares = _as_if(counts, lifted)
-    total = shares.sum(1) + eps
+    eps = 0.0 if mode == "count" else _EPS * steps
     if labels.dtype == torch.int64:
-        return reduce(total.log() - shares.gather(1, labels).squeeze(1).log(), reduction, kept)
+        share = counts.gather(1, labels)
+        least = _least(mode, share <= 0)
+        total = _as_if(counts.sum(1), counts.detach().clamp(min=least).sum(1)) + eps
+        share = _as_if(share, share.detach().clamp(min=least)).squeeze(1)
+        return reduce(total.log() - share.log(), reduction, kept)
+    least = _least(mode, ((counts <= 0) & (labels > 0)).any(1, keepdim=True))
+    shares = _as_if(counts, counts.detach().clamp(min=least))
+    total = shares.sum(1) + eps
     log_shares = torch.where(shares > 0, shares, 1.0).log()  # the share of a class without a label may be 0
     return reduce(labels.sum(1) * total.log() - (labels * log_shares).sum(1), reduction, kept)
 
 
-def _label_is_silent(counts: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 where a labelled class did not fire, else 0, ``(N, 1)`` or ``(N, 1, T)``."""
-    if labels.dtype == torch.int64:
-        silent = counts.gather(1, labels) <= 0
-    else:
-        silent = ((counts <= 0) & (labels > 0)).any(1, keepdim=True)
-    return silent.to(counts.dtype)
+def _least(mode: Mode, label_is_silent: torch.Tensor) -> torch.Tensor:
+    """The count that every class has at least: 1 in mode "count" and where a labelled class is silent, else 0."""
+    least = torch.ones_like(label_is_silent) if mode == "count" else label_is_silent
+    return least.to(torch.int64)
 
 
 def _as_if(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
