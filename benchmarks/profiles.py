@@ -2,7 +2,8 @@
 
 Counted is a function's own time, without that of what it calls, as Python's profiler tells it: to it, all that torch's
 backward runs by itself is one function, ``run_backward``. The step is a compiled one of benchmarks/backends.py; the
-reference simulator, which has read the file before, runs the networks that benchmarks/simulator.py compares with Lava.
+reference simulator, which has read the file before, runs the networks that benchmarks/simulator.py compares with Lava,
+and the sigma-delta ones.
 
     python -m benchmarks.profiles --only 'step, *'
 """
@@ -19,10 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.backends import NETWORKS, network, step
 from benchmarks.kinds import KINDS, Kind
 from benchmarks.report import Bound, Wish, figure, main, table
-from benchmarks.simulator import ON_LAVA
+from benchmarks.simulator import ON_LAVA, SIGMA_DELTA
 from netx_export import Simulator, export
 
 __all__ = ["measure"]
@@ -38,7 +41,12 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "network.net")
         cases = {"step, SHD": partial(_step, KINDS["SHD"], wish)}
-        cases |= {f"simulate, {name}": partial(_simulation, kind, path, wish) for name, kind in _SIMULATED.items()}
+        for name, kind in _SIMULATED.items():
+            cases[f"simulate, {name}"] = partial(
+                _simulation, kind.network, partial(kind.input, kind.samples), path, wish
+            )
+        for name, (_, build, inputs) in SIGMA_DELTA.items():
+            cases[f"simulate, {name}"] = partial(_simulation, build, inputs[0], path, wish)
         rows = [[name, ", ".join(_shares(cases[name](), runs))] for name in filter(wish.wants, cases)]
     return [table(["of", "share of the processor's time"], rows)] if rows else [], []
 
@@ -48,10 +56,13 @@ def _step(kind: Kind, wish: Wish) -> Callable[[], object]:
     return step(network(kind, spikes[:1], "compiled"), spikes)
 
 
-def _simulation(kind: Kind, path: Path, wish: Wish) -> Callable[[], object]:
-    net, spikes = kind.network(), kind.input(1 if wish.tiny else kind.samples)
-    export(net, path, spikes[:1])
-    return partial(Simulator(path), spikes)
+def _simulation(
+    build: Callable[[], torch.nn.Sequential], make: Callable[[], torch.Tensor], path: Path, wish: Wish
+) -> Callable[[], object]:
+    net, values = build(), make()
+    net(values[:1])  # shapes are known then
+    export(net.eval(), path, values[:1])
+    return partial(Simulator(path), values[:1] if wish.tiny else values)
 
 
 def _shares(run: Callable[[], object], runs: int) -> list[str]:

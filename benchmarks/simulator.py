@@ -17,6 +17,8 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from benchmarks.timing import Times, paired, ratio
 from benchmarks.training_step import SIZES, build
 from netx_export import Simulator, simulate
 
-__all__ = ["ON_LAVA", "measure"]
+__all__ = ["ON_LAVA", "SIGMA_DELTA", "measure"]
 
 _STEPS_COMPARED = 30  # of one sample on Lava; axonal delays are shorter
 _CONVOLVED_STEPS = 4  # of a convolution on Lava, where each takes a tenth of a second and more
@@ -134,15 +136,11 @@ def _against_lava(path: Path, values: torch.Tensor, wish: Wish) -> tuple[float, 
 
 def _compare_graded(path: Path, wish: Wish) -> tuple[list[list[str]], list[Bound]]:
     """A row for each sigma-delta network and size of input, and a bound for each network."""
-    pilotnet, dense = _pilotnet(), _dense_changes()
-    cases = [
-        ("sigma-delta PilotNet", 2.0, pilotnet, [_video(4, 16), _video(16, 32)]),
-        ("sigma-delta 256-256-64", 3.0, dense, [_walks(32, 100)]),
-    ]
     rows, bounds = [], []
-    for name, limit, net, inputs in cases:
+    for name, (limit, make_network, inputs) in SIGMA_DELTA.items():
+        net = make_network()
         ratios = []
-        for values in inputs:
+        for values in (make() for make in inputs):
             faster, cells = _against_slayer(net, path, values[:1, ..., :4] if wish.tiny else values, wish)
             subject = f"{name}, {len(values)} samples of {values.shape[-1]} steps"
             rows.append([subject, *cells])
@@ -222,6 +220,13 @@ def _video(samples: int, steps: int) -> torch.Tensor:
 def _walks(samples: int, steps: int) -> torch.Tensor:
     """256 random walks."""
     return torch.randn(samples, 256, steps, generator=torch.Generator().manual_seed(1)).mul(0.03).cumsum(-1) + 0.5
+
+
+# Of each network: how many times as fast as SLAYER's forward at least, the network, and its inputs.
+SIGMA_DELTA: dict[str, tuple[float, Callable[[], torch.nn.Sequential], tuple[Callable[[], torch.Tensor], ...]]] = {
+    "sigma-delta PilotNet": (2.0, _pilotnet, (partial(_video, 4, 16), partial(_video, 16, 32))),
+    "sigma-delta 256-256-64": (3.0, _dense_changes, (partial(_walks, 32, 100),)),
+}
 
 
 def _times_of_simulate(path: Path, spikes: torch.Tensor, wish: Wish) -> tuple[Times, Times]:
