@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 def run_texts(network: str | os.PathLike[str] | NetworkDescription) -> dict[str, str]:
     """What is verified, when, and by which versions."""
-    file = "a description" if isinstance(network, NetworkDescription) else Path(network).name
+    file = "a description" if isinstance(network, NetworkDescription) else Path(os.fsdecode(network)).name
     found = {"file": file, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", **versions()}
     with suppress(PackageNotFoundError):
         found["lava-nc"] = version("lava-nc")
