@@ -86,9 +86,11 @@ def check_metadata(metadata: object) -> None:
     Raises:
         DescriptionError: if they are not.
     """
-    texts = [text for pair in metadata.items() for text in pair] if isinstance(metadata, Mapping) else [metadata]
-    if not all(isinstance(text, str) for text in texts):
+    if not isinstance(metadata, Mapping):
         raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {metadata!r}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {key!r}: {value!r}")
 
 
 def check_voltage_readout(reads_voltage: object, layers: Sequence[Layer]) -> None:

@@ -398,9 +398,15 @@ def test_layers_that_are_no_tuple_are_named(layers: Any) -> None:
         NetworkDescription(layers)
 
 
-@pytest.mark.parametrize("metadata", [3, None, {"a": 1}, {1: "a"}])
-def test_metadata_that_no_file_could_hold_are_named(metadata: Any) -> None:
-    with pytest.raises(DescriptionError, match="expected argument `metadata` to map texts to texts, but got"):
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [(3, "3"), (None, "None"), ({"long": "x" * 1000, "a": 1}, "'a': 1"), ({"long": "x" * 1000, 1: "a"}, "1: 'a'")],
+    ids=["a number", "none", "no text", "no name"],
+)
+def test_metadata_that_no_file_could_hold_are_named(metadata: Any, named: str) -> None:
+    with pytest.raises(
+        DescriptionError, match=rf"^expected argument `metadata` to map texts to texts, but got {named}\.$"
+    ):
         NetworkDescription((DENSE,), metadata)
 
 
