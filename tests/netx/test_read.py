@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,14 @@ def test_a_number_is_no_path_and_no_open_file_is_closed(mlp: Path, function: Cal
             with pytest.raises(TypeError, match=f"`path` to be the path of a {kind} but got {type(wrong).__name__}"):
                 function(wrong)
         assert file.read(4) == b"\x89HDF"
+
+
+@pytest.mark.parametrize("metadata", [{"a\0b": "x"}, {"a": "x\0y"}])
+def test_a_nul_character_in_metadata_is_refused(metadata: dict[str, str], mlp: Path, tmp_path: Path) -> None:
+    """HDF5 would end a name there, and the text be found under another one."""
+    with pytest.raises(ValueError, match="NUL"):
+        write(replace(read(mlp), metadata=metadata), tmp_path / "a.net")
+    assert not (tmp_path / "a.net").exists()
 
 
 def test_a_path_of_bytes_leads_to_the_same_file(mlp: Path, tmp_path: Path) -> None:
