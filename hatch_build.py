@@ -35,7 +35,7 @@ class AddressesHook(MetadataHookInterface):
 
 
 def _check(repository: str) -> None:
-    if not re.fullmatch(r"https://[^/@?#\s]+/[^/?#\s]+/[^/?#\s]+", repository):
+    if not re.fullmatch(r"https://[^/@?#\s]+/[^/?#\s]+/[^/?#\s]+(?<!\.git)", repository):
         raise ValueError(f"Expected {VARIABLE} to be an address like https://HOST/OWNER/NAME but got {repository!r}.")
 
 

@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 def run_texts(network: str | os.PathLike[str] | NetworkDescription) -> dict[str, str]:
     """What is verified, when, and by which versions."""
-    file = "a description" if isinstance(network, NetworkDescription) else Path(network).name
+    file = "a description" if isinstance(network, NetworkDescription) else Path(os.fsdecode(network)).name
     found = {"file": file, "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", **versions()}
     with suppress(PackageNotFoundError):
         found["lava-nc"] = version("lava-nc")
@@ -82,10 +82,12 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
     """A copy of the texts that the caller wants to have in the file.
 
     Raises:
-        TypeError: if something is no text.
+        TypeError: if it is no mapping, or something in it is no text.
         ValueError: if there are too many texts or too long ones, a name is empty, or either holds a NUL character or
             half of a surrogate pair.
     """
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"Expected argument `metadata` to map texts to texts but got {type(metadata).__name__}.")
     size = 0
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):

@@ -63,16 +63,15 @@ def make_lava_env(
     _check_torch(torch)
     base = find_base(python)
     directory = Path(os.path.realpath(directory))  # venv refuses a link
-    was_there = directory.is_dir()
+    was_there = os.path.isdir(directory)
     _check_directory(directory)
     make_directory(directory)
     path = _python_of(directory)
     with _alone_in(directory):
-        is_new = _is_new(directory)
+        is_new = _begin(directory)
         try:
             tell(f"Making an environment for Lava in {directory}, with {base}.")
             tell(_size(torch, torch_index, directory))
-            (directory / _MARK).touch()
             _run([base, "-I", "-m", "venv", str(directory)], f"{base} could not make an environment", quiet=True)
             _install(path, torch, torch_index)
             tell("Installed. Running a network of two layers on Lava.")
@@ -233,11 +232,22 @@ def _check_directory(directory: Path) -> None:
         )
 
 
-def _is_new(directory: Path) -> bool:
-    """Whether there is no environment in it. One whose Python does not run, as when that is gone, is cleared."""
-    if not _version(_python_of(directory)):
-        _clear(directory)
-    return not any(entry.name != _MARK for entry in directory.iterdir())
+def _begin(directory: Path) -> bool:
+    """Mark a directory as ours, and clear an environment whose Python does not run, as when that is gone.
+
+    Returns:
+        Whether there is no environment in it now.
+
+    Raises:
+        NetxExportError: if it cannot be written to.
+    """
+    try:
+        (directory / _MARK).touch()
+        if not _version(_python_of(directory)):
+            _clear(directory)
+        return not any(entry.name != _MARK for entry in directory.iterdir())
+    except OSError as error:
+        raise NetxExportError(f"Cannot write to {directory}: {error.strerror}. Name another directory.") from None
 
 
 def _clear(directory: Path) -> None:

@@ -87,6 +87,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
         ExportError: for a layer that cannot be written so that its weights are loaded exactly, or sigma-delta neurons
             with another number of message bits than netx has.
         OSError: if the file cannot be written.
+        ValueError: for metadata with a NUL character.
     """
     write_as_described(loadable(description), path)
 
@@ -99,6 +100,7 @@ def write_as_described(description: NetworkDescription, path: str | os.PathLike[
     Raises:
         ExportError: for sigma-delta neurons with another number of message bits than netx has.
         OSError: if the file cannot be written.
+        ValueError: for metadata with a NUL character.
     """
     _refuse_message_bits(description)
     with _in_memory(path, "w") as file:
@@ -144,6 +146,8 @@ def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterat
 
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
     for key in sorted(texts):
+        if "\0" in key:  # HDF5 would end the name there
+            raise ValueError(f"Expected names without NUL characters in `metadata` but got {key!r}.")
         group.attrs[key] = texts[key]
 
 

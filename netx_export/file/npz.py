@@ -47,6 +47,7 @@ def load_spikes(
         SimulationError: if the file is missing, cannot be read, is no ``.npz`` file or too large for the memory, lacks
             the spikes, holds Python objects, spikes that are no real numbers, or another number of labels than of
             samples.
+        TypeError: if ``path`` is no path.
 
     Example:
         >>> from netx_export.file.npz import load_spikes
@@ -76,6 +77,7 @@ def save_spikes(path: str | os.PathLike[str], spikes: npt.ArrayLike, labels: npt
 
     Raises:
         SimulationError: if the file cannot be written.
+        TypeError: if ``path`` is no path.
     """
     arrays = {"spikes": np.asarray(spikes)}
     if labels is not None:
@@ -88,6 +90,7 @@ def save_simulation(path: str | os.PathLike[str], simulation: Run) -> None:
 
     Raises:
         SimulationError: if the file cannot be written.
+        TypeError: if ``path`` is no path.
     """
     _save(path, simulation.arrays)
 
@@ -101,6 +104,7 @@ def load_simulation(path: str | os.PathLike[str]) -> Run:
     Raises:
         SimulationError: if the file is missing, cannot be read, is no ``.npz`` file or too large for the memory, lacks
             the output, or holds anything but finite numbers.
+        TypeError: if ``path`` is no path.
     """
     arrays = load_arrays(path, None, f"`{OUTPUT}`")
     if OUTPUT not in arrays:
@@ -129,6 +133,7 @@ def load_arrays(path: str | os.PathLike[str], names: set[str] | None, wanted: st
         TypeError: if ``path`` is no path.
     """
     check_path("path", path, ".npz file")
+    path = os.fsdecode(path)  # zipfile takes no bytes
     problem = why_unreadable(path)
     if problem:
         raise SimulationError(f"{path}: {problem}. Give the path of a .npz file with {wanted}.")
@@ -210,7 +215,7 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Array:
 
 def _names(path: str | os.PathLike[str]) -> str:
     """The names of a file's arrays, for an error: as many as one can read."""
-    with zipfile.ZipFile(path) as file:
+    with zipfile.ZipFile(os.fsdecode(path)) as file:
         names = sorted(map(_name, file.infolist()))
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(f"`{name}`" for name in names[:_MOST_NAMES]) + more or "an empty file"

@@ -95,8 +95,7 @@ class NetworkDescription(PlainData):
         check_layers(self.layers)
         check_spike_exp(self.spike_exp)
         check_metadata(self.metadata)
-        if self.reads_voltage:
-            check_voltage_readout(self.layers)
+        check_voltage_readout(self.reads_voltage, self.layers)
 
     @cached_property
     def spiking(self) -> dict[str, SpikingLayer]:

@@ -86,19 +86,23 @@ def check_metadata(metadata: object) -> None:
     Raises:
         DescriptionError: if they are not.
     """
-    texts = [text for pair in metadata.items() for text in pair] if isinstance(metadata, Mapping) else [metadata]
-    if not all(isinstance(text, str) for text in texts):
+    if not isinstance(metadata, Mapping):
         raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {metadata!r}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {key!r}: {value!r}")
 
 
-def check_voltage_readout(layers: Sequence[Layer]) -> None:
-    """Raise unless the last layer can be read by its voltage.
+def check_voltage_readout(reads_voltage: object, layers: Sequence[Layer]) -> None:
+    """Raise unless the last layer can be read by its voltage, if it is.
 
     Raises:
-        DescriptionError: if it is no dense layer of CUBA neurons.
+        DescriptionError: if it is no dense layer of CUBA neurons, or ``reads_voltage`` neither True nor False.
     """
+    if not isinstance(reads_voltage, bool | np.bool_):
+        raise DescriptionError(f"expected argument `reads_voltage` to be True or False, but got {reads_voltage!r}")
     last = layers[-1]
-    if not (isinstance(last, Dense) and isinstance(last.neuron, CubaNeuron)):
+    if reads_voltage and not (isinstance(last, Dense) and isinstance(last.neuron, CubaNeuron)):
         raise DescriptionError("it is read by its voltage; expected a dense layer of CUBA neurons", len(layers) - 1)
 
 
@@ -109,8 +113,7 @@ def layer_problem(layer: Layer) -> str | None:
 
 def _layer_problems(layer: Layer) -> Iterator[str]:
     """What is wrong with a layer; only the first is sure to be true, since each check relies on those before it."""
-    yield from _flag_problems("delay_shift", layer)
-    yield from _flag_problems("sends", getattr(layer, "neuron", None))
+    yield from _flag_problems("delay_shift", getattr(layer, "delay_shift", False))
     if isinstance(layer, SpikingLayer | Affine):
         yield from _weight_problems(layer)
     if isinstance(layer, Conv):
@@ -122,9 +125,8 @@ def _layer_problems(layer: Layer) -> Iterator[str]:
     yield from outside_registers(layer)
 
 
-def _flag_problems(name: str, holder: object) -> Iterator[str]:
-    value = getattr(holder, name, False)
-    if not isinstance(value, bool):
+def _flag_problems(name: str, value: object) -> Iterator[str]:
+    if not isinstance(value, bool | np.bool_):
         yield f"its {name} is {value!r}; expected True or False"
 
 
@@ -133,7 +135,7 @@ def _size_problems(name: str, sizes: Any, lowest: int, numbers: range) -> Iterat
     fits = isinstance(sizes, tuple | list) and len(sizes) in numbers and all(_is_whole(size, lowest) for size in sizes)
     if not fits:
         several = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
-        yield f"its {name} is {sizes}; expected {several} whole numbers of at least {lowest}"
+        yield f"its {name} is {sizes!r}; expected a tuple of {several} whole numbers of at least {lowest}"
 
 
 def _weight_problems(layer: SpikingLayer | Affine) -> Iterator[str]:
@@ -192,18 +194,20 @@ def _neuron_problems(layer: Layer) -> Iterator[str]:
     encoder = getattr(layer, "encoder", None)
     if not isinstance(encoder, Encoder | None):
         yield f"its encoder is a {type(encoder).__name__}; expected an Encoder or None"
-    neuron, channels = _neuron_of(layer)
-    if neuron is None and not isinstance(layer, SpikingLayer):
+    found = _neuron_of(layer)
+    if found is None:
         return
+    neuron, channels = found
     if not isinstance(neuron, _NEURONS[layer.kind]):
         yield f"its neurons are of {type(neuron).__name__}, which netx has in no such layer"
-    assert neuron is not None
     if isinstance(neuron, ResonatorNeuron) and neuron.reset not in ("phase", "izhikevich"):
         yield f"its reset is {neuron.reset!r}; expected 'phase' or 'izhikevich'"
     if not _is_whole(neuron.threshold):
         yield f"its threshold is {neuron.threshold!r}; expected a whole number"
-    if isinstance(neuron, SigmaDeltaNeuron) and not _is_whole(neuron.message_bits, 1):
-        yield f"its message_bits are {neuron.message_bits!r}; expected a whole number of at least 1"
+    if isinstance(neuron, SigmaDeltaNeuron):
+        yield from _flag_problems("sends", neuron.sends)
+        if not _is_whole(neuron.message_bits, 1):
+            yield f"its message_bits are {neuron.message_bits!r}; expected a whole number of at least 1"
     for name in ("current_decay", "voltage_decay", "sin_decay", "cos_decay"):
         if hasattr(neuron, name):
             values = getattr(neuron, name)
@@ -216,13 +220,13 @@ def _neuron_problems(layer: Layer) -> Iterator[str]:
                 yield f"the {name} of its neurons is {getattr(layer.encoder, name)!r}; expected a whole number"
 
 
-def _neuron_of(layer: Layer) -> tuple[Neuron | None, int]:
-    """The neurons of a layer, and of how many channels they are."""
+def _neuron_of(layer: Layer) -> tuple[Neuron, int] | None:
+    """The neurons of a layer, and of how many channels they are; None for a layer without neurons."""
     if isinstance(layer, Input):
-        return None if layer.encoder is None else layer.encoder.neuron, layer.shape[0]
-    if isinstance(layer, SpikingLayer | Affine):
-        return layer.neuron, len(layer.weight)
-    return None, 0
+        return None if layer.encoder is None else (layer.encoder.neuron, layer.shape[0])
+    if isinstance(layer, Affine):
+        return None if layer.neuron is None else (layer.neuron, len(layer.weight))
+    return (layer.neuron, len(layer.weight)) if isinstance(layer, SpikingLayer) else None
 
 
 def _channel_problems(layer: SpikingLayer) -> Iterator[str]:
@@ -285,7 +289,7 @@ def _order_problems(layer: Layer, before: Sequence[Layer]) -> Iterator[str]:
     if isinstance(layer, Conv):
         if not isinstance(before[-1], Input | Conv):
             yield f"netx cannot connect a convolution to a {before[-1].kind} layer"
-        elif isinstance(before[-1], Conv) and layer.input_shape != before[-1].spatial_shape:
+        elif isinstance(before[-1], Conv) and tuple(layer.input_shape) != before[-1].spatial_shape:
             yield f"its input {layer.input_shape} is not the {before[-1].spatial_shape} that comes in"
         return
     neurons = [index for index, other in enumerate(before) if isinstance(other, SpikingLayer)]

@@ -52,6 +52,15 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_each_badge_is_of_a_workflow_that_is_there() -> None:
+    folder = ROOT / ".github" / "workflows"
+    if not folder.is_dir():
+        pytest.skip("a released source file has no workflows")
+    shown = set(re.findall(r"\.\./actions/workflows/([^/)]+)", (ROOT / "README.md").read_text()))
+    assert shown
+    assert shown <= {file.name for file in folder.iterdir()}
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.name)
 def test_a_page_of_the_reference_begins_with_a_table_of_names(page: Path) -> None:
     """``docs/_tools/api_tables.py`` puts it in the place of the word."""

@@ -51,6 +51,12 @@ def test_wheel_and_sdist_lead_to_the_repository_that_is_named(clone: Path, addre
         assert _code(metadata.get_payload()) == _code((ROOT / "README.md").read_text())
 
 
+def test_readme_has_no_links_of_a_kind_that_stays_relative() -> None:
+    """``hatch_build.py`` finds those of ``[text](target)``, which also are what the other tests look at."""
+    others = r"(?:src|href)=|^ *\[[^\]]+\]:|\]\(<|~~~"  # in HTML, as a reference, in angles; code between tildes
+    assert not re.findall(others, (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
 def test_without_a_name_readme_stays_as_it_is_and_the_build_says_so(clone: Path) -> None:
     said = _build(clone, "").stderr
     assert set(said.splitlines()) == {
@@ -62,7 +68,8 @@ def test_without_a_name_readme_stays_as_it_is_and_the_build_says_so(clone: Path)
 
 
 @pytest.mark.parametrize(
-    "address", ["someone/a-clone", "https://github.com/someone", "https://name:key@github.com/a/b"]
+    "address",
+    ["someone/a-clone", "https://github.com/someone", "https://name:key@github.com/a/b", f"{REPOSITORY}.git"],
 )
 def test_what_is_no_address_of_a_repository_is_refused(clone: Path, address: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:

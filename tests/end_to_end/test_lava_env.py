@@ -183,6 +183,8 @@ def test_what_cannot_be_looked_into_or_made_is_told(machine, monkeypatch):
         make_lava_env(machine / "file", _ignore, python=python)
     with pytest.raises(NetxExportError, match=r"Cannot write to .*file/lava: Not a directory"):
         make_lava_env(machine / "file" / "lava", _ignore, python=python)
+    with pytest.raises(NetxExportError, match=r"Cannot write to .*a: File name too long"):
+        make_lava_env(machine / ("a" * 300), _ignore, python=python)
 
     def closed(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
@@ -191,6 +193,22 @@ def test_what_cannot_be_looked_into_or_made_is_told(machine, monkeypatch):
     (machine / "closed").mkdir()
     with pytest.raises(NetxExportError, match=r"Cannot look into .*closed: Permission denied\. Name another directory"):
         make_lava_env(machine / "closed", _ignore, python=python)
+
+
+def test_an_empty_directory_that_cannot_be_written_to_is_told(machine, monkeypatch):
+    python = _script(machine / "bin" / "python3.10", "echo 3.10")
+
+    def read_only(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    (machine / "lava").mkdir()
+    told: list[str] = []
+    with pytest.raises(
+        NetxExportError, match=r"Cannot write to .*lava: Read-only file system\. Name another directory"
+    ):
+        make_lava_env(machine / "lava", told.append, python=python)
+    assert told == []
 
 
 def test_an_option_of_pip_is_no_torch(machine):

@@ -161,7 +161,7 @@ EDGES: list[tuple[str, Any, Any]] = [
         replace(DENSE, output_shape=(3, 1)),
     ),
     (
-        "expected 1 to 3 whole numbers of at least 1",
+        "expected a tuple of 1 to 3 whole numbers of at least 1",
         replace(DENSE, output_shape=(2, 1, 1)),
         replace(DENSE, output_shape=(2, 1, 1, 1)),
     ),
@@ -201,7 +201,7 @@ CONVOLUTIONS: list[tuple[str, Any, Any]] = [
         replace(CONV, weight=np.ones((4, 1, 1, 4), int)),
     ),
     (r"its weight has the shape \(4, 2\); expected 4 axes", CONV, replace(CONV, weight=CONV.weight.reshape(4, 2))),
-    (r"its input shape is \(2, 9\); expected 3 whole", CONV, replace(CONV, input_shape=(2, 9))),
+    (r"its input shape is \(2, 9\); expected a tuple of 3 whole", CONV, replace(CONV, input_shape=(2, 9))),
     (r"a bias of shape \(2,\) does not fit 4", replace(CONV, bias=ints(1, 2, 3, 4)), replace(CONV, bias=ints(1, 2))),
     (
         "sum of a kernel's weights is 134217729",
@@ -257,7 +257,7 @@ ORDERS: list[tuple[str, tuple[Any, ...]]] = [
      (Input((2, 3, 3)), CONV, Dense(np.ones((2, 24), int), NEURON))),
     ("dense3: netx cannot flatten what a dense layer sends", (Input((3,)), DENSE, Flatten((2,)), NEXT)),
     ("layer 1: it is a str; expected one of netx_export.network.layers", (Input((3,)), "dense")),
-    (r"input0: its shape is \(\); expected 1 to 3", (Input(()), DENSE)),
+    (r"input0: its shape is \(\); expected a tuple of 1 to 3", (Input(()), DENSE)),
     (r"input0: its shape is \(3, 0\)", (Input((3, 0)), DENSE)),
     ("input0: its neurons are of ResonatorNeuron", (Input((3,), encoder=Encoder(RF)), DENSE)),  # type: ignore[arg-type]
     (r"input0: decays of shape \(2,\) do not fit 3",
@@ -334,7 +334,7 @@ WRONG_TYPES: list[tuple[str, Any]] = [
     ("dense1: its bias is a list; expected an array", replace(DENSE, bias=[1, 2])),
     (r"dense1: delays of shape \(0,\) do not fit", replace(DENSE, delay=np.zeros(0, int))),
     (r"dense1: axonal delays of shape \(0,\) do not fit 2", replace(DENSE, axon_delay=np.zeros(0, int))),
-    ("dense1: its output shape is 2; expected 1 to 3 whole numbers", replace(DENSE, output_shape=2)),
+    ("dense1: its output shape is 2; expected a tuple of 1 to 3 whole numbers", replace(DENSE, output_shape=2)),
     ("dense1: its delay_shift is 'yes'; expected True or False", replace(DENSE, delay_shift="yes")),
     (
         "dense1: its message_bits are 16.5; expected a whole number",
@@ -342,13 +342,13 @@ WRONG_TYPES: list[tuple[str, Any]] = [
     ),
     ("dense1: its message_bits are 0", replace(DENSE, neuron=SigmaDeltaNeuron(5, message_bits=0))),
     ("dense1: its sends is 'no'; expected True or False", replace(DENSE, neuron=SigmaDeltaNeuron(5, "no"))),
-    ("conv1: its stride is 1; expected 2 whole numbers of at least 1", replace(CONV, stride=1)),
-    ("conv1: its dilation is None; expected 2 whole numbers", replace(CONV, dilation=None)),
+    ("conv1: its stride is 1; expected a tuple of 2 whole numbers of at least 1", replace(CONV, stride=1)),
+    ("conv1: its dilation is None; expected a tuple of 2 whole numbers", replace(CONV, dilation=None)),
     ("conv1: its groups are 2.0; expected a whole number", replace(CONV, groups=2.0)),
-    ("conv1: its input shape is None; expected 3 whole numbers", replace(CONV, input_shape=None)),
+    ("conv1: its input shape is None; expected a tuple of 3 whole numbers", replace(CONV, input_shape=None)),
     (r"conv1: its input shape is \(2.0, 3, 3\)", replace(CONV, input_shape=(2.0, 3, 3))),
-    ("flatten1: its shape is 3; expected 1 to 3 whole numbers", Flatten(3)),
-    ("average1: its shape is 3; expected 1 to 3 whole numbers", Average(3)),
+    ("flatten1: its shape is 3; expected a tuple of 1 to 3 whole numbers", Flatten(3)),
+    ("average1: its shape is 3; expected a tuple of 1 to 3 whole numbers", Average(3)),
 ]
 
 
@@ -359,11 +359,37 @@ def test_what_is_of_a_wrong_type_is_named(message: str, layer: Any) -> None:
 
 @pytest.mark.parametrize("shape", [3, None, "abc"])
 def test_an_input_whose_shape_is_no_tuple_is_named(shape: Any) -> None:
-    _refused(f"input0: its shape is {shape}; expected 1 to 3 whole numbers of at least 1", Input(shape), DENSE)
+    _refused(
+        f"input0: its shape is {shape!r}; expected a tuple of 1 to 3 whole numbers of at least 1", Input(shape), DENSE
+    )
 
 
-def test_an_encoder_that_is_none_is_named() -> None:
-    _refused("input0: its encoder is a str; expected an Encoder or None", Input((3,), encoder="rate"), DENSE)
+@pytest.mark.parametrize(
+    ("message", "encoder"),
+    [
+        ("its encoder is a str; expected an Encoder or None", "rate"),
+        ("its neurons are of NoneType", Encoder(None)),  # type: ignore[arg-type]
+        ("its sends is 'no'; expected True or False", Encoder(SigmaDeltaNeuron(5, "no"))),  # type: ignore[arg-type]
+    ],
+)
+def test_an_encoder_that_is_none_is_named(message: str, encoder: Any) -> None:
+    _refused(f"input0: {message}", Input((3,), encoder=encoder), DENSE)
+
+
+def test_an_array_is_no_tuple_of_sizes() -> None:
+    _refused(r"its shape is array\(\[3\]\); expected a tuple of 1 to 3 whole", Input(np.array([3])), DENSE)
+
+
+@pytest.mark.parametrize("flag", [None, 1, "no"])
+def test_whether_a_voltage_is_read_is_true_or_false(flag: Any) -> None:
+    with pytest.raises(
+        DescriptionError, match=f"expected argument `reads_voltage` to be True or False, but got {flag!r}"
+    ):
+        NetworkDescription((DENSE,), reads_voltage=flag)
+
+
+def test_truth_values_of_numpy_are_taken() -> None:
+    _accepted(replace(DENSE, delay_shift=np.False_))
 
 
 @pytest.mark.parametrize("layers", [None, DENSE, 3])
@@ -372,9 +398,15 @@ def test_layers_that_are_no_tuple_are_named(layers: Any) -> None:
         NetworkDescription(layers)
 
 
-@pytest.mark.parametrize("metadata", [3, None, {"a": 1}, {1: "a"}])
-def test_metadata_that_no_file_could_hold_are_named(metadata: Any) -> None:
-    with pytest.raises(DescriptionError, match="expected argument `metadata` to map texts to texts, but got"):
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [(3, "3"), (None, "None"), ({"long": "x" * 1000, "a": 1}, "'a': 1"), ({"long": "x" * 1000, 1: "a"}, "1: 'a'")],
+    ids=["a number", "none", "no text", "no name"],
+)
+def test_metadata_that_no_file_could_hold_are_named(metadata: Any, named: str) -> None:
+    with pytest.raises(
+        DescriptionError, match=rf"^expected argument `metadata` to map texts to texts, but got {named}\.$"
+    ):
         NetworkDescription((DENSE,), metadata)
 
 

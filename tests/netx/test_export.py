@@ -314,7 +314,8 @@ def test_budgets_that_do_not_fit(
 
 
 @pytest.mark.parametrize(
-    ("metadata", "error"), [({"a": 1}, TypeError), ({1: "a"}, TypeError), ({"a": "x" * 70_000}, ValueError)]
+    ("metadata", "error"),
+    [("a", TypeError), ({"a": 1}, TypeError), ({1: "a"}, TypeError), ({"a": "x" * 70_000}, ValueError)],
 )
 def test_metadata_has_to_be_short_texts(
     metadata: Any, error: type[Exception], digits: tuple[Chain, torch.Tensor], tmp_path: Path

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from shipped import shipped
 
-from netx_export import NetxFormatError, Simulator, read, simulate, verify
+from netx_export import NetxFormatError, SimulationError, Simulator, read, simulate, verify
 from netx_export.checking import check, estimate
 from netx_export.file import safe_hdf5
 from netx_export.file.netx import write, write_as_described
-from netx_export.file.npz import load_simulation, load_spikes
+from netx_export.file.npz import load_simulation, load_spikes, save_spikes
 from netx_export.network.description import (
     Affine,
     Average,
@@ -46,6 +47,7 @@ from netx_export.network.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
+from netx_export.provenance import run_texts
 
 NEURON = CubaNeuron(80, np.array([1024]), np.array([128]))
 MLP = NetworkDescription((Input((3,)), Dense(np.array([[2, -4, 6], [8, 10, -12]]), NEURON)))
@@ -372,6 +374,24 @@ def test_a_number_is_no_path_and_no_open_file_is_closed(mlp: Path, function: Cal
             with pytest.raises(TypeError, match=f"`path` to be the path of a {kind} but got {type(wrong).__name__}"):
                 function(wrong)
         assert file.read(4) == b"\x89HDF"
+
+
+@pytest.mark.parametrize("metadata", [{"a\0b": "x"}, {"a": "x\0y"}])
+def test_a_nul_character_in_metadata_is_refused(metadata: dict[str, str], mlp: Path, tmp_path: Path) -> None:
+    """HDF5 would end a name there, and the text be found under another one."""
+    with pytest.raises(ValueError, match="NUL"):
+        write(replace(read(mlp), metadata=metadata), tmp_path / "a.net")
+    assert not (tmp_path / "a.net").exists()
+
+
+def test_a_path_of_bytes_leads_to_the_same_file(mlp: Path, tmp_path: Path) -> None:
+    spikes = tmp_path / "spikes.npz"
+    save_spikes(spikes, np.zeros((1, 3, 4)))
+    assert read(bytes(mlp)) == read(mlp)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(load_spikes(bytes(spikes))[0], load_spikes(spikes)[0])  # type: ignore[arg-type]
+    with pytest.raises(SimulationError, match=r"expected an array `other` .* but got `spikes`"):
+        load_spikes(bytes(spikes), "other")  # type: ignore[arg-type]
+    assert run_texts(bytes(mlp))["file"] == mlp.name  # type: ignore[arg-type]
 
 
 def test_truncated_anywhere(mlp: Path, tmp_path: Path) -> None:

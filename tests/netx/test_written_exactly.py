@@ -106,7 +106,6 @@ def test_the_excitation_of_winners_is_clamped_before_the_first_forward_too(excit
     assert torch.equal(*feedback)
 
 
-@pytest.mark.lava
 def test_delays_that_are_all_zero_hinder_no_layer_from_being_written_as_a_convolution(tmp_path: Path) -> None:
     neuron = CubaNeuron(threshold=80, current_decay=np.array([1024]), voltage_decay=np.array([128]))
     weight = np.full((3, 4), -64)  # of a dense layer the stock loader would alter them
@@ -114,10 +113,7 @@ def test_delays_that_are_all_zero_hinder_no_layer_from_being_written_as_a_convol
     write(NetworkDescription((Input((4,)), delayed)), tmp_path / "a.net")
     write(NetworkDescription((Input((4,)), replace(delayed, delay=None))), tmp_path / "plain.net")
     assert [layer.kind for layer in read(tmp_path / "a.net").spiking.values()] == ["conv"]
-    spikes = _spikes(2, 4, 20)
-    expected = simulate(tmp_path / "plain.net", spikes).output
-    assert expected.any()
-    np.testing.assert_array_equal(simulate(tmp_path / "a.net", spikes, backend="lava").output, expected)
+    assert read(tmp_path / "a.net").layers == read(tmp_path / "plain.net").layers
 
 
 def test_a_network_without_an_input_layer_gets_one_that_shifts_nothing() -> None:

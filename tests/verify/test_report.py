@@ -223,6 +223,7 @@ def test_reports_with_the_same_result_are_equal_whenever_it_was_found(reports: d
     assert dataclasses.replace(report, run=later, comparisons=()) != report
 
 
+@pytest.mark.slayer
 def test_a_report_has_its_text_in_a_notebook_too(
     reports: dict[str, VerificationReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
