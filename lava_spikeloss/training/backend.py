@@ -172,7 +172,9 @@ def _can_be_compiled(module: Any) -> bool:
 
 @contextmanager
 def compiled_inside(net: torch.nn.Module) -> Iterator[bool]:
-    """Compiled loops inside, where numba runs, whichever backend was chosen; afterwards all is as it was.
+    """Compiled loops inside, on the CPU where numba runs, whichever backend was chosen; afterwards all is as it was.
+
+    A network on a GPU stays as it is: SLAYER's CUDA code has integers of 32 bits, and may differ from the loops.
 
     For a forward that somebody else wrote: each module keeps its class, by which that may go, and somebody's own
     methods stay in force, whether they are a module's, its class's or lava-dl's. What a forward itself puts in their
@@ -184,7 +186,8 @@ def compiled_inside(net: torch.nn.Module) -> Iterator[bool]:
     placed: list[tuple[dict[str, Any], str]] = []
     methods_of: Any = cache(_compiled_methods)
     try:
-        for module in _with_loops(net) if numba_runs() else ():
+        on_cpu = all(parameter.device.type == "cpu" for parameter in net.parameters())
+        for module in _with_loops(net) if on_cpu and numba_runs() else ():
             own = vars(module)
             for name, method in methods_of(type(module)).items():
                 if name not in own:

@@ -870,6 +870,16 @@ def test_a_copy_opens_where_numba_is_not(monkeypatch: pytest.MonkeyPatch) -> Non
     assert is_compiled(pickle.loads(pickle.dumps(net))) == [False, False]
 
 
+def test_the_run_of_a_network_that_is_not_on_the_cpu_is_left_to_slayer() -> None:
+    """On a GPU, kernels would run in the place of the code that the network was trained with."""
+    net = dense()
+    with backends.compiled_inside(net) as runs_loops:
+        assert runs_loops
+    with backends.compiled_inside(net.to("meta")) as runs_loops:
+        assert not runs_loops
+    assert is_compiled(net) == [False, False]
+
+
 def test_what_torch_compile_leaves_in_lava_dl_s_modules_is_nobody_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from lava.lib.dl.slayer.neuron.dynamics import leaky_integrator
 
