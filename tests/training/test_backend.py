@@ -702,6 +702,22 @@ def test_the_choice_is_undone(spikes: torch.Tensor) -> None:
     assert [type(module) for module in net.modules()] == classes
 
 
+def test_a_choice_that_cannot_be_undone_is_refused() -> None:
+    """A parametrization derives a class from the compiled one, which stays in force under it."""
+    net = dense()
+    training.set_backend(net, "compiled")
+    torch.nn.utils.parametrize.register_parametrization(net[1].synapse, "weight", torch.nn.Identity())
+    classes = [type(module) for module in net.modules()]
+    for backend, gradient in (("reference", "slayer"), ("accelerated", "slayer"), ("compiled", "exact")):
+        with pytest.raises(ValueError, match=r"^The backend of `1.synapse` \(ParametrizedDense\) cannot be changed"):
+            training.set_backend(net, backend, decay_gradient=gradient)  # type: ignore[arg-type]
+    training.set_backend(net, "compiled")  # as it is
+    assert [type(module) for module in net.modules()] == classes
+    torch.nn.utils.parametrize.remove_parametrizations(net[1].synapse, "weight")
+    training.set_backend(net, "reference")
+    assert [type(module) for module in net.modules()] == [type(module) for module in dense().modules()]
+
+
 def test_another_network_is_not_touched() -> None:
     from lava.lib.dl.slayer.neuron import cuba
 
