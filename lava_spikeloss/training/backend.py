@@ -166,7 +166,7 @@ def _check_exact(net: torch.nn.Module, backend: str) -> None:
         named(net, module)
         for module in net.modules()
         if is_neuron(module)
-        and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
+        and any("decay" in name and one.requires_grad for name, one in module.named_parameters())  # or parametrized
         and (module in fed or hasattr(module, "threshold_decay") or not _can_be_compiled(module))
     ]
     if left:
