@@ -117,7 +117,8 @@ def set_backend(
     Raises:
         ValueError: for another backend or gradient; for the exact gradient with another backend than ``"compiled"``,
             or of trained decays for which it is not there: in Recurrent and KWTA blocks, which run a step at a time,
-            in adaptive neurons, and in neurons that are not compiled.
+            in adaptive neurons, and in neurons that are not compiled; or if a parametrization of torch was registered
+            on a compiled module, whose class cannot be taken back then.
         ImportError: for ``"compiled"`` where numba is not installed or does not run.
 
     Example:
@@ -132,7 +133,9 @@ def set_backend(
         _check_exact(net, backend)
     neurons: list[Any] = [module for module in net.modules() if is_neuron(module)]
     blocks = [module for module in net.modules() if is_any_block(module) and not is_recurrent(module)]
-    for module in [*_with_loops(net), *blocks]:
+    chosen = [*_with_loops(net), *blocks]
+    _check_classes(net, chosen, exact if backend == "compiled" else None)
+    for module in chosen:
         plain = _plain_class(module)
         module.__class__ = _compiled_class(plain, exact) if backend == "compiled" else plain
     for neuron in neurons:
@@ -140,6 +143,16 @@ def set_backend(
     left = [named(net, neuron) for neuron in neurons if not any(map(is_compiled, neuron.modules()))]
     if backend == "compiled" and left:
         warnings.warn(f"Not compiled, and so running as before: {', '.join(left)}.", stacklevel=2)
+
+
+def _check_classes(net: torch.nn.Module, chosen: list[Any], exact: bool | None) -> None:
+    """Raise if a class was derived from a compiled one that is not to be; ``exact`` is None if none is to be."""
+    kept = [named(net, module) for module in chosen if getattr(_plain_class(module), "_exact_decays", exact) != exact]
+    if kept:
+        raise ValueError(
+            f"The backend of {', '.join(kept)} cannot be changed: since it was chosen, another class was derived from "
+            f"the compiled one, as torch.nn.utils.parametrize does. Undo that, choose the backend, and do it again."
+        )
 
 
 def _check_exact(net: torch.nn.Module, backend: str) -> None:
@@ -153,7 +166,7 @@ def _check_exact(net: torch.nn.Module, backend: str) -> None:
         named(net, module)
         for module in net.modules()
         if is_neuron(module)
-        and any("decay" in name and one.requires_grad for name, one in module.named_parameters(recurse=False))
+        and any("decay" in name and one.requires_grad for name, one in module.named_parameters())  # or parametrized
         and (module in fed or hasattr(module, "threshold_decay") or not _can_be_compiled(module))
     ]
     if left:
@@ -172,7 +185,9 @@ def _can_be_compiled(module: Any) -> bool:
 
 @contextmanager
 def compiled_inside(net: torch.nn.Module) -> Iterator[bool]:
-    """Compiled loops inside, where numba runs, whichever backend was chosen; afterwards all is as it was.
+    """Compiled loops inside, on the CPU where numba runs, whichever backend was chosen; afterwards all is as it was.
+
+    A network on a GPU stays as it is: SLAYER's CUDA code has integers of 32 bits, and may differ from the loops.
 
     For a forward that somebody else wrote: each module keeps its class, by which that may go, and somebody's own
     methods stay in force, whether they are a module's, its class's or lava-dl's. What a forward itself puts in their
@@ -184,7 +199,8 @@ def compiled_inside(net: torch.nn.Module) -> Iterator[bool]:
     placed: list[tuple[dict[str, Any], str]] = []
     methods_of: Any = cache(_compiled_methods)
     try:
-        for module in _with_loops(net) if numba_runs() else ():
+        on_cpu = all(parameter.device.type == "cpu" for parameter in net.parameters())
+        for module in _with_loops(net) if on_cpu and numba_runs() else ():
             own = vars(module)
             for name, method in methods_of(type(module)).items():
                 if name not in own:

@@ -22,12 +22,17 @@ _TRIALS: tuple[dict[str, Any], ...] = ({}, {"seed": 1, "threshold": -1.0, "size"
 
 @cache
 def triton_runs(device: torch.device) -> bool:
-    """Whether the kernels run on a device as they should; warns once of what is in the way."""
+    """Whether the kernels run on a device as they should; warns once of what is in the way.
+
+    Where memory is short it raises torch's own error, as what is to run next would, and they are tried again later.
+    """
     try:
         with torch.device("cpu"):  # whatever torch's default device is
             drawn = [trial for options in _TRIALS for trial in trials(**options).items()]
             other = sorted({loop for loop, arguments in drawn if not _agree(loop, arguments, device)})
-    except Exception as error:  # Triton or its compiler is missing or old, the GPU is too old, its memory is full ...
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # Triton or its compiler is missing or old, the GPU is too old ...
         in_the_way = f"{type(error).__name__}: {error}"
     else:
         in_the_way = f"other numbers than on the CPU in {', '.join(other)}" if other else ""

@@ -478,11 +478,11 @@ def test_drawn_networks_train_alike(
 @pytest.mark.parametrize("steps", [1, 17])
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("size", [1, 2, 33])
-def test_recurrent_layers_of_every_shape_train_alike(size: int, samples: int, steps: int, threads: int) -> None:
+def test_recurrent_layers_of_every_shape_train_alike(size: int, samples: int, steps: int) -> None:
     """torch adds up in another order where a batch is so small that an array is as good as its transpose."""
     import lava.lib.dl.slayer as slayer
 
-    for seed in range(5):
+    for seed in range(3):
         torch.manual_seed(seed)
         x = (torch.rand(samples, 3, steps) < 0.4).float()
         slayers, ours = twins(lambda: slayer.block.cuba.Recurrent(dict(CUBA), 3, size, weight_scale=4), x)
@@ -702,6 +702,22 @@ def test_the_choice_is_undone(spikes: torch.Tensor) -> None:
     assert [type(module) for module in net.modules()] == classes
 
 
+def test_a_choice_that_cannot_be_undone_is_refused() -> None:
+    """A parametrization derives a class from the compiled one, which stays in force under it."""
+    net = dense()
+    training.set_backend(net, "compiled")
+    torch.nn.utils.parametrize.register_parametrization(net[1].synapse, "weight", torch.nn.Identity())
+    classes = [type(module) for module in net.modules()]
+    for backend, gradient in (("reference", "slayer"), ("accelerated", "slayer"), ("compiled", "exact")):
+        with pytest.raises(ValueError, match=r"^The backend of `1.synapse` \(ParametrizedDense\) cannot be changed"):
+            training.set_backend(net, backend, decay_gradient=gradient)  # type: ignore[arg-type]
+    training.set_backend(net, "compiled")  # as it is
+    assert [type(module) for module in net.modules()] == classes
+    torch.nn.utils.parametrize.remove_parametrizations(net[1].synapse, "weight")
+    training.set_backend(net, "reference")
+    assert [type(module) for module in net.modules()] == [type(module) for module in dense().modules()]
+
+
 def test_another_network_is_not_touched() -> None:
     from lava.lib.dl.slayer.neuron import cuba
 
@@ -868,6 +884,16 @@ def test_a_copy_opens_where_numba_is_not(monkeypatch: pytest.MonkeyPatch) -> Non
     training.set_backend(net, "compiled")
     monkeypatch.setattr(backends, "numba_runs", lambda: False)
     assert is_compiled(pickle.loads(pickle.dumps(net))) == [False, False]
+
+
+def test_the_run_of_a_network_that_is_not_on_the_cpu_is_left_to_slayer() -> None:
+    """On a GPU, kernels would run in the place of the code that the network was trained with."""
+    net = dense()
+    with backends.compiled_inside(net) as runs_loops:
+        assert runs_loops
+    with backends.compiled_inside(net.to("meta")) as runs_loops:
+        assert not runs_loops
+    assert is_compiled(net) == [False, False]
 
 
 def test_what_torch_compile_leaves_in_lava_dl_s_modules_is_nobody_s_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,9 +195,16 @@ def with_trained(build: Callable[[], Any]) -> Any:
     return net
 
 
+def with_parametrized() -> Any:
+    net = with_trained(recurrent)
+    torch.nn.utils.parametrize.register_parametrization(net[1].neuron, "current_decay", torch.nn.Identity())
+    return net
+
+
 @pytest.mark.parametrize(
     "build",
     [
+        with_parametrized,
         lambda: with_trained(recurrent),
         lambda: with_trained(kwta),
         lambda: with_trained(lambda: chain(8, 9, 6, family="alif", params={**CUBA, **ADAPTIVE})),
@@ -205,7 +212,9 @@ def with_trained(build: Callable[[], Any]) -> Any:
 )
 def test_trained_decays_without_one_are_refused_by_name(build: Callable[[], Any]) -> None:
     net = build()
-    with pytest.raises(ValueError, match=r"is not there for `1.neuron` \(Neuron\), whose decays are trained"):
+    with pytest.raises(
+        ValueError, match=r"is not there for `1.neuron` \((Parametrized)?Neuron\), whose decays are trained"
+    ):
         training.set_backend(net, "compiled", decay_gradient="exact")
     assert not any(backends.is_compiled(module) for module in net.modules())
 

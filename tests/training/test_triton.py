@@ -201,6 +201,17 @@ def test_kernels_are_used_where_they_give_the_numbers_of_the_cpu(kernels: str) -
     assert all(re.search(told, one, re.IGNORECASE) for one in messages)
 
 
+def test_where_memory_is_short_kernels_are_tried_again_later(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
+    def short(loop: str, *arguments: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(triton_trial, "run_in_triton", short)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"^CUDA out of memory\.$"):
+        triton_trial.triton_runs(CPU)
+    monkeypatch.setattr(triton_trial, "run_in_triton", loops.run_in_numba)
+    assert triton_trial.triton_runs(CPU)
+
+
 def test_torch_s_default_device_may_be_another(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
     monkeypatch.setattr(triton_trial, "run_in_triton", loops.run_in_numba)
     with torch.device("meta"):
