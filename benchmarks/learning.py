@@ -196,7 +196,7 @@ LESSONS = (
     Lesson(
         "CEMaxMembraneLoss",
         Setting(potentials="CEMaxMembraneLoss()"),
-        Setting(potentials="CEMaxMembraneLoss()"),
+        Setting(GENTLY_WAKE, "CEMaxMembraneLoss()"),
         "highest potential",
     ),
     Lesson(

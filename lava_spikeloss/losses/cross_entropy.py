@@ -98,7 +98,7 @@ def _targets(scores: torch.Tensor, given: Labels, weight: torch.Tensor | None, s
     """Labels as smoothed and weighted targets; class indices that are neither stay, ``(N, 1)`` or ``(N, 1, T)``."""
     classes, labels = scores.shape[1], with_classes(given)
     if smoothing:
-        false = smoothing / classes
+        false = smoothing / int(classes)  # sizes are tensors in torch.jit.trace
         labels = wanted_values(labels, classes, scores.dtype, 1 - smoothing + false, false)
     if weight is None:
         return labels

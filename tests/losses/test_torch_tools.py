@@ -133,6 +133,20 @@ def test_a_trace_is_the_loss_of_other_values(case: Case, dtype: torch.dtype) -> 
     torch.testing.assert_close(value_and_gradient(traced, other, *target), value_and_gradient(module, other, *target))
 
 
+SMOOTHED = [
+    L.CECountLoss(label_smoothing=0.1, focal_gamma=2),
+    L.CERateLoss(label_smoothing=0.1),
+    L.TETLoss(label_smoothing=0.1),
+]
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=lambda loss: type(loss).__name__)
+def test_a_trace_knows_label_smoothing(loss: torch.nn.Module) -> None:
+    spikes = torch.tensor([[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]])
+    traced = torch.jit.trace(loss, (spikes, torch.tensor([2])), check_trace=False)
+    torch.testing.assert_close(traced(1 - spikes, torch.tensor([0])), loss(1 - spikes, torch.tensor([0])))
+
+
 @every_case
 def test_one_compiled_module_takes_batches_and_trains_of_any_length(case: Case) -> None:
     torch._dynamo.reset()
