@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -67,4 +68,7 @@ def nothing_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_lava_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a Python that Lava does not run on."""
+    for name in ("numba", "lava.lib.dl.slayer", "pydantic"):  # on import these look at the true version
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     monkeypatch.setattr("sys.version_info", (3, 12, 1))

@@ -107,7 +107,8 @@ def _slayer_on_cuda() -> Iterator[Finding]:
 
     if torch.cuda.is_available() and not cuda_compiler():
         advice = (
-            f'Install the nvcc of CUDA {torch.version.cuda}, or train on the CPU, with set_backend(net, "compiled").'
+            'Call set_backend(net, "compiled"), whose kernels need Triton and a C compiler instead. For axonal delays '
+            f"install the nvcc of CUDA {torch.version.cuda}."
         )
         yield Finding("SLAYER on the GPU", "missing", "no nvcc, with which SLAYER compiles its CUDA code", advice)
 
