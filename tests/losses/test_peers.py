@@ -61,6 +61,15 @@ class TestSnnTorch:
         options = {"target_is_time": True}
         same_value_and_gradient(L.MSETemporalLoss(**options), self.snn.mse_temporal_loss(**options), spikes, times)
 
+    def test_times_of_classes(self, spikes: torch.Tensor) -> None:
+        times = {"on_target": 2, "off_target": spikes.shape[-1] - 1}
+        same_value_and_gradient(L.MSETemporalLoss(**times), self.snn.mse_temporal_loss(**times), spikes, LABELS)
+        at_the_end = {**times, "off_target": -1}
+        ours = functional.mse_temporal_loss(spikes, LABELS, **at_the_end)
+        assert ours == functional.mse_temporal_loss(spikes, LABELS, **times)
+        theirs = self.snn.mse_temporal_loss(**at_the_end)(spikes.movedim(-1, 0), LABELS)
+        assert theirs == functional.mse_temporal_loss(spikes, LABELS, on_target=2, off_target=0)  # as the page says
+
     def test_module_keyword_names(self) -> None:
         import inspect
 
