@@ -70,6 +70,17 @@ class TestSnnTorch:
         theirs = self.snn.mse_temporal_loss(**at_the_end)(spikes.movedim(-1, 0), LABELS)
         assert theirs == functional.mse_temporal_loss(spikes, LABELS, on_target=2, off_target=0)  # as the page says
 
+    def test_of_several_spikes_theirs_passes_over_those_at_steps_of_other_neurons(self) -> None:
+        """If this fails the peer was mended, and docs/coming-from.md wants an update."""
+        first = torch.zeros(11, 1, 2)  # (T, N, C)
+        first[[0, 1, 5], 0, 0] = 1
+        first[1, 0, 1] = 1
+        times = torch.tensor([[[0.0, 1.0]], [[1.0, 10.0]]])
+        options = {"target_is_time": True, "multi_spike": True}
+        theirs = self.snn.mse_temporal_loss(**options)(first, times.clone())
+        torch.testing.assert_close(theirs, torch.tensor((5 - 1) ** 2 / 11**2 / times.numel()))
+        assert L.TimeFirst(L.MSETemporalLoss(**options))(first, times) == 0
+
     def test_module_keyword_names(self) -> None:
         import inspect
 
