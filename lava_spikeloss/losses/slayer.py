@@ -329,7 +329,7 @@ def spike_moid(
     Shape:
         - spikes: :math:`(N, C, ..., T)`
         - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; of one output :math:`(N)` and
-          :math:`(N, T)` are targets, 1 for yes
+          :math:`(N, T)` are targets, 1 for yes, or ``ignore_index``
         - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with a window :math:`(N, C, T)`
 
     Raises:
