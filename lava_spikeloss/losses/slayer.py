@@ -480,6 +480,9 @@ def _labels_like(counts: torch.Tensor, given: Labels) -> tuple[torch.Tensor, tor
 class SpikeTime(Loss, function=spike_time):
     """Spike-time loss, a drop-in for ``slayer.loss.SpikeTime``.
 
+    Where wanted spikes are rare outputs may fall silent: ``reduction="mean"`` and 0.01 times
+    ``CountBoundsLoss(lower=4, per="layer")`` beside it keep them awake.
+
     >>> SpikeTime(time_constant=1)(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
     tensor(1.1353)
     """
