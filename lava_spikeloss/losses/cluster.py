@@ -220,6 +220,9 @@ def stca_loss(
 class STCALoss(Loss, function=stca_loss):
     """Give each output neuron the desired number of spike clusters.
 
+    In short trains the default may leave most outputs silent: set ``v_threshold`` to that of the neurons, lower
+    ``T_in``, and ask for more clusters. The documentation's loss gallery has settings for 16 steps.
+
     >>> STCALoss(T_in=1)(torch.tensor([[[0.2, 0.7, 0.1], [0.0, 1.5, 0.0]]]), torch.tensor([0]))
     tensor(0.8000)
     """

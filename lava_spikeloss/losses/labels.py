@@ -24,8 +24,9 @@ The numbers are checked, against the number of classes or as targets against [0,
 accelerator looking at values would make the host wait, and where there are none to look at an impossible class meets
 the assertion of torch's indexing.
 
-Samples and steps to leave out have the label ``ignore_index``; canonical indices have :data:`IGNORED` there. The labels
-that predictions are compared with are class indices too (:func:`judged_classes`).
+Samples and steps to leave out have the label ``ignore_index``, among class indices and among the answers of one output;
+canonical indices have :data:`IGNORED` there. The labels that predictions are compared with are class indices too
+(:func:`judged_classes`).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Labels(NamedTuple):
     """Labels in a canonical form.
 
     Attributes:
-        values: as in the table of this module; indices to leave out are :data:`IGNORED`.
+        values: as in the table of this module; indices to leave out are :data:`IGNORED`, answers of one output 0.
         kept: False for each sample ``(N,)``, or step ``(N, T)``, to leave out; None where it is known to be none.
     """
 
@@ -92,12 +93,14 @@ class Form(NamedTuple):
         axes: what the dimensions are, such as ``"N, T=6"``.
         shape: their sizes.
         per_step: whether the last of them is time.
+        yes_or_no: whether they answer for the one output, so that some may be left out as class indices are.
     """
 
     numbers: LabelForm
     axes: str
     shape: tuple[int, ...]
     per_step: bool = False
+    yes_or_no: bool = False
 
 
 def label_forms(shape: tuple[int, ...], num_classes: int, *, yes_or_no: bool = False) -> list[Form]:
@@ -109,10 +112,11 @@ def label_forms(shape: tuple[int, ...], num_classes: int, *, yes_or_no: bool = F
         yes_or_no: where there is one output, its labels need no dimension for it: they are targets, 1 for yes.
     """
     samples, steps = shape[0], shape[-1]
-    single: LabelForm = "targets" if yes_or_no and num_classes == 1 else "indices"
+    yes_or_no = yes_or_no and num_classes == 1
+    single: LabelForm = "targets" if yes_or_no else "indices"
     forms = [
-        Form(single, f"{samples},", (samples,)),
-        Form(single, f"{samples}, T={steps}", (samples, steps), per_step=True),
+        Form(single, f"{samples},", (samples,), yes_or_no=yes_or_no),
+        Form(single, f"{samples}, T={steps}", (samples, steps), per_step=True, yes_or_no=yes_or_no),
         Form("targets", f"{samples}, C={num_classes}", (samples, num_classes)),
         Form("targets", f"{samples}, C={num_classes}, T={steps}", (samples, num_classes, steps), per_step=True),
     ]
@@ -224,11 +228,24 @@ def read_labels(
         return _read_indices(labels, num_classes, ignore_index, name)
     if not labels.is_floating_point() and labels.dtype != torch.bool:
         labels = labels.to(torch.int64)
+    kept = _kept_answers(labels, ignore_index) if form.yes_or_no else None
+    if kept is not None:
+        labels = labels.masked_fill(~kept, 0)
     could_be = any(other.numbers == "indices" and other.shape == labels.shape for other in forms)
     targets = _within(limits, labels, name, hint="; class indices need `label_form='indices'`" if could_be else "")
     targets = targets if targets.is_floating_point() else targets.to(torch.float32)
     canonical = (shape[0], num_classes, shape[-1]) if form.per_step else (shape[0], num_classes)
-    return Labels(targets.reshape(canonical))
+    return Labels(targets.reshape(canonical), kept)
+
+
+def _kept_answers(labels: torch.Tensor, ignore_index: int) -> torch.Tensor | None:
+    """Which of the labels of one output are not to be left out; None where they can be read, and it is all of them."""
+    kept = labels != ignore_index
+    try:
+        all_of_them = labels.is_cpu and not torch_compiles() and bool(kept.all())
+    except RuntimeError:  # inside torch.func.vmap values cannot be read
+        return kept
+    return None if all_of_them else kept
 
 
 def check_label_form(name: str, value: object) -> None:
@@ -319,11 +336,17 @@ def targets_per_train(labels: Labels, num_classes: int, dtype: torch.dtype) -> L
         if kept is None or values.dim() == 1:
             share = torch.full(steps.shape, 1 / steps.shape[-1], dtype=dtype, device=steps.device)
         else:
-            share = kept.to(dtype) / kept.sum(1, keepdim=True).clamp(min=1)
-            kept = kept.any(1)
+            share, kept = _shares(kept, dtype), kept.any(1)
         return Labels(zeros.scatter_add(1, _possible(steps, labels.kept), share), kept)
     targets = values.to(dtype)
+    if kept is not None and kept.dim() == 2:
+        return Labels((targets * _shares(kept, dtype).unsqueeze(1)).sum(-1), kept.any(1))
     return Labels(targets if targets.dim() == 2 else targets.mean(-1), kept)
+
+
+def _shares(kept: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What each step ``(N, T)`` counts in the mean of those that are kept."""
+    return kept.to(dtype) / kept.sum(1, keepdim=True).clamp(min=1)
 
 
 def targets_per_step(labels: Labels, num_classes: int, dtype: torch.dtype) -> torch.Tensor:

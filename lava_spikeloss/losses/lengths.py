@@ -237,7 +237,7 @@ def _kept_and_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which samples ``(n,)`` or steps ``(n, T)`` are kept, and what each sample counts in a mean."""
     everything = torch.ones(values.shape[0], dtype=torch.bool, device=values.device)
-    if form is None or kind.labels is None or form.numbers == "targets":
+    if form is None or kind.labels is None or (form.numbers == "targets" and not form.yes_or_no):
         return everything, everything.to(values.dtype)
     labels = cut[kind.labels].to(torch.int64)
     kept = labels != cut["ignore_index"]

@@ -384,6 +384,9 @@ def information_maximization_loss(
 class CEMaxMembraneLoss(Loss, function=ce_max_membrane_loss):
     """Cross entropy of each class's largest membrane potential.
 
+    Where the outputs can spike, 0.01 times ``CountBoundsLoss(lower=4, per="layer")`` of their spikes keeps them from
+    falling silent on the way.
+
     >>> CEMaxMembraneLoss()(torch.tensor([[[0.0, 2.0, 1.0], [0.5, 1.0, 0.0]]]), torch.tensor([0]))
     tensor(0.3133)
     """
@@ -443,6 +446,9 @@ class CEMembraneIntegralLoss(Loss, function=ce_membrane_integral_loss):
 
 class MSEMembraneLoss(Loss, function=mse_membrane_loss):
     """Squared difference of membrane potentials and targets.
+
+    The default targets, 1 and 0, may leave classes without spikes: put them at both sides of 0, beyond the threshold,
+    such as 2 and -2 for a threshold of 1.25.
 
     >>> MSEMembraneLoss(off_target=-1)(torch.tensor([[[1.0, 0.5], [0.0, 0.0]]]), torch.tensor([0]))
     tensor(0.5625)

@@ -253,6 +253,9 @@ def _bce(gram: torch.Tensor, same: torch.Tensor, kernel: str, parameter: float) 
 class SpikeSimilarityLoss(Loss, function=spike_similar_loss):
     """Trains of samples that share a label should be similar. ``args`` holds the kernel's parameter.
 
+    The default may silence the outputs, for most pairs differ and a silent train is similar to none: add a gaussian
+    kernel and ``CountBoundsLoss(lower=8, per="layer")``. The documentation's loss gallery has their factors.
+
     ``kernel`` and ``loss`` may also be called ``kernel_type`` and ``loss_type``, as in :func:`spike_similar_loss`.
 
     >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]]])

@@ -329,7 +329,7 @@ def spike_moid(
     Shape:
         - spikes: :math:`(N, C, ..., T)`
         - labels: :math:`(N)`, :math:`(N, T)`, :math:`(N, C)` or :math:`(N, C, T)`; of one output :math:`(N)` and
-          :math:`(N, T)` are targets, 1 for yes
+          :math:`(N, T)` are targets, 1 for yes, or ``ignore_index``
         - output: a scalar; for ``reduction="none"`` :math:`(N, C)`, with a window :math:`(N, C, T)`
 
     Raises:
@@ -479,6 +479,9 @@ def _labels_like(counts: torch.Tensor, given: Labels) -> tuple[torch.Tensor, tor
 
 class SpikeTime(Loss, function=spike_time):
     """Spike-time loss, a drop-in for ``slayer.loss.SpikeTime``.
+
+    Where wanted spikes are rare outputs may fall silent: ``reduction="mean"`` and 0.01 times
+    ``CountBoundsLoss(lower=4, per="layer")`` beside it keep them awake.
 
     >>> SpikeTime(time_constant=1)(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
     tensor(1.1353)

@@ -498,6 +498,32 @@ def test_spike_moid_refuses_a_temperature_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_spike_moid_of_one_output_leaves_answers_out(window: int | None, reduction: str) -> None:
+    x, yes = trains(7)[:, :1], torch.tensor([1, -100, 0, 1])
+    kept = torch.tensor([0, 2, 3])
+
+    def loss(x: torch.Tensor, labels: torch.Tensor, **options: Any) -> torch.Tensor:
+        value = functional.spike_moid(x, labels, window, reduction=reduction, **options)
+        return value[kept] if len(value.shape) and len(value) == N else value
+
+    for labels in (yes, yes.float()):
+        torch.testing.assert_close(loss(x, labels), loss(x[kept], labels[kept]))
+        torch.testing.assert_close(loss(x, labels, lengths=[7, 7, 7, 7]), loss(x[kept], labels[kept]))
+    torch.testing.assert_close(loss(x, yes.where(yes >= 0, 9), ignore_index=9), loss(x[kept], yes[kept]))
+
+
+def test_spike_moid_of_one_output_leaves_steps_out() -> None:
+    x, yes = trains(6)[:, :1], torch.tensor([[1, 0, -100, 1, -100, 1]]).expand(N, 6)
+    mean = torch.full((N, 1), 3 / 4)
+    torch.testing.assert_close(functional.spike_moid(x, yes), functional.spike_moid(x, mean))
+    values = functional.spike_moid(x, yes.clamp(min=0), 2, reduction="none")[..., [0, 1, 3, 5]]
+    torch.testing.assert_close(functional.spike_moid(x, yes, 2), values.sum())
+    torch.testing.assert_close(functional.spike_moid(x, yes, 2, reduction="mean"), values.mean())
+    torch.testing.assert_close(functional.spike_moid(x, yes, 2, reduction="mean", lengths=[6] * N), values.mean())
+
+
+@pytest.mark.parametrize("window", [None, 3])
 def test_spike_moid_of_one_output_takes_yes_or_no(window: int | None) -> None:
     x, yes = trains(7)[:, :1], torch.tensor([1, 0, 0, 1])
     expected = functional.spike_moid(x, yes.unsqueeze(1).float(), window)

@@ -61,6 +61,26 @@ class TestSnnTorch:
         options = {"target_is_time": True}
         same_value_and_gradient(L.MSETemporalLoss(**options), self.snn.mse_temporal_loss(**options), spikes, times)
 
+    def test_times_of_classes(self, spikes: torch.Tensor) -> None:
+        times = {"on_target": 2, "off_target": spikes.shape[-1] - 1}
+        same_value_and_gradient(L.MSETemporalLoss(**times), self.snn.mse_temporal_loss(**times), spikes, LABELS)
+        at_the_end = {**times, "off_target": -1}
+        ours = functional.mse_temporal_loss(spikes, LABELS, **at_the_end)
+        assert ours == functional.mse_temporal_loss(spikes, LABELS, **times)
+        theirs = self.snn.mse_temporal_loss(**at_the_end)(spikes.movedim(-1, 0), LABELS)
+        assert theirs == functional.mse_temporal_loss(spikes, LABELS, on_target=2, off_target=0)  # as the page says
+
+    def test_of_several_spikes_theirs_passes_over_those_at_steps_of_other_neurons(self) -> None:
+        """If this fails the peer was mended, and docs/coming-from.md wants an update."""
+        first = torch.zeros(11, 1, 2)  # (T, N, C)
+        first[[0, 1, 5], 0, 0] = 1
+        first[1, 0, 1] = 1
+        times = torch.tensor([[[0.0, 1.0]], [[1.0, 10.0]]])
+        options = {"target_is_time": True, "multi_spike": True}
+        theirs = self.snn.mse_temporal_loss(**options)(first, times.clone())
+        torch.testing.assert_close(theirs, torch.tensor((5 - 1) ** 2 / 11**2 / times.numel()))
+        assert L.TimeFirst(L.MSETemporalLoss(**options))(first, times) == 0
+
     def test_module_keyword_names(self) -> None:
         import inspect
 
