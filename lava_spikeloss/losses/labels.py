@@ -268,6 +268,8 @@ def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | No
         raise ValueError(f"Expected argument `{name}` to hold at least one label but got shape {tuple(labels.shape)}.")
     labels = as_signed(labels)
     indices = labels.to(torch.int64)
+    if ignore_index not in range(num_classes) and _are_classes(labels, indices, num_classes):
+        return Labels(indices)  # as in most calls
     if ignore_index is None:
         _check_indices(labels, indices, num_classes, name)
         return Labels(indices)
@@ -278,6 +280,16 @@ def _read_indices(labels: torch.Tensor, num_classes: int, ignore_index: int | No
     return Labels(
         marked, kept if _check_indices(labels, torch.where(kept, indices, 0), num_classes, name, kept) else None
     )
+
+
+def _are_classes(labels: torch.Tensor, indices: torch.Tensor, num_classes: int) -> bool:
+    """Whether each label is a class; False also where values cannot be read."""
+    if not labels.is_cpu or torch_compiles():
+        return False
+    try:
+        return are_whole(labels) and torch.equal(indices.clamp(0, num_classes - 1), indices)
+    except RuntimeError:  # inside torch.func.vmap
+        return False
 
 
 def _check_indices(
