@@ -28,7 +28,7 @@ __all__ = [
 
 
 _LONG = 1024  # steps up to which running sums in float32 are exact enough
-_WIDE = 64  # steps of a window from which on a GPU sums it faster from running sums
+_WIDE = 64  # steps up to which a GPU may sum each window by itself: an estimate, not measured on one
 
 
 def spike_count(spikes: torch.Tensor) -> torch.Tensor:
