@@ -81,7 +81,7 @@ def check_number(
 
 def check_integer(name: str, value: object) -> None:
     """Raise a ``TypeError`` unless ``value`` is an integer."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, (int, Integral)):  # a check for Integral alone is slow
         raise TypeError(f"Expected argument `{name}` to be an integer but got {type(value).__name__}.")
 
 

@@ -23,6 +23,7 @@ import torch
 __all__ = ["compiled", "cuda_compiler", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
 
 _WORTH_A_THREAD = 2**16  # numbers: fewer are done before a second thread has begun
+_VMAP_MODE = torch._C._parse_dispatch_key("VmapMode") or "VmapMode"  # by its name torch would look for it each time
 
 
 def torch_compiles() -> bool:
@@ -42,7 +43,7 @@ def torch_transforms() -> bool:
     """
     if torch_compiles() or torch._C._are_functorch_transforms_active():
         return True
-    return torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
+    return torch._C._dispatch_tls_is_dispatch_key_included(_VMAP_MODE)
 
 
 def cuda_compiler() -> bool:

@@ -229,5 +229,6 @@ def check_options(**options: Any) -> None:
         if name not in _CHECKS:
             raise TypeError(f"Expected options of a loss but got `{name}`, which no loss has.")
         _CHECKS[name](name, value)
-    for name in options.keys() & _TOGETHER.keys():
-        _TOGETHER[name](options)
+    for name, check in _TOGETHER.items():
+        if name in options:
+            check(options)

@@ -23,7 +23,7 @@ from lava_spikeloss.losses.reduction import (
     collapse,
     compute_dtype,
     pool_population,
-    reduce,
+    reduce_squares,
     reduce_weighted,
     squared_errors,
 )
@@ -266,8 +266,10 @@ def mse_count_loss(
     full = int(steps * neurons)  # sizes are tensors in torch.jit.trace
     wanted = wanted_values(with_classes(given), classes, dtype, full * correct_rate, full * incorrect_rate)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    errors = squared_errors(counts, wanted) / (steps if time_scale == "count" else steps**2)
-    return reduce_weighted(errors, given, weight, reduction)
+    divisor = steps if time_scale == "count" else steps**2
+    if weight is None:
+        return reduce_squares(counts, wanted, divisor, reduction, given.kept)
+    return reduce_weighted(squared_errors(counts, wanted) / divisor, given, weight, reduction)
 
 
 @padded()
@@ -348,8 +350,7 @@ def region_count_loss(
     )
     wanted = wanted_values(with_classes(given), classes, dtype, true_count, false_count)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    errors = squared_errors(counts, wanted) / (2 * (region.stop - region.start))
-    return reduce(errors, reduction, given.kept)
+    return reduce_squares(counts, wanted, 2 * (region.stop - region.start), reduction, given.kept)
 
 
 class CERateLoss(Loss, function=ce_rate_loss):

@@ -20,6 +20,7 @@ __all__ = [
     "mean_of_steps",
     "pool_population",
     "reduce",
+    "reduce_squares",
     "reduce_steps",
     "reduce_weighted",
     "squared_errors",
@@ -52,6 +53,17 @@ def reduce(values: torch.Tensor, reduction: str, kept: torch.Tensor | None = Non
         return values
     total = values.sum()
     return total if reduction == "sum" else total / values.numel()  # the gradient of mean() is as large as the values
+
+
+def reduce_squares(
+    x: torch.Tensor, wanted: torch.Tensor, divisor: float, reduction: str, kept: torch.Tensor | None = None
+) -> torch.Tensor:
+    """:func:`squared_errors`, each divided by ``divisor``, reduced: torch adds them up as it computes them."""
+    if kept is not None or reduction == "none":
+        return reduce(squared_errors(x, wanted), reduction, kept) / divisor
+    # Not torch's mean: torch 2.3 has no forward-mode derivative of its gradient.
+    total = F.mse_loss(as_float(x), wanted.expand_as(x), reduction="sum")
+    return total / (divisor if reduction == "sum" else divisor * x.numel())
 
 
 def _reduce_kept(values: torch.Tensor, reduction: str, kept: torch.Tensor) -> torch.Tensor:
