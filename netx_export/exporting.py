@@ -16,7 +16,7 @@ from lava_spikeloss.arguments import check_number, check_tensor
 from netx_export.checking import Finding, check, check_fit, deviation_findings
 from netx_export.errors import ExportError
 from netx_export.file.atomic import replacing
-from netx_export.file.netx import annotate, content_hash, read, write
+from netx_export.file.netx import annotate, content_hash, fill, read
 from netx_export.network.description import NetworkDescription
 from netx_export.network.exact_weights import loadable
 from netx_export.provenance import (
@@ -148,7 +148,7 @@ def export(
     unseen: tuple[str, ...] = ()
     deviations: dict[str, float] = {}
     with replacing(path) as temporary:
-        write(NetworkDescription(plain.layers, texts), temporary)
+        fill(NetworkDescription(plain.layers, texts), temporary)
         del plain, description  # from here on only the file counts, and the run of the network needs the memory
         if sample is not None:
             trained = record(net, sample, list(gives))

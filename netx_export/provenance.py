@@ -24,6 +24,7 @@ from torch import nn
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss.arguments import check_number
 from netx_export.network.description import Gives, NetworkDescription
+from netx_export.network.validation import check_metadata
 from netx_export.run import Run
 from netx_export.slayer import Chain, unwrapped
 
@@ -88,16 +89,12 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
     """
     if not isinstance(metadata, Mapping):
         raise TypeError(f"Expected argument `metadata` to map texts to texts but got {type(metadata).__name__}.")
-    size = 0
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
-        if not key or "\0" in key + value:  # HDF5 would end a name at its first NUL, whatever comes behind
-            raise ValueError(
-                f"Expected names and texts without NUL characters in `metadata` but got {key!r}: {value!r}."
-            )
-        if any("\ud800" <= character <= "\udfff" for character in key + value):
-            raise ValueError(f"Expected texts that UTF-8 can hold in `metadata` but got {key!r}: {value!r}.")
+    check_metadata(metadata)
+    size = 0
+    for key, value in metadata.items():
         if max(len(key.encode()), len(value.encode())) > _MAX_TEXT:
             raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key[:80]!r} is longer.")
         size += len(key.encode()) + len(value.encode())

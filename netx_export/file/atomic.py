@@ -42,10 +42,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             else than a file.
         TypeError: if it is no path.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"Expected argument `path` to be a str or an os.PathLike but got {type(path).__name__}.")
-    _refuse_nul(path)
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(_checked(path)))
     try:
         mode = _permissions(target)
         _remove_leftovers(target.parent)
@@ -88,9 +85,9 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ExportError: if it cannot be made.
+        TypeError: if it is no path.
     """
-    _refuse_nul(path)
-    folder = Path(path)
+    folder = Path(_checked(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,9 +95,14 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _refuse_nul(path: str | os.PathLike[str]) -> None:
-    if "\0" in os.fspath(path):
+def _checked(path: str | os.PathLike[str]) -> str:
+    """The path as text."""
+    text = path.__fspath__() if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"Expected argument `path` to be a str or an os.PathLike but got {type(text).__name__}.")
+    if "\0" in text:
         raise ExportError(f"Cannot write {path}: its name holds a NUL character. Choose another path.")
+    return text
 
 
 def _permissions(target: Path) -> int | None:

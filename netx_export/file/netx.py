@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import DescriptionError, ExportError, NetxFormatError
+from netx_export.file.atomic import replacing
 from netx_export.file.content import OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import check_path, why_unreadable
@@ -62,6 +63,7 @@ __all__ = [
     "as_description",
     "as_it_runs",
     "content_hash",
+    "fill",
     "read",
     "with_delay_shift",
     "write",
@@ -81,13 +83,13 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
     """Write a netx file whose weights the stock loader loads exactly: the same description gives the same bytes.
 
     The stock loader alters the weights of some dense layers. Such a layer, and all before it, are written as
-    convolutions, as :func:`netx_export.network.exact_weights.loadable` makes them.
+    convolutions, as :func:`netx_export.network.exact_weights.loadable` makes them. If it fails, what was at ``path``
+    stays there.
 
     Raises:
-        ExportError: for a layer that cannot be written so that its weights are loaded exactly, or sigma-delta neurons
-            with another number of message bits than netx has.
-        OSError: if the file cannot be written.
-        ValueError: for metadata with a NUL character.
+        ExportError: for a layer that cannot be written so that its weights are loaded exactly, sigma-delta neurons with
+            another number of message bits than netx has, or a path that cannot be written.
+        TypeError: if ``path`` is no path.
     """
     write_as_described(loadable(description), path)
 
@@ -98,9 +100,20 @@ def write_as_described(description: NetworkDescription, path: str | os.PathLike[
     For files with which to look at what Lava makes of such weights; for networks that are to run use :func:`write`.
 
     Raises:
+        ExportError: for sigma-delta neurons with another number of message bits than netx has, or a path that cannot be
+            written.
+        TypeError: if ``path`` is no path.
+    """
+    with replacing(path) as temporary:
+        fill(description, temporary)
+
+
+def fill(description: NetworkDescription, path: Path) -> None:
+    """Write each layer as it is described into a file that is not in its place yet, as :func:`replacing` gives it.
+
+    Raises:
         ExportError: for sigma-delta neurons with another number of message bits than netx has.
         OSError: if the file cannot be written.
-        ValueError: for metadata with a NUL character.
     """
     _refuse_message_bits(description)
     with _in_memory(path, "w") as file:
@@ -119,8 +132,8 @@ def _refuse_message_bits(description: NetworkDescription) -> None:
             )
 
 
-def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
-    """Add texts to the metadata of a file that :func:`write` made.
+def annotate(path: Path, texts: Mapping[str, str]) -> None:
+    """Add texts to the metadata of a file that :func:`fill` made and that is not in its place yet.
 
     Raises:
         OSError: if the file cannot be written.
@@ -130,25 +143,23 @@ def annotate(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _in_memory(path: str | os.PathLike[str], mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
-    """A file whose bytes are written to their place when it is complete.
+def _in_memory(path: Path, mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
+    """A file whose bytes are written when it is complete.
 
     On a disk that fills up HDF5 itself leaves a file that cannot be closed, and crashes when the program ends.
     """
-    content = io.BytesIO(b"" if mode == "w" else Path(path).read_bytes())
+    content = io.BytesIO(b"" if mode == "w" else path.read_bytes())
     with h5py.File(content, mode) as file:
         yield file
     # If the disk is full, `Path.write_bytes` keeps its view of the bytes, and Python warns of that when the program
     # ends. Here the view is released in any case.
-    with Path(path).open("wb") as target, content.getbuffer() as view:
+    with path.open("wb") as target, content.getbuffer() as view:
         target.write(view)
 
 
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
     for key in sorted(texts):
-        if "\0" in key:  # HDF5 would end the name there
-            raise ValueError(f"Expected names without NUL characters in `metadata` but got {key!r}.")
-        group.attrs[key] = texts[key]
+        group.attrs[key] = str(texts[key])  # h5py knows no strings of numpy's
 
 
 def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> NetworkDescription:

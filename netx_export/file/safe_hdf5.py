@@ -204,4 +204,4 @@ class SafeGroup:
 def _decoded(text: str | bytes) -> str:
     """A text of a file as one that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
     content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
-    return content.decode("utf-8", "backslashreplace")
+    return content.decode("utf-8", "backslashreplace").replace("\0", "\\x00")

@@ -145,11 +145,18 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path, there: 
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "link.net", "target.net"]
 
 
-@pytest.mark.parametrize("path", [None, 3, b"x.net"])
-def test_what_is_no_path_is_a_type_error(path: object) -> None:
-    message = f"`path` to be a str or an os.PathLike but got {type(path).__name__}"
-    with pytest.raises(TypeError, match=message), replacing(path):  # type: ignore[arg-type]
-        pass
+class _OfBytes(os.PathLike[bytes]):
+    def __fspath__(self) -> bytes:
+        return b"x.net"
+
+
+@pytest.mark.parametrize(
+    ("path", "got"), [(None, "NoneType"), (3, "int"), (b"x.net", "bytes"), (_OfBytes(), "bytes")], ids=str
+)
+@pytest.mark.parametrize("act", [lambda path: write(NETWORK, path), lambda path: save_report({}, path)])
+def test_what_is_no_path_is_a_type_error(path: object, got: str, act: Callable[[object], None]) -> None:
+    with pytest.raises(TypeError, match=f"`path` to be a str or an os.PathLike but got {got}"):
+        act(path)
 
 
 def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
@@ -241,8 +248,7 @@ NETWORK = NetworkDescription(
 
 def _writing(kind: str) -> Callable[[Path], None]:
     def network(path: Path) -> None:
-        with replacing(path) as temporary:
-            write(NETWORK, temporary)
+        write(NETWORK, path)
 
     def more_texts(path: Path) -> None:
         with replacing(path) as temporary:
