@@ -263,10 +263,9 @@ def accuracy(
         check_count("num_classes", num_classes)
     if labels.shape != predictions.shape:
         if labels.shape != predictions.shape[:1]:
-            raise ValueError(
-                f"Expected argument `labels` to have shape {tuple(predictions.shape)} or ({predictions.shape[0]},) "
-                f"but got {tuple(labels.shape)}."
-            )
+            shapes = dict.fromkeys([tuple(predictions.shape), tuple(predictions.shape[:1])])  # the two may be one
+            expected = " or ".join(map(str, shapes))
+            raise ValueError(f"Expected argument `labels` to have shape {expected} but got {tuple(labels.shape)}.")
         labels = labels.unsqueeze(-1)
     check_integer("ignore_index", ignore_index)
     classes = judged_classes(labels, num_classes, ignore_index=ignore_index).expand(predictions.shape)
