@@ -84,3 +84,18 @@ def test_no_thread_turns_inexact_convolutions_on_for_the_others():
     finally:
         torch.set_num_threads(threads)
         torch.backends.nnpack.set_flags(before)
+
+
+def test_a_simulation_that_ends_leaves_exact_convolutions_to_one_that_still_runs():
+    """As in a program that calls `simulate` from several threads."""
+    before = torch._C._get_nnpack_enabled()
+    first = exact_convolutions()
+    try:
+        torch.backends.nnpack.set_flags(True)
+        first.__enter__()
+        with exact_convolutions():
+            first.__exit__(None, None, None)
+            assert not torch._C._get_nnpack_enabled()
+        assert torch._C._get_nnpack_enabled()
+    finally:
+        torch.backends.nnpack.set_flags(before)

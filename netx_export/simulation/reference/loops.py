@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import TypeVar
@@ -68,7 +70,29 @@ def one_thread() -> Iterator[None]:
 def exact_convolutions() -> Iterator[None]:
     """Keep torch from NNPACK's convolutions inside, which are Winograd's and not exact on integers.
 
-    The switch is one for all threads: whoever starts threads has to turn it before.
+    The switch is one for all threads: the first that comes turns it off, and the last that goes turns it back.
     """
-    with torch.backends.nnpack.flags(enabled=False):
+    with _NNPACK.lock:
+        if not _NNPACK.users:
+            _NNPACK.was_on = torch._C._get_nnpack_enabled()
+            torch.backends.nnpack.set_flags(False)
+        _NNPACK.users += 1
+    try:
         yield
+    finally:
+        with _NNPACK.lock:
+            _NNPACK.users -= 1
+            if not _NNPACK.users:
+                torch.backends.nnpack.set_flags(_NNPACK.was_on)
+
+
+@dataclass
+class _Switch:
+    """Who keeps torch's switch off, and how it was before."""
+
+    users: int = 0
+    was_on: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_NNPACK = _Switch()
