@@ -167,7 +167,7 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
     excitation, inhibition = _excitation_and_inhibition(layer)
-    current = _accumulated(ALIGNMENT * (excitation - inhibition), neuron.current_decay)
+    current = _accumulated(ALIGNMENT * np.maximum(excitation, -inhibition), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
     lowest = inhibition + (0 if bias is None else np.minimum(bias, 0))
@@ -199,7 +199,12 @@ def _excitation_and_inhibition(layer: SpikingLayer) -> tuple[FloatArray, FloatAr
 def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
     """The state as a complex number shrinks by the same factor at each step."""
     assert isinstance(layer, Resonator)
-    inputs = np.hypot(np.abs(layer.weight).sum(1), np.abs(layer.imaginary_weight).sum(1))
+    # Each part of the input is farthest from 0 where the inputs of one sign are active, and the others are not.
+    real, imag = (
+        np.maximum(weight.clip(min=0).sum(1), -weight.clip(max=0).sum(1))
+        for weight in (layer.weight, layer.imaginary_weight)
+    )
+    inputs = np.hypot(real, imag)
     lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / UNITY_DECAY
     with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is lost, which has no bound
         sizes = np.where(lost > 0, ALIGNMENT * inputs / lost, np.where(inputs > 0, np.inf, 0))

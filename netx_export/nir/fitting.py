@@ -323,7 +323,8 @@ def _limits(reals: Reals, step: int) -> Iterator[_Limit]:
             )
             yield _Limit(_highest(rows, lowest, highest), name, f"{reason} {MAX_WEIGHT}")
     rows = np.hstack([part.reshape(len(part), -1) for part in (weight, recurrent) if part is not None])
-    current = np.abs(rows).sum(1) * UNITY_DECAY / reals.current_decay
+    largest = np.maximum(rows.clip(min=0).sum(1), -rows.clip(max=0).sum(1))  # at most all of one sign are active
+    current = largest * UNITY_DECAY / reals.current_decay
     reason = (
         f"its inputs could add up to a current of {current.max():.6g} times the threshold, and Loihi's wrap around "
         f"above {MAX_STATE // ALIGNMENT} with a threshold of 1; give a `scale` if they never do"

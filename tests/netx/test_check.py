@@ -110,8 +110,17 @@ def test_bits_of_weights_depend_on_the_chip(target: str, odd: list[int]) -> None
 
 
 def test_a_current_that_just_fits_24_bits_by_its_bound() -> None:
-    """64 * 31 * 4096 is below 2^23, and 64 * 32 * 4096 is 2^23, one more than the largest number."""
-    for weights, decay, found in (([[1, -30, 0]], 1, []), ([[2, -30, 0]], 1, [2**23]), ([[4, -60, 0]], 2, [2**23])):
+    """64 * 31 * 4096 is below 2^23, and 64 * 32 * 4096 is 2^23, one more than the largest number.
+
+    It is farthest from 0 where the inputs of one sign are active, and the others are not.
+    """
+    cases: list[tuple[list[list[int]], int, list[int]]] = [
+        ([[31, -31, 0]], 1, []),
+        ([[2, -32, 0]], 1, [2**23]),
+        ([[30, -31, 2]], 1, [2**23]),
+        ([[4, -64, 0]], 2, [2**23]),
+    ]
+    for weights, decay, found in cases:
         neuron = CubaNeuron(1, np.array([decay]), np.array([4095]))
         findings = check(_network(replace(DENSE, weight=np.array(weights), neuron=neuron)))
         assert [finding.value for finding in findings if finding.rule == "current may wrap"] == found
@@ -366,6 +375,15 @@ def test_resonators_that_saturate_by_bound_and_on_a_sample(layer: Resonator) -> 
     short = replace(layer.neuron, cos_decay=np.array([2000]))
     weak = replace(layer, weight=layer.weight // 64, imaginary_weight=layer.imaginary_weight // 64, neuron=short)
     assert "state may saturate" not in _rules(check(NetworkDescription((Input((400,)), weak))))
+
+
+def test_a_resonator_is_driven_farthest_by_the_inputs_of_one_sign() -> None:
+    """Its state can be up to 250.7 times as large as its input, and 64 * 508 * 250.7 is below 2^23."""
+    weight = np.array([[254, 254, -254, -254]])
+    balanced = Resonator(weight, np.array([[2, 0, -2, 0]]), _RF)
+    found = [replace(balanced, weight=one) for one in (weight, abs(weight))]
+    rules = [_rules(check(NetworkDescription((Input((4,)), layer)))) for layer in found]
+    assert ["state may saturate" in one for one in rules] == [False, True]
 
 
 def test_a_resonator_that_loses_nothing_has_no_bound() -> None:
