@@ -170,8 +170,8 @@ def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
     current = _accumulated(ALIGNMENT * np.maximum(excitation, -inhibition), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
-    lowest = inhibition + (0 if bias is None else np.minimum(bias, 0))
-    voltage = _accumulated(_accumulated(-ALIGNMENT * lowest, neuron.current_decay), neuron.voltage_decay)
+    drive = 0 if bias is None else ALIGNMENT * np.minimum(bias, 0)  # which goes into the voltage, and not the current
+    voltage = _accumulated(_accumulated(-ALIGNMENT * inhibition, neuron.current_decay) - drive, neuron.voltage_decay)
     yield Peak(VOLTAGE, float(voltage.max()), MAX_STATE)
 
 
