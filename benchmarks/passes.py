@@ -112,6 +112,7 @@ OPTIONS = [
     Case("ce_rate_loss, smoothing", lambda s: L.CERateLoss(label_smoothing=0.1)),
     Case("ce_rate_loss, focal", lambda s: L.CERateLoss(focal_gamma=2.0)),
     Case("spike_max, window, probability", lambda s: L.SpikeMax(20)),
+    Case("spike_max, window, scaled softmax", lambda s: L.SpikeMax(20, mode="softmax", scale=16.0)),
     Case("spike_moid, window, narrow", lambda s: L.SpikeMoid(20, alpha=0.05, theta=0.2)),
     Case("spike_time, not cut", lambda s: L.SpikeTime(length=None), lambda s: torch.zeros(s.n, s.c, s.t)),
     Case("sparsity_enforcer, min_rate", lambda s: loss_of_enforcer(L.SparsityEnforcer(min_rate=0.01)), lambda s: None),

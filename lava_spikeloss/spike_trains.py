@@ -85,13 +85,16 @@ def window_sum(x: torch.Tensor, window: int) -> torch.Tensor:
     return _filtered(as_float(x), partial(_window_sum, window=window))
 
 
-def window_mean(x: torch.Tensor, window: int) -> torch.Tensor:
-    """:func:`moving_window_rate` without its checks."""
-    return _filtered(as_float(x), partial(_window_mean, window=window))
+def window_mean(x: torch.Tensor, window: int, scale: float = 1.0) -> torch.Tensor:
+    """:func:`moving_window_rate` without its checks, times ``scale``."""
+    return _filtered(as_float(x), partial(_window_mean, window=window, scale=scale))
 
 
-def _window_mean(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
-    return _pooled(x, reverse, window, window) if _pools(x, window) else _difference(x, reverse, window).div_(window)
+def _window_mean(x: torch.Tensor, reverse: bool, window: int, scale: float) -> torch.Tensor:
+    if not _pools(x, window):
+        return _difference(x, reverse, window).div_(window / scale)
+    means = _pooled(x, reverse, window, window)
+    return means if scale == 1 else means.mul_(scale)
 
 
 def _window_sum(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:

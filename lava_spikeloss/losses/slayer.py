@@ -243,15 +243,15 @@ def spike_max(
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
     by_softmax = mode in ("softmax", "logsoftmax")
-    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling, rates=by_softmax)
+    scaled = scale if by_softmax else None
+    counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling, scaled)
     given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
     labels, kept = _labels_like(counts, given)
     if labels.dtype == torch.int64:
         labels = labels.expand(-1, -1, *counts.shape[2:])
     if by_softmax:
-        scores = counts if scale == 1 else counts * scale
-        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(scores)
-        return reduce(F.cross_entropy(scores, targets, reduction="none"), reduction, kept)
+        targets = labels.squeeze(1) if labels.dtype == torch.int64 else labels.expand_as(counts)
+        return reduce(F.cross_entropy(counts, targets, reduction="none"), reduction, kept)
     eps = 0.0 if mode == "count" else _EPS * steps
     if labels.dtype == torch.int64:
         share = counts.gather(1, labels)
@@ -440,11 +440,11 @@ def _counts(
     population_code: bool,
     num_classes: int | None,
     population_pooling: str,
-    rates: bool = False,
+    scale: float | None = None,
 ) -> tuple[torch.Tensor, int]:
     """Spike counts ``(N, C)`` of whole trains, or ``(N, C, T)`` of a moving window, and in how many steps.
 
-    A loss divides them by the steps last, where there is least to divide; or it asks for ``rates`` instead.
+    A loss divides them by the steps last, where there is least to divide; with a ``scale`` they are rates, times it.
     """
     check_spikes("spikes", spikes)
     check_options(
@@ -457,9 +457,10 @@ def _counts(
     classes = check_population(trains.shape[1], population_code, num_classes)
     if moving_window is None:
         counts, steps = pool_population(spike_count(trains), classes, population_pooling), int(trains.shape[-1])
-        return counts / steps if rates else counts, steps
+        return counts if scale is None else counts / (steps / scale), steps
     pooled = pool_population(trains, classes, population_pooling)
-    return (window_mean if rates else window_sum)(pooled, moving_window), int(moving_window)
+    windows = window_sum(pooled, moving_window) if scale is None else window_mean(pooled, moving_window, scale)
+    return windows, int(moving_window)
 
 
 def _labels_like(counts: torch.Tensor, given: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
