@@ -91,10 +91,9 @@ def window_mean(x: torch.Tensor, window: int, scale: float = 1.0) -> torch.Tenso
 
 
 def _window_mean(x: torch.Tensor, reverse: bool, window: int, scale: float) -> torch.Tensor:
-    if not _pools(x, window):
-        return _difference(x, reverse, window).div_(window / scale)
-    means = _pooled(x, reverse, window, window)
-    return means if scale == 1 else means.mul_(scale)
+    if _pools(x, window):
+        return _pooled(x, reverse, window, window, scale)
+    return _difference(x, reverse, window).div_(window / scale)
 
 
 def _window_sum(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:
@@ -111,8 +110,8 @@ def _pools(x: torch.Tensor, window: int) -> bool:
     return x.device.type != "cpu" and window <= _WIDE and x.numel() < 2**31
 
 
-def _pooled(x: torch.Tensor, reverse: bool, window: int, divisor: int) -> torch.Tensor:
-    """:func:`_window_sum` divided by ``divisor``, by torch's pooling, which centres a window on its step."""
+def _pooled(x: torch.Tensor, reverse: bool, window: int, divisor: int, scale: float = 1.0) -> torch.Tensor:
+    """:func:`_window_sum` times ``scale / divisor``, by torch's pooling, which centres a window on its step."""
     steps = x.shape[-1]
     window = min(window, steps)
     half = window // 2
@@ -122,9 +121,22 @@ def _pooled(x: torch.Tensor, reverse: bool, window: int, divisor: int) -> torch.
     if reverse:
         cut = x[..., steps - short :].flip(-1).cumsum(-1).div_(divisor)
         cut = cut.flip(-1)
-        return torch.cat((sums[..., half:], cut), -1)
+        return _joined((sums[..., half:], cut), scale)
     cut = x[..., :short].cumsum(-1).div_(divisor)
-    return torch.cat((cut, sums[..., : steps - short]), -1)
+    return _joined((cut, sums[..., : steps - short]), scale)
+
+
+def _joined(parts: tuple[torch.Tensor, torch.Tensor], scale: float) -> torch.Tensor:
+    """Two parts of trains, one after the other, times ``scale``: multiplied as they are copied."""
+    if scale == 1:
+        return torch.cat(parts, -1)
+    if torch_transforms():  # which take no output to write to
+        return torch.cat(parts, -1) * scale
+    begin, end = parts
+    whole = begin.new_empty(*begin.shape[:-1], begin.shape[-1] + end.shape[-1])
+    torch.mul(begin, scale, out=whole[..., : begin.shape[-1]])
+    torch.mul(end, scale, out=whole[..., begin.shape[-1] :])
+    return whole
 
 
 def _difference(x: torch.Tensor, reverse: bool, window: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lava_spikeloss import functional, spike_trains
-from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count, window_sum
+from lava_spikeloss.spike_trains import exponential_filter, moving_window_rate, spike_count, window_mean, window_sum
 
 quick = settings(max_examples=20, deadline=None)
 
@@ -37,7 +37,16 @@ def test_moving_window_gradients(window: int) -> None:
     assert torch.autograd.gradgradcheck(lambda v: moving_window_rate(v, window).square(), (x,))
 
 
-@pytest.mark.parametrize("function", [moving_window_rate, window_sum])
+def _scaled_window(x: torch.Tensor, window: int) -> torch.Tensor:
+    return window_mean(x, window, scale=2.5)
+
+
+def test_scaled_windows_are_scaled() -> None:
+    x = random_trains(0, 2, 7)
+    torch.testing.assert_close(_scaled_window(x, 3), 2.5 * moving_window_rate(x, 3))
+
+
+@pytest.mark.parametrize("function", [moving_window_rate, window_sum, _scaled_window])
 @pytest.mark.parametrize("window", [1, 2, 3, 6, 7, 8, 50])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize("time_first", [False, True])
