@@ -150,6 +150,12 @@ class Permuted(nn.Module):
         return self.run(self.block, x.permute(0, 2, 1))
 
 
+def _few(spikes: torch.Tensor) -> torch.Tensor:
+    if spikes.mean() > 0.5:
+        raise ValueError("too many spikes")
+    return spikes
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
@@ -160,8 +166,20 @@ class Permuted(nn.Module):
         (lambda block, x: torch.cat([block(part) for part in x.split(1)]), "runs it 4 times, as a loop"),
         (lambda block, x: torch.cat([block(part) for part in x.split(2)]), "runs it 2 times, as a loop"),
         (lambda block, x: torch.cat([block(part) for part in x[..., 2:].split(1, -1)], -1), "runs it 10 times, as a"),
+        (lambda block, x: block(block(x[..., :6]).repeat(1, 1, 4)), "runs it again: first behind"),
+        (lambda block, x: block(_few(block(x[..., :6])).repeat(1, 1, 4) * 0), "runs it again: first behind"),
     ],
-    ids=["twice", "three times", "two branches", "steps", "samples", "two halves", "all but the first steps"],
+    ids=[
+        "twice",
+        "three times",
+        "two branches",
+        "steps",
+        "samples",
+        "two halves",
+        "all but the first steps",
+        "twice, first on half of the steps",
+        "where it fails on other spikes",
+    ],
 )
 def test_a_block_with_shared_weights_is_not_taken_for_a_loop(
     run: Callable[[nn.Module, torch.Tensor], torch.Tensor], message: str, tmp_path: Path

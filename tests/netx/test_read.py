@@ -47,6 +47,7 @@ from netx_export.network.description import (
     ResonatorNeuron,
     SigmaDeltaNeuron,
 )
+from netx_export.network.table import table
 from netx_export.provenance import run_texts
 
 NEURON = CubaNeuron(80, np.array([1024]), np.array([128]))
@@ -124,6 +125,12 @@ def test_it_prints_as_a_table() -> None:
     start = "layer neuron shape neurons synapses weights bits exponent delay"
     assert header == f"{start} threshold current decay voltage decay"
     assert dense == "dense1 CUBA 2 2 6 -12..10 4 -4 80 1024 128"
+
+
+def test_a_narrow_table_has_a_column_beside_the_names_in_each_of_its_parts() -> None:
+    heads = [part.splitlines()[0].split(maxsplit=1) for part in table(MLP.layers, width=1).split("\n\n")]
+    assert " ".join(head for _, head in heads) == " ".join(table(MLP.layers).splitlines()[0].split()[1:])
+    assert [name for name, _ in heads] == ["layer"] * 11
 
 
 # -- old dialects

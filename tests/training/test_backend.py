@@ -97,6 +97,13 @@ def assert_same_training(build: Callable[[], Any], x: torch.Tensor, steps: int =
 # -- one integrator ----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_written_to_rows_comes_in_the_layout_that_it_was_asked_for() -> None:
+    for model in (torch.randn(2, 3, 4), torch.randn(2, 4, 3).transpose(1, 2)):
+        (doubled,) = compiled_neurons.filled(model, lambda source, target: torch.mul(source, 2, out=target))
+        assert torch.equal(doubled, 2 * model)
+        assert doubled.stride() == model.stride()
+
+
 @st.composite
 def integrators(draw: st.DrawFn) -> dict[str, Any]:
     shape = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))

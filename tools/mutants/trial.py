@@ -22,6 +22,7 @@ __all__ = ["main"]
 
 _FOLDER = ROOT / "mutants"
 _TESTS = ("tests", "conftest.py", "pyproject.toml")
+_SETUP_SECONDS = 5  # a test at most, which was quick since another one had made its fixtures or compiled its loops
 
 
 def main() -> int:
@@ -94,7 +95,11 @@ class _Trial:
         """The tests that caught something and fail on the code as it is, too: they may have caught it by chance."""
         killers = sorted({result.by for result in self._results.of.values() if result.by})
         shares = [tuple(killers[number :: len(self._copies)]) for number in range(len(self._copies))]
-        jobs = [Job("without mutation", share, self._seconds(share), stop_at_first=False) for share in shares if share]
+        jobs = [
+            Job("without mutation", share, self._seconds(share) + _SETUP_SECONDS * len(share), stop_at_first=False)
+            for share in shares
+            if share
+        ]
         outcomes: list[Outcome] = []
         run_all(jobs, self._copies, self._scratch, outcomes.append)
         for outcome in outcomes:
