@@ -13,10 +13,11 @@ pytest.importorskip("cosmic_ray", reason="needs the extra `mutants`")
 
 import coverage
 
-from tools.mutants import workers
+from tools.mutants import measuring, workers
 from tools.mutants.mutations import Mutation, difference, mutations, sample
 from tools.mutants.nearest import NearestTests
 from tools.mutants.results import NO_TEST, PASSED, Result, Results, table
+from tools.mutants.settings import Settings
 from tools.mutants.workers import Job, Outcome, copy_of_the_project, run_all
 
 OPERATORS = ("core/NumberReplacer", "core/AddNot", "core/ReplaceBinaryOperator_BitOr_BitAnd")
@@ -143,6 +144,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "pyproject.toml").write_text("[tool.pytest.ini_options]\n", encoding="utf-8")
     monkeypatch.setattr(workers, "_IMPORTED_ONCE", ())
     return root
+
+
+def test_without_a_test_that_passes_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pytest cannot collect the tests: every mutation would count as one that no test notices."""
+    monkeypatch.setattr(measuring, "_measure", lambda _, copy: (copy / "seconds.json").write_text("{}"))
+    with pytest.raises(SystemExit, match="No test passed"):
+        measuring.nearest_tests(Settings.read(), tmp_path, tmp_path / "results", "now")
 
 
 def _outcomes(project: Path, tmp_path: Path, *codes: str) -> list[str]:

@@ -26,6 +26,8 @@ def nearest_tests(settings: Settings, copy: Path, folder: Path, state: str) -> N
     if not seconds.is_file():
         print("Running all quick tests once, to see which lines each of them runs.", flush=True)
         _measure(settings, copy)
+        if not json.loads((copy / "seconds.json").read_text(encoding="utf-8")):
+            sys.exit("No test passed, so no mutation can be tried. What is above says why.")
         shutil.copy(copy / ".coverage", covered)
         shutil.copy(copy / "seconds.json", seconds)  # last: without it nothing counts as known
     data = coverage.CoverageData(str(covered))
