@@ -23,7 +23,8 @@ import torch
 __all__ = ["compiled", "cuda_compiler", "in_threads", "numba_runs", "torch_compiles", "torch_transforms"]
 
 _WORTH_A_THREAD = 2**16  # numbers: fewer are done before a second thread has begun
-_VMAP_MODE = torch._C._parse_dispatch_key("VmapMode") or "VmapMode"  # by its name torch would look for it each time
+# By its name torch would look for the key at each question. What is behind the `or` is for type checkers only.
+_VMAP_MODE = torch._C._parse_dispatch_key("VmapMode") or "VmapMode"
 
 
 def torch_compiles() -> bool:

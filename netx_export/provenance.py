@@ -23,8 +23,8 @@ from torch import nn
 
 from lava_spikeloss import LOIHI_1, LoihiBudget
 from lava_spikeloss.arguments import check_number
+from netx_export.file.safe_hdf5 import check_storable
 from netx_export.network.description import Gives, NetworkDescription
-from netx_export.network.validation import check_metadata
 from netx_export.run import Run
 from netx_export.slayer import Chain, unwrapped
 
@@ -92,12 +92,12 @@ def check_texts(metadata: Mapping[str, str]) -> dict[str, str]:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"Expected argument `metadata` to map texts to texts but got {key!r}: {value!r}.")
-    check_metadata(metadata)
-    size = 0
-    for key, value in metadata.items():
-        if max(len(key.encode()), len(value.encode())) > _MAX_TEXT:
+    check_storable(metadata)
+    sizes = [(len(key.encode()), len(value.encode())) for key, value in metadata.items()]
+    for key, both in zip(metadata, sizes, strict=True):
+        if max(both) > _MAX_TEXT:
             raise ValueError(f"Expected texts of at most {_MAX_TEXT} bytes in `metadata` but {key[:80]!r} is longer.")
-        size += len(key.encode()) + len(value.encode())
+    size = sum(map(sum, sizes))
     if len(metadata) > _MAX_TEXTS or size > _MAX_ALL_TEXTS:
         raise ValueError(
             f"Expected at most {_MAX_TEXTS} texts of {_MAX_ALL_TEXTS} bytes together in `metadata` but got "

@@ -58,9 +58,10 @@ def reduce(values: torch.Tensor, reduction: str, kept: torch.Tensor | None = Non
 def reduce_squares(
     x: torch.Tensor, wanted: torch.Tensor, divisor: float, reduction: str, kept: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """:func:`squared_errors`, each divided by ``divisor``, reduced: torch adds them up as it computes them."""
+    """:func:`squared_errors`, each divided by ``divisor``, reduced: in one operation where nothing is left out."""
     if kept is not None or reduction == "none":
-        return reduce(squared_errors(x, wanted), reduction, kept) / divisor
+        squares = reduce(squared_errors(x, wanted), reduction, kept)
+        return squares if divisor == 1 else squares / divisor
     # Not torch's mean: torch 2.3 has no forward-mode derivative of its gradient.
     total = F.mse_loss(as_float(x), wanted.expand_as(x), reduction="sum")
     return total / (divisor if reduction == "sum" else divisor * x.numel())

@@ -168,7 +168,7 @@ def spike_rate(
     given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
     labels, kept = _labels_like(counts, given)
     wanted = wanted_values(labels, counts.shape[1], counts.dtype, true_rate * steps, false_rate * steps)
-    return reduce_squares(counts, wanted, steps**2, reduction, kept)
+    return reduce_squares(counts, wanted, float(steps) ** 2, reduction, kept)
 
 
 @padded()
@@ -243,7 +243,7 @@ def spike_max(
     """
     check_options(mode=mode, reduction=reduction, scale=scale)
     by_softmax = mode in ("softmax", "logsoftmax")
-    scaled = scale if by_softmax else None
+    scaled = float(scale) if by_softmax else None
     counts, steps = _counts(spikes, moving_window, population_code, num_classes, population_pooling, scaled)
     given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
     labels, kept = _labels_like(counts, given)

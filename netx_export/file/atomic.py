@@ -96,8 +96,8 @@ def make_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def _checked(path: str | os.PathLike[str]) -> str:
-    """The path as text."""
-    text = path.__fspath__() if isinstance(path, os.PathLike) else path
+    """The path as text, if it is one that can be written to."""
+    text = path.__fspath__() if isinstance(path, os.PathLike) else path  # os.fspath would raise an error of its own
     if not isinstance(text, str):
         raise TypeError(f"Expected argument `path` to be a str or an os.PathLike but got {type(text).__name__}.")
     if "\0" in text:

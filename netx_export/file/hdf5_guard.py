@@ -17,9 +17,9 @@ import h5py
 
 from netx_export.errors import NetxFormatError
 
-__all__ = ["check_chunks", "check_texts", "is_text", "text_length"]
+__all__ = ["MAX_TEXT", "check_chunks", "check_texts", "is_text", "text_length"]
 
-_MAX_TEXT = 2**20  # bytes of one text
+MAX_TEXT = 2**20  # bytes of one text
 _HEAP = b"GCOL\x01"  # how each global heap begins, which holds texts of no fixed length
 _HEAP_HEADER = struct.Struct("<8xQ")  # its size, header included
 _HEAP_OBJECT = struct.Struct("<H6xQ")  # index, 0 for the free space at the end; size, rounded up to a multiple of 8
@@ -59,7 +59,7 @@ def check_texts(file: h5py.File) -> None:
             if objects > _MAX_HEAP_OBJECTS:
                 raise NetxFormatError(f"it holds more than {_MAX_HEAP_OBJECTS} texts.")
         for length in _text_lengths(data):
-            if length > _MAX_TEXT:
+            if length > MAX_TEXT:
                 raise NetxFormatError(f"it holds a text that says to be {length} bytes long, which none here is.")
 
 
@@ -93,7 +93,7 @@ def is_text(attribute: h5py.h5a.AttrID) -> bool:
     if kind is None or attribute.shape != () or attribute.get_type().committed():  # a shared type lies elsewhere
         return False
     size = attribute.get_storage_size()
-    return bool(size == _PLACE_BYTES if kind.length is None else size <= _MAX_TEXT)
+    return bool(size == _PLACE_BYTES if kind.length is None else size <= MAX_TEXT)
 
 
 def text_length(dataset: h5py.Dataset) -> int | None:

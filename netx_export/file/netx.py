@@ -24,7 +24,7 @@ from netx_export.file.atomic import replacing
 from netx_export.file.content import OWN_GROUP, READS_VOLTAGE, content_hash, datasets
 from netx_export.file.hdf5_guard import check_texts
 from netx_export.file.opening import check_path, why_unreadable
-from netx_export.file.safe_hdf5 import Budget, SafeGroup
+from netx_export.file.safe_hdf5 import Budget, SafeGroup, check_storable
 from netx_export.network.description import (
     Affine,
     Average,
@@ -90,6 +90,7 @@ def write(description: NetworkDescription, path: str | os.PathLike[str]) -> None
         ExportError: for a layer that cannot be written so that its weights are loaded exactly, sigma-delta neurons with
             another number of message bits than netx has, or a path that cannot be written.
         TypeError: if ``path`` is no path.
+        ValueError: for metadata that no file can hold.
     """
     write_as_described(loadable(description), path)
 
@@ -103,6 +104,7 @@ def write_as_described(description: NetworkDescription, path: str | os.PathLike[
         ExportError: for sigma-delta neurons with another number of message bits than netx has, or a path that cannot be
             written.
         TypeError: if ``path`` is no path.
+        ValueError: for metadata that no file can hold.
     """
     with replacing(path) as temporary:
         fill(description, temporary)
@@ -114,6 +116,7 @@ def fill(description: NetworkDescription, path: Path) -> None:
     Raises:
         ExportError: for sigma-delta neurons with another number of message bits than netx has.
         OSError: if the file cannot be written.
+        ValueError: for metadata that no file can hold.
     """
     _refuse_message_bits(description)
     with _in_memory(path, "w") as file:
@@ -158,8 +161,9 @@ def _in_memory(path: Path, mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
 
 
 def _write_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
+    check_storable(texts)
     for key in sorted(texts):
-        group.attrs[key] = str(texts[key])  # h5py knows no strings of numpy's
+        group.attrs[key] = str.__str__(texts[key])  # of numpy's strings, which h5py does not know, the plain one
 
 
 def read(path: str | os.PathLike[str], *, delay_shift: bool | None = None) -> NetworkDescription:

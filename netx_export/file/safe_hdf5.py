@@ -7,7 +7,7 @@ Nothing is read before its declared size was charged to a budget.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from netx_export.errors import NetxFormatError
-from netx_export.file.hdf5_guard import check_chunks, is_text, text_length
+from netx_export.file.hdf5_guard import MAX_TEXT, check_chunks, is_text, text_length
 from netx_export.network.fixed_point import IntArray
 
-__all__ = ["Budget", "SafeGroup"]
+__all__ = ["Budget", "SafeGroup", "check_storable"]
 
 _MAX_VALUES = 2**25  # in a whole file: far more than Lava can simulate, and no more than some hundred MB
 _VALUE_BYTES = 8  # what a value of the budget takes; a smaller one takes as much once it is read
@@ -28,6 +28,7 @@ _MAX_TYPE = 2**8  # bytes of the name of a type
 _MAX_ATTRIBUTES = 10_000
 _MAX_CHUNKS = 2**16  # of a whole file: to look at one takes some microseconds
 _MAX_ALL_TEXTS = 2**24  # bytes of all texts of a file
+_MAX_NAME = 60_000  # bytes of the name of a text, for which HDF5 has less than 2^16
 
 
 class Budget:
@@ -201,7 +202,35 @@ class SafeGroup:
         return dataset
 
 
+def check_storable(texts: Mapping[str, str]) -> None:
+    """Raise unless a file can hold these texts under their names, so that they are read back.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    size = 0
+    for key, value in texts.items():
+        quoted = f"{key[:60]!r}: {value[:60]!r}"
+        if not key or "\0" in key + value:  # HDF5 would end a name at its first NUL, whatever comes behind
+            raise ValueError(f"Expected names, and texts without NUL characters, in `metadata` but got {quoted}.")
+        try:
+            name_bytes, text_bytes = len(key.encode()), len(value.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"Expected texts that UTF-8 can hold in `metadata` but got {quoted}.") from None
+        if name_bytes > _MAX_NAME or text_bytes > MAX_TEXT:
+            raise ValueError(
+                f"Expected names of at most {_MAX_NAME} bytes, and texts of at most {MAX_TEXT}, in `metadata` but got "
+                f"{quoted}, which is longer."
+            )
+        size += name_bytes + text_bytes
+    if len(texts) > _MAX_ATTRIBUTES or size > _MAX_ALL_TEXTS:
+        raise ValueError(
+            f"Expected at most {_MAX_ATTRIBUTES} texts of {_MAX_ALL_TEXTS} bytes together in `metadata` but got "
+            f"{len(texts)} of {size} bytes."
+        )
+
+
 def _decoded(text: str | bytes) -> str:
     """A text of a file as one that can be written anywhere: bytes that are no UTF-8 as ``\\xff``."""
     content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
-    return content.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    return content.decode("utf-8", "backslashreplace")

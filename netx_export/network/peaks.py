@@ -5,7 +5,7 @@ Beyond its limit Lava wraps or clips a number, or SLAYER rounds it, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -166,8 +166,8 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
 
 
 def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
-    excitation, inhibition = _excitation_and_inhibition(layer)
-    current = _accumulated(ALIGNMENT * np.maximum(excitation, -inhibition), neuron.current_decay)
+    excitation, inhibition = _excitation_and_inhibition(_matrices(layer))
+    current = _accumulated(ALIGNMENT * _of_one_sign(excitation, inhibition), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
     drive = 0 if bias is None else ALIGNMENT * np.minimum(bias, 0)  # which goes into the voltage, and not the current
@@ -183,12 +183,15 @@ def _accumulated(sizes: FloatArray, decay: IntArray) -> FloatArray:
     return grown
 
 
-def _excitation_and_inhibition(layer: SpikingLayer) -> tuple[FloatArray, FloatArray]:
+def _matrices(layer: SpikingLayer) -> list[IntArray]:
+    """The weights of a layer, and of its feedback, by the neurons or channels that get them."""
+    weight = layer.weight.reshape(len(layer.weight), -1)
+    return [weight, layer.recurrent_weight] if isinstance(layer, Recurrent) else [weight]
+
+
+def _excitation_and_inhibition(matrices: Sequence[IntArray]) -> tuple[FloatArray, FloatArray]:
     """The sums of all positive and of all negative weights into each neuron, or each channel of a convolution."""
-    matrices = [layer.weight.reshape(len(layer.weight), -1)]
-    if isinstance(layer, Recurrent):
-        matrices.append(layer.recurrent_weight)
-    excitation, inhibition = np.zeros((2, len(layer.weight)))
+    excitation, inhibition = np.zeros((2, len(matrices[0])))
     for matrix in matrices:
         for neuron, row in enumerate(matrix):  # one by one, so that a large layer takes no memory
             excitation[neuron] += np.maximum(row, 0).sum()
@@ -196,15 +199,16 @@ def _excitation_and_inhibition(layer: SpikingLayer) -> tuple[FloatArray, FloatAr
     return excitation, inhibition
 
 
+def _of_one_sign(excitation: FloatArray, inhibition: FloatArray) -> FloatArray:
+    """The largest size of a sum of weighted spikes: all inputs of one sign spike, and none of the others."""
+    return np.maximum(excitation, -inhibition)
+
+
 def _resonator_bound(layer: SpikingLayer, neuron: ResonatorNeuron) -> Peak:
     """The state as a complex number shrinks by the same factor at each step."""
     assert isinstance(layer, Resonator)
-    # Each part of the input is farthest from 0 where the inputs of one sign are active, and the others are not.
-    real, imag = (
-        np.maximum(weight.clip(min=0).sum(1), -weight.clip(max=0).sum(1))
-        for weight in (layer.weight, layer.imaginary_weight)
-    )
-    inputs = np.hypot(real, imag)
+    parts = (layer.weight, layer.imaginary_weight)
+    inputs = np.hypot(*(_of_one_sign(*_excitation_and_inhibition([weight])) for weight in parts))
     lost = 1 - np.hypot(neuron.sin_decay, neuron.cos_decay) / UNITY_DECAY
     with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is lost, which has no bound
         sizes = np.where(lost > 0, ALIGNMENT * inputs / lost, np.where(inputs > 0, np.inf, 0))
@@ -225,7 +229,7 @@ def _sigma_delta_bounds(
 ) -> tuple[tuple[Peak, ...], tuple[float, float]]:
     """A layer's bounds for incoming messages whose sum is within ``reach``, and the reach of those that it sends."""
     assert isinstance(layer, Dense | Conv)
-    excitation, inhibition = _excitation_and_inhibition(layer)
+    excitation, inhibition = _excitation_and_inhibition(_matrices(layer))
     low, high = reach
     step = float((excitation - inhibition).max()) * (high - low)
     bias = 0 if layer.bias is None else layer.bias * 2.0**MESSAGE_BITS

@@ -81,7 +81,7 @@ def check_spike_exp(spike_exp: object) -> None:
 
 
 def check_metadata(metadata: object) -> None:
-    """Raise unless these are texts by their names that a file can hold.
+    """Raise unless these are texts by their names, as a file holds them.
 
     Raises:
         DescriptionError: if they are not.
@@ -91,12 +91,6 @@ def check_metadata(metadata: object) -> None:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise DescriptionError(f"expected argument `metadata` to map texts to texts, but got {key!r}: {value!r}")
-        if not key or "\0" in key + value:  # HDF5 would end a name at its first NUL, whatever comes behind
-            raise DescriptionError(
-                f"expected names, and texts without NUL characters, in `metadata`, but got {key!r}: {value!r}"
-            )
-        if any("\ud800" <= character <= "\udfff" for character in key + value):
-            raise DescriptionError(f"expected texts that UTF-8 can hold in `metadata`, but got {key!r}: {value!r}")
 
 
 def check_voltage_readout(reads_voltage: object, layers: Sequence[Layer]) -> None:

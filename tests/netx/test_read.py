@@ -383,12 +383,33 @@ def test_a_number_is_no_path_and_no_open_file_is_closed(mlp: Path, function: Cal
         assert file.read(4) == b"\x89HDF"
 
 
-@pytest.mark.parametrize("metadata", [{"a\0b": "x"}, {"a": "x\0y"}])
-def test_a_nul_character_in_metadata_is_refused(metadata: dict[str, str], mlp: Path, tmp_path: Path) -> None:
-    """HDF5 would end a name there, and the text be found under another one."""
-    with pytest.raises(ValueError, match="NUL"):
-        write(replace(read(mlp), metadata=metadata), tmp_path / "a.net")
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"a\0b": "x"}, "without NUL characters"),  # HDF5 would end the name there
+        ({"a": "x\0y"}, "without NUL characters"),
+        ({"": "x"}, "Expected names"),
+        ({"a": "\ud800"}, "UTF-8 can hold"),
+        ({"a" * 60_001: "x"}, "which is longer"),
+        ({"a": "x" * (2**20 + 1)}, "which is longer"),
+        ({str(number): "x" for number in range(10_001)}, "at most 10000 texts"),
+        ({str(number): "x" * 2**20 for number in range(16)}, "16777216 bytes together"),
+    ],
+    ids=["NUL in a name", "NUL", "no name", "surrogate", "long name", "long text", "too many", "too much"],
+)
+def test_metadata_that_no_file_holds_is_refused(
+    metadata: dict[str, str], reason: str, mlp: Path, tmp_path: Path
+) -> None:
+    network = replace(read(mlp), metadata=metadata)
+    with pytest.raises(ValueError, match=reason):
+        write(network, tmp_path / "a.net")
     assert not (tmp_path / "a.net").exists()
+
+
+def test_the_largest_metadata_and_strings_of_numpy_are_read_back(mlp: Path, tmp_path: Path) -> None:
+    texts = {"a" * 60_000: "x" * 2**20, "b": np.str_("y")}
+    write(replace(read(mlp), metadata=texts), tmp_path / "a.net")
+    assert read(tmp_path / "a.net").metadata == texts
 
 
 def test_a_path_of_bytes_leads_to_the_same_file(mlp: Path, tmp_path: Path) -> None:

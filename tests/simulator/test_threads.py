@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
@@ -89,13 +91,19 @@ def test_no_thread_turns_inexact_convolutions_on_for_the_others():
 def test_a_simulation_that_ends_leaves_exact_convolutions_to_one_that_still_runs():
     """As in a program that calls `simulate` from several threads."""
     before = torch._C._get_nnpack_enabled()
-    first = exact_convolutions()
+    first, found = ExitStack(), []
     try:
         torch.backends.nnpack.set_flags(True)
-        first.__enter__()
+        with first:
+            first.enter_context(exact_convolutions())
+            with exact_convolutions():
+                first.close()
+                found.append(torch._C._get_nnpack_enabled())
+        found.append(torch._C._get_nnpack_enabled())
         with exact_convolutions():
-            first.__exit__(None, None, None)
-            assert not torch._C._get_nnpack_enabled()
-        assert torch._C._get_nnpack_enabled()
+            torch.backends.nnpack.set_flags(True)  # as the user's own program may
+            with exact_convolutions():
+                found.append(torch._C._get_nnpack_enabled())
+        assert found == [False, True, False]
     finally:
         torch.backends.nnpack.set_flags(before)

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import TypeVar
@@ -70,29 +69,35 @@ def one_thread() -> Iterator[None]:
 def exact_convolutions() -> Iterator[None]:
     """Keep torch from NNPACK's convolutions inside, which are Winograd's and not exact on integers.
 
-    The switch is one for all threads: the first that comes turns it off, and the last that goes turns it back.
+    The switch is one for all threads: each that comes turns it off, and the last that goes turns it back.
     """
-    with _NNPACK.lock:
-        if not _NNPACK.users:
-            _NNPACK.was_on = torch._C._get_nnpack_enabled()
-            torch.backends.nnpack.set_flags(False)
-        _NNPACK.users += 1
+    _NNPACK.turn_off()
     try:
         yield
     finally:
-        with _NNPACK.lock:
-            _NNPACK.users -= 1
-            if not _NNPACK.users:
-                torch.backends.nnpack.set_flags(_NNPACK.was_on)
+        _NNPACK.turn_back()
 
 
-@dataclass
 class _Switch:
-    """Who keeps torch's switch off, and how it was before."""
+    """Torch's switch of NNPACK, how many keep it off, and how it was before."""
 
-    users: int = 0
-    was_on: bool = True
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = True
+
+    def turn_off(self) -> None:
+        with self._lock:
+            (before,) = torch.backends.nnpack.set_flags(False)
+            if not self._users:
+                self._before = before
+            self._users += 1
+
+    def turn_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                torch.backends.nnpack.set_flags(self._before)
 
 
 _NNPACK = _Switch()
