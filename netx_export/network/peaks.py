@@ -43,6 +43,7 @@ from netx_export.network.stock_loader import weight_format
 __all__ = [
     "CURRENT",
     "PARTIAL_SUM",
+    "READ_VOLTAGE",
     "ROTATION",
     "ROUNDED_STATE",
     "STATE",
@@ -51,6 +52,7 @@ __all__ = [
     "Peak",
     "Quantity",
     "bounds",
+    "read_limit",
     "sum_limit",
 ]
 
@@ -85,6 +87,13 @@ VOLTAGE = Quantity(
     "saturate",
     STATE_SCALE,
     "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition.",
+)
+READ_VOLTAGE = Quantity(
+    "voltage",
+    "saturate",
+    STATE_SCALE,
+    "It is what is read of this layer, and Lava clips it, or lets the neuron fire, which begins at 0 again. Scale the "
+    "layer's weights and bias down.",
 )
 ROTATION = Quantity(
     "state",
@@ -155,24 +164,40 @@ def bounds(description: NetworkDescription) -> dict[str, tuple[Peak, ...]]:
     """How far some input could drive each layer's numbers, from weights and decays alone."""
     reach = _encoded_reach(description.encoder)
     found: dict[str, tuple[Peak, ...]] = {}
+    readout = list(description.spiking)[-1] if description.reads_voltage else None
     for name, layer in description.spiking.items():
         if isinstance(layer.neuron, SigmaDeltaNeuron):
             found[name], reach = _sigma_delta_bounds(layer, layer.neuron, reach)
         elif isinstance(layer.neuron, ResonatorNeuron):
             found[name] = (_resonator_bound(layer, layer.neuron),)
         else:
-            found[name] = tuple(_cuba_bounds(layer, layer.neuron))
+            found[name] = tuple(_cuba_bounds(layer, layer.neuron, read=name == readout))
     return found
 
 
-def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron) -> Iterator[Peak]:
+def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron, *, read: bool) -> Iterator[Peak]:
     excitation, inhibition = _excitation_and_inhibition(_matrices(layer))
     current = _accumulated(ALIGNMENT * _of_one_sign(excitation, inhibition), neuron.current_decay)
     yield Peak(CURRENT, float(current.max()), MAX_STATE)
     bias = getattr(layer, "bias", None)
-    drive = 0 if bias is None else ALIGNMENT * np.minimum(bias, 0)  # which goes into the voltage, and not the current
-    voltage = _accumulated(_accumulated(-ALIGNMENT * inhibition, neuron.current_decay) - drive, neuron.voltage_decay)
-    yield Peak(VOLTAGE, float(voltage.max()), MAX_STATE)
+
+    def voltage(weights: FloatArray, sign: int) -> float:
+        """The largest size; a bias goes into the voltage, and not into the current."""
+        drive = np.maximum(0 if bias is None else sign * ALIGNMENT * bias, 0)
+        steady = _accumulated(sign * ALIGNMENT * weights, neuron.current_decay)
+        return float(_accumulated(steady + drive, neuron.voltage_decay).max())
+
+    lowest = voltage(inhibition, -1)
+    if read:
+        yield Peak(READ_VOLTAGE, max(lowest, voltage(excitation, 1)), read_limit(neuron))
+    else:  # a neuron that fires is reset, however high its voltage was
+        yield Peak(VOLTAGE, lowest, MAX_STATE)
+
+
+def read_limit(neuron: CubaNeuron) -> int:
+    """The largest size of a voltage that can be read: above the threshold the neuron fires."""
+    limit: int = min(neuron.threshold * ALIGNMENT, MAX_STATE)
+    return limit
 
 
 def _accumulated(sizes: FloatArray, decay: IntArray) -> FloatArray:

@@ -149,6 +149,30 @@ def test_a_voltage_that_just_fits_24_bits_by_its_bound(
     assert [finding.value for finding in findings if finding.rule == "voltage may saturate"] == found
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "threshold", "may", "does"),
+    [
+        ([149, 1], None, 150, [], []),  # a voltage at its threshold is read; one above it makes the neuron fire
+        ([149, 2], None, 150, [151], [151]),
+        ([1, 0], [149], 150, [], []),
+        ([1, 0], [150], 150, [151], [151]),
+        ([200, -100], [-51], 150, [200], []),
+        ([40, -151], None, 150, [151], []),
+    ],
+)
+def test_a_voltage_that_is_read_is_held_against_its_threshold(
+    weight: list[int], bias: list[int] | None, threshold: int, may: list[int], does: list[int]
+) -> None:
+    neuron = CubaNeuron(threshold, np.array([4096]), np.array([4096]))
+    layer = Dense(np.array([weight]), neuron, bias=None if bias is None else np.array(bias), delay_shift=False)
+    read = NetworkDescription((Input((2,)), layer), reads_voltage=True)
+    found = check(read, sample=np.ones((1, 2, 4)))
+    for rule, values in (("voltage may saturate", may), ("voltage saturates", does)):
+        assert [finding.value for finding in found if finding.rule == rule] == [64 * value for value in values]
+    fires = simulate(replace(read, reads_voltage=False), np.ones((1, 2, 4))).output.any()
+    assert fires == bool(does)
+
+
 def test_a_current_that_just_fits_24_bits_on_a_sample() -> None:
     """Without decay each spike adds 64 * 128, of which 2^10 make 2^23."""
     layer = Dense(np.array([[128, 2]]), CubaNeuron(131071, np.array([0]), np.array([4095])))

@@ -17,7 +17,6 @@ processor's cache.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -149,7 +148,6 @@ def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tu
         For each spiking layer: current and voltage of CUBA neurons; the larger part of a resonator's state; the sum of
         a step's messages and the state of sigma-delta neurons, the latter also as float32 holds it in SLAYER.
     """
-    description = replace(description, reads_voltage=False)  # where it fires, its state is reset
     tracks: dict[str, list[Track]] = {}
     for chunk in spikes.split(chunk_size(description, spikes.shape[-1], spikes.device)):
         for name, found in _tracks(description, chunk).items():
@@ -162,10 +160,11 @@ def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tu
 def _tracks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, list[Track]]:
     frames = spikes.movedim(-1, 0)
     found = {}
+    readout = list(description.spiking)[-1] if description.reads_voltage else None
     for name, raster in run(description, spikes).items():
         sent = raster.movedim(-1, 0)
-        start = _bias_start(description, name)
-        found[name] = track(description.spiking[name], start, frames, sent, description.fraction_bits)
+        start, read = _bias_start(description, name), name == readout
+        found[name] = track(description.spiking[name], start, frames, sent, description.fraction_bits, read=read)
         frames = sent
     return found
 

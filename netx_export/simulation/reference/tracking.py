@@ -22,6 +22,7 @@ from netx_export.network.fixed_point import ALIGNMENT, ALIGNMENT_BITS, MAX_INT32
 from netx_export.network.peaks import (
     CURRENT,
     PARTIAL_SUM,
+    READ_VOLTAGE,
     ROTATION,
     ROUNDED_STATE,
     STATE,
@@ -29,6 +30,7 @@ from netx_export.network.peaks import (
     VOLTAGE,
     Peak,
     Quantity,
+    read_limit,
     sum_limit,
 )
 from netx_export.network.stock_loader import load_dense_weights
@@ -72,14 +74,23 @@ class Track:
 
 
 def track(
-    layer: SpikingLayer, bias_start: int, frames: torch.Tensor, sent: torch.Tensor, fraction_bits: int
+    layer: SpikingLayer,
+    bias_start: int,
+    frames: torch.Tensor,
+    sent: torch.Tensor,
+    fraction_bits: int,
+    *,
+    read: bool = False,
 ) -> list[Track]:
-    """Follow a layer's numbers, given what came into it and what its neurons sent, both time first."""
+    """Follow a layer's numbers, given what came into it and what its neurons sent, both time first.
+
+    Its membrane potentials may be what is ``read`` of it.
+    """
     if isinstance(layer.neuron, SigmaDeltaNeuron):
         return list(_sigma_delta(layer, bias_start, frames, fraction_bits))
     if isinstance(layer.neuron, ResonatorNeuron):
         return [_resonator(layer, layer.neuron, frames, sent)]
-    return list(_cuba(layer, layer.neuron, bias_start, frames, sent))
+    return list(_cuba(layer, layer.neuron, bias_start, frames, sent, read=read))
 
 
 def _largest(values: torch.Tensor) -> torch.Tensor:
@@ -88,9 +99,9 @@ def _largest(values: torch.Tensor) -> torch.Tensor:
 
 
 def _cuba(
-    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor
+    layer: SpikingLayer, neuron: CubaNeuron, bias_start: int, frames: torch.Tensor, fired: torch.Tensor, *, read: bool
 ) -> Iterator[Track]:
-    """Current and voltage as they would go without limits, reset where Lava's neurons fired."""
+    """Current and voltage as they would go without limits, reset where Lava's neurons fired, unless they are read."""
     activation = spike_synapses(layer, frames.device)(frames).double()
     if isinstance(layer, Recurrent):
         activation[1:] += recurrent_sums(layer, fired.device)(fired[:-1].flatten(0, 1)).reshape(activation[1:].shape)
@@ -100,10 +111,14 @@ def _cuba(
     currents, voltages = torch.empty_like(activation), torch.empty_like(activation)
     for step, frame in enumerate(activation):
         neurons.integrate(frame, drive if step >= bias_start else None)
-        neurons.reset(fired[step].reshape(frame.shape))  # one that fires is reset, however high it was
+        if not read:
+            neurons.reset(fired[step].reshape(frame.shape))  # one that fires is reset, however high it was
         currents[step], voltages[step] = neurons.current, neurons.voltage
     yield Track(CURRENT, MAX_STATE, _largest(currents))
-    yield Track(VOLTAGE, MAX_STATE, _largest(voltages))
+    if read:
+        yield Track(READ_VOLTAGE, read_limit(neuron), _largest(voltages))
+    else:
+        yield Track(VOLTAGE, MAX_STATE, _largest(voltages))
 
 
 def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tensor, fired: torch.Tensor) -> Track:
