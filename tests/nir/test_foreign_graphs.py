@@ -743,6 +743,7 @@ def test_the_step_in_the_metadata_of_a_nested_graph_counts() -> None:
         (cuba(5), r"first: dt=0.0001 \(an input of 1 adds 1 per step; all decays are whole\)"),
         (nir.IF(np.ones(5), np.ones(5)), r"first: dt=1 \(an input of 1 adds 1 per step; all decays are whole\)\.$"),
         (nir.IF(np.zeros(5), np.ones(5)), r"is to run\.$"),
+        (nir.LIF(np.zeros(5), np.ones(5), np.zeros(5), np.ones(5)), r"is to run\.$"),
     ],
 )  # fmt: skip
 def test_without_a_step_the_best_are_offered(neurons: Any, offered: str) -> None:
