@@ -23,7 +23,7 @@ from lava_spikeloss.losses.reduction import (
     collapse,
     compute_dtype,
     pool_population,
-    reduce_squares,
+    reduce_counts,
     reduce_weighted,
     squared_errors,
 )
@@ -268,7 +268,7 @@ def mse_count_loss(
     counts = pool_population(spike_count(trains), classes, population_pooling)
     divisor = steps if time_scale == "count" else steps**2
     if weight is None:
-        return reduce_squares(counts, wanted, divisor, reduction, given.kept)
+        return reduce_counts(counts, wanted, divisor, reduction, given.kept)
     return reduce_weighted(squared_errors(counts, wanted) / divisor, given, weight, reduction)
 
 
@@ -350,7 +350,7 @@ def region_count_loss(
     )
     wanted = wanted_values(with_classes(given), classes, dtype, true_count, false_count)
     counts = pool_population(spike_count(trains), classes, population_pooling)
-    return reduce_squares(counts, wanted, 2 * (region.stop - region.start), reduction, given.kept)
+    return reduce_counts(counts, wanted, 2 * (region.stop - region.start), reduction, given.kept)
 
 
 class CERateLoss(Loss, function=ce_rate_loss):

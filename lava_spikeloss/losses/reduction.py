@@ -20,7 +20,7 @@ __all__ = [
     "mean_of_steps",
     "pool_population",
     "reduce",
-    "reduce_squares",
+    "reduce_counts",
     "reduce_steps",
     "reduce_weighted",
     "squared_errors",
@@ -55,16 +55,19 @@ def reduce(values: torch.Tensor, reduction: str, kept: torch.Tensor | None = Non
     return total if reduction == "sum" else total / values.numel()  # the gradient of mean() is as large as the values
 
 
-def reduce_squares(
-    x: torch.Tensor, wanted: torch.Tensor, divisor: float, reduction: str, kept: torch.Tensor | None = None
+def reduce_counts(
+    counts: torch.Tensor, wanted: torch.Tensor, divisor: float, reduction: str, kept: torch.Tensor | None
 ) -> torch.Tensor:
-    """:func:`squared_errors`, each divided by ``divisor``, reduced: in one operation where nothing is left out."""
+    """The squared errors of counts ``(N, C)``, divided by ``divisor``, reduced.
+
+    Where nothing is left out torch computes and adds them up in one call, which saves a loss this small a tenth of its
+    time; of larger tensors, torch 2.3 would make a copy more.
+    """
     if kept is not None or reduction == "none":
-        squares = reduce(squared_errors(x, wanted), reduction, kept)
-        return squares if divisor == 1 else squares / divisor
+        return reduce(squared_errors(counts, wanted), reduction, kept) / divisor
     # Not torch's mean: torch 2.3 has no forward-mode derivative of its gradient.
-    total = F.mse_loss(as_float(x), wanted.expand_as(x), reduction="sum")
-    return total / (divisor if reduction == "sum" else divisor * x.numel())
+    total = F.mse_loss(counts, wanted, reduction="sum")
+    return total / (divisor if reduction == "sum" else divisor * counts.numel())
 
 
 def _reduce_kept(values: torch.Tensor, reduction: str, kept: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ from lava_spikeloss.losses.reduction import (
     compute_dtype,
     pool_population,
     reduce,
-    reduce_squares,
+    squared_errors,
 )
 from lava_spikeloss.spike_trains import exponential_filter, low_pass, spike_count, window_mean, window_sum
 
@@ -104,7 +104,7 @@ def spike_time(
     filtered = low_pass(
         as_float(spikes) - desired.to(compute_dtype(spikes.dtype)), time_constant, length, filter_order
     )[..., region]
-    return reduce_squares(filtered, filtered.new_zeros(()), 1, reduction)
+    return reduce(squared_errors(filtered, filtered.new_zeros(())), reduction)
 
 
 @padded()
@@ -168,7 +168,7 @@ def spike_rate(
     given = read_labels(labels, spikes.shape, counts.shape[1], label_form=label_form, ignore_index=ignore_index)
     labels, kept = _labels_like(counts, given)
     wanted = wanted_values(labels, counts.shape[1], counts.dtype, true_rate * steps, false_rate * steps)
-    return reduce_squares(counts, wanted, float(steps) ** 2, reduction, kept)
+    return reduce(squared_errors(counts, wanted), reduction, kept) / steps**2
 
 
 @padded()
