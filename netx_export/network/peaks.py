@@ -89,11 +89,11 @@ VOLTAGE = Quantity(
     "Lava clips it, SLAYER does not. Use a higher voltage_decay or weaker inhibition.",
 )
 READ_VOLTAGE = Quantity(
-    "voltage",
+    "readout voltage",
     "saturate",
     STATE_SCALE,
-    "It is what is read of this layer, and Lava clips it, or lets the neuron fire, which begins at 0 again. Scale the "
-    "layer's weights and bias down.",
+    "Above its limit Lava clips it, or lets the neuron fire, which begins at 0 again. Scale the layer's weights and "
+    "bias down.",
 )
 ROTATION = Quantity(
     "state",
@@ -187,15 +187,13 @@ def _cuba_bounds(layer: SpikingLayer, neuron: CubaNeuron, *, read: bool) -> Iter
         steady = _accumulated(sign * ALIGNMENT * weights, neuron.current_decay)
         return float(_accumulated(steady + drive, neuron.voltage_decay).max())
 
-    lowest = voltage(inhibition, -1)
-    if read:
-        yield Peak(READ_VOLTAGE, max(lowest, voltage(excitation, 1)), read_limit(neuron))
-    else:  # a neuron that fires is reset, however high its voltage was
-        yield Peak(VOLTAGE, lowest, MAX_STATE)
+    yield Peak(VOLTAGE, voltage(inhibition, -1), MAX_STATE)
+    if read:  # else a neuron that fires is reset, however high its voltage was
+        yield Peak(READ_VOLTAGE, voltage(excitation, 1), read_limit(neuron))
 
 
 def read_limit(neuron: CubaNeuron) -> int:
-    """The largest size of a voltage that can be read: above the threshold the neuron fires."""
+    """The highest voltage that can be read: above the threshold the neuron fires."""
     limit: int = min(neuron.threshold * ALIGNMENT, MAX_STATE)
     return limit
 

@@ -145,8 +145,9 @@ def peaks(description: NetworkDescription, spikes: torch.Tensor) -> dict[str, tu
         spikes: as for :func:`run`.
 
     Returns:
-        For each spiking layer: current and voltage of CUBA neurons; the larger part of a resonator's state; the sum of
-        a step's messages and the state of sigma-delta neurons, the latter also as float32 holds it in SLAYER.
+        For each spiking layer: current and voltage of CUBA neurons, of a readout the voltages below and above zero; the
+        larger part of a resonator's state; the sum of a step's messages and the state of sigma-delta neurons, the
+        latter also as float32 holds it in SLAYER.
     """
     tracks: dict[str, list[Track]] = {}
     for chunk in spikes.split(chunk_size(description, spikes.shape[-1], spikes.device)):

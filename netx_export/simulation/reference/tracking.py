@@ -115,10 +115,9 @@ def _cuba(
             neurons.reset(fired[step].reshape(frame.shape))  # one that fires is reset, however high it was
         currents[step], voltages[step] = neurons.current, neurons.voltage
     yield Track(CURRENT, MAX_STATE, _largest(currents))
+    yield Track(VOLTAGE, MAX_STATE, _largest(voltages.clamp(max=0) if read else voltages))
     if read:
-        yield Track(READ_VOLTAGE, read_limit(neuron), _largest(voltages))
-    else:
-        yield Track(VOLTAGE, MAX_STATE, _largest(voltages))
+        yield Track(READ_VOLTAGE, read_limit(neuron), _largest(voltages.clamp(min=0)))
 
 
 def _resonator(layer: SpikingLayer, neuron: ResonatorNeuron, frames: torch.Tensor, fired: torch.Tensor) -> Track:
