@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from netx_export import NetxFormatError, read
+from netx_export.file.content import OWN_GROUP
 from netx_export.file.netx import write, write_as_described
 from netx_export.file.safe_hdf5 import Budget, SafeGroup
 from netx_export.network.description import (
@@ -269,15 +270,20 @@ def test_attributes(count: int, tmp_path: Path) -> None:
 
 
 def test_one_text_has_a_mebibyte_and_all_have_sixteen(tmp_path: Path) -> None:
-    texts = {f"{index:02}": "x" * (2**20 - 2) for index in range(16)}
-    write(NetworkDescription(MLP.layers, texts), tmp_path / "a.net")
-    assert read(tmp_path / "a.net").metadata == texts
-    write(NetworkDescription(MLP.layers, {**texts, "00": "x" * (2**20 - 1)}), tmp_path / "a.net")
-    _refused(tmp_path / "a.net", "its texts are more than 16777216 bytes")
-    write(NetworkDescription(MLP.layers, {"00": "x" * 2**20}), tmp_path / "a.net")
-    assert len(read(tmp_path / "a.net").metadata["00"]) == 2**20
-    write(NetworkDescription(MLP.layers, {"00": "x" * (2**20 + 1)}), tmp_path / "a.net")
-    _refused(tmp_path / "a.net", "a text that says to be 1048577 bytes long")
+    """What is written is read back; another program's file that holds a byte more is refused."""
+    path = tmp_path / "a.net"
+    most = {f"{index:02}": "x" * (2**20 - 2) for index in range(16)}
+    for texts, longer, reason in (
+        (most, "x" * (2**20 - 1), "its texts are more than 16777216 bytes"),
+        ({"00": "x" * 2**20}, "x" * (2**20 + 1), "a text that says to be 1048577 bytes long"),
+    ):
+        write(NetworkDescription(MLP.layers, texts), path)
+        assert read(path).metadata == texts
+        with pytest.raises(ValueError, match="in `metadata` but got"):
+            write(NetworkDescription(MLP.layers, {**texts, "00": longer}), path)
+        with h5py.File(path, "r+") as file:
+            file[OWN_GROUP].attrs["00"] = longer
+        _refused(path, reason)
 
 
 # -- sizes of datasets
