@@ -55,7 +55,8 @@ class TestTinyRun:
     def test_profiles(self) -> None:
         pytest.importorskip("numba")
         (rows,), _ = profiles.measure(Wish("simulate, 2312-*", tiny=True))
-        assert "`compiled.add_weights` " in rows
+        # From Python 3.13 on its profiler counts what a compiled loop takes to the function that calls it.
+        assert f"`{'compiled.add_weights' if sys.version_info < (3, 13) else 'synapses.__call__'}` " in rows
         shares = re.findall(r"([0-9.]+) %", rows)
         assert sum(map(float, shares)) == pytest.approx(100, abs=1)
 
