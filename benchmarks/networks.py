@@ -59,7 +59,7 @@ def measure(wish: Wish) -> tuple[list[str], list[Bound]]:
         rows.append([name, *cells])
     bounds = [
         ("30 million synapses exported in less than 10 s", seconds, 10.0),
-        ("30 million synapses exported with at most 5 copies of the weights", copies, 5.0),
+        ("30 million synapses exported with at most 3 copies of the weights", copies, 3.0),
     ]
     found = [bound_on(text, values, limit, at_least=False) for text, values, limit in bounds if values]
     return [table(["synapses", *_ACTIONS], rows)] if rows else [], found

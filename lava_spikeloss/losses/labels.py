@@ -224,7 +224,7 @@ def read_labels(
     check_integer("ignore_index", ignore_index)
     check_tensor(name, labels)
     if forms is None and label_form is None and labels.dtype == torch.int64 and labels.shape == shape[:1]:
-        return _read_indices(labels, num_classes, ignore_index, name)  # as in most calls; no other form is as short
+        return _read_indices(labels, num_classes, ignore_index, name)  # as in most calls; no other form has one axis
     forms = forms or label_forms(shape, num_classes)
     form = read_form(labels, forms, label_form, num_classes, name)
     if form.numbers == "indices":
